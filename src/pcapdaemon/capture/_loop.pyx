@@ -1,0 +1,188 @@
+# cython: language_level=3
+"""The packet loop: no Python runs in this file.
+
+`poll` waits for the kernel's buffer or for the stop, `pcap_dispatch` hands each packet to `on_packet`, which appends a
+finished savefile record to blocks of the pool and checks the packet and byte limits.
+
+Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop; microseconds of CLOCK_REALTIME are compared with packet
+times only, and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from pcapdaemon.capture._blocks cimport Block, take_block
+from pcapdaemon.capture._libpcap cimport *
+
+cdef enum:
+    BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
+    SECOND = 1000000000
+
+cdef int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return now.tv_sec * SECOND + now.tv_nsec
+
+cdef bint room_for(Loop *loop, size_t size) noexcept nogil:
+    cdef Block *block
+    if loop.last.used + size <= loop.pool.block_size:
+        return True
+    block = take_block(loop.pool)
+    if block == NULL:
+        return False
+    loop.last.next = block
+    loop.last = block
+    return True
+
+cdef void end(Loop *loop, Reason reason) noexcept nogil:
+    loop.reason = reason
+    pcap_breakloop(loop.pcap)
+
+cdef bint belongs(Loop *loop, int64_t us) noexcept nogil:
+    if loop.cutoff_us == 0:
+        return True
+    if us > loop.cutoff_us:
+        loop.past_cutoff = True
+        pcap_breakloop(loop.pcap)
+        return False
+    if loop.idle_drain:
+        loop.cutoff_us = 0
+    return True
+
+cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
+    cdef Loop *loop = <Loop *> user
+    cdef int64_t us = header.ts.tv_sec * 1000000 + header.ts.tv_usec
+    cdef uint32_t *record
+    # breakloop ends the batch only where libpcap looks at it: some device types hand over a few packets more
+    if loop.reason != RUNNING or loop.past_cutoff or not belongs(loop, us):
+        return
+    if not room_for(loop, RECORD_HEADER + header.caplen):
+        end(loop, MEMORY)
+        return
+    record = <uint32_t *> (loop.last.data + loop.last.used)
+    record[0] = <uint32_t> header.ts.tv_sec
+    record[1] = <uint32_t> header.ts.tv_usec
+    record[2] = header.caplen
+    record[3] = header.len
+    memcpy(<uint8_t *> record + RECORD_HEADER, data, header.caplen)
+    loop.last.used += RECORD_HEADER + header.caplen
+    loop.size += RECORD_HEADER + header.caplen
+    if loop.packets == 0:
+        loop.first_us = us
+    loop.last_us = us
+    loop.packets += 1
+    if loop.packets >= loop.max_packets:
+        end(loop, PACKETS)
+    elif loop.size >= loop.max_size:
+        end(loop, BYTES)
+
+cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
+    # The kernel's counters are 32 bits wide and wrap; a small step back is a counter that went away with its interface.
+    cdef int difference = <int> (now - before)
+    if difference < 0:
+        return 0
+    return <uint64_t> difference
+
+cdef void sample_stats(Loop *loop, int64_t now) noexcept nogil:
+    cdef pcap_stat stats
+    if pcap_stats(loop.pcap, &stats) == 0:
+        loop.received += counted(stats.ps_recv, loop.seen.ps_recv)
+        loop.dropped += counted(stats.ps_drop, loop.seen.ps_drop)
+        loop.dropped_by_interface += counted(stats.ps_ifdrop, loop.seen.ps_ifdrop)
+        loop.seen = stats
+    loop.stats_at = now
+
+cdef void note_arrival(Loop *loop, int64_t now) noexcept nogil:
+    # When the last packet came, not when its batch was handed over: the kernel holds packets back for a while, but
+    # not longer than this bound, which also keeps a stepped clock from counting.
+    cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.last_us * 1000
+    age = min(max(age, 0), <int64_t> loop.buffer_timeout_ms * 2000000)
+    loop.last_at = max(loop.last_at, now - age)
+
+cdef void dispatch(Loop *loop) noexcept nogil:
+    cdef uint64_t before = loop.packets
+    cdef int64_t now
+    cdef int outcome = pcap_dispatch(loop.pcap, BATCH, on_packet, <uint8_t *> loop)
+    now = clock_ns(CLOCK_MONOTONIC)
+    if loop.packets != before:
+        note_arrival(loop, now)
+    if now - loop.stats_at > SECOND:
+        sample_stats(loop, now)
+    if outcome == PCAP_ERROR and loop.reason == RUNNING:
+        loop.reason = FAILED
+
+cdef void clear_error(int fd) noexcept nogil:
+    cdef int error = 0
+    cdef socklen_t length = sizeof(error)
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
+
+cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
+    """Take what the kernel still holds: it hands a started block over after the packet buffer timeout at the latest."""
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * <int64_t> 1000000
+    cdef pollfd ready
+    ready.fd = pcap_get_selectable_fd(loop.pcap)
+    ready.events = POLLIN
+    loop.cutoff_us = cutoff_us
+    loop.past_cutoff = False
+    while now < deadline and loop.reason == RUNNING and not loop.past_cutoff:
+        ready.revents = 0
+        if poll(&ready, 1, <int> ((deadline - now) // 1000000 + 1)) > 0:
+            if ready.revents & POLLIN:
+                dispatch(loop)
+            else:
+                clear_error(ready.fd)
+        now = clock_ns(CLOCK_MONOTONIC)
+
+cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
+    # A limit counts from when it was due, not from when a busy machine noticed it `late_ns` afterwards.
+    drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
+    if loop.reason == RUNNING:
+        loop.reason = reason
+
+cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
+    cdef uint64_t before = loop.packets
+    loop.idle_drain = True
+    drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
+    loop.idle_drain = False
+    loop.cutoff_us = 0
+    if loop.packets == before and loop.reason == RUNNING:
+        loop.reason = IDLE
+
+cdef void socket_failed(Loop *loop) noexcept nogil:
+    # packet(7): ENETDOWN, and nothing else, when the interface went down or away. What came before it is still there.
+    clear_error(pcap_get_selectable_fd(loop.pcap))
+    drain(loop, 0)
+    if loop.reason == RUNNING:
+        loop.reason = INTERFACE_DOWN
+
+cdef void run_loop(Loop *loop, int64_t duration_ns, int64_t idle_ns) noexcept nogil:
+    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final."""
+    loop.stats_at = clock_ns(CLOCK_MONOTONIC)
+    wait_and_dispatch(loop, duration_ns, idle_ns)
+    sample_stats(loop, 0)
+
+cdef void wait_and_dispatch(Loop *loop, int64_t duration_ns, int64_t idle_ns) noexcept nogil:
+    cdef pollfd ready[2]
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    cdef int64_t end_at = now + duration_ns
+    loop.last_at = now
+    ready[0].fd = pcap_get_selectable_fd(loop.pcap)
+    ready[1].fd = loop.wake_fd
+    ready[0].events = ready[1].events = POLLIN
+    while loop.reason == RUNNING:
+        now = clock_ns(CLOCK_MONOTONIC)
+        if now >= end_at:
+            finish(loop, DURATION, now - end_at)
+            return
+        if now >= loop.last_at + idle_ns:
+            finish_if_idle(loop, now - loop.last_at - idle_ns)
+            continue
+        ready[0].revents = ready[1].revents = 0
+        poll(ready, 2, <int> ((min(end_at, loop.last_at + idle_ns) - now) // 1000000 + 1))
+        if ready[1].revents:
+            finish(loop, STOPPED, 0)
+        elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL):
+            socket_failed(loop)
+        elif ready[0].revents & POLLIN:
+            dispatch(loop)
