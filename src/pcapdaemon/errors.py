@@ -1,12 +1,12 @@
 """What can go wrong, as far as somebody catches it.
 
-    PcapdaemonError
-      ConfigError        a user's mistake in the configuration or on the command line: all problems at once, status 2
-      CaptureRefused     libpcap would not capture: its own words, the requester is told
-      Busy               no room for one more capture now: the requester is told, later it may work
-      NotConnected       a source has no connection: the engine tries again with back-off
-      DeliveryFailed     a destination could not take a savefile for now: it is tried again
-      DeliveryRefused    a destination will never take it: it is not tried again
+PcapdaemonError
+ConfigError        a user's mistake in the configuration or on the command line: all problems at once, status 2
+CaptureRefused     libpcap would not capture: its own words, the requester is told
+Busy               no room for one more capture now: the requester is told, later it may work
+NotConnected       a source has no connection: the engine tries again with back-off
+DeliveryFailed     a destination could not take a savefile for now: it is tried again
+DeliveryRefused    a destination will never take it: it is not tried again
 """
 
 from collections.abc import Sequence

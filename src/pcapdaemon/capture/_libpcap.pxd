@@ -28,7 +28,14 @@ cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
-    int SOL_SOCKET, SO_ERROR
+    int SOL_SOCKET, SO_ERROR, AF_INET, AF_INET6
+    struct sockaddr:
+        unsigned short sa_family
+
+cdef extern from "<netdb.h>" nogil:
+    int getnameinfo(const sockaddr *address, socklen_t length, char *host, socklen_t size, char *service,
+                    socklen_t service_size, int flags)
+    int NI_NUMERICHOST
 
 cdef extern from "<linux/if_packet.h>" nogil:
     int PACKET_IGNORE_OUTGOING
@@ -60,10 +67,14 @@ cdef extern from "<pcap/pcap.h>" nogil:
         unsigned int ps_recv
         unsigned int ps_drop
         unsigned int ps_ifdrop
+    struct pcap_addr:
+        pcap_addr *next
+        sockaddr *addr
     ctypedef struct pcap_if_t:
         pcap_if_t *next
         char *name
         char *description
+        pcap_addr *addresses
         uint32_t flags
     ctypedef void (*pcap_handler)(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept
     pcap_t *pcap_create(const char *device, char *error)

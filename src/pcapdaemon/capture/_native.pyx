@@ -225,7 +225,7 @@ cdef class Capture:
 
 
 def list_devices():
-    """All devices that libpcap knows: tuples of name, description, is loopback, is up. Needs no privilege."""
+    """All devices that libpcap knows: tuples of name, description, is loopback, is up, addresses. Needs no privilege."""
     cdef pcap_if_t *devices
     cdef pcap_if_t *device
     cdef char error[256]
@@ -238,10 +238,21 @@ def list_devices():
     device = devices
     while device != NULL:
         description = device.description.decode(errors="replace") if device.description != NULL else ""
-        up = bool(device.flags & PCAP_IF_UP)
-        found.append((device.name.decode(errors="replace"), description, bool(device.flags & PCAP_IF_LOOPBACK), up))
+        loopback, up = bool(device.flags & PCAP_IF_LOOPBACK), bool(device.flags & PCAP_IF_UP)
+        found.append((device.name.decode(errors="replace"), description, loopback, up, _addresses(device.addresses)))
         device = device.next
     pcap_freealldevs(devices)
+    return found
+
+
+cdef list _addresses(pcap_addr *address):
+    cdef char text[64]
+    found = []
+    while address != NULL:
+        if address.addr != NULL and address.addr.sa_family in (AF_INET, AF_INET6):
+            getnameinfo(address.addr, 28, text, sizeof(text), NULL, 0, NI_NUMERICHOST)
+            found.append(text.decode())
+        address = address.next
     return found
 
 

@@ -1,0 +1,207 @@
+"""The HTTP API: requests, what became of them, health. RFC 9457 problem details for everything that is refused."""
+
+import contextlib
+import hmac
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from pcapdaemon import __version__
+from pcapdaemon.engine import Engine
+from pcapdaemon.errors import ConfigError
+from pcapdaemon.history import History, RequestRecord, SourceRecord
+from pcapdaemon.request import MAX_MESSAGE, json_schema
+from pcapdaemon.sources.base import Answer
+from pcapdaemon.sources.http import HttpSettings, HttpSource, is_loopback
+
+STATUS = {"invalid": 400, "conflict": 409, "busy": 429, "unavailable": 503}
+TITLES = {
+    400: "The request can't be obeyed",
+    401: "A bearer token is required",
+    404: "Not found",
+    409: "A request of this id is running",
+    413: "The message is too long",
+    415: "Only application/json is taken",
+    421: "This host name is not served here",
+    429: "No room for one more capture",
+    503: "Not available now",
+}
+
+Scope = MutableMapping[str, Any]
+Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+def problem(status: int, detail: str = "", **members: Any) -> Response:
+    """A problem details object; `members` extend it."""
+    body = {
+        "type": "about:blank",
+        "title": TITLES.get(status, "Refused"),
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+class Guard:
+    """Lets nobody in but who may: a bearer token where there is one, and on loopback no web page under a foreign name.
+
+    A page in a browser on this machine can reach loopback by a name of its own that resolves to 127.0.0.1; its `Host`
+    gives it away. `/healthz` says nothing and needs no token, so that a probe can ask it.
+    """
+
+    def __init__(self, server: "ApiServer") -> None:
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """One request, or one life of the application."""
+        if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
+            await refusal(scope, receive, send)
+        else:
+            await self._server.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        settings, headers = self._server.settings, dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").rsplit("]" if b"]" in headers.get(b"host", b"") else ":", 1)[0]
+        if is_loopback(settings.host) and not is_loopback(host.strip("[]")):
+            return problem(421, "use the name localhost or the address 127.0.0.1")
+        if settings.token is not None and scope["path"] != "/healthz":
+            wanted = f"Bearer {settings.token.get_secret_value()}".encode()
+            if not hmac.compare_digest(headers.get(b"authorization", b""), wanted):
+                return problem(401, "send the header 'Authorization: Bearer TOKEN'")
+        return None
+
+
+def make_app(engine: Engine, history: History, source: HttpSource) -> FastAPI:
+    """The routes over what the engine and the history know."""
+    app = FastAPI(title="pcapdaemon", version=__version__, description="Packet captures on request.")
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail))
+
+    @app.post(
+        "/captures",
+        status_code=202,
+        summary="Start a capture on each interface asked for",
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": json_schema()}}}},
+        responses={status: {"description": title} for status, title in TITLES.items()},
+    )
+    async def post_capture(
+        request: Request, wait: bool = Query(False, description="Answer when it is finished, with the result.")
+    ) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send the header 'Content-Type: application/json'")
+        answer = await source.submit(await _body(request))
+        if answer.kind == "accepted" and wait:
+            await history.finished(answer.id)
+            return JSONResponse(_view(answer.id))
+        return _response(answer)
+
+    @app.get("/captures", response_model=list[RequestRecord], summary="The last requests, newest first")
+    async def get_captures(limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
+        newest = [request_id for request_id, _ in zip(reversed(history.requests), range(limit), strict=False)]
+        return [_view(request_id) for request_id in newest]
+
+    @app.get("/captures/{request_id:path}", response_model=RequestRecord, summary="State, live counters and result")
+    async def get_capture(request_id: str) -> dict[str, Any]:
+        return _view(request_id)
+
+    @app.delete("/captures/{request_id:path}", status_code=202, summary="Stop a request's captures and deliver them")
+    async def delete_capture(request_id: str) -> dict[str, Any]:
+        _view(request_id)
+        engine.stop(request_id)
+        return _view(request_id)
+
+    @app.get("/healthz", summary="The daemon is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", response_model=dict[str, Any], summary="Every source is connected")
+    async def readyz() -> Response:
+        sources: dict[str, SourceRecord] = history.sources
+        ready = bool(sources) and all(record.connected for record in sources.values())
+        body = {"ready": ready, "sources": {n: vars(r) for n, r in sources.items()}, "set_aside": engine.set_aside}
+        return JSONResponse(body, 200 if ready else 503)
+
+    def _view(request_id: str) -> dict[str, Any]:
+        if (record := history.requests.get(request_id)) is None:
+            raise HTTPException(404, f"no request {request_id!r} is known here (any more)")
+        return history.view(record, engine.counts(request_id))
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_MESSAGE:
+            raise HTTPException(413, f"a message may have {MAX_MESSAGE} bytes")
+    return body
+
+
+def _response(answer: Answer) -> Response:
+    if answer.kind == "accepted":
+        href = f"/captures/{quote(answer.id, safe='')}"
+        body = {"id": answer.id, "state": "running", "interfaces": answer.interfaces, "href": href}
+        return JSONResponse(body, 202, {"Location": href})
+    if answer.kind == "elsewhere":
+        return JSONResponse({"id": answer.id, "state": "elsewhere", "detail": "the request is for another node"})
+    errors = [{"field": p.field, "message": p.message} for p in answer.problems]
+    detail = "; ".join(str(p) for p in answer.problems)
+    return problem(STATUS[answer.kind], detail, id=answer.id, errors=errors, hint=answer.hint)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the daemon owns the signals
+
+
+class ApiServer:
+    """The API on its socket, bound when made. `settings` and `app` may be replaced as long as host and port stay."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self.settings = settings
+        self.app: Asgi = _not_yet
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        except OSError as error:
+            raise ConfigError(
+                [f"[http]: can't listen on {settings.host} port {settings.port}: {error.strerror}"],
+                "another daemon may be running; choose another port by [http] port",
+            ) from None
+        self.port: int = self._socket.getsockname()[1]
+        self._server = _Server(
+            uvicorn.Config(
+                Guard(self),
+                log_config=None,
+                access_log=False,
+                limit_concurrency=2000,
+                timeout_graceful_shutdown=3,
+                server_header=False,
+                lifespan="off",
+            )
+        )
+
+    async def serve(self) -> None:
+        """Serve until `stop`."""
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """End `serve` soon; answers that are under way get three seconds."""
+        self._server.should_exit = True
+
+
+async def _not_yet(scope: Scope, receive: Any, send: Any) -> None:
+    await problem(503, "the daemon is starting")(scope, receive, send)

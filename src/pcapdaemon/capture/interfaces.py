@@ -1,0 +1,53 @@
+"""The devices of this host, as they are now."""
+
+import socket
+from typing import Any
+
+from pcapdaemon.capture import _native
+from pcapdaemon.capture._blocks import BlockPool
+from pcapdaemon.capture.memory import BLOCK_SIZE
+from pcapdaemon.errors import CaptureRefused
+from pcapdaemon.plan import Interface
+
+
+def list_interfaces() -> dict[str, Interface]:
+    """All devices that libpcap knows, by name; looked up at each call, so one that came up just now is there.
+
+    Takes about a millisecond and no privilege.
+    """
+    networks = {name for _, name in socket.if_nameindex()}
+    return {
+        name: Interface(name, _kind(name, networks), description, loopback, up, tuple(addresses))
+        for name, description, loopback, up, addresses in _native.list_devices()
+    }
+
+
+def describe_interfaces() -> list[dict[str, Any]]:
+    """The same for people: name, state, linktype (where this process may open it), addresses, description."""
+    return [
+        {
+            "name": interface.name,
+            "state": "up" if interface.up else "down",
+            "linktype": _linktype(interface) if interface.kind != "pseudo" else "",
+            "addresses": list(interface.addresses),
+            "description": interface.description,
+        }
+        for interface in list_interfaces().values()
+    ]
+
+
+def _linktype(interface: Interface) -> str:
+    capture = _native.Capture(interface.name, BlockPool(BLOCK_SIZE, BLOCK_SIZE))
+    try:
+        capture.open(snaplen=64, promiscuous=False, buffer_size=131072, buffer_timeout_ms=100, loopback=False)
+    except CaptureRefused:
+        return ""
+    finally:
+        capture.close()
+    return capture.linktype
+
+
+def _kind(name: str, networks: set[str]) -> str:
+    if name == "any":
+        return "any"
+    return "network" if name in networks else "pseudo"

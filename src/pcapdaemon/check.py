@@ -1,0 +1,102 @@
+"""Looks at everything that a daemon with this configuration needs, and says all that is wrong."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcapdaemon import destinations, sources
+from pcapdaemon.capture import MemoryBudget, list_interfaces
+from pcapdaemon.config import Settings
+from pcapdaemon.daemon import missing_interfaces, node_name
+from pcapdaemon.errors import Busy, CaptureRefused, NotConnected
+from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.request import UnreadableMessage, new_id, read, validate
+from pcapdaemon.session import Session
+from pcapdaemon.sources.base import Source
+
+CONNECT_WITHIN = 8.0
+_CAP_NET_RAW = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what, whether it is as it should be, and what is wrong or right about it."""
+
+    subject: str
+    good: bool
+    words: str
+    hint: str = ""
+
+
+async def check(settings: Settings, request: Path | None) -> AsyncIterator[Finding]:
+    """Everything, one finding after the other; takes as long as the slowest server that does not answer."""
+    for warning in settings.warnings:
+        yield Finding("configuration", True, f"warning: {warning}")
+    yield _permission()
+    for problem in missing_interfaces(settings):
+        yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
+    for name, section in settings.sources.items():
+        yield await _source(sources.load(name)(section, node_name()))
+    for name, section in settings.destinations.items():
+        destination = destinations.load(name)(section)
+        problem = await destination.check()
+        yield Finding(f"destination {name}", not problem, problem or f"{destination.address} can be written to")
+    if request:
+        for finding in await _request(settings, request):
+            yield finding
+
+
+def _permission() -> Finding:
+    effective = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    if int(effective.split()[1], 16) >> _CAP_NET_RAW & 1:
+        return Finding("permission", True, "CAP_NET_RAW is there")
+    refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
+    return Finding("permission", False, str(refusal), refusal.hint)
+
+
+async def _source(source: Source) -> Finding:
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await source.connect()
+    except NotConnected as error:
+        return Finding(f"source {source.name}", False, str(error))
+    except TimeoutError:
+        return Finding(f"source {source.name}", False, f"{source.address}: no answer within {CONNECT_WITHIN:.0f} s")
+    finally:
+        await source.close()
+    return Finding(f"source {source.name}", True, f"{source.address} can be heard")
+
+
+async def _request(settings: Settings, path: Path) -> list[Finding]:
+    try:
+        request, problems = validate(read(_contents(path)))
+    except OSError as error:
+        return [Finding("request", False, f"{path}: {error.strerror}")]
+    except UnreadableMessage as error:
+        return [Finding("request", False, f"{path}: {error}")]
+    around = Surroundings(node_name(), time.time(), list_interfaces(), settings.aliases)
+    plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
+    if isinstance(plan, Rejection):
+        return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
+    found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.missing]
+    return found + [await _filter(settings, plan, part) for part in plan.captures]
+
+
+def _contents(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def _filter(settings: Settings, plan: CapturePlan, part: InterfacePlan) -> Finding:
+    """Begin the capture and end it at once: only a live handle knows whether the filter fits the interface."""
+    session = Session(plan, part, MemoryBudget(settings.general.memory), settings.capture)
+    session.stop()
+    name = part.interface.name
+    try:
+        await session.run()
+    except (CaptureRefused, Busy) as error:
+        return Finding("request", False, f"{name}: {error}", error.hint)
+    limits = json.dumps({"packets": plan.limits.packets, "bytes": plan.limits.size, "duration": plan.limits.duration})
+    return Finding("request", True, f"{name}: would be captured, {part.file_name}, limits {limits}")

@@ -1,0 +1,219 @@
+"""The configuration in three steps: read (TOML, names in any case), default (flags over the file), validate.
+
+A source's or destination's section is described and checked by that one's own file; it is loaded only if switched on.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from pcapdaemon import destinations, sources
+from pcapdaemon.errors import ConfigError, PcapdaemonError
+from pcapdaemon.policy import General, Seconds, Strings
+from pcapdaemon.section import Section, resolve_secrets
+
+NOT_YET = {"kafka": "listen", "sqs": "listen", "s3": "upload", "cloudshark": "upload"}
+"""Sections of the original that this version reads and does not obey yet, with their switch."""
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class CaptureSettings(Section):
+    """How captures are made."""
+
+    buffer: int = Field(
+        8 * 1024**2,
+        ge=128 * 1024,
+        lt=2**31,
+        description="The kernel's capture buffer per capture, bytes; counts in `memory`.",
+    )
+    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
+
+
+class DeliverySettings(Section):
+    """How savefiles are delivered."""
+
+    deadline: Seconds = Field(600, description="How long a failing destination is tried before the savefile is given up.")
+
+
+class Syslog(Section):
+    """Where the log goes beside stderr."""
+
+    priority: int = Field(25, ge=0, le=191, description="Facility * 8 + severity.")
+    tag: str = Field("pcapdaemon", min_length=1, description="The program's name in each line.")
+    address: str = Field("/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP.")
+
+
+class InterfaceAliases(Section):
+    """One `[[interface]]`: names that requests may use for it."""
+
+    name: str = Field(min_length=1, description="An interface of this host.")
+    alias: Strings = Field((), description="What requests may call it; several interfaces may share an alias.")
+    optional: bool = Field(False, description="It is no error if the host lacks it when the daemon starts.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration, valid; `sources` and `destinations` hold those that are on, by name."""
+
+    general: General
+    capture: CaptureSettings
+    delivery: DeliverySettings
+    syslog: Syslog | None
+    interfaces: tuple[InterfaceAliases, ...]
+    sources: Mapping[str, Section]
+    destinations: Mapping[str, Section]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def aliases(self) -> dict[str, list[str]]:
+        """Aliases with the interfaces that each stands for, in the order of the file."""
+        found: dict[str, list[str]] = {}
+        for interface in self.interfaces:
+            for alias in interface.alias:
+                found.setdefault(alias, []).append(interface.name)
+        return found
+
+
+EMBEDDED: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "./captures"}}
+"""What is meant where neither a configuration nor a flag is given."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file's tables with names in lower case, as the original took them in any; raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            values: dict[str, Any] = _lower(tomllib.load(file), str(path))
+            return values
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"], "name an existing file by --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+
+
+def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The file's values with those of the command line laid over them."""
+    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in values.items()}
+    for name, table in flags.items():
+        merged[name] = {**merged.get(name, {}), **table}
+    return merged
+
+
+def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settings:
+    """Settings from tables; raises ConfigError with every problem, each with the origin's name and the key."""
+    reader = _Reader(values, origin)
+    settings = Settings(
+        general=reader.section("general", General),
+        capture=reader.section("capture", CaptureSettings),
+        delivery=reader.section("delivery", DeliverySettings),
+        syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
+        interfaces=reader.interfaces(),
+        sources=reader.plugins(sources.TABLE, sources.load),
+        destinations=reader.plugins(destinations.TABLE, destinations.load),
+    )
+    reader.whole(settings)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return Settings(**{**vars(settings), "warnings": tuple(reader.warnings)})
+
+
+class _Reader:
+    """Collects problems and warnings while tables become sections."""
+
+    def __init__(self, values: Mapping[str, Any], origin: str) -> None:
+        self.values, self.origin = values, origin
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        known = {"general", "capture", "delivery", "syslog", "interface", *NOT_YET}
+        known |= {plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())}
+        self._warn_unknown("", values, known)
+
+    def section(self, name: str, model: type[S]) -> S:
+        return self._section(f"[{name}]", self.values.get(name, {}), model)
+
+    def interfaces(self) -> tuple[InterfaceAliases, ...]:
+        tables = self.values.get("interface", [])
+        if not isinstance(tables, list):
+            self.problems.append(f"{self.origin}: [interface]: write [[interface]], one for each interface")
+            return ()
+        return tuple(self._section(f"[[interface]] number {n}", t, InterfaceAliases) for n, t in enumerate(tables, 1))
+
+    def plugins(self, table: Mapping[str, Any], load: Any) -> dict[str, Section]:
+        found = {}
+        for name, plugin in table.items():
+            values = self.values.get(plugin.section, {})
+            if not isinstance(values, dict) or not self._switch(plugin.section, plugin.switch, values):
+                continue
+            try:
+                found[name] = self._section(f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general")
+            except PcapdaemonError as error:
+                self.problems.append(f"{self.origin}: [{plugin.section}] {plugin.switch}: {error} ({error.hint})")
+        return found
+
+    def whole(self, settings: Settings) -> None:
+        for name, key in NOT_YET.items():
+            table = self.values.get(name)
+            if isinstance(table, dict) and table.get(key) is True:
+                self.warnings.append(f"{self.origin}: [{name}] {key} = true has no effect: this version can't do that yet")
+        if not settings.sources:
+            keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section)
+            self.problems.append(f"{self.origin}: no source is on, so no request would ever be heard: set {keys}")
+        if not settings.destinations:
+            keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section)
+            self.problems.append(f"{self.origin}: no destination is on, so no savefile would be kept: set {keys}")
+
+    def _switch(self, section: str, key: str, values: Mapping[str, Any]) -> bool:
+        value = values.get(key, False)
+        if not isinstance(value, bool):
+            self.problems.append(f"{self.origin}: [{section}] {key}: true or false is wanted")
+        if values and key not in values and section != "general":
+            self.warnings.append(f"{self.origin}: [{section}] is there but not switched on: set {key} = true")
+        return value is True
+
+    def _section(self, label: str, values: Any, model: type[S], warn: bool = True) -> S:
+        if not isinstance(values, dict):
+            self.problems.append(f"{self.origin}: {label} must be a table")
+            return model.model_construct()
+        resolved, problems = resolve_secrets(model, values)
+        self.problems += [f"{self.origin}: {label} {problem}" for problem in problems]
+        if warn:
+            self._warn_unknown(label, resolved, {*model.model_fields, *self._plugin_keys(label)})
+        try:
+            return model.model_validate(resolved)
+        except ValidationError as error:
+            self.problems += [_words(self.origin, label, e) for e in error.errors(include_url=False, include_input=False)]
+            return model.model_construct()
+
+    def _plugin_keys(self, label: str) -> set[str]:
+        # The local directory is configured in [general], as the original has it
+        shared = [name for name, plugin in destinations.TABLE.items() if f"[{plugin.section}]" == label]
+        return {key for name in shared for key in destinations.load(name).Settings.model_fields}
+
+    def _warn_unknown(self, label: str, values: Mapping[str, Any], known: set[str]) -> None:
+        for name in values.keys() - known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            self.warnings.append(f"{self.origin}: {label or f'[{name}]'} {name if label else ''} means nothing here{meant}")
+
+
+def _words(origin: str, label: str, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    return f"{origin}: {label} {key}: {error['msg']}".replace(" : ", ": ").replace("Value error, ", "")
+
+
+def _lower(values: Any, where: str) -> Any:
+    if isinstance(values, list):
+        return [_lower(value, where) for value in values]
+    if not isinstance(values, dict):
+        return values
+    lowered: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.lower() in lowered:
+            raise ConfigError([f"{where}: {name} is there twice, in different case"])
+        lowered[name.lower()] = _lower(value, where)
+    return lowered

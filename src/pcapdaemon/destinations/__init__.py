@@ -1,0 +1,15 @@
+"""Where savefiles go. One destination is one file here, one line in this table, one fixture for the contract tests."""
+
+from pcapdaemon import plugins
+from pcapdaemon.destinations.base import Destination
+from pcapdaemon.plugins import Plugin
+
+TABLE = {
+    "local": Plugin("pcapdaemon.destinations.local:LocalDirectory", "general", "writelocal"),
+}
+
+
+def load(name: str) -> type[Destination]:
+    """The class of a destination by its name in the table."""
+    destination: type[Destination] = plugins.load(TABLE, name)
+    return destination

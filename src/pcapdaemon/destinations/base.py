@@ -1,0 +1,47 @@
+"""What a destination of savefiles is."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.request import CaptureRequest
+from pcapdaemon.section import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What goes along with a savefile: its name (one safe path component), its tags, and the request that caused it."""
+
+    id: str
+    interface: str
+    file_name: str
+    tags: str
+    request: CaptureRequest
+
+
+class Destination(ABC):
+    """One place where savefiles go. The delivery calls `deliver` in the event loop, for several savefiles at a time.
+
+    `deliver` returns where the savefile is now, a path or a URL, when it is safely there whole. It raises DeliveryFailed
+    where trying again later may help, DeliveryRefused where it never will; it must leave nothing half-done behind in
+    either case, and it may be called again for the same savefile. It must not block the loop.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[Section]]
+
+    @abstractmethod
+    def __init__(self, settings: Any) -> None: ...
+
+    @abstractmethod
+    async def deliver(self, savefile: Savefile, facts: Facts) -> str: ...
+
+    @abstractmethod
+    async def check(self) -> str:
+        """What stands in the way of delivering right now, in words for a person; empty: nothing."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where savefiles go, for people: no secrets."""

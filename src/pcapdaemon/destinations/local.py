@@ -1,0 +1,131 @@
+"""Savefiles in a local directory: complete under their name, or not there at all."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.section import Section
+from pcapdaemon.threads import in_thread
+
+MODE = 0o640
+_NEVER = {errno.ENAMETOOLONG, errno.EINVAL}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class LocalSettings(Section):
+    """The keys of `[general]` that concern the local directory."""
+
+    writelocal: bool = Field(False, description="Write savefiles to `localdir`.")
+    localdir: str = Field(
+        "./captures",
+        min_length=1,
+        description="The directory for savefiles. Only its last component is made where it is missing, and only at start.",
+    )
+
+
+class LocalDirectory(Destination):
+    """Written under a hidden name, synced, then given its name; an existing file is never touched.
+
+    The directory is opened anew for each file and never made at that time: where a file system is not mounted, its
+    mount point is not filled in its place. Retrying helps when it is back, or when the disk has room again.
+    """
+
+    name = "local"
+    Settings = LocalSettings
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self.directory = Path(settings.localdir).absolute()
+        with contextlib.suppress(OSError):  # told by `check`, and by each delivery
+            self.directory.mkdir(mode=0o750, exist_ok=True)
+
+    @property
+    def address(self) -> str:
+        """The directory."""
+        return str(self.directory)
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+        """Write it in a thread of its own: a disk may hang."""
+        return await in_thread(self._write, savefile.reader(), facts.file_name)
+
+    async def check(self) -> str:
+        """Try to make a file."""
+        return await in_thread(self._try)
+
+    def _write(self, savefile: Savefile, name: str) -> str:
+        try:
+            with self._opened() as directory:
+                return str(self.directory / _store(directory, savefile, name))
+        except OSError as error:
+            kind = DeliveryRefused if error.errno in _NEVER else DeliveryFailed
+            raise kind(f"{self.directory}: {os.strerror(error.errno or 0)}") from None
+
+    def _try(self) -> str:
+        try:
+            with self._opened() as directory, _hidden_file(directory, "check"):
+                return ""
+        except OSError as error:
+            return f"{self.directory}: {os.strerror(error.errno or 0)}"
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+
+def _store(directory: int, savefile: Savefile, name: str) -> str:
+    with _hidden_file(directory, name) as (descriptor, hidden):
+        savefile.write_to(descriptor)
+        os.fsync(descriptor)
+        name = _give_name(directory, hidden, name)
+    os.fsync(directory)
+    return name
+
+
+@contextlib.contextmanager
+def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
+    """A new file, relative to the directory's descriptor, that is gone again unless it was given its name."""
+    hidden = f".{name[:200]}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(hidden, flags, MODE, dir_fd=directory)
+    try:
+        os.fchmod(descriptor, MODE)  # whatever the umask says
+        yield descriptor, hidden
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(hidden, dir_fd=directory)
+
+
+def _give_name(directory: int, hidden: str, name: str) -> str:
+    """Give the file its name, or `name-1.pcap` and so on where there is one already; the name it got."""
+    stem, dot, extension = name.rpartition(".")
+    for number in range(1000):
+        free = name if not number else f"{stem}-{number}{dot}{extension}"
+        try:
+            _rename_unless_there(directory, hidden, free)
+            return free
+        except FileExistsError:
+            continue
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _rename_unless_there(directory: int, hidden: str, name: str) -> None:
+    # rename(2) would replace an existing file; link(2) refuses, and does not follow a link that stands there
+    try:
+        os.link(hidden, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE, dir_fd=directory))
+        os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -1,0 +1,34 @@
+"""A destination inside the process: for tests, and as the shortest example of the contract."""
+
+from typing import Any
+
+from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.section import Section
+
+
+class MemoryDestination(Destination):
+    """Keeps a copy of what it gets in `savefiles`, by file name; raises what stands in `errors` first, one each time."""
+
+    name = "memory"
+    Settings = Section
+
+    def __init__(self, settings: Any = None) -> None:
+        self.savefiles: dict[str, bytes] = {}
+        self.errors: list[Exception] = []
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+        """Copy it."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.savefiles[facts.file_name] = savefile.read()
+        return f"memory:{facts.file_name}"
+
+    async def check(self) -> str:
+        """Nothing ever stands in the way."""
+        return ""
+
+    @property
+    def address(self) -> str:
+        """Inside the process."""
+        return "memory"

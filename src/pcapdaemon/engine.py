@@ -1,0 +1,264 @@
+"""From messages to finished requests: reads, decides, captures, delivers, and says of each what became of it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from pcapdaemon.capture import MemoryBudget, Savefile, list_interfaces
+from pcapdaemon.config import Settings
+from pcapdaemon.delivery import Delivery
+from pcapdaemon.destinations.base import Facts
+from pcapdaemon.errors import Busy, CaptureRefused
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    Counts,
+    PacketsLogged,
+    Publish,
+    RequestAccepted,
+    RequestFinished,
+    RequestLogged,
+    RequestRejected,
+)
+from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
+from pcapdaemon.request import (
+    ON_THE_WIRE,
+    Problem,
+    UnreadableMessage,
+    addressed_to,
+    new_id,
+    read,
+    unknown_fields,
+    validate,
+)
+from pcapdaemon.session import Armed, Session, Stopped
+from pcapdaemon.sources.base import Answer, Message
+from pcapdaemon.threads import in_thread
+
+ANSWER_WITHIN = 2.0
+"""Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""
+
+TRIM_AFTER = 30.0
+"""Seconds without a capture after which warm memory goes back to the system."""
+
+FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavailable", "busy": "busy"}
+"""Kinds of CaptureFailed -> kinds of an Answer."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request in progress: its sessions by interface."""
+
+    plan: CapturePlan
+    sessions: Mapping[str, Session]
+
+
+class Engine:
+    """Takes messages from all sources. `settings` and `delivery` may be replaced at any time; what runs keeps its own."""
+
+    def __init__(
+        self,
+        node: str,
+        settings: Settings,
+        budget: MemoryBudget,
+        delivery: Delivery,
+        publish: Publish,
+        interfaces: Callable[[], dict[str, Interface]] = list_interfaces,
+    ) -> None:
+        self.node, self.settings, self.delivery = node, settings, delivery
+        self.budget = budget
+        self.set_aside = 0
+        self._publish, self._interfaces = publish, interfaces
+        self._running: dict[str, Running] = {}
+        self._active: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._trim: asyncio.TimerHandle | None = None
+
+    def take(self, message: Message) -> None:
+        """Begin with a message; returns at once. What is for another node is set aside here, and costs microseconds."""
+        try:
+            fields = read(message.body)
+        except UnreadableMessage as error:
+            self._spawn(self._reject(message, Rejection(new_id(), (Problem("", str(error)),))))
+            return
+        if addressed_to(fields, self.node):
+            self._spawn(self._handle(message, fields))
+            return
+        self.set_aside += 1
+        if message.answer:
+            message.answer(Answer(str(fields.get("id") or ""), "elsewhere"))
+        if message.nack:
+            self._spawn(message.nack())
+
+    def counts(self, request_id: str) -> dict[str, Counts]:
+        """Live counters of a request's captures, by interface."""
+        running = self._running.get(request_id)
+        return {name: session.counts() for name, session in running.sessions.items()} if running else {}
+
+    def stop(self, request_id: str) -> bool:
+        """End all captures of a request, which are then delivered; false where none runs."""
+        running = self._running.get(request_id)
+        for session in running.sessions.values() if running else ():
+            session.stop()
+        return running is not None
+
+    async def drain(self, seconds: float) -> None:
+        """End all captures and wait until they are delivered; what is not by then is given up, and named in an event."""
+        for session in self._active:
+            session.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._trim:
+            self._trim.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
+        request, problems = validate(fields)
+        request_id = request.id or new_id()
+        general = self.settings.general
+        if general.logrequests or request.log_request:
+            self._publish(RequestLogged(request_id, message.source, message.body.decode("utf-8", "replace")))
+        around = Surroundings(self.node, time.time(), self._interfaces(), self.settings.aliases)
+        plan = self._if_room(make_plan(request_id, request, problems, general, around))
+        if isinstance(plan, Rejection):
+            await self._reject(message, plan)
+        else:
+            ignored = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
+            await self._accept(message, plan, ignored)
+
+    def _if_room(self, plan: CapturePlan | Rejection) -> CapturePlan | Rejection:
+        if isinstance(plan, Rejection):
+            return plan
+        if plan.id in self._running:
+            problem = Problem("id", "a request of this id is running; stop it, or choose another")
+            return Rejection(plan.id, (problem,), "conflict")
+        most = self.settings.general.maxcaptures
+        if len(self._active) + len(plan.captures) > most:
+            words = f"{len(self._active)} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
+            return Rejection(plan.id, (Problem("", words),), "busy")
+        return plan
+
+    async def _reject(self, message: Message, rejection: Rejection) -> None:
+        self._publish(RequestRejected(rejection.id, message.source, rejection.problems, rejection.kind))
+        if message.answer:
+            message.answer(Answer(rejection.id, rejection.kind, rejection.problems))
+        if message.ack:
+            await message.ack()
+
+    async def _accept(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
+        sessions = {part.interface.name: self._session(plan, part) for part in plan.captures}
+        self._running[plan.id] = Running(plan, sessions)
+        self._active.update(sessions.values())
+        self._publish(RequestAccepted(message.source, plan, time.time(), warnings))
+        for name, reason in plan.missing:
+            self._publish(CaptureFailed(plan.id, name, reason, kind="interface"))
+        try:
+            captures = [asyncio.create_task(self._capture(session)) for session in sessions.values()]
+            await self._answer(message, plan, captures, [session.armed for session in sessions.values()])
+            if message.ack:
+                await message.ack()
+            await asyncio.gather(*captures)
+        finally:
+            del self._running[plan.id]
+            self._publish(RequestFinished(plan.id))
+
+    def _session(self, plan: CapturePlan, part: Any) -> Session:
+        return Session(plan, part, self.budget, self.settings.capture)
+
+    async def _answer(
+        self,
+        message: Message,
+        plan: CapturePlan,
+        captures: list[asyncio.Task[CaptureFailed | None]],
+        armed: list[asyncio.Future[Armed]],
+    ) -> None:
+        """Wait until it is known whether anything is captured, and say so."""
+        if not message.answer:
+            return
+        await asyncio.wait(armed, timeout=ANSWER_WITHIN)
+        if not all(future.cancelled() for future in armed):
+            message.answer(Answer(plan.id, "accepted", interfaces=tuple(p.interface.name for p in plan.captures)))
+            return
+        failures = [failure for failure in await asyncio.gather(*captures) if failure]
+        problems = tuple(Problem(_blamed(f), f"{f.interface}: {f.reason}") for f in failures)
+        kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
+        kind = kinds.pop() if len(kinds) == 1 else "unavailable"
+        message.answer(Answer(plan.id, kind, problems, hint=next((f.hint for f in failures if f.hint), "")))
+
+    async def _capture(self, session: Session) -> CaptureFailed | None:
+        """One capture and its delivery; the failure, where it never began."""
+        plan, interface, delivery = session.plan, session.part.interface.name, self.delivery
+        session.armed.add_done_callback(lambda armed: self._started(plan.id, interface, armed))
+        try:
+            stopped = await session.run()
+        except (CaptureRefused, Busy) as error:
+            kind = error.kind if isinstance(error, CaptureRefused) else "busy"
+            return self._failed(CaptureFailed(plan.id, interface, str(error), error.hint, kind))
+        except Exception as error:
+            log.exception("a capture failed in an unforeseen way", id=plan.id, interface=interface)
+            return self._failed(CaptureFailed(plan.id, interface, f"internal error: {type(error).__name__}: {error}"))
+        finally:
+            self._active.discard(session)
+            self._trim_later()
+        await self._stopped(session, stopped, delivery)
+        return None
+
+    def _started(self, request_id: str, interface: str, armed: "asyncio.Future[Armed]") -> None:
+        if not armed.cancelled():
+            at = armed.result()
+            self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
+
+    def _failed(self, failure: CaptureFailed) -> CaptureFailed:
+        self._publish(failure)
+        return failure
+
+    async def _stopped(self, session: Session, stopped: Stopped, delivery: Delivery) -> None:
+        plan, part = session.plan, session.part
+        interface, name = part.interface.name, part.file_name
+        self._publish(
+            CaptureStopped(
+                plan.id, interface, name, stopped.reason, stopped.counts, stopped.times, stopped.seconds, stopped.error
+            )
+        )
+        if stopped.savefile is None:
+            return
+        if plan.packet_debug:
+            lines = await in_thread(_packet_lines, stopped.savefile)
+            self._publish(PacketsLogged(plan.id, interface, lines))
+        facts = Facts(plan.id, interface, name, part.tags, plan.request)
+        await delivery.deliver(stopped.savefile, facts, stopped.counts.packets)
+
+    def _trim_later(self) -> None:
+        if self._trim:
+            self._trim.cancel()
+        self._trim = asyncio.get_running_loop().call_later(TRIM_AFTER, self._trim_if_idle)
+
+    def _trim_if_idle(self) -> None:
+        if not self._active:
+            self.budget.trim()
+
+
+def _blamed(failure: CaptureFailed) -> str:
+    field = {"filter": "capture_filter", "interface": "interfaces"}.get(failure.kind)
+    return ON_THE_WIRE[field] if field else ""
+
+
+def _packet_lines(savefile: Savefile) -> tuple[str, ...]:
+    return tuple(
+        f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"
+        for record in savefile.records()
+    )

@@ -1,0 +1,169 @@
+"""The last requests and what became of them, and which sources hear: what the API tells. A listener of events."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    Counts,
+    DeliveryDelayed,
+    Event,
+    RequestAccepted,
+    RequestFinished,
+    RequestRejected,
+    SavefileDelivered,
+    SavefileLost,
+    SourceConnected,
+    SourceDisconnected,
+)
+
+KEPT = 1000
+"""Requests that are over and still told of."""
+
+
+@dataclass
+class CaptureRecord:
+    """One capture of a request, on one interface, as far as it has come.
+
+    `state` is "starting", "running", "delivering", "delivered", "empty", "failed" or "lost" (captured, and not delivered
+    everywhere). Times are seconds since the epoch.
+    """
+
+    interface: str
+    state: str = "starting"
+    linktype: str = ""
+    snaplen: int = 0
+    counts: Counts = field(default_factory=Counts)
+    started_at: float | None = None
+    stop_reason: str = ""
+    seconds: float | None = None
+    first_packet_at: float | None = None
+    last_packet_at: float | None = None
+    file_name: str = ""
+    delivered: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass
+class RequestRecord:
+    """A request and its captures; `state` is "running", "finished" or "rejected"."""
+
+    id: str
+    source: str
+    received_at: float
+    state: str = "running"
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    captures: list[CaptureRecord] = field(default_factory=list)
+
+    def capture(self, interface: str) -> CaptureRecord:
+        """The record of the capture on an interface, made at its first mention."""
+        for capture in self.captures:
+            if capture.interface == interface:
+                return capture
+        self.captures.append(CaptureRecord(interface))
+        return self.captures[-1]
+
+
+@dataclass
+class SourceRecord:
+    """Whether a source hears, since when (seconds since the epoch), and why not."""
+
+    connected: bool = False
+    since: float = field(default_factory=time.time)
+    reason: str = "not connected yet"
+
+
+class History:
+    """Remembers KEPT requests that are over, and all that run."""
+
+    def __init__(self) -> None:
+        self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
+        self.sources: dict[str, SourceRecord] = {}
+        self._finished: dict[str, asyncio.Future[None]] = {}
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case SourceConnected(source):
+                self.sources[source] = SourceRecord(connected=True, reason="")
+            case SourceDisconnected(source, reason):
+                self._deaf(source, reason)
+            case RequestAccepted(source, plan, received_at, warnings):
+                record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
+                record.captures = [CaptureRecord(part.interface.name) for part in plan.captures]
+                self._remember(record)
+            case RequestRejected(request_id, source, problems, kind):
+                if kind != "conflict":  # the record of that id is another request's
+                    words = [str(problem) for problem in problems]
+                    self._remember(RequestRecord(request_id, source, time.time(), "rejected", words))
+            case RequestFinished(request_id):
+                self.requests[request_id].state = "finished"
+                if waiting := self._finished.pop(request_id, None):
+                    waiting.set_result(None)
+            case _:
+                self._hear_capture(event)
+
+    async def finished(self, request_id: str) -> None:
+        """Wait until a request is over."""
+        record = self.requests.get(request_id)
+        if record is not None and record.state == "running":
+            waiting = self._finished.setdefault(request_id, asyncio.get_running_loop().create_future())
+            await asyncio.shield(waiting)
+
+    def view(self, record: RequestRecord, live: dict[str, Counts]) -> dict[str, Any]:
+        """A record as JSON takes it, with the live counters of captures that run laid over it."""
+        shown = asdict(record)
+        for capture in shown["captures"]:
+            if capture["state"] == "running" and capture["interface"] in live:
+                capture["counts"] = asdict(live[capture["interface"]])
+        return shown
+
+    def _hear_capture(self, event: Event) -> None:
+        match event:
+            case CaptureStarted(request_id, interface, linktype, snaplen, at):
+                capture = self.requests[request_id].capture(interface)
+                capture.state, capture.linktype, capture.snaplen, capture.started_at = "running", linktype, snaplen, at
+            case CaptureFailed(request_id, interface, reason, hint, _):
+                capture = self.requests[request_id].capture(interface)
+                capture.state, capture.error, capture.hint = "failed", reason, hint
+            case CaptureStopped():
+                _note_stop(self.requests[event.id].capture(event.interface), event)
+            case SavefileDelivered(request_id, interface, destination, where, _):
+                capture = self.requests[request_id].capture(interface)
+                capture.delivered[destination] = where
+                capture.state = "delivered" if capture.state != "lost" else "lost"
+                capture.error = "" if capture.state == "delivered" else capture.error
+            case DeliveryDelayed(request_id, interface, destination, reason, _):
+                self.requests[request_id].capture(interface).error = f"{destination}: {reason}; tried again"
+            case SavefileLost(request_id, interface, destination, reason, _, _):
+                capture = self.requests[request_id].capture(interface)
+                capture.state, capture.error = "lost", f"{destination}: {reason}"
+
+    def _remember(self, record: RequestRecord) -> None:
+        self.requests[record.id] = record
+        self.requests.move_to_end(record.id)
+        over = [r.id for r in self.requests.values() if r.state != "running"] if len(self.requests) > KEPT else []
+        for request_id in over[: len(self.requests) - KEPT]:
+            del self.requests[request_id]
+
+    def _deaf(self, source: str, reason: str) -> None:
+        record = self.sources.setdefault(source, SourceRecord())
+        if record.connected:
+            self.sources[source] = SourceRecord(reason=reason)
+        else:
+            record.reason = reason
+
+
+def _note_stop(capture: CaptureRecord, event: CaptureStopped) -> None:
+    capture.state = "delivering" if event.counts.packets else "empty"
+    capture.counts, capture.stop_reason, capture.error = event.counts, event.reason, event.error
+    capture.seconds, capture.file_name = event.seconds, event.file_name if event.counts.packets else ""
+    if event.counts.packets:
+        capture.first_packet_at, capture.last_packet_at = event.times

@@ -1,0 +1,188 @@
+"""From a request to what this node will do: which interfaces, which limits, or why not. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pcapdaemon.limits import MAX_SNAPLEN, CaptureLimits
+from pcapdaemon.policy import General
+from pcapdaemon.request import ON_THE_WIRE, CaptureRequest, Problem
+from pcapdaemon.text import path_safe
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A device that libpcap can capture on; `kind` is "network", "any" or "pseudo"."""
+
+    name: str
+    kind: str
+    description: str = ""
+    loopback: bool = False
+    up: bool = True
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacePlan:
+    """One capture of a request: one interface, one savefile."""
+
+    interface: Interface
+    alias: str
+    tags: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePlan:
+    """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why."""
+
+    id: str
+    request: CaptureRequest
+    captures: tuple[InterfacePlan, ...]
+    limits: CaptureLimits
+    snaplen: int
+    capture_filter: str
+    packet_debug: bool
+    missing: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why this node does nothing: every problem at once."""
+
+    id: str
+    problems: tuple[Problem, ...]
+    kind: str = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a plan depends on beside the request: this node, now."""
+
+    node: str
+    now: float
+    interfaces: Mapping[str, Interface]
+    aliases: Mapping[str, Sequence[str]]
+
+
+def make_plan(
+    request_id: str,
+    request: CaptureRequest,
+    problems: Sequence[Problem],
+    policy: General,
+    around: Surroundings,
+) -> CapturePlan | Rejection:
+    """Apply the node's policy to a request; `problems` are what `validate` found and are answered with the rest."""
+    limits, limit_problems = _limits(request, policy)
+    chosen, missing, interface_problems = _interfaces(request, policy, around)
+    found = [*problems, *limit_problems, *_filter_problems(request, policy), *interface_problems]
+    if found:
+        return Rejection(request_id, tuple(found))
+    snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
+    return CapturePlan(
+        id=request_id,
+        request=request,
+        captures=tuple(_capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen),
+        limits=limits,
+        snaplen=snaplen,
+        capture_filter=request.capture_filter or "",
+        packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
+        missing=tuple(missing),
+    )
+
+
+def _limits(request: CaptureRequest, policy: General) -> tuple[CaptureLimits, list[Problem]]:
+    # Zero is "absent" for all but packets: there `validate` has refused it.
+    asked = {
+        "packets": (request.packets, policy.maxpackets, "maxpackets"),
+        "size": (request.size, policy.maxbytes, "maxbytes"),
+        "duration": (request.duration, policy.maxduration, "maxduration"),
+        "idle_timeout": (request.idle_timeout, policy.maxtimeout, "maxtimeout"),
+    }
+    problems = [
+        Problem(ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})")
+        for field, (value, most, key) in asked.items()
+        if value and value > most
+    ]
+    limits = CaptureLimits(
+        packets=request.packets or policy.maxpackets,
+        size=request.size or policy.maxbytes,
+        duration=request.duration or policy.maxduration,
+        idle_timeout=request.idle_timeout or policy.defaulttimeout,
+    )
+    return limits, problems
+
+
+def _filter_problems(request: CaptureRequest, policy: General) -> list[Problem]:
+    text, field = request.capture_filter or "", ON_THE_WIRE["capture_filter"]
+    if len(text) > policy.maxfilter:
+        return [Problem(field, f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)")]
+    if "\0" in text:
+        return [Problem(field, "a NUL character can't be part of a capture filter")]
+    return []
+
+
+def _interfaces(
+    request: CaptureRequest, policy: General, around: Surroundings
+) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
+    """The interfaces to capture on with the alias each was asked by, what is missing, and the problems if none is left."""
+    field = ON_THE_WIRE["aliases" if request.aliases else "interfaces"]
+    wanted, missing = _wanted(request, around)
+    chosen: dict[str, tuple[Interface, str]] = {}
+    for name, alias in wanted:
+        interface = around.interfaces.get(name)
+        if interface is None:
+            missing.append((name, "no such interface on this node"))
+        elif not _allowed(interface, policy.interfaces):
+            missing.append((name, "[general] interfaces does not allow it"))
+        else:
+            chosen.setdefault(name, (interface, alias))
+    problems = [] if chosen else [Problem(field, f"{name}: {reason}") for name, reason in missing]
+    return list(chosen.values()), missing, problems
+
+
+def _wanted(request: CaptureRequest, around: Surroundings) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    if not request.aliases:
+        return [(name, "") for name in dict.fromkeys(request.interfaces)], []
+    aliases = dict.fromkeys(request.aliases)
+    wanted = [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
+    return wanted, [(alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)]
+
+
+def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
+    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without naming them
+    if globs:
+        return any(fnmatchcase(interface.name, glob) for glob in globs)
+    return interface.kind != "pseudo"
+
+
+def _capture(
+    request_id: str,
+    request: CaptureRequest,
+    policy: General,
+    around: Surroundings,
+    interface: Interface,
+    alias: str,
+    snaplen: int,
+) -> InterfacePlan:
+    tags = _tags(request, alias, around.node, interface.name, snaplen)
+    return InterfacePlan(interface, alias, tags, _file_name(policy.filename, around, interface.name, request_id))
+
+
+def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaplen: int) -> str:
+    tags = [
+        f"customer:{request.customer}" if request.customer else "",
+        f"alertid:{request.alert_id}" if request.alert_id else "",
+        request.tags or "",
+        f"alias:{alias}" if alias else "",
+        f"node:{node}",
+        f"interface:{interface}",
+        f"snaplength:{snaplen}",
+    ]
+    return ",".join(tag for tag in tags if tag)
+
+
+def _file_name(template: str, around: Surroundings, interface: str, request_id: str) -> str:
+    parts = {"node": around.node, "interface": interface, "epoch": str(int(around.now)), "id": request_id}
+    safe = {key: path_safe(value, 128) for key, value in parts.items()}
+    return path_safe(template.format_map(safe), 240)

@@ -1,0 +1,32 @@
+"""How sources and destinations are found: a table of names that can be read and grepped, loaded only if chosen."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pcapdaemon.errors import PcapdaemonError
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """Where a plug-in is, which section configures it, which key of it switches it on, and which extra it needs."""
+
+    target: str
+    section: str = ""
+    switch: str = ""
+    extra: str = ""
+
+
+def load(table: Mapping[str, Plugin], name: str) -> Any:
+    """The plug-in's class; raises PcapdaemonError where its client library is not installed."""
+    plugin = table[name]
+    module, _, cls = plugin.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), cls)
+    except ModuleNotFoundError as error:
+        if not plugin.extra or (error.name or "").startswith("pcapdaemon"):
+            raise
+        raise PcapdaemonError(
+            f"{name} needs the library {error.name}", f"install it: pip install 'pcapdaemon[{plugin.extra}]'"
+        ) from None

@@ -1,0 +1,256 @@
+"""CaptureRequest from untrusted JSON. Pure; the short names of the original's message live here and nowhere else.
+
+Reading goes in steps, so that what is not for this node costs as little as possible and a bad message is answered with
+all its problems at once: `read` (JSON as strict as Go's), `addressed_to` (is it for this node?), `validate`.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, NoReturn
+
+import re2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ulid import ULID
+
+MAX_MESSAGE = 65536
+"""Bytes of a message; longer ones are refused unread."""
+
+MAX_ID = 128
+_INT64 = 2**63
+
+Text = Annotated[str, Field(max_length=4096)]
+Names = Annotated[tuple[str, ...], Field(strict=False, max_length=256)]
+Count = Annotated[int, Field(ge=0, lt=_INT64)]
+
+
+class CaptureRequest(BaseModel):
+    """A request to capture packets, as it came, without the node's defaults and limits.
+
+    `None` means absent, or the empty value that Go's decoder left where a field was absent.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", title="pcapdaemon capture request")
+
+    id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_ID,
+        description="Names the request in logs, files and answers: printable characters. Absent: a ULID is made up.",
+    )
+    node: Text | None = Field(None, description="This host's name exactly, or `any`. Exactly one of `node` and `nodere`.")
+    node_pattern: Text | None = Field(
+        None,
+        alias="nodere",
+        description="RE2 expression for hosts' names, unanchored (`web` matches `web12`), case-sensitive.",
+    )
+    interfaces: Names = Field(
+        (), alias="interface", description="Interfaces to capture on. Exactly one of `interface` and `alias`."
+    )
+    aliases: Names = Field(
+        (),
+        alias="alias",
+        description="Aliases from the configuration; one alias may stand for several interfaces.",
+    )
+    tags: Text | None = Field(None, description="Comma separated; they go along with the savefile.")
+    capture_filter: str | None = Field(None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet.")
+    customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
+    alert_id: int | None = Field(
+        None, alias="alertid", ge=-_INT64, lt=_INT64, description="Becomes the tag `alertid:...`; 0 or absent: none."
+    )
+    alert_text: Text | int | None = Field(
+        None, alias="alertstr", description="Kept with the request; the original declared it and never used it."
+    )
+    snaplen: Count | None = Field(
+        None, alias="snap", description="Snapshot length in bytes; 0 or absent: `[general] snaplength`."
+    )
+    packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
+        None, description="Stop after so many packets; at most `maxpackets`, which is also meant where it is absent."
+    )
+    idle_timeout: Count | None = Field(
+        None,
+        alias="timeout",
+        description="Idle timeout in seconds: stop when so long no packet came. 0 or absent: `defaulttimeout`; "
+        "at most `maxtimeout`.",
+    )
+    duration: Count | None = Field(
+        None, description="Stop after so many seconds. 0 or absent: `maxduration`, which is also the most."
+    )
+    size: Count | None = Field(
+        None,
+        alias="bytes",
+        description="Stop with the packet that reaches this size of the file, headers counted (24, and 16 a packet). "
+        "0 or absent: `maxbytes`, which is also the most.",
+    )
+    packet_debug: bool = Field(
+        False,
+        alias="packetdebug",
+        description="Log one line of metadata per captured packet; needs `[general] allow_packetdebug = true`.",
+    )
+    log_request: bool = Field(False, alias="logrequest", description="Log the request as it came.")
+    folder: Text | None = Field(None, description="S3 only: the folder in the bucket.")
+    bucket: Text | None = Field(None, description="S3 only.")
+    acl: Text | None = Field(None, description="S3 only.")
+    region: Text | None = Field(None, description="S3 only.")
+    endpoint: Text | None = Field(None, description="S3 only.")
+    encryption: bool = Field(False, description="S3 only: may switch encryption on, never off.")
+
+
+FIELDS = {field.alias or name: name for name, field in CaptureRequest.model_fields.items()}
+"""Names in a message -> names in `CaptureRequest`."""
+
+ON_THE_WIRE = {name: field for field, name in FIELDS.items()}
+"""Names in `CaptureRequest` -> names in a message, for telling people what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: the message's own field name (empty: the whole), and what to do."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class UnreadableMessage(Exception):
+    """The body is not a JSON object; the text says where it went wrong."""
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Decode one message as Go's encoding/json would, with names folded to lower case.
+
+    Of names that differ in case only the last one wins; `null` changes nothing; bytes that are not UTF-8 become U+FFFD.
+    Raises UnreadableMessage.
+    """
+    if len(body) > MAX_MESSAGE:
+        raise UnreadableMessage(f"{len(body)} bytes long; a message may have {MAX_MESSAGE}")
+    try:
+        fields = _DECODER.decode(body.decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        raise UnreadableMessage(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError:  # Python's own bound on the digits of an integer
+        raise UnreadableMessage("a number has too many digits") from None
+    except RecursionError:
+        raise UnreadableMessage("not a request: nested too deeply") from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise UnreadableMessage(f"not a request: a JSON object is wanted, not {_json_type(fields)}")
+    return fields
+
+
+def addressed_to(fields: dict[str, Any], node: str) -> bool:
+    """Whether a message concerns this node; true also where that cannot be told, for then it has to be answered."""
+    name, pattern = fields.get("node"), fields.get("nodere")
+    if name and not pattern and isinstance(name, str):
+        return name in (node, "any")
+    if pattern and not name and isinstance(pattern, str):
+        try:
+            return _compiled(pattern).search(node) is not None
+        except re2.error:
+            return True
+    return True
+
+
+def validate(fields: dict[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
+    """The request made of all good fields, and everything that is wrong with the others."""
+    problems = []
+    try:
+        request = CaptureRequest.model_validate(fields)
+    except ValidationError as error:
+        found = {str(e["loc"][0]): _problem(e) for e in reversed(error.errors(include_url=False))}
+        problems = [found[name] for name in FIELDS if name in found]
+        request = CaptureRequest.model_validate({k: v for k, v in fields.items() if k not in found})
+    return request, problems + _contradictions(fields, request)
+
+
+def unknown_fields(fields: dict[str, Any]) -> list[str]:
+    """Names of a message that mean nothing here, as they came but for their case."""
+    return [name for name in fields if name not in FIELDS]
+
+
+def new_id() -> str:
+    """A name for a request that brings none: a ULID, so that names sort by time."""
+    return str(ULID())
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a message, by the names that it has on the wire."""
+    return CaptureRequest.model_json_schema(by_alias=True)
+
+
+def _contradictions(fields: dict[str, Any], request: CaptureRequest) -> list[Problem]:
+    problems = []
+    for one, other in (("node", "nodere"), ("interface", "alias")):
+        if fields.get(one) and fields.get(other):
+            problems.append(Problem(one, f"give {one} or {other}, not both"))
+        elif not fields.get(one) and not fields.get(other):
+            problems.append(Problem(one, f"give {one} or {other}; without it nobody knows where to capture"))
+    if request.node_pattern:
+        problems += _pattern_problems(request.node_pattern)
+    if request.id is not None and not request.id.isprintable():
+        problems.append(Problem("id", "only printable characters are allowed"))
+    return problems
+
+
+def _pattern_problems(pattern: str) -> list[Problem]:
+    try:
+        _compiled(pattern)
+    except re2.error as error:
+        words = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        return [Problem("nodere", f"not an RE2 expression: {words}")]
+    return []
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Any:
+    # Go's syntax, in linear time: Python's own `re` takes seconds over 27 characters of `(a+)+$`
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 1 << 20
+    return re2.compile(pattern, options)
+
+
+def _problem(error: Any) -> Problem:
+    path = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in FIELDS)
+    return Problem(path, _words(error))
+
+
+def _words(error: Any) -> str:
+    wanted = {
+        "int_type": "an integer",
+        "string_type": "a string",
+        "bool_type": "true or false",
+        "tuple_type": "an array of strings",
+    }.get(error["type"])
+    if wanted:
+        return f"{wanted} is wanted, not {_json_type(error['input'])}"
+    message = str(error["msg"])
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _json_type(value: object) -> str:
+    names = {bool: "true or false", int: "an integer", str: "a string", list: "an array", dict: "an object"}
+    return {**names, float: "a number with a fraction or exponent"}.get(type(value), "null")
+
+
+def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name.casefold(): _whole(value) for name, value in pairs if value is not None}
+
+
+def _whole(value: Any) -> Any:
+    # JSON can name half of a surrogate pair (\\ud800), which no encoder takes
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise UnreadableMessage(f"not JSON: {name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_constant=_no_constant)

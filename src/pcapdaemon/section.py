@@ -1,0 +1,51 @@
+"""The base of every section of the configuration, and what they share: strict types, secrets from elsewhere."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+
+class Section(BaseModel):
+    """One `[section]` of the configuration, frozen; a source's or destination's own stands in that one's file."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+def secret_names(section: type[BaseModel]) -> list[str]:
+    """The keys of a section that hold secrets; each has the companions KEY_file and KEY_env."""
+    return [name for name, field in section.model_fields.items() if "SecretStr" in str(field.annotation)]
+
+
+def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Replace KEY_file and KEY_env by KEY with what the file or variable holds; the second part names what is wrong.
+
+    A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a line's end is cut off.
+    """
+    values, problems = dict(values), []
+    for key in secret_names(section):
+        for indirect, look_up in ((f"{key}_file", _from_file), (f"{key}_env", _from_environment)):
+            if (where := values.pop(indirect, None)) is None:
+                continue
+            try:
+                values[key] = look_up(str(where))
+            except (OSError, KeyError, UnicodeDecodeError) as error:
+                problems.append(f"{indirect}: {_reason(error, str(where))}")
+    return {k: SecretStr(v) if k in secret_names(section) and isinstance(v, str) else v for k, v in values.items()}, problems
+
+
+def _from_file(name: str) -> str:
+    return Path(os.path.expandvars(name)).read_text().rstrip("\r\n")
+
+
+def _from_environment(name: str) -> str:
+    return os.environ[name]
+
+
+def _reason(error: Exception, where: str) -> str:
+    if isinstance(error, KeyError):
+        return f"the environment has no variable {where}"
+    if isinstance(error, OSError):
+        return f"can't read {where}: {error.strerror}"
+    return f"{where} is not text"

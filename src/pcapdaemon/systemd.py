@@ -1,0 +1,22 @@
+"""What systemd is told, where it asks to be told: sd_notify(3)."""
+
+import asyncio
+import os
+import socket
+
+
+def notify(state: str) -> None:
+    """Send lines such as READY=1 to systemd; without it nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+
+
+async def feed_watchdog() -> None:
+    """Say that the event loop still turns, twice in each WatchdogSec=, for ever."""
+    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
+    while microseconds:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(microseconds / 2e6)

@@ -1,0 +1,212 @@
+"""Tells what happens in log lines: to stderr, readable on a terminal and JSON otherwise, and to syslog. A listener."""
+
+import logging
+import queue
+import sys
+import time
+from collections.abc import Mapping, MutableMapping
+from logging.handlers import QueueHandler, QueueListener, SysLogHandler
+from typing import Any
+
+import stamina.instrumentation
+import structlog
+
+from pcapdaemon import __version__
+from pcapdaemon.config import Settings, Syslog
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    ConfigurationRefused,
+    ConfigurationReloaded,
+    DeliveryDelayed,
+    Event,
+    PacketsLogged,
+    RequestAccepted,
+    RequestFinished,
+    RequestLogged,
+    RequestRejected,
+    SavefileDelivered,
+    SavefileLost,
+    SourceConnected,
+    SourceDisconnected,
+)
+from pcapdaemon.text import printable
+
+WAITING_LINES = 100_000
+"""Log lines that may wait for a reader that stalls; beyond, they are dropped and counted. Nothing waits for the log."""
+
+log = structlog.get_logger("pcapdaemon")
+
+
+class Telemetry:
+    """Sets logging up for the process, and writes a line for each event."""
+
+    def __init__(self, syslog: Syslog | None) -> None:
+        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
+        self._handler = _DroppingHandler(self._queue)
+        outputs, problem = _outputs(syslog)
+        self._listener = QueueListener(self._queue, *outputs)
+        self._listener.start()
+        _configure(self._handler)
+        if problem:
+            log.warning("no syslog, only stderr", reason=problem)
+
+    def started(self, settings: Settings, addresses: list[str]) -> None:
+        """Say once what this daemon is and does."""
+        log.info("started", version=__version__, sources=addresses, destinations=list(settings.destinations))
+        for warning in settings.warnings:
+            log.warning(warning)
+
+    def stopped(self) -> None:
+        """Write what waits, but for a second at most: a reader that stalls must not keep the daemon from ending."""
+        log.info("stopped", log_lines_dropped=self._handler.dropped)
+        deadline = time.monotonic() + 1
+        while not self._queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def hear(self, event: Event) -> None:
+        """Log one event; one line per fact, with the request's id."""
+        match event:
+            case RequestRejected(request_id, source, problems, kind):
+                log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
+            case RequestAccepted(source, plan, _, warnings):
+                names = [part.interface.name for part in plan.captures]
+                log.info("request accepted", id=plan.id, source=source, interfaces=names, filter=plan.capture_filter)
+                for warning in warnings:
+                    log.warning("request has a flaw", id=plan.id, flaw=warning)
+            case RequestLogged(request_id, source, body):
+                log.info("request received", id=request_id, source=source, body=body)
+            case RequestFinished(request_id):
+                log.info("request finished", id=request_id)
+            case SourceConnected(source):
+                log.info("source connected", source=source)
+            case SourceDisconnected(source, reason):
+                log.warning("source not connected", source=source, reason=reason)
+            case ConfigurationReloaded(warnings):
+                log.info("configuration reloaded", warnings=list(warnings))
+            case ConfigurationRefused(problems):
+                log.error("configuration refused, the old one is kept", problems=list(problems))
+            case _:
+                _hear_capture(event)
+
+
+def _hear_capture(event: Event) -> None:
+    match event:
+        case CaptureStarted(request_id, interface, linktype, snaplen, _):
+            log.info("capture started", id=request_id, interface=interface, linktype=linktype, snaplen=snaplen)
+        case CaptureFailed(request_id, interface, reason, hint, kind):
+            log.warning("capture failed", id=request_id, interface=interface, reason=reason, hint=hint, kind=kind)
+        case CaptureStopped():
+            _log_stop(event)
+        case SavefileDelivered(request_id, interface, destination, where, seconds):
+            words = {"destination": destination, "where": where, "seconds": round(seconds, 3)}
+            log.info("savefile delivered", id=request_id, interface=interface, **words)
+        case DeliveryDelayed(request_id, interface, destination, reason, attempt):
+            words = {"destination": destination, "reason": reason, "attempt": attempt}
+            log.warning("delivery failed, it is tried again", id=request_id, interface=interface, **words)
+        case SavefileLost(request_id, interface, destination, reason, name, packets):
+            words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
+            log.error("savefile lost", id=request_id, interface=interface, **words)
+        case PacketsLogged(request_id, interface, lines):
+            for number, line in enumerate(lines, 1):
+                log.info("packet", id=request_id, interface=interface, number=number, packet=line)
+
+
+def _log_stop(event: CaptureStopped) -> None:
+    counts = event.counts
+    log.info(
+        "capture stopped",
+        id=event.id,
+        interface=event.interface,
+        reason=event.reason,
+        packets=counts.packets,
+        bytes=counts.size,
+        received=counts.received,
+        dropped=counts.dropped,
+        dropped_by_interface=counts.dropped_by_interface,
+        seconds=round(event.seconds, 3),
+        **({"error": event.error} if event.error else {}),
+    )
+
+
+class _DroppingHandler(QueueHandler):
+    """Drops and counts where the listener cannot keep up."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # the formatter wants structlog's dictionary, not its rendering; and there is no other process
+
+
+def _configure(handler: logging.Handler) -> None:
+    structlog.configure(
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    stamina.instrumentation.set_on_retry_hooks([])  # retries are events of our own
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _printable_values,
+    ]
+
+
+def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
+    """The outputs that there are, and why syslog is none of them where it should be."""
+    stderr = logging.StreamHandler(sys.stderr)
+    tty = sys.stderr.isatty()
+    stderr.setFormatter(_formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()))
+    try:
+        return [stderr, *([_syslog_output(syslog)] if syslog else [])], ""
+    except OSError as error:
+        return [stderr], f"[syslog] {syslog.address if syslog else ''}: {error.strerror}"
+
+
+def _formatter(renderer: Any) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _syslog_output(settings: Syslog) -> logging.Handler:
+    host, colon, port = settings.address.rpartition(":")
+    address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
+    handler = SysLogHandler(address, facility=settings.priority >> 3)
+    # every line at the configured severity, as the original had it
+    severity = next(name for name, number in handler.priority_names.items() if number == settings.priority & 7)
+    handler.priority_map = dict.fromkeys(logging.getLevelNamesMapping(), severity)
+    handler.append_nul = False
+    handler.ident = f"{settings.tag}: "
+    handler.setFormatter(_formatter(structlog.processors.LogfmtRenderer(key_order=["event", "id"])))
+    return handler
+
+
+def _printable_values(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value if key == "exception" else _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value

@@ -1,0 +1,28 @@
+"""Text that comes from strangers, made safe for terminals, logs and file names."""
+
+import re
+import unicodedata
+
+_UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._@=+-]+")
+
+
+def printable(text: str) -> str:
+    r"""Escape what is not printable: control and format characters (U+202E would turn a line around), lone surrogates.
+
+    >>> printable("a\x1b[31mb\n")
+    'a\\x1b[31mb\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def path_safe(text: str, longest: int = 200) -> str:
+    """One component of a path without separators, control characters or a leading dot; never empty.
+
+    >>> path_safe("../etc/pass wd")
+    '_.._etc_pass_wd'
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode()
+    name = _UNSAFE_IN_NAMES.sub("_", plain)[:longest]
+    return f"_{name}" if not name or name.startswith((".", "-")) else name

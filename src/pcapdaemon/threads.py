@@ -1,0 +1,43 @@
+"""Blocking work beside the event loop, each in a daemon thread of its own.
+
+Unlike asyncio's executor these threads never keep the process from ending: a lookup in DNS or a disk that hangs cannot
+be interrupted, only left behind.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run `work` in a new daemon thread and wait for its result; cancelling stops the waiting, not the work."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[R] = loop.create_future()
+
+    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
+        if not done.cancelled():
+            setter(outcome)
+
+    def run() -> None:
+        try:
+            outcome = work(*args, **kwargs)
+        except BaseException as error:  # handed to whoever waits
+            call_in_loop(loop, settle, done.set_exception, error)
+        else:
+            call_in_loop(loop, settle, done.set_result, outcome)
+
+    threading.Thread(target=run, name=f"pcapdaemon-{work.__name__}", daemon=True).start()
+    return await done
+
+
+def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+    """Call in the loop from another thread, unless the loop is closed: then nobody waits any more."""
+    try:
+        loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
