@@ -42,6 +42,12 @@ Tags = Annotated[str | None, typer.Option(help="Comma separated.", show_default=
 Id = Annotated[str | None, typer.Option("--id", help="Names the request; made up where absent.", show_default=False)]
 
 
+MESSAGE_OPTIONS = (
+    *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
+    *("customer", "alertid", "tags", "id"),
+)
+
+
 def main() -> None:
     """The entry point of the command `pcapdaemon`."""
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -279,23 +285,7 @@ def _progress() -> Any:
 
 
 def _message(options: dict[str, Any]) -> dict[str, Any]:
-    names = [
-        "node",
-        "nodere",
-        "interface",
-        "alias",
-        "bpf",
-        "snap",
-        "packets",
-        "timeout",
-        "duration",
-        "bytes",
-        "customer",
-        "alertid",
-        "tags",
-        "id",
-    ]
-    found = {name: options.get(name, options.get(f"{name}_")) for name in names}
+    found = {name: options.get(name, options.get(f"{name}_")) for name in MESSAGE_OPTIONS}
     return {name: value for name, value in found.items() if value not in (None, [])}
 
 

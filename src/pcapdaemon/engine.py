@@ -236,11 +236,11 @@ class Engine:
         )
         if stopped.savefile is None:
             return
-        if plan.packet_debug:
-            lines = await in_thread(_packet_lines, stopped.savefile)
-            self._publish(PacketsLogged(plan.id, interface, lines))
-        facts = Facts(plan.id, interface, name, part.tags, plan.request)
-        await delivery.deliver(stopped.savefile, facts, stopped.counts.packets)
+        with stopped.savefile as savefile:  # closed even where an error still refers to it: memory must not wait for that
+            if plan.packet_debug:
+                self._publish(PacketsLogged(plan.id, interface, await in_thread(_packet_lines, savefile)))
+            facts = Facts(plan.id, interface, name, part.tags, plan.request)
+            await delivery.deliver(savefile, facts, stopped.counts.packets)
 
     def _trim_later(self) -> None:
         if self._trim:

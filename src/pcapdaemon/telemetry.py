@@ -193,7 +193,7 @@ def _syslog_output(settings: Syslog) -> logging.Handler:
     handler = SysLogHandler(address, facility=settings.priority >> 3)
     # every line at the configured severity, as the original had it
     severity = next(name for name, number in handler.priority_names.items() if number == settings.priority & 7)
-    handler.priority_map = dict.fromkeys(logging.getLevelNamesMapping(), severity)
+    vars(handler)["priority_map"] = dict.fromkeys(logging.getLevelNamesMapping(), severity)
     handler.append_nul = False
     handler.ident = f"{settings.tag}: "
     handler.setFormatter(_formatter(structlog.processors.LogfmtRenderer(key_order=["event", "id"])))

@@ -10,6 +10,7 @@ import os
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport FILE, fclose
 from libc.stdlib cimport free
+from posix.unistd cimport write
 
 from pcapdaemon.capture._blocks cimport Blocks, BlockPool, give_blocks, take_block
 from pcapdaemon.capture._libpcap cimport *
@@ -43,14 +44,11 @@ cdef class Capture:
         self.error = ""
         self.loop.pool = &pool.pool
         self.loop.size = FILE_HEADER
+        self.loop.wake_fd = -1
         self.loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __dealloc__(self):
-        self._close_handle()
-        if self.loop.first != NULL:
-            give_blocks(self.loop.pool, self.loop.first)
-        if self.loop.wake_fd >= 0:
-            os.close(self.loop.wake_fd)
+        self.close()
 
     def open(self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms, bint loopback):
         """Open and activate the interface; nothing passes until `set_filter`. Blocks for about 10 ms.
@@ -128,11 +126,23 @@ cdef class Capture:
 
     def stop(self):
         """End `run` soon, from any thread; what the kernel holds is still taken. Before `run` it ends it at once."""
-        os.eventfd_write(self.loop.wake_fd, 1)
+        cdef uint64_t one = 1
+        if self.loop.wake_fd >= 0:
+            write(self.loop.wake_fd, &one, sizeof(one))  # holding the GIL, so that `close` cannot come in between
 
     def close(self):
-        """Close the handle. Blocks for about 25 ms (the kernel waits for readers of its lists)."""
+        """Give back what is held: the handle, the descriptors, and blocks that were not taken.
+
+        Blocks for about 25 ms, for the kernel waits for readers of its lists.
+        """
+        cdef int wake_fd = self.loop.wake_fd
+        self.loop.wake_fd = -1
         self._close_handle()
+        if wake_fd >= 0:
+            os.close(wake_fd)
+        if self.loop.first != NULL:
+            give_blocks(self.loop.pool, self.loop.first)
+            self.loop.first = self.loop.last = NULL
 
     def take_blocks(self):
         """Hand the captured records over, once, after `run`."""

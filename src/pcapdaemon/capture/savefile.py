@@ -23,9 +23,10 @@ class Record(NamedTuple):
 
 
 class Savefile(io.RawIOBase):
-    """A finished savefile; read-only, seekable, and its memory goes back to the budget with the last reference to it.
+    """A finished savefile: read-only, seekable.
 
-    One position: give each reader its own by `reader`.
+    Its memory goes back to the budget when it and all its readers are closed. It has one position: give each reader its
+    own by `reader`.
     """
 
     def __init__(self, parts: Sequence[memoryview]) -> None:
@@ -41,6 +42,11 @@ class Savefile(io.RawIOBase):
     def reader(self) -> "Savefile":
         """The same file with a position of its own, at the beginning; shares the memory."""
         return Savefile(self._parts)
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._parts = []
+        super().close()
 
     def readable(self) -> bool:
         """It can be read."""

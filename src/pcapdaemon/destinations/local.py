@@ -61,7 +61,7 @@ class LocalDirectory(Destination):
 
     def _write(self, savefile: Savefile, name: str) -> str:
         try:
-            with self._opened() as directory:
+            with savefile, self._opened() as directory:
                 return str(self.directory / _store(directory, savefile, name))
         except OSError as error:
             kind = DeliveryRefused if error.errno in _NEVER else DeliveryFailed

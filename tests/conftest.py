@@ -1,0 +1,45 @@
+"""All tests run in a network namespace of their own: the interfaces, the traffic and the servers are theirs alone."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Wire
+
+ROOT = Path(__file__).parents[1]
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+_numbers = count()
+
+
+def pytest_configure() -> None:
+    """Enter the namespace before the first thread starts: threads and processes inherit it."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
+        raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+@pytest.fixture(scope="session")
+def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that sends numbered frames."""
+    program = tmp_path_factory.mktemp("sender") / "sender"
+    subprocess.run(["gcc", "-O2", "-o", program, ROOT / "benchmarks" / "sender.c"], check=True)
+    return program
+
+
+@pytest.fixture
+def wire(sender: Path) -> Iterator[Wire]:
+    """A veth pair of its own, up and without traffic but the test's."""
+    wire = Wire(f"tx{next(_numbers)}", f"rx{next(_numbers)}", sender)
+    subprocess.run(["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True)
+    for name in (wire.near, wire.far):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    yield wire
+    subprocess.run(["ip", "link", "del", wire.near], check=False, stderr=subprocess.DEVNULL)

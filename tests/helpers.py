@@ -1,0 +1,109 @@
+"""What several tests share: wires, independent readers, plans, and waiting for facts."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pcapdaemon.capture import MemoryBudget, list_interfaces
+from pcapdaemon.config import CaptureSettings
+from pcapdaemon.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.policy import General
+from pcapdaemon.request import validate
+from pcapdaemon.session import Session, Stopped
+from scapy.utils import RawPcapReader
+
+T = TypeVar("T")
+SEQUENCE_AT = 42
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A veth pair: what goes into `near` comes out of `far`."""
+
+    near: str
+    far: str
+    program: Path
+
+    def send(self, frames: int, size: int = 100, rate: int = 0, ports: int = 1) -> None:
+        """Send numbered frames and return when the last is out."""
+        subprocess.run(self._command(frames, size, rate, ports), check=True, stdout=subprocess.DEVNULL)
+
+    def sending(self, frames: int, size: int = 100, rate: int = 0, ports: int = 1) -> "subprocess.Popen[bytes]":
+        """Begin to send."""
+        return subprocess.Popen(self._command(frames, size, rate, ports), stdout=subprocess.DEVNULL)
+
+    def _command(self, *numbers: int) -> list[str]:
+        return [str(self.program), self.near, *map(str, numbers)]
+
+
+def plan_for(interface: str, **fields: Any) -> CapturePlan:
+    """The plan of a request for one interface, by the names of the message."""
+    request, problems = validate({"node": "any", "interface": [interface], **fields})
+    general = General(maxpackets=100_000_000, maxbytes=10**11, snaplength=262144)
+    around = Surroundings("here", time.time(), list_interfaces(), {})
+    plan = make_plan(request.id or "id", request, problems, general, around)
+    assert not isinstance(plan, Rejection), plan
+    return plan
+
+
+def session_for(interface: str, budget: MemoryBudget | None = None, **fields: Any) -> Session:
+    """A session that is ready to run."""
+    plan = plan_for(interface, **fields)
+    return Session(plan, plan.captures[0], budget or MemoryBudget(256 << 20), CaptureSettings())
+
+
+async def captured(session: Session, traffic: Callable[[], object] = lambda: None) -> Stopped:
+    """Run a session, and the traffic from the moment it is armed."""
+    running = asyncio.create_task(session.run())
+    await asyncio.wait([session.armed, running], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await asyncio.to_thread(traffic)
+    return await running
+
+
+def saved(stopped: Stopped, path: Path) -> Path:
+    """Write what was captured to a file."""
+    assert stopped.savefile is not None
+    with path.open("wb") as file:
+        stopped.savefile.write_to(file.fileno())
+    return path
+
+
+def tshark(path: Path, *fields: str) -> list[list[str]]:
+    """A row for each packet with the given fields, as an independent reader has them; any complaint is an error."""
+    options = [word for field in fields for word in ("-e", field)]
+    result = subprocess.run(
+        ["tshark", "-n", "-r", path, "-T", "fields", *options], check=True, capture_output=True, text=True
+    )
+    complaints = [line for line in result.stderr.splitlines() if "Running as user" not in line]
+    assert not complaints, complaints
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def numbers(path: Path) -> list[int]:
+    """The sender's numbers of all frames in a file, in the order of the file."""
+    return [int(row[0].replace(":", "")[:16], 16) for row in tshark(path, "udp.payload")]
+
+
+def packets(path: Path) -> list[tuple[float, int, bytes]]:
+    """Time, length on the wire and bytes of each packet, as scapy reads them."""
+    with RawPcapReader(str(path)) as reader:
+        return [(meta.sec + meta.usec / 1e6, meta.wirelen, data) for data, meta in reader]
+
+
+def linktype(path: Path) -> int:
+    """The LINKTYPE value in a savefile's header."""
+    return int.from_bytes(path.read_bytes()[20:24], "little")
+
+
+def eventually(fact: Callable[[], T], seconds: float = 10.0) -> T:
+    """Wait until something is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := fact()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+    return value

@@ -1,0 +1,279 @@
+"""The packet loop on real interfaces, read back by independent readers."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.errors import Busy, CaptureRefused
+from pcapdaemon.limits import StopReason
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.sendrecv import sendp
+from tests.helpers import Wire, captured, linktype, numbers, packets, saved, session_for, tshark
+
+
+async def test_packets_limit_takes_exactly_so_many(wire: Wire, tmp_path: Path) -> None:
+    stopped = await captured(session_for(wire.far, packets=50), lambda: wire.send(1000))
+    assert stopped.reason is StopReason.PACKETS
+    assert stopped.counts.packets == 50
+    assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(50))
+
+
+@pytest.mark.parametrize("limit", [25, 141, 1000, 23224])
+async def test_bytes_limit_stops_with_the_packet_that_reaches_it(wire: Wire, tmp_path: Path, limit: int) -> None:
+    stopped = await captured(session_for(wire.far, bytes=limit), lambda: wire.send(1000))
+    assert stopped.reason is StopReason.BYTES
+    size = saved(stopped, tmp_path / "x.pcap").stat().st_size
+    assert size == stopped.counts.size
+    assert limit <= size < limit + 116
+
+
+async def test_duration_on_a_busy_interface_holds_exactly_that_second(wire: Wire, tmp_path: Path) -> None:
+    sending = wire.sending(60_000, rate=20_000)
+    stopped = await captured(session_for(wire.far, duration=1))
+    sending.wait()
+    assert stopped.reason is StopReason.DURATION
+    times = [float(row[0]) for row in tshark(saved(stopped, tmp_path / "x.pcap"), "frame.time_epoch")]
+    assert 0.95 < times[-1] - times[0] < 1.05
+    found = numbers(tmp_path / "x.pcap")
+    assert found == list(range(found[0], found[0] + len(found)))
+
+
+async def test_duration_without_traffic_is_kept_too(wire: Wire) -> None:
+    begun = time.monotonic()
+    stopped = await captured(session_for(wire.far, duration=1))
+    assert (stopped.reason, stopped.savefile) == (StopReason.DURATION, None)
+    assert 1.0 <= time.monotonic() - begun < 1.6
+
+
+async def test_idle_timeout_counts_from_the_last_packet(wire: Wire) -> None:
+    def traffic() -> None:
+        for _ in range(4):
+            wire.send(1)
+            time.sleep(0.6)
+
+    stopped = await captured(session_for(wire.far, timeout=1), traffic)
+    assert stopped.reason is StopReason.IDLE
+    assert stopped.counts.packets == 4
+    first, last = stopped.times
+    assert 1.0 <= stopped.seconds - (last - first) < 1.5
+
+
+async def test_stop_takes_what_the_kernel_still_holds(wire: Wire, tmp_path: Path) -> None:
+    session = session_for(wire.far)
+
+    def traffic() -> None:
+        wire.send(7)
+        session.stop()
+
+    stopped = await captured(session, traffic)
+    assert stopped.reason is StopReason.STOPPED
+    assert stopped.seconds < 0.5
+    assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(7))
+
+
+async def test_stop_before_it_began_ends_it_at_once(wire: Wire) -> None:
+    session = session_for(wire.far)
+    session.stop()
+    assert (await captured(session)).reason is StopReason.STOPPED
+
+
+@pytest.mark.parametrize("how", [["link", "set", "{}", "down"], ["link", "del", "{}"]])
+async def test_interface_that_goes_ends_the_capture_and_keeps_what_came_before(
+    wire: Wire, tmp_path: Path, how: list[str]
+) -> None:
+    def traffic() -> None:
+        wire.send(5)
+        subprocess.run(["ip", *(word.format(wire.far) for word in how)], check=True)
+
+    stopped = await captured(session_for(wire.far), traffic)
+    assert stopped.reason is StopReason.INTERFACE_DOWN
+    assert stopped.seconds < 1
+    assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(5))
+    assert stopped.counts.dropped == stopped.counts.dropped_by_interface == 0
+
+
+async def test_memory_that_is_spent_ends_the_capture_and_keeps_what_is_there(wire: Wire, tmp_path: Path) -> None:
+    budget = MemoryBudget(6 << 20)
+    stopped = await captured(session_for(wire.far, budget), lambda: wire.send(10_000, size=1500))
+    assert stopped.reason is StopReason.MEMORY
+    assert budget.used <= budget.limit
+    path = saved(stopped, tmp_path / "x.pcap")
+    assert numbers(path) == list(range(stopped.counts.packets))
+    assert stopped.savefile is not None
+    stopped.savefile.close()
+    assert budget.used == 0
+
+
+async def test_no_memory_at_all_is_busy(wire: Wire) -> None:
+    with pytest.raises(Busy, match="memory"):
+        await captured(session_for(wire.far, MemoryBudget(2 << 20)))
+
+
+async def test_kernel_buffers_shrink_so_that_many_captures_fit(wire: Wire) -> None:
+    budget = MemoryBudget(256 << 20)
+    sessions = [session_for(wire.far, budget, packets=10) for _ in range(32)]
+    running = [asyncio.create_task(session.run()) for session in sessions]
+    await asyncio.gather(*(session.armed for session in sessions))
+    assert budget.used <= budget.limit
+    await asyncio.to_thread(wire.send, 10)
+    assert [stopped.counts.packets for stopped in await asyncio.gather(*running)] == [10] * 32
+
+
+async def test_nothing_is_lost_at_full_speed_and_order_is_kept(wire: Wire, tmp_path: Path) -> None:
+    stopped = await captured(session_for(wire.far, packets=300_000), lambda: wire.send(300_000))
+    assert stopped.counts.packets == stopped.counts.received == 300_000
+    assert stopped.counts.dropped == 0
+    assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(300_000))
+
+
+async def test_same_packets_as_tcpdump(wire: Wire, tmp_path: Path) -> None:
+    theirs = tmp_path / "tcpdump.pcap"
+    command = ["tcpdump", "-i", wire.far, "-w", theirs, "-U", "-c", "2000", "-s", "80", "udp port 9001"]
+    tcpdump = subprocess.Popen(command, stderr=subprocess.PIPE)
+    assert tcpdump.stderr is not None
+    while b"listening" not in tcpdump.stderr.readline():
+        pass
+    session = session_for(wire.far, packets=2000, snap=80, bpf="udp port 9001")
+    stopped = await captured(session, lambda: wire.send(8000, size=300, ports=4))
+    tcpdump.communicate(timeout=10)
+    ours = saved(stopped, tmp_path / "ours.pcap")
+    assert ours.read_bytes()[:24] == theirs.read_bytes()[:24]
+    assert [packet[1:] for packet in packets(ours)] == [packet[1:] for packet in packets(theirs)]
+    # each socket takes its own time, a few microseconds apart
+    assert all(abs(a[0] - b[0]) < 0.01 for a, b in zip(packets(ours), packets(theirs), strict=True))
+
+
+async def test_filter_meets_only_what_it_says_from_the_first_packet_on(wire: Wire, tmp_path: Path) -> None:
+    sending = wire.sending(400_000, rate=100_000, ports=16)
+    stopped = await captured(session_for(wire.far, bpf="udp port 9003", packets=1000))
+    sending.kill()
+    sending.wait()
+    assert all(number % 16 == 3 for number in numbers(saved(stopped, tmp_path / "x.pcap")))
+
+
+async def test_vlan_filter_sees_tags_that_the_kernel_stripped(wire: Wire, tmp_path: Path) -> None:
+    def traffic() -> None:
+        wire.send(3)
+        for tag in (7, 8, 7):
+            frame = Ether(dst="02:00:00:00:00:02") / Dot1Q(vlan=tag) / IP(dst="10.9.9.9") / UDP(dport=9000) / b"tagged"
+            sendp(frame, iface=wire.near, verbose=False)
+
+    stopped = await captured(session_for(wire.far, bpf="vlan 7 and udp", packets=2), traffic)
+    path = saved(stopped, tmp_path / "x.pcap")
+    assert tshark(path, "vlan.id", "udp.dstport") == [["7", "9000"]] * 2
+
+
+@pytest.fixture
+def devices(wire: Wire) -> Iterator[dict[str, str]]:
+    """An interface of each kind, with an IPv4 address where it can have traffic."""
+    def run(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    run("tuntap", "add", "tun9", "mode", "tun")
+    run("addr", "add", "10.77.0.1/24", "dev", "tun9")
+    run("link", "set", "tun9", "up")
+    run("link", "add", "link", wire.near, "name", "mac9", "type", "macvlan", "mode", "bridge")
+    run("addr", "add", "10.78.0.1/24", "dev", "mac9")
+    run("link", "set", "mac9", "up")
+    yield {"lo": "127.0.0.1", "any": "127.0.0.1", "mac9": "10.78.0.2", "tun9": "10.77.0.2"}
+    run("link", "del", "tun9")
+
+
+@pytest.mark.parametrize(("name", "value"), [("lo", 1), ("any", 113), ("mac9", 1), ("tun9", 101)])
+async def test_every_kind_of_interface_gives_a_file_that_tshark_reads(
+    devices: dict[str, str], name: str, value: int, tmp_path: Path
+) -> None:
+    tun = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH", b"tun9", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI: carrier on
+    if name == "mac9":
+        subprocess.run(["ip", "neigh", "add", devices[name], "lladdr", "02:00:00:00:00:99", "dev", "mac9"], check=True)
+
+    def traffic() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            for number in range(5):
+                udp.sendto(b"packet %d" % number, (devices[name], 7777))
+
+    stopped = await captured(session_for(name, bpf="udp port 7777", packets=5, snap=200), traffic)
+    os.close(tun)
+    path = saved(stopped, tmp_path / "x.pcap")
+    assert linktype(path) == value
+    assert int.from_bytes(path.read_bytes()[16:20], "little") == 200
+    payloads = [bytes.fromhex(row[0]) for row in tshark(path, "udp.payload")]
+    assert payloads == [b"packet %d" % number for number in range(5)]
+
+
+async def test_lo_counts_each_packet_once(tmp_path: Path) -> None:
+    def traffic() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            for _ in range(100):
+                udp.sendto(b"x", ("127.0.0.1", 7778))
+
+    stopped = await captured(session_for("lo", bpf="udp port 7778", duration=1), traffic)
+    assert stopped.counts.packets == stopped.counts.received == 100
+
+
+async def test_snaplen_cuts_what_is_kept_and_tells_the_length(wire: Wire, tmp_path: Path) -> None:
+    stopped = await captured(session_for(wire.far, packets=3, snap=60), lambda: wire.send(3, size=500))
+    assert tshark(saved(stopped, tmp_path / "x.pcap"), "frame.cap_len", "frame.len") == [["60", "500"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "words"),
+    [
+        ({"bpf": "portt 5"}, "filter", "syntax error"),
+        ({"bpf": "port 99999"}, "filter", "65535"),
+        ({"bpf": "wlan type mgt"}, "filter", "802.11"),
+        ({}, "interface", "not up"),
+    ],
+)
+async def test_refusals_come_in_the_words_of_libpcap_with_a_hint(
+    wire: Wire, fields: dict[str, str], kind: str, words: str
+) -> None:
+    if kind == "interface":
+        subprocess.run(["ip", "link", "set", wire.far, "down"], check=True)
+    with pytest.raises(CaptureRefused, match=words) as refusal:
+        await captured(session_for(wire.far, **fields))
+    assert refusal.value.kind == kind
+    assert refusal.value.hint
+
+
+async def test_interface_that_went_after_the_plan_is_refused_in_words(wire: Wire) -> None:
+    session = session_for(wire.far)
+    subprocess.run(["ip", "link", "del", wire.far], check=True)
+    with pytest.raises(CaptureRefused, match="No such device") as refusal:
+        await captured(session)
+    assert refusal.value.kind == "interface"
+
+
+async def test_long_filters_compile_without_the_optimizer_in_no_time(wire: Wire) -> None:
+    expression = " or ".join(f"host 10.0.{n // 250}.{n % 250}" for n in range(40))
+    assert 256 < len(expression) <= 1024
+    begun = time.monotonic()
+    stopped = await captured(session_for(wire.far, bpf=expression, duration=1))
+    assert stopped.seconds < 1.5
+    assert time.monotonic() - begun < 2.5
+
+
+async def test_a_thousand_bad_requests_leave_no_descriptor_behind(wire: Wire) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def bad() -> None:
+        with pytest.raises(CaptureRefused):
+            await session_for(wire.far, bpf="no such primitive").run()
+
+    await bad()
+    before = descriptors()
+    for _ in range(40):
+        await asyncio.gather(*(bad() for _ in range(25)))
+    assert descriptors() == before
