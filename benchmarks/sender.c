@@ -4,7 +4,7 @@
      SIZE   bytes of a frame, 60 to 9000          RATE   frames per second, 0: as fast as it can
      PORTS  destination ports used in turn, from 9000 on
 
-   Frame n carries n as 8 bytes, big-endian, at offset 42. AF_PACKET with sendmmsg(2), 64 frames a call; a frame that
+   Frame n carries n as 8 bytes, big-endian, at offset 42. AF_PACKET with sendmmsg(2), up to 64 frames a call; a frame that
    the device refuses for now (ENOBUFS) is sent again, so exactly COUNT frames go out. Prints "frames seconds". */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -65,8 +65,9 @@ int main(int argc, char **argv) {
         messages[i].msg_hdr.msg_iov = &parts[i];
         messages[i].msg_hdr.msg_iovlen = 1;
     }
+    uint64_t most = rate > 0 && rate < 5000.0 * BATCH ? rate / 5000 + 1 : BATCH; /* even at low rates, no bursts */
     while (sent < count) {
-        int batch = count - sent < BATCH ? count - sent : BATCH, done = 0;
+        int batch = count - sent < most ? count - sent : most, done = 0;
         for (int i = 0; i < batch; i++) fill(frames[i], size, sent + i, ports);
         while (done < batch) {
             int n = sendmmsg(fd, messages + done, batch - done, 0);

@@ -76,9 +76,7 @@ def saved(stopped: Stopped, path: Path) -> Path:
 def tshark(path: Path, *fields: str) -> list[list[str]]:
     """A row for each packet with the given fields, as an independent reader has them; any complaint is an error."""
     options = [word for field in fields for word in ("-e", field)]
-    result = subprocess.run(
-        ["tshark", "-n", "-r", path, "-T", "fields", *options], check=True, capture_output=True, text=True
-    )
+    result = subprocess.run(["tshark", "-n", "-r", path, "-T", "fields", *options], check=True, capture_output=True, text=True)
     complaints = [line for line in result.stderr.splitlines() if "Running as user" not in line]
     assert not complaints, complaints
     return [line.split("\t") for line in result.stdout.splitlines()]

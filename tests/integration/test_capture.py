@@ -176,6 +176,7 @@ async def test_vlan_filter_sees_tags_that_the_kernel_stripped(wire: Wire, tmp_pa
 @pytest.fixture
 def devices(wire: Wire) -> Iterator[dict[str, str]]:
     """An interface of each kind, with an IPv4 address where it can have traffic."""
+
     def run(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 

@@ -29,8 +29,8 @@ class RedisSettings(Section):
     listen: bool = Field(False, description="Hear requests on Redis.")
     host: str = Field("localhost", min_length=1, description="The server's name or address.")
     port: int = Field(6379, ge=1, le=65535, description="The server's port.")
-    channel: Annotated[str | tuple[str, ...], Field(strict=False, min_length=1)] = Field(
-        "capture", description="The channel, or an array of channels."
+    channel: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
+        "capture", min_length=1, description="The channel, or an array of channels."
     )
     username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
     auth: SecretStr | None = Field(None, description="The password.")

@@ -1,0 +1,86 @@
+"""The daemon as a process: how quick it is, what it needs at rest, and what other nodes' messages cost it."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks.report import Figure
+from tests.helpers import Wire, eventually, packets
+from tests.servers import DaemonProcess, RedisServer
+
+ROUNDS, FOREIGN = 20, 200_000
+
+
+def figures(wire: Wire, directory: Path) -> list[Figure]:
+    """Everything, on one daemon with Redis and HTTP."""
+    server = RedisServer(directory).start()
+    daemon = DaemonProcess(directory, {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port}})
+    try:
+        begun = time.monotonic()
+        daemon.start()
+        eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
+        ready = time.monotonic() - begun
+        return [
+            Figure("from start to ready", ready, "s", most=1.5),
+            *_idle(daemon),
+            *_latency(daemon, server, wire),
+            *_foreign(daemon, server),
+        ]
+    finally:
+        daemon.stop()
+        server.kill()
+
+
+def _idle(daemon: DaemonProcess) -> list[Figure]:
+    time.sleep(2)
+    before, seconds = daemon.cpu(), 10
+    time.sleep(seconds)
+    return [
+        Figure("resident memory at rest", daemon.resident() / 2**20, "MiB", most=80),
+        Figure("CPU at rest", 100 * (daemon.cpu() - before) / seconds, "%", most=1),
+    ]
+
+
+def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Figure]:
+    """From PUBLISH to the first packet in the file, and from the last packet wanted to the file in its place."""
+    client, first, last, armed = server.client(), [], [], []
+    for number in range(ROUNDS):
+        sending = wire.sending(1_000_000, rate=5_000)
+        time.sleep(0.2)
+        message = {"node": "any", "interface": [wire.far], "packets": 500, "id": f"round-{number}"}
+        published = time.time()
+        client.publish("capture", json.dumps(message))
+        while not (found := list(daemon.captures.glob(f"*round-{number}.pcap"))):
+            time.sleep(0.001)
+        there = time.time()
+        sending.kill()
+        sending.wait()
+        times = [at for at, _, _ in packets(found[0])]
+        first.append(times[0] - published)
+        last.append(there - times[-1])
+        armed.append(daemon.record(f"round-{number}")["captures"][0]["started_at"] - published)
+    return [
+        Figure("from PUBLISH to armed, median", 1000 * statistics.median(armed), "ms"),
+        Figure("from PUBLISH to the first packet, median", 1000 * statistics.median(first), "ms", most=15),
+        Figure("from the last packet to the file, median", 1000 * statistics.median(last), "ms"),
+        Figure("from the last packet to the file, longest", 1000 * max(last), "ms", most=200),
+    ]
+
+
+def _foreign(daemon: DaemonProcess, server: RedisServer) -> list[Figure]:
+    """Messages for other nodes, as fast as Redis hands them over."""
+    client = server.client()
+    message = json.dumps({"node": "another-node", "interface": ["eth0"], "bpf": "port 53", "packets": 50, "customer": "acme"})
+    cpu = daemon.cpu()
+    for _ in range(FOREIGN // 1000):
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(1000):
+            pipeline.publish("capture", message)
+        pipeline.execute()
+    eventually(lambda: daemon.api("GET", "/readyz").json()["set_aside"] == FOREIGN, 60)
+    rate = FOREIGN / (daemon.cpu() - cpu)
+    return [
+        Figure("messages for other nodes per second of CPU", rate, "1/s", least=20_000),
+        Figure("resident memory afterwards", daemon.resident() / 2**20, "MiB"),
+    ]

@@ -1,0 +1,175 @@
+"""Real servers and real daemons as processes, started fresh on free ports."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import redis
+
+from tests.helpers import eventually
+
+PCAPDAEMON = Path(sys.executable).with_name("pcapdaemon")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """A redis-server of its own, that can be killed, started again on its port, and frozen."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.port = free_port()
+        self._directory, self._options = directory, options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "RedisServer":
+        """Start it, and wait until it answers."""
+        command = ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self._options]
+        self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
+        eventually(self._answers)
+        return self
+
+    def kill(self) -> None:
+        """End it without a word to its clients."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it hold its connections and do nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self, **options: Any) -> "redis.Redis":
+        """A client of it."""
+        return redis.Redis(port=self.port, **options)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(1) in b"+-"
+        except OSError:
+            return False
+
+
+class DaemonProcess:
+    """The installed command, running as a daemon in a directory of its own."""
+
+    def __init__(self, directory: Path, sections: Mapping[str, Mapping[str, Any]] | None = None, **more: Any) -> None:
+        self.directory, self.port = directory, free_port()
+        self.captures = directory / "captures"
+        self.captures.mkdir(exist_ok=True)
+        self.config = directory / "pcapdaemon.toml"
+        self.write_config(sections or {})
+        self.log_path = directory / "log"
+        self._more = more
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write_config(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write the configuration: HTTP and the local directory, and what `sections` lays over it."""
+        tables: dict[str, dict[str, Any]] = {
+            "http": {"listen": True, "port": self.port},
+            "general": {"writelocal": True, "localdir": str(self.captures)},
+        }
+        for name, table in sections.items():
+            tables[name] = {**tables.get(name, {}), **table}
+        lines = [
+            line
+            for name, table in tables.items()
+            for line in (f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+        ]
+        self.config.write_text("\n".join(lines))
+
+    def start(self, arguments: Sequence[str] | None = None, wrapper: Sequence[str] = ()) -> "DaemonProcess":
+        """Start it, and wait until it is up (its sources need not be)."""
+        words = arguments if arguments is not None else ["run", "--config", str(self.config)]
+        with self.log_path.open("ab") as log:
+            command = [*wrapper, str(PCAPDAEMON), *words]
+            self.process = subprocess.Popen(command, cwd=self.directory, stderr=log, **self._more)
+        eventually(lambda: self.logged("started") or self._ended())
+        assert self.process.poll() is None, self.log_path.read_text()
+        return self
+
+    def _ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def log(self) -> list[dict[str, Any]]:
+        """All log lines."""
+        lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """The log lines of an event with these fields."""
+        return [line for line in self.log() if line["event"] == event and fields.items() <= line.items()]
+
+    def api(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        """Call its API."""
+        with httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60) as client:
+            return client.request(method, path, **more)
+
+    def request(self, wait: bool = False, **message: Any) -> httpx2.Response:
+        """Send a request for a capture."""
+        return self.api("POST", "/captures" + ("?wait=1" if wait else ""), json={"node": "any", **message})
+
+    def record(self, request_id: str) -> dict[str, Any]:
+        """What it tells of a request."""
+        record: dict[str, Any] = self.api("GET", f"/captures/{request_id}").json()
+        return record
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """End it as systemd would, and return its status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, seconds: float = 40) -> int:
+        """Wait for its end."""
+        assert self.process
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it, if it runs."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def resident(self) -> int:
+        """Resident memory in bytes."""
+        assert self.process
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) * 1024
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it used so far, user and system."""
+        assert self.process
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_file(directory: Path, pattern: str, seconds: float = 10) -> Path:
+    """The first file of that pattern in a directory, as soon as it is there."""
+    found: Path = eventually(lambda: next(iter(directory.glob(pattern)), None), seconds)  # type: ignore[assignment]
+    return found

@@ -1,0 +1,152 @@
+"""The configuration: read, default, validate."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pcapdaemon import config
+from pcapdaemon.errors import ConfigError
+from pcapdaemon.sources.http import HttpSettings
+from pcapdaemon.sources.redis import RedisSettings
+
+MINIMAL: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True}}
+ORIGINAL = Path(__file__).parent / "original.conf"
+
+
+def problems(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as refusal:
+        config.validate(values, "x.toml")
+    return str(refusal.value)
+
+
+def test_defaults_are_those_of_the_originals_example() -> None:
+    settings = config.validate(MINIMAL)
+    general = settings.general
+    assert (general.maxpackets, general.maxbytes, general.maxduration, general.maxtimeout) == (50000, 100000000, 3600, 3600)
+    assert (general.snaplength, general.defaulttimeout) == (500, 10)
+    assert (general.memory, general.maxcaptures, general.maxfilter) == (256 << 20, 32, 1024)
+    assert (settings.capture.buffer, settings.capture.promiscuous) == (8 << 20, True)
+
+
+def test_the_originals_example_is_read_and_what_this_version_cannot_do_is_said(tmp_path: Path) -> None:
+    values = config.merge(config.read(ORIGINAL), {"general": {"writelocal": True, "localdir": str(tmp_path)}})
+    settings = config.validate(values, "x.toml")
+    assert settings.aliases == {"main": ["eth0"], "public": ["eth0"], "local": ["lo"]}
+    redis = settings.sources["redis"]
+    assert isinstance(redis, RedisSettings)
+    assert redis.auth
+    assert redis.auth.get_secret_value() == "password"
+    assert (settings.syslog and settings.syslog.priority) == 25
+    said = "\n".join(settings.warnings)
+    for section in ("[kafka] listen", "[sqs] listen", "[s3] upload", "[cloudshark] upload"):
+        assert section in said
+
+
+def test_without_source_or_destination_the_keys_to_set_are_said() -> None:
+    words = problems({})
+    assert "[http] listen = true or [redis] listen = true" in words
+    assert "[general] writelocal = true" in words
+
+
+def test_all_problems_at_once_each_with_file_section_and_key() -> None:
+    words = problems(
+        {
+            "general": {"maxpackets": "50", "snaplength": -1, "filename": "{x}"},
+            "http": {"listen": True, "port": 99999},
+            "redis": {"listen": True, "channel": 5},
+            "interface": [{"alias": ["a"]}],
+        }
+    )
+    for part in (
+        "x.toml: [general] maxpackets",
+        "x.toml: [general] snaplength",
+        "x.toml: [general] filename",
+        "x.toml: [http] port",
+        "x.toml: [redis] channel",
+        "x.toml: [[interface]] number 1 name",
+    ):
+        assert part in words
+
+
+def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets = 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n'
+    )
+    settings = config.validate(config.read(path))
+    assert settings.general.maxpackets == 7
+    assert settings.aliases == {"X": ["lo"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[general", "not TOML"), ("[a]\nb=1\nB=2\n", "different case"), ("\xff", "not TOML")],
+)
+def test_what_is_no_configuration_is_refused_with_its_name(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=words) as refusal:
+        config.read(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"/no/such\.toml: No such file"):
+        config.read(Path("/no/such.toml"))
+
+
+def test_unknown_keys_are_warned_of_with_what_may_be_meant() -> None:
+    settings = config.validate({**MINIMAL, "general": {"writelocal": True, "maxpacket": 5}, "htttp": {}})
+    said = "\n".join(settings.warnings)
+    assert "[general] maxpacket means nothing here; did you mean maxpackets?" in said
+    assert "[htttp]" in said
+
+
+def test_a_section_that_is_not_switched_on_is_warned_of() -> None:
+    settings = config.validate({**MINIMAL, "redis": {"host": "r"}})
+    assert "redis" not in settings.sources
+    assert any("[redis] is there but not switched on" in warning for warning in settings.warnings)
+
+
+def test_secrets_come_from_files_variables_and_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("s3cret-token\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("REDIS_AUTH", "from-env")
+    settings = config.validate(
+        {
+            **MINIMAL,
+            "http": {"listen": True, "token_file": "$CREDENTIALS_DIRECTORY/token"},
+            "redis": {"listen": True, "auth_env": "REDIS_AUTH"},
+        }
+    )
+    http, redis = settings.sources["http"], settings.sources["redis"]
+    assert isinstance(http, HttpSettings)
+    assert isinstance(redis, RedisSettings)
+    assert http.token
+    assert redis.auth
+    assert (http.token.get_secret_value(), redis.auth.get_secret_value()) == ("s3cret-token", "from-env")
+    assert "s3cret" not in repr(settings)
+    assert not settings.warnings
+
+
+def test_a_secret_that_cannot_be_had_is_a_problem_without_the_secret() -> None:
+    words = problems({**MINIMAL, "http": {"listen": True, "token_file": "/no/such"}, "redis": {"listen": True, "auth_env": "NO"}})
+    assert "[http] token_file: can't read /no/such" in words
+    assert "[redis] auth_env: the environment has no variable NO" in words
+
+
+def test_an_address_that_others_can_reach_needs_a_token() -> None:
+    assert "set token_file" in problems({**MINIMAL, "http": {"listen": True, "host": "0.0.0.0"}})
+    assert config.validate({**MINIMAL, "http": {"listen": True, "host": "::1"}})
+    assert config.validate({**MINIMAL, "http": {"listen": True, "host": "0.0.0.0", "token": "long enough"}})
+
+
+def test_no_secret_in_the_words_about_it() -> None:
+    assert "short" not in problems({**MINIMAL, "http": {"listen": True, "token": "short"}}).partition("token")[2]
+
+
+def test_flags_lie_over_the_file() -> None:
+    merged = config.merge(
+        {"general": {"maxpackets": 5, "writelocal": True}}, {"general": {"maxpackets": 7}, "redis": {"port": 1}}
+    )
+    assert merged == {"general": {"maxpackets": 7, "writelocal": True}, "redis": {"port": 1}}

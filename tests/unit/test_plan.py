@@ -1,0 +1,141 @@
+"""What a node makes of a request."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pcapdaemon.limits import CaptureLimits
+from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
+from pcapdaemon.policy import General
+from pcapdaemon.request import validate
+from pcapdaemon.text import path_safe
+
+HERE = Surroundings(
+    node="web12",
+    now=1795391625.9,
+    interfaces={
+        "eth0": Interface("eth0", "network"),
+        "eth1": Interface("eth1", "network"),
+        "lo": Interface("lo", "network", loopback=True),
+        "any": Interface("any", "any"),
+        "nflog": Interface("nflog", "pseudo"),
+    },
+    aliases={"main": ["eth0", "eth1"], "public": ["eth0"], "gone": ["eth9"]},
+)
+
+
+def plan(general: General | None = None, **fields: Any) -> CapturePlan | Rejection:
+    request, problems = validate({"node": "any", **({} if "alias" in fields else {"interface": ["eth0"]}), **fields})
+    return make_plan("ID1", request, problems, general or General(), HERE)
+
+
+def good(general: General | None = None, **fields: Any) -> CapturePlan:
+    made = plan(general, **fields)
+    assert isinstance(made, CapturePlan), made
+    return made
+
+
+def refused(general: General | None = None, **fields: Any) -> dict[str, str]:
+    made = plan(general, **fields)
+    assert isinstance(made, Rejection)
+    return {problem.field: problem.message for problem in made.problems}
+
+
+def test_defaults_where_a_request_says_nothing() -> None:
+    made = good()
+    assert made.limits == CaptureLimits(packets=50_000, size=100_000_000, duration=3600, idle_timeout=10)
+    assert (made.snaplen, made.capture_filter, made.packet_debug) == (500, "", False)
+
+
+def test_a_request_says_what_it_wants() -> None:
+    made = good(packets=5, bytes=1000, duration=7, timeout=3, snap=96, bpf="port 53")
+    assert made.limits == CaptureLimits(5, 1000, 7, 3)
+    assert (made.snaplen, made.capture_filter) == (96, "port 53")
+
+
+def test_snaplen_beyond_libpcaps_is_libpcaps() -> None:
+    assert good(snap=10**9).snaplen == 262144
+
+
+def test_the_maxima_are_allowed_and_more_is_rejected_by_field_and_key() -> None:
+    assert good(packets=50_000, bytes=100_000_000, duration=3600, timeout=3600)
+    found = refused(packets=50_001, bytes=100_000_001, duration=3601, timeout=3601, bpf="x" * 1025)
+    assert list(found) == ["packets", "bytes", "duration", "timeout", "bpf"]
+    assert "[general] maxpackets = 50000" in found["packets"]
+    assert "[general] maxfilter" in found["bpf"]
+
+
+def test_problems_of_the_message_and_of_the_plan_are_told_together() -> None:
+    assert set(refused(packets="50", timeout=99999, interface=["nope"])) == {"packets", "timeout", "interface"}
+
+
+def test_an_alias_stands_for_several_interfaces_and_each_is_captured_once() -> None:
+    made = good(alias=["main", "public"])
+    assert [(part.interface.name, part.alias) for part in made.captures] == [("eth0", "main"), ("eth1", "main")]
+
+
+def test_interfaces_that_are_there_are_captured_and_the_others_named() -> None:
+    made = good(interface=["eth0", "eth9", "eth0"])
+    assert [part.interface.name for part in made.captures] == ["eth0"]
+    assert made.missing == (("eth9", "no such interface on this node"),)
+
+
+@pytest.mark.parametrize("fields", [{"interface": ["eth9"]}, {"alias": ["unknown"]}, {"alias": ["gone"]}])
+def test_without_any_interface_it_is_rejected(fields: dict[str, Any]) -> None:
+    assert list(refused(**fields)) == list(fields)
+
+
+@pytest.mark.parametrize(
+    ("globs", "name", "allowed"),
+    [
+        ((), "eth0", True),
+        ((), "any", True),
+        ((), "nflog", False),
+        (("eth*", "nflog"), "eth0", True),
+        (("eth*", "nflog"), "nflog", True),
+        (("eth*", "nflog"), "any", False),
+        (("eth*", "nflog"), "lo", False),
+    ],
+)
+def test_which_interfaces_are_allowed(globs: tuple[str, ...], name: str, allowed: bool) -> None:
+    assert isinstance(plan(General(interfaces=globs), interface=[name]), CapturePlan) is allowed
+
+
+def test_tags_in_the_order_of_the_original() -> None:
+    made = good(alias=["public"], customer="C", alertid=7, tags="a,b", snap=96)
+    tags = "customer:C,alertid:7,a,b,alias:public,node:web12,interface:eth0,snaplength:96"
+    assert made.captures[0].tags == tags
+    assert good(alertid=0).captures[0].tags == "node:web12,interface:eth0,snaplength:500"
+
+
+def test_packetdebug_of_a_message_needs_leave() -> None:
+    assert not good(packetdebug=True).packet_debug
+    assert good(General(allow_packetdebug=True), packetdebug=True).packet_debug
+    assert good(General(packetdebug=True)).packet_debug
+
+
+def test_file_name() -> None:
+    assert good().captures[0].file_name == "web12-eth0-1795391625-ID1.pcap"
+    template = General(filename="{id}_{interface}.pcap")
+    assert good(template).captures[0].file_name == "ID1_eth0.pcap"
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=128))
+def test_a_file_name_is_one_safe_component_whatever_comes(node: str, request_id: str) -> None:
+    request, _ = validate({"node": "any", "interface": ["eth0"]})
+    around = Surroundings(node, 1.0, HERE.interfaces, {})
+    made = make_plan(request_id, request, [], General(), around)
+    assert isinstance(made, CapturePlan)
+    name = made.captures[0].file_name
+    assert name == path_safe(name, 255)
+    assert name.isascii()
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert len(name) < 250
+
+
+@pytest.mark.parametrize("template", ["{node}.pcap", "{interface}.pcap", "{nonsense}-{interface}-{id}", "{interface}{id"])
+def test_a_template_that_cannot_be_unique_or_is_misspelt_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="filename"):
+        General(filename=template)

@@ -1,0 +1,193 @@
+"""Reading messages as Go's encoding/json does, and saying all that is wrong with them."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pcapdaemon.request import (
+    FIELDS,
+    MAX_MESSAGE,
+    CaptureRequest,
+    UnreadableMessage,
+    addressed_to,
+    new_id,
+    read,
+    unknown_fields,
+    validate,
+)
+
+GOOD = {"node": "any", "interface": ["eth0"]}
+
+
+def problems(**fields: Any) -> dict[str, str]:
+    """The problems of a message with these fields over a good one, by field."""
+    _, found = validate(read(json.dumps({**GOOD, **fields}).encode()))
+    return {problem.field: problem.message for problem in found}
+
+
+def test_names_match_in_any_case_and_the_last_one_wins() -> None:
+    assert read(b'{"node":"a","NODE":"b"}') == {"node": "b"}
+    assert read(b'{"NODE":"b","node":"a"}') == {"node": "a"}
+    assert read('{"\u017fnap": 5, "pac\u212aets": 7}'.encode()) == {"snap": 5, "packets": 7}
+
+
+def test_null_changes_nothing() -> None:
+    assert read(b'{"node":"a","node":null}') == {"node": "a"}
+    assert read(b"null") == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"node":"a",}', "not JSON"),
+        (b'{"node":"a"} x', "not JSON: Extra data at character 14"),
+        (b"{'node':'a'}", "not JSON"),
+        (b'{"packets":NaN}', "NaN is no number"),
+        (b'{"packets":-Infinity}', "-Infinity is no number"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        ('{"node":"a"}'.encode("utf-16"), "not JSON"),
+        (b"[]", "an object is wanted, not an array"),
+        (b'"node"', "an object is wanted, not a string"),
+        (b"7", "an object is wanted, not an integer"),
+        (b"[" * 60_000, "nested too deeply"),
+        (b'{"a":' * 10_000, "nested too deeply"),
+        (b'{"packets":' + b"9" * 5000 + b"}", "too many digits"),
+        (b" " * (MAX_MESSAGE + 1), f"a message may have {MAX_MESSAGE}"),
+        (b'{"node":"a\nb"}', "not JSON"),
+    ],
+)
+def test_what_go_refuses_is_refused(body: bytes, words: str) -> None:
+    with pytest.raises(UnreadableMessage, match=words):
+        read(body)
+
+
+def test_invalid_utf8_and_half_surrogates_become_replacement_characters() -> None:
+    request, found = validate(read(b'{"node":"a\xffb","interface":["x\\ud800y"]}'))
+    assert not found
+    assert (request.node, request.interfaces) == ("a\ufffdb", ("x\ufffdy",))
+
+
+@pytest.mark.parametrize("value", ["50", True, 50.0, 5e1, 50.5, -1, 10**20, [], {}])
+@pytest.mark.parametrize("field", ["packets", "bytes", "duration", "timeout", "snap"])
+def test_limits_are_integers_and_not_negative(field: str, value: object) -> None:
+    assert list(problems(**{field: value})) == [field]
+
+
+def test_only_packets_may_not_be_zero() -> None:
+    assert problems(bytes=0, duration=0, timeout=0, snap=0, alertid=0) == {}
+    assert list(problems(packets=0)) == ["packets"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("packets", "50", "an integer is wanted, not a string"),
+        ("packets", 50.0, "an integer is wanted, not a number with a fraction or exponent"),
+        ("timeout", True, "an integer is wanted, not true or false"),
+        ("interface", "eth0", "an array of strings is wanted, not a string"),
+        ("encryption", 1, "true or false is wanted, not an integer"),
+        ("bpf", 7, "a string is wanted, not an integer"),
+    ],
+)
+def test_a_wrong_type_names_the_field_and_what_is_wanted(field: str, value: object, words: str) -> None:
+    assert problems(**{field: value}) == {field: words}
+
+
+def test_everything_wrong_at_once_is_told_at_once() -> None:
+    found = problems(nodere="(", alias=["x"], packets="50", timeout=-1, encryption=1, id="a\x07", bpf=5, alertid=1.5)
+    assert set(found) == {"node", "interface", "nodere", "packets", "timeout", "encryption", "id", "bpf", "alertid"}
+
+
+def test_one_of_node_and_nodere_one_of_interface_and_alias() -> None:
+    _, found = validate({})
+    assert [problem.field for problem in found] == ["node", "interface"]
+    assert "not both" in problems(nodere="x")["node"]
+    assert "not both" in problems(alias=["x"])["interface"]
+    assert validate({"nodere": "x", "alias": ["a"], "node": "", "interface": []})[1] == []
+
+
+def test_alertstr_takes_what_the_original_meant_and_what_it_took() -> None:
+    assert problems(alertstr="text") == problems(alertstr=5) == {}
+
+
+@pytest.mark.parametrize("value", ["", "x" * 129, "a\nb", "a\u202eb", 5])
+def test_an_id_is_short_and_printable(value: object) -> None:
+    assert list(problems(id=value)) == ["id"]
+    assert problems(id="любой ✓ id/with:everything") == {}
+
+
+def test_ids_that_are_made_up_sort_by_time() -> None:
+    first = new_id()
+    assert len(first) == 26
+    assert first[:10] <= new_id()[:10]
+
+
+def test_unknown_fields_are_named() -> None:
+    assert unknown_fields(read(b'{"NODE":"any","Packts":5}')) == ["packts"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"node": "web12"}, True),
+        ({"node": "any"}, True),
+        ({"node": "Web12"}, False),
+        ({"node": "web"}, False),
+        ({"nodere": "web"}, True),
+        ({"nodere": "^web$"}, False),
+        ({"nodere": "WEB"}, False),
+        ({"nodere": r"[[:alpha:]]+\d\d\z"}, True),
+        ({"nodere": "("}, True),
+        ({"nodere": "(?=web)"}, True),
+        ({"node": 5}, True),
+        ({"node": "other", "nodere": "other"}, True),
+        ({}, True),
+    ],
+)
+def test_is_it_for_this_node(fields: dict[str, Any], expected: bool) -> None:
+    assert addressed_to(fields, "web12") is expected
+
+
+def test_an_expression_cannot_take_long() -> None:
+    begun = time.perf_counter()
+    assert not addressed_to({"nodere": "(a+)+$"}, "a" * 63 + "!")
+    assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a"), "too large to compile: answered as a problem"
+    assert time.perf_counter() - begun < 1
+
+
+def test_every_field_of_the_original_is_taken() -> None:
+    original = (
+        "node nodere interface alias tags bpf customer alertid alertstr snap packets timeout duration bytes packetdebug"
+        " logrequest folder bucket acl region endpoint encryption"
+    )
+    assert set(original.split()) | {"id"} == set(FIELDS)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused_in_words(body: bytes) -> None:
+    try:
+        fields = read(body)
+    except UnreadableMessage as refusal:
+        assert str(refusal)
+    else:
+        validate(fields)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(max_size=8), JSON, max_size=12))
+def test_any_values_give_a_request_or_problems_that_name_a_field(values: dict[str, Any]) -> None:
+    body = json.dumps(values, allow_nan=False) if "NaN" not in json.dumps(values) and "Inf" not in json.dumps(values) else "{}"
+    request, found = validate(read(body.encode("utf-8", "replace")))
+    assert isinstance(request, CaptureRequest)
+    assert all(problem.field.partition(".")[0] in FIELDS and problem.message for problem in found)
