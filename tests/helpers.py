@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scapy.utils import RawPcapReader
+
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.policy import General
 from pcapdaemon.request import validate
 from pcapdaemon.session import Session, Stopped
-from scapy.utils import RawPcapReader
 
 T = TypeVar("T")
 SEQUENCE_AT = 42
@@ -59,7 +60,8 @@ def session_for(interface: str, budget: MemoryBudget | None = None, **fields: An
 async def captured(session: Session, traffic: Callable[[], object] = lambda: None) -> Stopped:
     """Run a session, and the traffic from the moment it is armed."""
     running = asyncio.create_task(session.run())
-    await asyncio.wait([session.armed, running], return_when=asyncio.FIRST_COMPLETED)
+    begun: list[asyncio.Future[Any]] = [session.armed, running]
+    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await asyncio.to_thread(traffic)
     return await running

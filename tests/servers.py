@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

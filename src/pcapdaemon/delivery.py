@@ -48,7 +48,7 @@ class Delivery:
         ):
             with attempt:
                 try:
-                    return await destination.deliver(savefile, facts)
+                    return await destination.deliver(savefile.reader(), facts)
                 except DeliveryFailed as error:
                     name = destination.name
                     self._publish(DeliveryDelayed(facts.id, facts.interface, name, str(error), attempt.num))

@@ -9,15 +9,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.sendrecv import sendp
 
 from pcapdaemon.capture import MemoryBudget
 from pcapdaemon.errors import Busy, CaptureRefused
 from pcapdaemon.limits import StopReason
-from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.sendrecv import sendp
 from tests.helpers import Wire, captured, linktype, numbers, packets, saved, session_for, tshark
 
 
@@ -138,7 +139,7 @@ async def test_nothing_is_lost_at_full_speed_and_order_is_kept(wire: Wire, tmp_p
 
 async def test_same_packets_as_tcpdump(wire: Wire, tmp_path: Path) -> None:
     theirs = tmp_path / "tcpdump.pcap"
-    command = ["tcpdump", "-i", wire.far, "-w", theirs, "-U", "-c", "2000", "-s", "80", "udp port 9001"]
+    command = ["tcpdump", "-i", wire.far, "-w", str(theirs), "-U", "-c", "2000", "-s", "80", "udp port 9001"]
     tcpdump = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert tcpdump.stderr is not None
     while b"listening" not in tcpdump.stderr.readline():
@@ -238,7 +239,7 @@ async def test_snaplen_cuts_what_is_kept_and_tells_the_length(wire: Wire, tmp_pa
     ],
 )
 async def test_refusals_come_in_the_words_of_libpcap_with_a_hint(
-    wire: Wire, fields: dict[str, str], kind: str, words: str
+    wire: Wire, fields: dict[str, Any], kind: str, words: str
 ) -> None:
     if kind == "interface":
         subprocess.run(["ip", "link", "set", wire.far, "down"], check=True)

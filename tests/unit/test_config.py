@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pcapdaemon import config
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.sources.http import HttpSettings

@@ -1,6 +1,7 @@
 """The original's command line."""
 
 import pytest
+
 from pcapdaemon import legacy
 
 COMMANDS = ["run", "capture", "check"]

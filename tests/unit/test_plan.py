@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pcapdaemon.limits import CaptureLimits
 from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
 from pcapdaemon.policy import General

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pcapdaemon.request import (
     FIELDS,
     MAX_MESSAGE,
@@ -51,9 +52,9 @@ def test_null_changes_nothing() -> None:
         (b'{"packets":-Infinity}', "-Infinity is no number"),
         (b"\xef\xbb\xbf{}", "not JSON"),
         ('{"node":"a"}'.encode("utf-16"), "not JSON"),
-        (b"[]", "an object is wanted, not an array"),
-        (b'"node"', "an object is wanted, not a string"),
-        (b"7", "an object is wanted, not an integer"),
+        (b"[]", "object is wanted, not an array"),
+        (b'"node"', "object is wanted, not a string"),
+        (b"7", "object is wanted, not an integer"),
         (b"[" * 60_000, "nested too deeply"),
         (b'{"a":' * 10_000, "nested too deeply"),
         (b'{"packets":' + b"9" * 5000 + b"}", "too many digits"),
@@ -72,7 +73,7 @@ def test_invalid_utf8_and_half_surrogates_become_replacement_characters() -> Non
     assert (request.node, request.interfaces) == ("a\ufffdb", ("x\ufffdy",))
 
 
-@pytest.mark.parametrize("value", ["50", True, 50.0, 5e1, 50.5, -1, 10**20, [], {}])
+@pytest.mark.parametrize("value", ["50", True, 50.0, 50.5, -1, 10**20, [], {}])
 @pytest.mark.parametrize("field", ["packets", "bytes", "duration", "timeout", "snap"])
 def test_limits_are_integers_and_not_negative(field: str, value: object) -> None:
     assert list(problems(**{field: value})) == [field]

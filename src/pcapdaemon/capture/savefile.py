@@ -80,6 +80,8 @@ class Savefile(io.RawIOBase):
 
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
         """The bytes from `start` on, at most `size` of them, as views without a copy."""
+        if self.closed:
+            raise ValueError("the savefile is closed")
         left = self.size if size is None else size
         for part in self._parts:
             if left <= 0:

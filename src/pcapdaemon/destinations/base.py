@@ -23,9 +23,10 @@ class Facts:
 class Destination(ABC):
     """One place where savefiles go. The delivery calls `deliver` in the event loop, for several savefiles at a time.
 
-    `deliver` returns where the savefile is now, a path or a URL, when it is safely there whole. It raises DeliveryFailed
-    where trying again later may help, DeliveryRefused where it never will; it must leave nothing half-done behind in
-    either case, and it may be called again for the same savefile. It must not block the loop.
+    `deliver` is given a reader of its own, at the beginning, which it may close. It returns where the savefile is now, a
+    path or a URL, when it is safely there whole. It raises DeliveryFailed where trying again later may help,
+    DeliveryRefused where it never will; it must leave nothing half-done behind in either case, and it may be called
+    again for the same savefile. It must not block the loop.
     """
 
     name: ClassVar[str]

@@ -53,7 +53,7 @@ class LocalDirectory(Destination):
 
     async def deliver(self, savefile: Savefile, facts: Facts) -> str:
         """Write it in a thread of its own: a disk may hang."""
-        return await in_thread(self._write, savefile.reader(), facts.file_name)
+        return await in_thread(self._write, savefile, facts.file_name)
 
     async def check(self) -> str:
         """Try to make a file."""

@@ -1,0 +1,110 @@
+"""What the API remembers."""
+
+import asyncio
+
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    Counts,
+    DeliveryDelayed,
+    Event,
+    RequestAccepted,
+    RequestFinished,
+    RequestRejected,
+    SavefileDelivered,
+    SavefileLost,
+    SourceConnected,
+    SourceDisconnected,
+)
+from pcapdaemon.history import KEPT, CaptureRecord, History
+from pcapdaemon.plan import CapturePlan, Interface, Surroundings, make_plan
+from pcapdaemon.policy import General
+from pcapdaemon.request import Problem, validate
+
+
+def accepted(request_id: str = "ID") -> RequestAccepted:
+    request, _ = validate({"node": "any", "interface": ["eth0", "eth1"]})
+    interfaces = {name: Interface(name, "network") for name in ("eth0", "eth1")}
+    plan = make_plan(request_id, request, [], General(), Surroundings("n", 1.0, interfaces, {}))
+    assert isinstance(plan, CapturePlan)
+    return RequestAccepted("http", plan, 1.0)
+
+
+def stopped(packets: int) -> CaptureStopped:
+    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0)
+
+
+def after(*events: Event) -> CaptureRecord:
+    history = History()
+    for event in (accepted(), CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0), *events):
+        history.hear(event)
+    return history.requests["ID"].captures[0]
+
+
+def test_a_capture_goes_through_its_states() -> None:
+    assert after().state == "running"
+    assert after(stopped(5)).state == "delivering"
+    assert after(stopped(0)).state == "empty"
+    record = after(stopped(5), SavefileDelivered("ID", "eth0", "local", "/x", 0.1))
+    assert (record.state, record.delivered, record.counts.packets) == ("delivered", {"local": "/x"}, 5)
+    assert after(CaptureFailed("ID", "eth0", "no such device", "hint")).state == "failed"
+
+
+def test_a_delay_is_told_and_forgotten_when_it_arrives() -> None:
+    delayed = DeliveryDelayed("ID", "eth0", "local", "disk full", 1)
+    assert "disk full" in after(stopped(5), delayed).error
+    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", "/x", 0.1)).error == ""
+
+
+def test_lost_somewhere_is_lost() -> None:
+    lost = SavefileLost("ID", "eth0", "s3", "refused", "f.pcap", 5)
+    record = after(stopped(5), lost, SavefileDelivered("ID", "eth0", "local", "/x", 0.1))
+    assert (record.state, record.error) == ("lost", "s3: refused")
+
+
+def test_live_counters_lie_over_what_runs_only() -> None:
+    history = History()
+    history.hear(accepted())
+    history.hear(CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0))
+    shown = history.view(history.requests["ID"], {"eth0": Counts(7), "eth1": Counts(8)})
+    assert [capture["counts"]["packets"] for capture in shown["captures"]] == [7, 0]
+
+
+async def test_who_waits_is_told_when_it_is_over() -> None:
+    history = History()
+    history.hear(accepted())
+    waiting = [asyncio.create_task(history.finished("ID")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    history.hear(RequestFinished("ID"))
+    await asyncio.gather(*waiting)
+    await history.finished("ID")
+    await history.finished("never heard of")
+
+
+def test_a_conflict_does_not_touch_the_request_that_runs() -> None:
+    history = History()
+    history.hear(accepted())
+    history.hear(RequestRejected("ID", "http", (Problem("id", "runs"),), "conflict"))
+    assert history.requests["ID"].state == "running"
+
+
+def test_only_the_last_ones_are_kept_and_all_that_run() -> None:
+    history = History()
+    history.hear(accepted("running"))
+    for number in range(KEPT + 50):
+        history.hear(RequestRejected(str(number), "redis", (Problem("", "bad"),)))
+    assert len(history.requests) == KEPT
+    assert "running" in history.requests
+    assert str(KEPT + 49) in history.requests
+
+
+def test_a_source_that_stays_deaf_is_deaf_since_the_beginning() -> None:
+    history = History()
+    history.hear(SourceConnected("redis"))
+    assert history.sources["redis"].connected
+    history.hear(SourceDisconnected("redis", "reset"))
+    since = history.sources["redis"].since
+    history.hear(SourceDisconnected("redis", "refused"))
+    assert (history.sources["redis"].since, history.sources["redis"].reason) == (since, "refused")
