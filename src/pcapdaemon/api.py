@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from pcapdaemon import __version__
+from pcapdaemon import __version__, docs_page
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.history import History, RequestRecord, SourceRecord
@@ -82,7 +82,8 @@ class Guard:
 
 def make_app(engine: Engine, history: History, source: HttpSource) -> FastAPI:
     """The routes over what the engine and the history know."""
-    app = FastAPI(title="pcapdaemon", version=__version__, description="Packet captures on request.")
+    words = "Packet captures on request."
+    app = FastAPI(title="pcapdaemon", version=__version__, description=words, docs_url=None, redoc_url=None)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
@@ -131,6 +132,10 @@ def make_app(engine: Engine, history: History, source: HttpSource) -> FastAPI:
         ready = bool(sources) and all(record.connected for record in sources.values())
         body = {"ready": ready, "sources": {n: vars(r) for n, r in sources.items()}, "set_aside": engine.set_aside}
         return JSONResponse(body, 200 if ready else 503)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(docs_page.render(app.openapi()), headers=docs_page.HEADERS)
 
     def _view(request_id: str) -> dict[str, Any]:
         if (record := history.requests.get(request_id)) is None:

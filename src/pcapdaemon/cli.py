@@ -231,8 +231,9 @@ def request(
     api = client.ApiClient(url, token_file.read_text().strip() if token_file else "")
     record = api.submit({"node": "any", **body} if not {"node", "nodere"} & body.keys() else body)
     if record["state"] == "running" and wait:
+        show = _progress()
         for seen in api.follow(record["id"]):
-            _progress()(seen["captures"])
+            show(seen["captures"])
             record = seen
     _show_record(record, json_)
 
@@ -272,11 +273,16 @@ def _show_results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> Non
 
 
 def _progress() -> Any:
-    """A function that shows captures in progress on one line of a terminal, and does nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return lambda captures: None
+    """A function that says once where captures began, and on a terminal shows what they have on one line."""
+    begun: set[str] = set()
 
     def show(captures: list[dict[str, Any]]) -> None:
+        for one in captures:
+            if one["state"] == "running" and one["interface"] not in begun:
+                begun.add(one["interface"])
+                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one['snaplen']} bytes")
+        if not sys.stderr.isatty():
+            return
         parts = [f"{c['interface']}: {c['state']} {c['counts']['packets']} packets" for c in captures]
         sys.stderr.write("\r\033[K" + ", ".join(parts) if any(c["state"] == "running" for c in captures) else "\r\033[K")
         sys.stderr.flush()

@@ -89,7 +89,7 @@ class Engine:
             self._spawn(self._reject(message, Rejection(new_id(), (Problem("", str(error)),))))
             return
         if addressed_to(fields, self.node):
-            self._spawn(self._handle(message, fields))
+            self._spawn(self._handle_or_say_why_not(message, fields))
             return
         self.set_aside += 1
         if message.answer:
@@ -125,6 +125,14 @@ class Engine:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _handle_or_say_why_not(self, message: Message, fields: dict[str, Any]) -> None:
+        try:
+            await self._handle(message, fields)
+        except Exception as error:  # a defect of ours: whoever waits is told all the same
+            log.exception("a request failed in an unforeseen way", source=message.source)
+            if message.answer:
+                message.answer(Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
         request, problems = validate(fields)

@@ -48,8 +48,6 @@ class GivenFile(Destination):
         """Write it; what fails once is not tried again while a person waits."""
         try:
             await in_thread(self._write, savefile)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             raise DeliveryRefused(f"{self._file}: {os.strerror(error.errno or 0)}") from None
         return "stdout" if self._file == "-" else self._file
@@ -70,7 +68,7 @@ async def capture(body: bytes, settings: Settings, write: str | None, show: Show
     )
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(lambda: [engine.stop(request_id) for request_id in history.requests]):
-        engine.take(Message(body, "command line", answer=answered.set_result))
+        engine.take(Message(body, "command line", answer=lambda words: answered.done() or answered.set_result(words)))
         answer = await answered
         if answer.kind != "accepted":
             raise ConfigError([str(problem) for problem in answer.problems], answer.hint)

@@ -1,0 +1,33 @@
+"""Daemons as processes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import DaemonProcess
+
+Make = Callable[..., DaemonProcess]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes daemons, each in a directory of its own, and ends them."""
+    made: list[DaemonProcess] = []
+
+    def one(sections: dict[str, dict[str, Any]] | None = None, **more: Any) -> DaemonProcess:
+        directory = tmp_path / f"daemon{len(made)}"
+        directory.mkdir()
+        made.append(DaemonProcess(directory, sections, **more))
+        return made[-1]
+
+    yield one
+    for daemon in made:
+        daemon.kill()
+
+
+@pytest.fixture
+def daemon(make: Make) -> DaemonProcess:
+    """A daemon that runs."""
+    return make().start()

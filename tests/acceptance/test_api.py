@@ -1,0 +1,157 @@
+"""The HTTP API, asked as any client would."""
+
+import json
+import threading
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.helpers import Wire, eventually
+from tests.servers import DaemonProcess
+
+
+def post(daemon: DaemonProcess, body: bytes, **headers: str) -> httpx2.Response:
+    return daemon.api("POST", "/captures", content=body, headers={"content-type": "application/json", **headers})
+
+
+def test_accepted_with_id_and_where_to_look(daemon: DaemonProcess, wire: Wire) -> None:
+    answer = daemon.request(interface=[wire.far], id="a/b c?ü")
+    assert answer.status_code == 202
+    assert answer.json()["id"] == "a/b c?ü"
+    record = daemon.api("GET", answer.headers["location"]).json()
+    assert (record["id"], record["state"], record["source"]) == ("a/b c?ü", "running", "http")
+    assert record["captures"][0]["linktype"] == "EN10MB"
+    assert daemon.api("DELETE", answer.headers["location"]).status_code == 202
+    eventually(lambda: daemon.api("GET", answer.headers["location"]).json()["state"] == "finished")
+
+
+def test_live_counters_while_it_runs(daemon: DaemonProcess, wire: Wire) -> None:
+    daemon.request(interface=[wire.far], id="live")
+    wire.send(50)
+    eventually(lambda: daemon.record("live")["captures"][0]["counts"]["packets"] == 50)
+    assert daemon.record("live")["captures"][0]["state"] == "running"
+
+
+def test_wait_answers_with_the_result(daemon: DaemonProcess, wire: Wire) -> None:
+    results: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: results.append(daemon.request(wait=True, interface=[wire.far], packets=3, id="w").json())
+    )
+    waiting.start()
+    eventually(lambda: daemon.record("w").get("captures", [{}])[0].get("state") == "running")
+    wire.send(3)
+    waiting.join()
+    capture = results[0]["captures"][0]
+    assert (capture["state"], capture["stop_reason"], capture["counts"]["packets"]) == ("delivered", "packets", 3)
+    assert capture["last_packet_at"] >= capture["first_packet_at"] > capture["started_at"] - 1
+
+
+def test_every_problem_of_a_request_as_problem_details(daemon: DaemonProcess) -> None:
+    answer = daemon.request(interface="eth0", packets="x", timeout=99999, id=5, alertid=1.5)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert {error["field"] for error in body["errors"]} == {"interface", "packets", "timeout", "id", "alertid"}
+    assert {"type", "title", "status", "detail"} <= body.keys()
+
+
+def test_a_bad_filter_is_refused_in_libpcaps_words_by_field(daemon: DaemonProcess, wire: Wire) -> None:
+    body = daemon.request(interface=[wire.far], bpf="portt 5").json()
+    assert (body["status"], body["errors"][0]["field"]) == (400, "bpf")
+    assert "syntax error" in body["detail"]
+    assert "pcap-filter(7)" in body["hint"]
+
+
+def test_an_id_that_runs_is_a_conflict(daemon: DaemonProcess, wire: Wire) -> None:
+    assert daemon.request(interface=[wire.far], id="one").status_code == 202
+    assert daemon.request(interface=[wire.far], id="one").status_code == 409
+    assert daemon.record("one")["state"] == "running"
+
+
+def test_no_room_is_busy_and_later_there_is_room(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"maxcaptures": 1}}).start()
+    assert daemon.request(interface=[wire.far], id="first").status_code == 202
+    busy = daemon.request(interface=[wire.far])
+    assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+    assert "maxcaptures = 1" in busy.json()["detail"]
+    daemon.api("DELETE", "/captures/first")
+    eventually(lambda: daemon.record("first")["state"] == "finished")
+    assert daemon.request(interface=[wire.far]).status_code == 202
+
+
+def test_for_another_node_is_no_error(daemon: DaemonProcess) -> None:
+    answer = daemon.request(node="elsewhere", interface=["lo"])
+    assert (answer.status_code, answer.json()["state"]) == (200, "elsewhere")
+    assert daemon.api("GET", "/captures").json() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{}", {"content-type": "text/plain"}, 415),
+        (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415),
+        (b"{}", {"host": "evil.example.com"}, 421),
+        (b"{}", {"host": "evil.example.com:8723"}, 421),
+        (b"{", {}, 400),
+        (b"x" * 70_000, {}, 413),
+        (b"", {}, 400),
+    ],
+)
+def test_what_is_not_taken(daemon: DaemonProcess, body: bytes, headers: dict[str, str], status: int) -> None:
+    answer = post(daemon, body, **headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("host", ["localhost:8723", "127.0.0.1", "[::1]:8723", "127.9.9.9:1"])
+def test_names_of_this_machine_are_taken(daemon: DaemonProcess, host: str) -> None:
+    assert daemon.api("GET", "/captures", headers={"host": host}).status_code == 200
+
+
+def test_unknown_requests_and_paths_are_not_found(daemon: DaemonProcess) -> None:
+    assert daemon.api("GET", "/captures/nope").status_code == 404
+    assert daemon.api("DELETE", "/captures/nope").json()["title"] == "Not found"
+    assert daemon.api("GET", "/nonsense").status_code == 404
+
+
+def test_a_token_is_asked_for_by_everything_but_the_life_sign(make: Make) -> None:
+    daemon = make({"http": {"host": "0.0.0.0", "token": "s3cret-token"}}).start()
+    assert daemon.api("GET", "/healthz").status_code == 200
+    for path in ("/readyz", "/captures", "/openapi.json", "/docs"):
+        assert daemon.api("GET", path).status_code == 401
+    wrong = daemon.api("GET", "/captures", headers={"authorization": "Bearer wrong"})
+    assert (wrong.status_code, wrong.headers["www-authenticate"]) == (401, "Bearer")
+    right = {"authorization": "Bearer s3cret-token", "host": "node7.example.com"}
+    assert daemon.api("GET", "/captures", headers=right).status_code == 200
+    assert "s3cret" not in daemon.log_path.read_text()
+
+
+def test_newest_first_and_no_more_than_asked_for(daemon: DaemonProcess) -> None:
+    for number in range(5):
+        daemon.request(interface=["nope"], id=str(number))
+    assert [record["id"] for record in daemon.api("GET", "/captures?limit=3").json()] == ["4", "3", "2"]
+
+
+def test_openapi_describes_the_message(daemon: DaemonProcess) -> None:
+    page = daemon.api("GET", "/docs")
+    assert "POST /captures" in page.text
+    assert "<script" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    operation = daemon.api("GET", "/openapi.json").json()["paths"]["/captures"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert {"node", "interface", "bpf", "packets"} <= schema["properties"].keys()
+    assert "429" in operation["responses"]
+
+
+def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(daemon: DaemonProcess, wire: Wire) -> None:
+    import socket
+
+    slow = socket.create_connection(("127.0.0.1", daemon.port))
+    slow.sendall(b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+    assert daemon.request(interface=[wire.far], id="quick").status_code == 202
+    slow.close()
+    assert daemon.api("GET", "/healthz").status_code == 200
+    assert json.loads(daemon.api("GET", "/captures/quick").text)["state"] == "running"

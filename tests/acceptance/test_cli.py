@@ -1,0 +1,224 @@
+"""The commands, as a person types them."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.helpers import Wire, eventually, numbers
+from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer
+
+
+def command(*words: object, cwd: Path | None = None, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    result = subprocess.run(
+        [PCAPDAEMON, *map(str, words)], cwd=cwd, input=stdin, capture_output=True, text=True, check=False, timeout=40
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def begun(*words: object, **more: object) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([PCAPDAEMON, *map(str, words)], **more)  # type: ignore[call-overload,no-any-return]  # test's own
+
+
+def capturing(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the command says that it captures."""
+    assert process.stderr
+    line = process.stderr.readline()
+    assert line.startswith(b"capturing on"), line
+
+
+def test_capture_to_stdout_goes_into_tcpdump(wire: Wire) -> None:
+    ours = begun("capture", "-i", wire.far, "--packets", 5, "-w", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    theirs = subprocess.Popen(["tcpdump", "-nr", "-"], stdin=ours.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with ours, theirs:
+        capturing(ours)
+        wire.send(9)
+        out, _ = theirs.communicate(timeout=20)
+    assert len(out.splitlines()) == 5
+    assert b"10.99.0.1.9000 > 10.99.0.2" in out
+    assert (ours.returncode, theirs.returncode) == (0, 0)
+
+
+def test_capture_into_the_pipe_of_a_reader_that_has_seen_enough(wire: Wire) -> None:
+    line = f"{PCAPDAEMON} capture -i {wire.far} --packets 20000 -w - | head -c 10 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    shell = subprocess.Popen(["bash", "-c", line], stderr=subprocess.PIPE)
+    capturing(shell)
+    wire.send(20_000, size=500)
+    _, errors = shell.communicate(timeout=20)
+    assert b"Traceback" not in errors
+    assert shell.returncode == 1
+
+
+def test_capture_to_a_file_until_control_c(wire: Wire, tmp_path: Path) -> None:
+    ours = begun("capture", "-i", wire.far, "-w", tmp_path / "x.pcap", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    capturing(ours)
+    wire.send(12)
+    ours.send_signal(signal.SIGINT)
+    out, _ = ours.communicate(timeout=10)
+    assert ours.returncode == 0
+    result = json.loads(out)[0]
+    assert (result["stop_reason"], result["counts"]["packets"], result["state"]) == ("stopped", 12, "delivered")
+    assert numbers(tmp_path / "x.pcap") == list(range(12))
+
+
+def test_capture_without_a_file_goes_where_the_configuration_says(wire: Wire, tmp_path: Path) -> None:
+    ours = begun("capture", "-i", wire.far, "--packets", 3, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    capturing(ours)
+    wire.send(3)
+    out, _ = ours.communicate(timeout=10)
+    path = next((tmp_path / "captures").iterdir())
+    assert str(path) in out.decode()
+    assert numbers(path) == [0, 1, 2]
+
+
+def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -> None:
+    terminal, child = pty.openpty()
+    ours = begun("capture", "-i", wire.far, "--packets", 8, "-w", tmp_path / "x.pcap", stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    seen = bytearray()
+
+    def watch() -> None:
+        try:
+            while data := os.read(terminal, 1000):
+                seen.extend(data)
+        except OSError:
+            return  # EIO: the other end is closed
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    eventually(lambda: b"capturing on" in seen)
+    wire.send(5)
+    eventually(lambda: b"running 5 packets" in seen)
+    wire.send(3)
+    assert ours.wait(10) == 0
+    watching.join()
+    os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["capture"], "interface: give interface or alias"),
+        (["capture", "-i", "nope"], "nope: no such interface on this node"),
+        (["capture", "-i", "lo", "--bpf", "portt"], "syntax error"),
+        (["capture", "-i", "lo", "--packets", "999999999"], "maxpackets"),
+        (["run", "--config", "/no/such"], "/no/such: No such file"),
+        (["run", "--maxpackets", "5"], "no source is on"),
+        (["-config", "/no/such"], "/no/such: No such file"),
+        (["check", "--config", "/no/such"], "/no/such: No such file"),
+        (["request", "--message", "/no/such"], "No such file"),
+        (["request", "--message", "-"], "JSON object is wanted"),
+        (["nonsense"], "No such command"),
+        (["capture", "--packets", "x"], "--packets"),
+    ],
+)
+def test_mistakes_are_said_in_words_with_status_2(words: list[str], told: str, tmp_path: Path) -> None:
+    result = command(*words, cwd=tmp_path, stdin="[]")
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_daemon_that_is_not_there_is_said_with_a_hint() -> None:
+    result = command("request", "-i", "lo", "--url", "http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "error: http://127.0.0.1:9" in result.stderr
+    assert "hint: is a daemon running there?" in result.stderr
+
+
+def test_request_by_http_waits_for_the_result_and_shows_it(daemon: DaemonProcess, wire: Wire) -> None:
+    url = f"http://127.0.0.1:{daemon.port}"
+    asking = begun("request", "--url", url, "-i", wire.far, "-c", 4, "--id", "asked", stdout=subprocess.PIPE)
+    eventually(lambda: daemon.record("asked").get("captures", [{}])[0].get("state") == "running")
+    wire.send(4)
+    out, _ = asking.communicate(timeout=10)
+    assert asking.returncode == 0
+    assert "delivered" in out.decode()
+    assert "asked.pcap" in out.decode()
+
+
+def test_request_that_is_refused_shows_every_problem(daemon: DaemonProcess) -> None:
+    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "-c", "999999", "--nodere", "(", "-i", "nope")
+    assert result.returncode == 1
+    for part in ("packets: 999999 is more", "nodere: not an RE2", "interface: nope"):
+        assert f"error: {part}" in result.stderr
+
+
+def test_request_from_a_file_without_waiting(daemon: DaemonProcess, wire: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"node": "any", "interface": [wire.far], "id": "file"}))
+    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "--message", path, "--no-wait", "--json")
+    assert json.loads(result.stdout)["state"] == "running"
+    assert daemon.record("file")["state"] == "running"
+
+
+def test_request_over_redis_says_how_many_heard_it(make: Make, tmp_path: Path, wire: Wire) -> None:
+    redis = RedisServer(tmp_path).start()
+    words = ("request", "--redis", f"redis://127.0.0.1:{redis.port}", "--node", "any", "-i", wire.far, "--id", "r", "--json")
+    assert command(*words).returncode == 1, "nobody hears it"
+    daemon = make({"redis": {"listen": True, "host": "127.0.0.1", "port": redis.port}}).start()
+    eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
+    assert json.loads(command(*words).stdout)["subscribers"] == 1
+    eventually(lambda: daemon.record("r").get("state") == "running")
+    redis.kill()
+
+
+def test_interfaces_as_a_table_and_as_json(wire: Wire, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f'[http]\nlisten = true\n[general]\nwritelocal = true\n[[interface]]\nname = "{wire.far}"\nalias = ["wan"]')
+    rows = {row["name"]: row for row in json.loads(command("interfaces", "--json", "--config", config, cwd=tmp_path).stdout)}
+    assert rows[wire.far]["aliases"] == ["wan"]
+    assert (rows["lo"]["state"], rows["lo"]["linktype"], "127.0.0.1" in rows["lo"]["addresses"]) == ("up", "EN10MB", True)
+    assert rows["any"]["linktype"] == "LINUX_SLL"
+    table = command("interfaces", cwd=tmp_path).stdout
+    assert wire.far in table
+
+
+def test_check_finds_everything_that_is_wrong(wire: Wire, tmp_path: Path) -> None:
+    config, request = tmp_path / "c.toml", tmp_path / "r.json"
+    config.write_text(
+        '[redis]\nlisten = true\nhost = "127.0.0.1"\nport = 9\n'
+        '[general]\nwritelocal = true\nlocaldir = "/no/such/dir"\n[[interface]]\nname = "nope0"\n'
+    )
+    request.write_text(json.dumps({"node": "any", "interface": [wire.far, "nope1"], "bpf": "portt 1"}))
+    result = command("check", "--config", config, "--request", request, cwd=tmp_path)
+    assert result.returncode == 1
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 5
+    for part in ("[[interface]] nope0", "source redis", "destination local", "nope1", "syntax error"):
+        assert any(part in line for line in wrong), part
+    as_json = json.loads(command("check", "--config", config, "--request", request, "--json", cwd=tmp_path).stdout)
+    assert [finding["good"] for finding in as_json].count(False) == 5
+
+
+def test_check_of_what_is_right(wire: Wire, tmp_path: Path) -> None:
+    request = tmp_path / "r.json"
+    request.write_text(json.dumps({"node": "any", "interface": [wire.far], "bpf": "udp port 53"}))
+    result = command("check", "--request", request, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert "WRONG" not in result.stdout
+
+
+@pytest.mark.parametrize("name", ["run", "capture", "check", "interfaces", "request"])
+def test_every_command_has_an_example(name: str) -> None:
+    assert f"Example: pcapdaemon {name}" in command(name, "--help").stdout
+
+
+def test_help_says_that_panic_does_nothing() -> None:
+    assert "Does nothing" in command("run", "--help").stdout
+
+
+def test_version_and_completion() -> None:
+    assert command("--version").stdout.startswith("pcapdaemon ")
+    result = subprocess.run(
+        [PCAPDAEMON], env={**os.environ, "_PCAPDAEMON_COMPLETE": "complete_bash", "COMP_WORDS": "pcapdaemon in", "COMP_CWORD": "1"},
+        capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert "interfaces" in result.stdout
