@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-STYLE = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td,th{text-align:left;padding:0 1em 0 0;vertical-align:top}"
+STYLE = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td{padding:0 1em 0 0;vertical-align:top}"
 
 
 def render(openapi: dict[str, Any]) -> str:

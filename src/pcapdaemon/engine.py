@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +93,7 @@ class Engine:
             self._spawn(self._handle_or_say_why_not(message, fields))
             return
         self.set_aside += 1
-        if message.answer:
-            message.answer(Answer(str(fields.get("id") or ""), "elsewhere"))
+        _answer(message, Answer(str(fields.get("id") or ""), "elsewhere"))
         if message.nack:
             self._spawn(message.nack())
 
@@ -131,8 +131,8 @@ class Engine:
             await self._handle(message, fields)
         except Exception as error:  # a defect of ours: whoever waits is told all the same
             log.exception("a request failed in an unforeseen way", source=message.source)
-            if message.answer:
-                message.answer(Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
+            with suppress(asyncio.InvalidStateError):  # it was answered before
+                _answer(message, Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
         request, problems = validate(fields)
@@ -162,8 +162,7 @@ class Engine:
 
     async def _reject(self, message: Message, rejection: Rejection) -> None:
         self._publish(RequestRejected(rejection.id, message.source, rejection.problems, rejection.kind))
-        if message.answer:
-            message.answer(Answer(rejection.id, rejection.kind, rejection.problems))
+        _answer(message, Answer(rejection.id, rejection.kind, rejection.problems))
         if message.ack:
             await message.ack()
 
@@ -199,13 +198,13 @@ class Engine:
             return
         await asyncio.wait(armed, timeout=ANSWER_WITHIN)
         if not all(future.cancelled() for future in armed):
-            message.answer(Answer(plan.id, "accepted", interfaces=tuple(p.interface.name for p in plan.captures)))
+            _answer(message, Answer(plan.id, "accepted", interfaces=tuple(p.interface.name for p in plan.captures)))
             return
         failures = [failure for failure in await asyncio.gather(*captures) if failure]
         problems = tuple(Problem(_blamed(f), f"{f.interface}: {f.reason}") for f in failures)
         kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
         kind = kinds.pop() if len(kinds) == 1 else "unavailable"
-        message.answer(Answer(plan.id, kind, problems, hint=next((f.hint for f in failures if f.hint), "")))
+        _answer(message, Answer(plan.id, kind, problems, hint=next((f.hint for f in failures if f.hint), "")))
 
     async def _capture(self, session: Session) -> CaptureFailed | None:
         """One capture and its delivery; the failure, where it never began."""
@@ -258,6 +257,11 @@ class Engine:
     def _trim_if_idle(self) -> None:
         if not self._active:
             self.budget.trim()
+
+
+def _answer(message: Message, answer: Answer) -> None:
+    if message.answer:
+        message.answer(answer)
 
 
 def _blamed(failure: CaptureFailed) -> str:

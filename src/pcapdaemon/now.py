@@ -68,7 +68,7 @@ async def capture(body: bytes, settings: Settings, write: str | None, show: Show
     )
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(lambda: [engine.stop(request_id) for request_id in history.requests]):
-        engine.take(Message(body, "command line", answer=lambda words: answered.done() or answered.set_result(words)))
+        engine.take(Message(body, "command line", answer=answered.set_result))
         answer = await answered
         if answer.kind != "accepted":
             raise ConfigError([str(problem) for problem in answer.problems], answer.hint)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from logging.handlers import QueueHandler, QueueListener, SysLogHandler
+from pathlib import Path
 from typing import Any
 
 import stamina.instrumentation
@@ -50,7 +51,7 @@ class Telemetry:
         self._listener.start()
         _configure(self._handler)
         if problem:
-            log.warning("no syslog, only stderr", reason=problem)
+            log.warning("no syslog", reason=problem)
 
     def started(self, settings: Settings, addresses: list[str]) -> None:
         """Say once what this daemon is and does."""
@@ -156,6 +157,7 @@ def _configure(handler: logging.Handler) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a syslog that is away must not fill stderr with tracebacks
     for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -170,14 +172,18 @@ def _shared() -> list[Any]:
 
 
 def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
-    """The outputs that there are, and why syslog is none of them where it should be."""
+    """The outputs, and what is wrong with syslog, if anything; it is tried again with each line."""
     stderr = logging.StreamHandler(sys.stderr)
     tty = sys.stderr.isatty()
     stderr.setFormatter(_formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()))
+    if syslog is None:
+        return [stderr], ""
     try:
-        return [stderr, *([_syslog_output(syslog)] if syslog else [])], ""
-    except OSError as error:
-        return [stderr], f"[syslog] {syslog.address if syslog else ''}: {error.strerror}"
+        handler = _syslog_output(syslog)
+    except OSError as error:  # a host that cannot be resolved
+        return [stderr], f"[syslog] {syslog.address}: {error.strerror}"
+    missing = isinstance(handler.address, str) and not Path(handler.address).exists()  # the handler itself says nothing
+    return [stderr, handler], f"[syslog] {syslog.address}: nobody listens" if missing else ""
 
 
 def _formatter(renderer: Any) -> logging.Formatter:
@@ -187,7 +193,7 @@ def _formatter(renderer: Any) -> logging.Formatter:
     )
 
 
-def _syslog_output(settings: Syslog) -> logging.Handler:
+def _syslog_output(settings: Syslog) -> SysLogHandler:
     host, colon, port = settings.address.rpartition(":")
     address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
     handler = SysLogHandler(address, facility=settings.priority >> 3)

@@ -217,8 +217,6 @@ def test_help_says_that_panic_does_nothing() -> None:
 
 def test_version_and_completion() -> None:
     assert command("--version").stdout.startswith("pcapdaemon ")
-    result = subprocess.run(
-        [PCAPDAEMON], env={**os.environ, "_PCAPDAEMON_COMPLETE": "complete_bash", "COMP_WORDS": "pcapdaemon in", "COMP_CWORD": "1"},
-        capture_output=True, text=True, check=False, timeout=20,
-    )  # fmt: skip
+    completion = {"_PCAPDAEMON_COMPLETE": "complete_bash", "COMP_WORDS": "pcapdaemon in", "COMP_CWORD": "1"}
+    result = subprocess.run([PCAPDAEMON], env={**os.environ, **completion}, capture_output=True, text=True, check=False)
     assert "interfaces" in result.stdout

@@ -127,7 +127,7 @@ def test_several_interfaces_are_several_captures_under_one_id(daemon: DaemonProc
 def test_200_requests_in_a_second_are_all_answered_and_memory_stays_under_its_budget(make: Make, wire: Wire) -> None:
     daemon = make({"general": {"memory": 64 << 20, "maxcaptures": 16}}).start()
     sending = wire.sending(3_000_000, size=1000, rate=100_000)
-    message = {"interface": [wire.far], "packets": 50_000, "bytes": 50_000_000, "duration": 5}
+    message: dict[str, Any] = {"interface": [wire.far], "packets": 50_000, "bytes": 50_000_000, "duration": 5}
     most = [0]
 
     def one(number: int) -> Any:
@@ -354,7 +354,7 @@ def test_a_port_that_is_taken_is_said_in_words(make: Make) -> None:
 def test_an_interface_that_the_host_lacks_is_an_error_unless_optional(make: Make) -> None:
     daemon = make()
     daemon.config.write_text(daemon.config.read_text() + '\n[[interface]]\nname = "nope0"\nalias = ["a"]\n')
-    command = [PCAPDAEMON, "run", "--config", daemon.config]
+    command = [str(PCAPDAEMON), "run", "--config", str(daemon.config)]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert (refused.returncode, "nope0" in refused.stderr) == (2, True)
     daemon.config.write_text(daemon.config.read_text() + "optional = true\n")
