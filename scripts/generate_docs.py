@@ -1,0 +1,104 @@
+"""Writes docs/message.md, docs/message.schema.json and docs/configuration.md from the models; a test keeps them true."""
+
+import json
+import typing
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pcapdaemon import destinations, sources
+from pcapdaemon.config import CaptureSettings, DeliverySettings, InterfaceAliases, Syslog
+from pcapdaemon.policy import General
+from pcapdaemon.request import MAX_MESSAGE, CaptureRequest, json_schema
+from pcapdaemon.section import secret_names
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTE = "<!-- written by scripts/generate_docs.py; change the models, not this file -->\n\n"
+
+
+def message() -> str:
+    """The page about the message."""
+    return (
+        f"{NOTE}# The message\n\nA JSON object of at most {MAX_MESSAGE} bytes, the same on every bus. Names match without regard "
+        "to case, the last one wins; unknown fields are ignored and named in a warning; a wrong type is a rejection, and all "
+        "problems are told at once. JSON is read as strictly as Go does: no `NaN`, no byte order mark, no `50.0` and no "
+        "`true` for an integer.\n\nWhichever of packets, bytes, duration and idle timeout is reached first ends the capture. "
+        "Each interface gives a capture and a savefile of its own; a capture without a packet gives none.\n\n"
+        "```json\n"
+        '{"node": "any", "interface": ["eth0"], "bpf": "port 53", "packets": 100, "timeout": 15, "customer": "acme"}\n'
+        f"```\n\n{_table(CaptureRequest)}\n"
+        "Tags of a savefile, in this order, comma separated, absent ones left out: "
+        "`customer:C,alertid:N,<tags>,alias:A,node:H,interface:I,snaplength:S`.\n\n"
+        "For programs there is a JSON Schema: [message.schema.json](message.schema.json).\n"
+    )
+
+
+def configuration() -> str:
+    """The page about the configuration."""
+    sections: list[tuple[str, list[type[BaseModel]]]] = [
+        ("[general]", [General, *_shared("general")]),
+        ("[http]", [sources.load("http").Settings]),
+        ("[redis]", [sources.load("redis").Settings]),
+        ("[[interface]]", [InterfaceAliases]),
+        ("[capture]", [CaptureSettings]),
+        ("[delivery]", [DeliverySettings]),
+        ("[syslog]", [Syslog]),
+    ]
+    parts = [f"## `{title}`\n\n" + "".join(_table(model) for model in models) for title, models in sections]
+    return (
+        f"{NOTE}# The configuration\n\nA TOML file, named by `--config`. Names of sections and keys match without regard to "
+        "case. What means nothing is warned of at start; a wrong value is an error that names file, section and key, all of "
+        "them at once. At least one source (`listen`) and one destination must be on. `SIGHUP` has the file read again: it "
+        "is obeyed whole or refused whole, and running captures go on.\n\nEvery secret can be written elsewhere: `KEY_file` "
+        "names a file that holds it (`$CREDENTIALS_DIRECTORY` and other variables are filled in), `KEY_env` an environment "
+        "variable.\n\n`[kafka]`, `[sqs]`, `[s3]` and `[cloudshark]` of the original are read and, where they are switched "
+        "on, warned of: this version can't do that yet.\n\n" + "\n".join(parts)
+    )
+
+
+def _shared(section: str) -> list[type[BaseModel]]:
+    return [destinations.load(name).Settings for name, plugin in destinations.TABLE.items() if plugin.section == section]
+
+
+def _table(model: type[BaseModel]) -> str:
+    lines = [f"| `{field.alias or name}` | {_type(field)} | {_default(field)} | {_words(model, name, field)} |" for name, field in
+             model.model_fields.items()]  # fmt: skip
+    return "| name | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(lines) + "\n\n"
+
+
+def _words(model: type[BaseModel], name: str, field: FieldInfo) -> str:
+    secret = f" A secret: also `{name}_file`, `{name}_env`." if name in secret_names(model) else ""
+    return f"{field.description}{secret}".replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else "" if field.default in (None, (), "") else f"`{json.dumps(field.default)}`"
+
+
+def _type(field: FieldInfo) -> str:
+    def name(kind: object) -> str:
+        if typing.get_origin(kind) is typing.Annotated:
+            return name(typing.get_args(kind)[0])
+        if typing.get_origin(kind) is tuple:
+            return "array of strings"
+        if arguments := typing.get_args(kind):
+            return " or ".join(dict.fromkeys(name(one) for one in arguments if one is not type(None)))
+        words = {int: "integer", str: "string", bool: "true/false"}
+        return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]  # any object may be asked for
+
+    return name(field.annotation)
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file with its text."""
+    return {
+        DOCS / "message.md": message(),
+        DOCS / "message.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        DOCS / "configuration.md": configuration(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
