@@ -279,3 +279,23 @@ async def test_a_thousand_bad_requests_leave_no_descriptor_behind(wire: Wire) ->
     for _ in range(40):
         await asyncio.gather(*(bad() for _ in range(25)))
     assert descriptors() == before
+
+
+async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) -> None:
+    budget = MemoryBudget(64 << 20)
+    stopped = await captured(session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000))
+    assert stopped.savefile
+    held = budget.used
+    assert held >= stopped.counts.size
+    header, view, *_ = stopped.savefile.views()
+    assert header.nbytes == 24
+    stopped.savefile.close()
+    assert budget.used == held, "a view keeps its blocks alive"
+    del view, _
+    assert (budget.used, budget.pool.warm) == (0, held)
+    again = await captured(session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000))
+    assert again.savefile
+    assert (budget.used, budget.pool.warm) == (held, 0)
+    again.savefile.close()
+    budget.trim()
+    assert budget.pool.warm == 0

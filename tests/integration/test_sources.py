@@ -1,17 +1,19 @@
 """The contract of sources: one list of behaviours, run on every source with its real server."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from pcapdaemon.errors import NotConnected
 from pcapdaemon.events import Event, SourceConnected, SourceDisconnected
 from pcapdaemon.sources.base import Message, pump
 from pcapdaemon.sources.redis import RedisSettings, RedisSource
 from tests.contracts.sources import HARNESSES, Harness
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 
 
 class Ear:
@@ -177,3 +179,33 @@ async def test_redis_takes_passwords_users_and_several_channels(guarded: RedisSe
         client.publish("capture", b"hello")
     assert (await source.receive()).body == b"hello"
     await source.close()
+
+
+def certificates(directory: Path) -> None:
+    """A certificate authority, and a server's certificate for 127.0.0.1 by it."""
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=ca -keyout ca.key -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout server.key -out server.csr",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names -out server.pem",
+    ):
+        (directory / "names").write_text("subjectAltName=IP:127.0.0.1")
+        subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)
+
+
+async def test_redis_over_tls_verifies_the_servers_certificate(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    tls = ["--tls-cert-file", "server.pem", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.pem"]
+    port = free_port()
+    server = RedisServer(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *tls).start()
+    settings = {"listen": True, "host": "127.0.0.1", "port": port, "tls": True}
+    untrusted = RedisSource(RedisSettings.model_validate(settings), "here")
+    with pytest.raises(NotConnected, match="certificate"):
+        await untrusted.connect()
+    await untrusted.close()
+    source = RedisSource(RedisSettings.model_validate({**settings, "ca_file": str(tmp_path / "ca.pem")}), "here")
+    await source.connect()
+    with server.client() as client:
+        client.publish("capture", b"hello")
+    assert (await source.receive()).body == b"hello"
+    await source.close()
+    server.kill()

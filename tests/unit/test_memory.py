@@ -1,0 +1,51 @@
+"""The budget and its blocks."""
+
+import pytest
+
+from pcapdaemon.capture._blocks import BlockPool
+from pcapdaemon.capture.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
+from pcapdaemon.errors import Busy
+
+MIB = 1 << 20
+
+
+def test_kernel_buffers_count_and_are_given_back() -> None:
+    budget = MemoryBudget(256 * MIB)
+    size = budget.take_kernel_buffer(8 * MIB)
+    assert (size, budget.used) == (8 * MIB, 8 * MIB)
+    budget.give_kernel_buffer(size)
+    assert budget.used == 0
+
+
+def test_kernel_buffers_shrink_as_the_budget_is_used_so_that_the_default_number_of_captures_fits() -> None:
+    budget = MemoryBudget(256 * MIB)
+    sizes = []
+    for _ in range(32):
+        sizes.append(budget.take_kernel_buffer(8 * MIB))
+        assert budget.pool.reserve(BLOCK_SIZE), "the capture's first block"
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 8 * MIB
+    assert sizes[-1] >= SMALLEST_KERNEL_BUFFER
+    assert budget.used <= budget.limit
+
+
+def test_busy_where_not_even_the_smallest_buffer_and_a_block_fit() -> None:
+    budget = MemoryBudget(4 * MIB)
+    budget.take_kernel_buffer(8 * MIB)
+    with pytest.raises(Busy, match="memory"):
+        budget.take_kernel_buffer(8 * MIB)
+
+
+def test_a_limit_that_is_lowered_below_what_is_used_refuses_and_breaks_nothing() -> None:
+    budget = MemoryBudget(64 * MIB)
+    size = budget.take_kernel_buffer(8 * MIB)
+    budget.limit = 4 * MIB
+    with pytest.raises(Busy):
+        budget.take_kernel_buffer(8 * MIB)
+    budget.give_kernel_buffer(size)
+    assert budget.used == 0
+
+
+def test_a_block_holds_the_largest_record() -> None:
+    with pytest.raises(ValueError, match="a block must hold a record"):
+        BlockPool(MIB, 4096)
