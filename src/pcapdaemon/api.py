@@ -17,7 +17,7 @@ from pcapdaemon.errors import ConfigError
 from pcapdaemon.history import History, RequestRecord, SourceRecord
 from pcapdaemon.request import MAX_MESSAGE, json_schema
 from pcapdaemon.sources.base import Answer
-from pcapdaemon.sources.http import HttpSettings, HttpSource, is_loopback
+from pcapdaemon.sources.http import HttpSettings, HttpSource, address_family, is_loopback
 
 STATUS = {"invalid": 400, "conflict": 409, "busy": 429, "unavailable": 503}
 TITLES = {
@@ -178,7 +178,7 @@ class ApiServer:
     def __init__(self, settings: HttpSettings) -> None:
         self.settings = settings
         self.app: Asgi = _not_yet
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        family = address_family(settings.host)
         try:
             self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
         except OSError as error:

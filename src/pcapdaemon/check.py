@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx2
 
 from pcapdaemon import destinations, sources
 from pcapdaemon.capture import MemoryBudget, list_interfaces
@@ -16,6 +19,7 @@ from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings,
 from pcapdaemon.request import UnreadableMessage, new_id, read, validate
 from pcapdaemon.session import Session
 from pcapdaemon.sources.base import Source
+from pcapdaemon.sources.http import HttpSettings, address_family
 
 CONNECT_WITHIN = 8.0
 _CAP_NET_RAW = 13
@@ -39,7 +43,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for problem in missing_interfaces(settings):
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
     for name, section in settings.sources.items():
-        yield await _source(sources.load(name)(section, node_name()))
+        source = sources.load(name)(section, node_name())
+        yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
     for name, section in settings.destinations.items():
         destination = destinations.load(name)(section)
         problem = await destination.check()
@@ -55,6 +60,20 @@ def _permission() -> Finding:
         return Finding("permission", True, "CAP_NET_RAW is there")
     refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
     return Finding("permission", False, str(refusal), refusal.hint)
+
+
+def _api(settings: HttpSettings, source: Source) -> Finding:
+    """The API is no server to connect to, but a port to listen on, unless a daemon does that already."""
+    try:
+        socket.create_server((settings.host, settings.port), family=address_family(settings.host)).close()
+    except OSError as error:
+        try:
+            if httpx2.get(f"{source.address}/healthz", timeout=2).json() == {"status": "ok"}:
+                return Finding("source http", True, f"a daemon listens on {source.address} already")
+        except (httpx2.HTTPError, ValueError):
+            pass  # it is somebody else's
+        return Finding("source http", False, f"{source.address}: {error.strerror}", "choose another port by [http] port")
+    return Finding("source http", True, f"{source.address} can be listened on")
 
 
 async def _source(source: Source) -> Finding:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -196,6 +197,15 @@ def test_check_finds_everything_that_is_wrong(wire: Wire, tmp_path: Path) -> Non
         assert any(part in line for line in wrong), part
     as_json = json.loads(command("check", "--config", config, "--request", request, "--json", cwd=tmp_path).stdout)
     assert [finding["good"] for finding in as_json].count(False) == 5
+
+
+def test_check_knows_a_daemon_from_a_stranger_on_its_port(daemon: DaemonProcess, tmp_path: Path) -> None:
+    assert "a daemon listens on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
+    daemon.stop()
+    assert "can be listened on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        result = command("check", "--config", daemon.config, cwd=tmp_path)
+    assert (result.returncode, "Address already in use" in result.stdout) == (1, True)
 
 
 def test_check_of_what_is_right(wire: Wire, tmp_path: Path) -> None:

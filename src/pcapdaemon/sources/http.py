@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -19,6 +20,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def address_family(host: str) -> socket.AddressFamily:
+    """What kind of socket listens on an address."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class HttpSettings(Section):
