@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pcapdaemon import __version__, docs_page
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
-from pcapdaemon.history import History, RequestRecord, SourceRecord
+from pcapdaemon.history import History, RequestRecord
 from pcapdaemon.request import MAX_MESSAGE, json_schema
 from pcapdaemon.sources.base import Answer
 from pcapdaemon.sources.http import HttpSettings, HttpSource, address_family, is_loopback
@@ -70,8 +70,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         settings, headers = self._server.settings, dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").rsplit("]" if b"]" in headers.get(b"host", b"") else ":", 1)[0]
-        if is_loopback(settings.host) and not is_loopback(host.strip("[]")):
+        if is_loopback(settings.host) and not is_loopback(_host_name(headers.get(b"host", b""))):
             return problem(421, "use the name localhost or the address 127.0.0.1")
         if settings.token is not None and scope["path"] != "/healthz":
             wanted = f"Bearer {settings.token.get_secret_value()}".encode()
@@ -80,69 +79,87 @@ class Guard:
         return None
 
 
-def make_app(engine: Engine, history: History, source: HttpSource) -> FastAPI:
-    """The routes over what the engine and the history know."""
-    words = "Packet captures on request."
-    app = FastAPI(title="pcapdaemon", version=__version__, description=words, docs_url=None, redoc_url=None)
+def _host_name(header: bytes) -> str:
+    """The name or address in a Host header, without port and brackets: RFC 9110 section 7.2."""
+    text = header.decode("latin-1").lower()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
-    @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail))
 
-    @app.post(
-        "/captures",
-        status_code=202,
-        summary="Start a capture on each interface asked for",
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": json_schema()}}}},
-        responses={status: {"description": title} for status, title in TITLES.items()},
-    )
-    async def post_capture(
-        request: Request, wait: bool = Query(False, description="Answer when it is finished, with the result.")
+class Api:
+    """The routes, over what the engine and the history know."""
+
+    def __init__(self, engine: Engine, history: History, source: HttpSource) -> None:
+        self._engine, self._history, self._source = engine, history, source
+
+    def app(self) -> FastAPI:
+        """The application that serves them."""
+        words = "Packet captures on request."
+        app = FastAPI(title="pcapdaemon", version=__version__, description=words, docs_url=None, redoc_url=None)
+        app.add_exception_handler(HTTPException, _refused)
+        message = {"required": True, "content": {"application/json": {"schema": json_schema()}}}
+        refusals: dict[int | str, dict[str, Any]] = {status: {"description": title} for status, title in TITLES.items()}
+        add, one = app.add_api_route, "/captures/{request_id:path}"
+        add(
+            "/captures", self.start, methods=["POST"], status_code=202, responses=refusals, openapi_extra={"requestBody": message}
+        )
+        add("/captures", self.last, response_model=list[RequestRecord])
+        add(one, self.tell, response_model=RequestRecord)
+        add(one, self.end, methods=["DELETE"], status_code=202, response_model=RequestRecord)
+        add("/healthz", self.healthz)
+        add("/readyz", self.readyz, response_model=dict[str, Any])
+        add("/docs", self.docs, include_in_schema=False)
+        return app
+
+    async def start(
+        self, request: Request, wait: bool = Query(False, description="Answer when it is finished, with the result.")
     ) -> Response:
+        """Start a capture on each interface asked for."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
-        answer = await source.submit(await _body(request))
+        answer = await self._source.submit(await _body(request))
         if answer.kind == "accepted" and wait:
-            await history.finished(answer.id)
-            return JSONResponse(_view(answer.id))
+            await self._history.finished(answer.id)
+            return JSONResponse(self._view(answer.id))
         return _response(answer)
 
-    @app.get("/captures", response_model=list[RequestRecord], summary="The last requests, newest first")
-    async def get_captures(limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
-        newest = [request_id for request_id, _ in zip(reversed(history.requests), range(limit), strict=False)]
-        return [_view(request_id) for request_id in newest]
+    async def last(self, limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
+        """The last requests, newest first."""
+        newest = [request_id for request_id, _ in zip(reversed(self._history.requests), range(limit), strict=False)]
+        return [self._view(request_id) for request_id in newest]
 
-    @app.get("/captures/{request_id:path}", response_model=RequestRecord, summary="State, live counters and result")
-    async def get_capture(request_id: str) -> dict[str, Any]:
-        return _view(request_id)
+    async def tell(self, request_id: str) -> dict[str, Any]:
+        """State, live counters and result of one request."""
+        return self._view(request_id)
 
-    @app.delete("/captures/{request_id:path}", status_code=202, summary="Stop a request's captures and deliver them")
-    async def delete_capture(request_id: str) -> dict[str, Any]:
-        _view(request_id)
-        engine.stop(request_id)
-        return _view(request_id)
+    async def end(self, request_id: str) -> dict[str, Any]:
+        """Stop a request's captures and deliver what they have."""
+        self._engine.stop(request_id)
+        return self._view(request_id)
 
-    @app.get("/healthz", summary="The daemon is alive")
-    async def healthz() -> dict[str, str]:
+    async def healthz(self) -> dict[str, str]:
+        """The daemon is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=dict[str, Any], summary="Every source is connected")
-    async def readyz() -> Response:
-        sources: dict[str, SourceRecord] = history.sources
+    async def readyz(self) -> Response:
+        """Every source is connected."""
+        sources = self._history.sources
         ready = bool(sources) and all(record.connected for record in sources.values())
-        body = {"ready": ready, "sources": {n: vars(r) for n, r in sources.items()}, "set_aside": engine.set_aside}
-        return JSONResponse(body, 200 if ready else 503)
+        records = {name: vars(record) for name, record in sources.items()}
+        return JSONResponse({"ready": ready, "sources": records, "set_aside": self._engine.set_aside}, 200 if ready else 503)
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return HTMLResponse(docs_page.render(app.openapi()), headers=docs_page.HEADERS)
+    async def docs(self, request: Request) -> Response:
+        """The description of these routes, for people."""
+        return HTMLResponse(docs_page.render(request.app.openapi()), headers=docs_page.HEADERS)
 
-    def _view(request_id: str) -> dict[str, Any]:
-        if (record := history.requests.get(request_id)) is None:
+    def _view(self, request_id: str) -> dict[str, Any]:
+        if (record := self._history.requests.get(request_id)) is None:
             raise HTTPException(404, f"no request {request_id!r} is known here (any more)")
-        return history.view(record, engine.counts(request_id))
+        return self._history.view(record, self._engine.counts(request_id))
 
-    return app
+
+async def _refused(_: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    return problem(status, str(getattr(error, "detail", "")))
 
 
 async def _body(request: Request) -> bytes:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from pcapdaemon import destinations, sources, systemd
-from pcapdaemon.api import ApiServer, make_app
+from pcapdaemon.api import Api, ApiServer
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
@@ -85,6 +85,9 @@ class Daemon:
         if moved:
             await self._stop_api()
             self.api = api
+        if settings.syslog != self._settings.syslog:
+            self._telemetry.close()
+            self._telemetry = Telemetry(settings.syslog)
         self._engine.settings, self._settings = settings, settings
         self._engine.budget.limit = settings.general.memory
         self._engine.delivery = self._delivery(settings)
@@ -110,7 +113,7 @@ class Daemon:
         if not self.api or not isinstance(http, HttpSettings) or not isinstance(source, HttpSource):
             return
         self.api.settings = http
-        self.api.app = make_app(self._engine, self._history, source)
+        self.api.app = Api(self._engine, self._history, source).app()
         if self._serving is None:
             self._serving = asyncio.create_task(self.api.serve())
 

@@ -29,7 +29,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     answers = {status: {"description": a["description"]} for status, a in operation["responses"].items()}
     return (
-        f"<h2><code>{method.upper()} {escape(path.replace(':path', ''))}</code></h2><p>{escape(operation['summary'])}</p>"
+        f"<h2><code>{method.upper()} {escape(path.replace(':path', ''))}</code></h2><p>{escape(operation['description'])}</p>"
         + _table("Parameters", parameters)
         + _table("JSON body", body.get("properties", {}))
         + _table("Answers", answers)

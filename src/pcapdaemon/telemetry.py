@@ -1,5 +1,6 @@
 """Tells what happens in log lines: to stderr, readable on a terminal and JSON otherwise, and to syslog. A listener."""
 
+import contextlib
 import logging
 import queue
 import sys
@@ -58,6 +59,11 @@ class Telemetry:
         log.info("started", version=__version__, sources=addresses, destinations=list(settings.destinations))
         for warning in settings.warnings:
             log.warning(warning)
+
+    def close(self) -> None:
+        """Write no more than what waits, in the background; another Telemetry has taken over."""
+        with contextlib.suppress(queue.Full):  # then its reader stalls, and nothing of it will be read anyway
+            self._listener.enqueue_sentinel()
 
     def stopped(self) -> None:
         """Write what waits, but for a second at most: a reader that stalls must not keep the daemon from ending."""

@@ -171,6 +171,17 @@ def test_reload_changes_what_changed_and_refuses_what_is_wrong_whole(make: Make,
     assert daemon.stop() == 0
 
 
+def test_reload_switches_syslog_on(make: Make, tmp_path: Path) -> None:
+    daemon = make().start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "syslog"))
+        syslog.settimeout(10)
+        daemon.write_config({"syslog": {"address": str(tmp_path / "syslog"), "priority": 30}})
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: syslog.recv(2000).startswith(b'<30>pcapdaemon: event="configuration reloaded"'))
+        assert daemon.stop() == 0
+
+
 def test_reload_moves_the_api_and_keeps_the_old_where_the_new_port_is_taken(make: Make) -> None:
     daemon = make().start()
     old = daemon.port
