@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import structlog
 
-from pcapdaemon.capture import MemoryBudget, Savefile, list_interfaces
+from pcapdaemon.capture import MemoryBudget, Record, Savefile, list_interfaces
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Facts
@@ -39,13 +40,15 @@ from pcapdaemon.request import (
 )
 from pcapdaemon.session import Armed, Session, Stopped
 from pcapdaemon.sources.base import Answer, Message
-from pcapdaemon.threads import in_thread
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""
 
 TRIM_AFTER = 30.0
 """Seconds without a capture after which warm memory goes back to the system."""
+
+PACKETS_AT_ONCE = 500
+"""Packets whose metadata is logged before others have their turn in the event loop."""
 
 FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavailable", "busy": "busy"}
 """Kinds of CaptureFailed -> kinds of an Answer."""
@@ -245,9 +248,15 @@ class Engine:
             return
         with stopped.savefile as savefile:  # closed even where an error still refers to it: memory must not wait for that
             if plan.packet_debug:
-                self._publish(PacketsLogged(plan.id, interface, await in_thread(_packet_lines, savefile)))
+                await self._log_packets(plan.id, interface, savefile)
             facts = Facts(plan.id, interface, name, part.tags, plan.request)
             await delivery.deliver(savefile, facts, stopped.counts.packets)
+
+    async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
+        records = savefile.records()
+        while lines := tuple(_packet_line(record) for record in islice(records, PACKETS_AT_ONCE)):
+            self._publish(PacketsLogged(request_id, interface, lines))
+            await asyncio.sleep(0)
 
     def _trim_later(self) -> None:
         if self._trim:
@@ -269,8 +278,5 @@ def _blamed(failure: CaptureFailed) -> str:
     return ON_THE_WIRE[field] if field else ""
 
 
-def _packet_lines(savefile: Savefile) -> tuple[str, ...]:
-    return tuple(
-        f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"
-        for record in savefile.records()
-    )
+def _packet_line(record: Record) -> str:
+    return f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"

@@ -116,8 +116,8 @@ def _hear_capture(event: Event) -> None:
             words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
             log.error("savefile lost", id=request_id, interface=interface, **words)
         case PacketsLogged(request_id, interface, lines):
-            for number, line in enumerate(lines, 1):
-                log.info("packet", id=request_id, interface=interface, number=number, packet=line)
+            for line in lines:
+                log.info("packet", id=request_id, interface=interface, packet=line)
 
 
 def _log_stop(event: CaptureStopped) -> None:
