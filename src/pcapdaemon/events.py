@@ -4,7 +4,7 @@ They are published once and told by listeners: log lines (telemetry.py), the API
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pcapdaemon.plan import CapturePlan
 from pcapdaemon.request import Problem
@@ -155,7 +155,7 @@ class SourceDisconnected:
 class ConfigurationReloaded:
     """SIGHUP was obeyed."""
 
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

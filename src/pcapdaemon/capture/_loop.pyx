@@ -8,6 +8,7 @@ Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop; microseconds of CLOC
 times only, and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
 """
 
+from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -17,6 +18,8 @@ from pcapdaemon.capture._libpcap cimport *
 cdef enum:
     BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
     SECOND = 1000000000
+
+cdef int64_t LONGEST_WAIT = 60 * <int64_t> SECOND  # poll takes its milliseconds as an int: 24 days at most
 
 cdef int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
@@ -111,10 +114,12 @@ cdef void dispatch(Loop *loop) noexcept nogil:
     if outcome == PCAP_ERROR and loop.reason == RUNNING:
         loop.reason = FAILED
 
-cdef void clear_error(int fd) noexcept nogil:
+cdef int take_error(int fd) noexcept nogil:
+    """The error that waits on a socket, which is then gone from it."""
     cdef int error = 0
     cdef socklen_t length = sizeof(error)
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
+    return error
 
 cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
     """Take what the kernel still holds: it hands a started block over after the packet buffer timeout at the latest."""
@@ -131,7 +136,7 @@ cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
             if ready.revents & POLLIN:
                 dispatch(loop)
             else:
-                clear_error(ready.fd)
+                take_error(ready.fd)
         now = clock_ns(CLOCK_MONOTONIC)
 
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
@@ -149,9 +154,12 @@ cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
     if loop.packets == before and loop.reason == RUNNING:
         loop.reason = IDLE
 
-cdef void socket_failed(Loop *loop) noexcept nogil:
-    # packet(7): ENETDOWN, and nothing else, when the interface went down or away. What came before it is still there.
-    clear_error(pcap_get_selectable_fd(loop.pcap))
+cdef void look_at_error(Loop *loop, short events) noexcept nogil:
+    # packet(7): ENETDOWN when the interface went down or away. What came before it is still there. Other errors, such as
+    # ENOBUFS of a netlink socket, are passing.
+    cdef int error = take_error(pcap_get_selectable_fd(loop.pcap))
+    if error not in (ENETDOWN, ENODEV, ENXIO) and not events & (POLLHUP | POLLNVAL):
+        return
     drain(loop, 0)
     if loop.reason == RUNNING:
         loop.reason = INTERFACE_DOWN
@@ -166,6 +174,7 @@ cdef void wait_and_dispatch(Loop *loop, int64_t duration_ns, int64_t idle_ns) no
     cdef pollfd ready[2]
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     cdef int64_t end_at = now + duration_ns
+    cdef int64_t left
     loop.last_at = now
     ready[0].fd = pcap_get_selectable_fd(loop.pcap)
     ready[1].fd = loop.wake_fd
@@ -179,10 +188,11 @@ cdef void wait_and_dispatch(Loop *loop, int64_t duration_ns, int64_t idle_ns) no
             finish_if_idle(loop, now - loop.last_at - idle_ns)
             continue
         ready[0].revents = ready[1].revents = 0
-        poll(ready, 2, <int> ((min(end_at, loop.last_at + idle_ns) - now) // 1000000 + 1))
+        left = min(end_at, loop.last_at + idle_ns) - now
+        poll(ready, 2, <int> (min(left, LONGEST_WAIT) // 1000000 + 1))
         if ready[1].revents:
             finish(loop, STOPPED, 0)
         elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL):
-            socket_failed(loop)
+            look_at_error(loop, ready[0].revents)
         elif ready[0].revents & POLLIN:
             dispatch(loop)

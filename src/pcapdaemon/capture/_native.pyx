@@ -100,12 +100,12 @@ cdef class Capture:
             status = pcap_compile(self.loop.pcap, &program, words, optimize, PCAP_NETMASK_UNKNOWN)
         if status != 0:
             raise CaptureRefused(pcap_geterr(self.loop.pcap).decode(errors="replace"), kind="filter")
+        pcap_stats(self.loop.pcap, &self.loop.seen)  # what came before the filter is not of this capture
         with nogil:
             status = pcap_setfilter(self.loop.pcap, &program)
             pcap_freecode(&program)
         if status != 0:
             raise self._refused(status)
-        pcap_stats(self.loop.pcap, &self.loop.seen)  # what came before the filter is not of this capture
 
     def run(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
         """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which.
