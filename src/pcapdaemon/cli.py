@@ -51,8 +51,8 @@ MESSAGE_OPTIONS = (
 def main() -> None:
     """The entry point of the command `pcapdaemon`."""
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
     with _mistakes_in_words():
+        sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
         app()
 
 

@@ -1,5 +1,6 @@
 """Sends requests to a daemon, as another program would: over its HTTP API, or over Redis."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,13 +25,16 @@ class ApiClient:
     """Talks to one daemon's API; every method raises Refused or PcapdaemonError in words for a person."""
 
     def __init__(self, url: str, token: str = "") -> None:
+        if not token.isascii():
+            raise PcapdaemonError("the token is not ASCII: no header can carry it")
         self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=10, follow_redirects=False)
 
     def submit(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a request; what the daemon answers at once."""
-        return self._call("POST", "/captures", json=message)
+        # whatever is odd about it, the daemon shall say so: httpx would refuse NaN itself
+        return self._call("POST", "/captures", content=json.dumps(message), headers={"Content-Type": "application/json"})
 
     def follow(self, request_id: str) -> Iterator[dict[str, Any]]:
         """The request's record again and again, until it is over."""

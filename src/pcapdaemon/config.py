@@ -118,7 +118,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     )
     reader.whole(settings)
     if reader.problems:
-        raise ConfigError(reader.problems)
+        raise ConfigError(reader.problems, "; ".join(reader.warnings))
     return Settings(**{**vars(settings), "warnings": tuple(reader.warnings)})
 
 
@@ -198,7 +198,8 @@ class _Reader:
         for name in values.keys() - known:
             near = difflib.get_close_matches(name, known, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
-            self.warnings.append(f"{self.origin}: {label or f'[{name}]'} {name if label else ''} means nothing here{meant}")
+            what = f"{label} {name}" if label else f"[{name}]"
+            self.warnings.append(f"{self.origin}: {what} means nothing here{meant}")
 
 
 def _words(origin: str, label: str, error: Any) -> str:

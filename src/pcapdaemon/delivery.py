@@ -5,11 +5,14 @@ import time
 from collections.abc import Mapping
 
 import stamina
+import structlog
 
 from pcapdaemon.capture import Savefile
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import DeliveryDelayed, Publish, SavefileDelivered, SavefileLost
+
+log = structlog.get_logger()
 
 LONGEST_WAIT = 15.0
 """Seconds between two tries at most."""
@@ -32,9 +35,15 @@ class Delivery:
     async def _to(self, destination: Destination, savefile: Savefile, facts: Facts, packets: int) -> None:
         begun = time.monotonic()
         try:
-            where = await self._try(destination, savefile, facts)
+            async with asyncio.timeout(self._deadline):
+                where = await self._try(destination, savefile, facts)
         except (DeliveryFailed, DeliveryRefused) as error:
             self._lost(destination, facts, packets, str(error))
+        except TimeoutError:
+            self._lost(destination, facts, packets, f"not delivered within {self._deadline:g} s, the last try hangs")
+        except Exception as error:  # a defect of one destination: the loss must be told all the same
+            log.exception("a destination failed in an unforeseen way", destination=destination.name)
+            self._lost(destination, facts, packets, f"internal error: {type(error).__name__}")
         except asyncio.CancelledError:
             self._lost(destination, facts, packets, "the daemon ended before it could be delivered")
             raise

@@ -29,6 +29,7 @@ class RequestRejected:
     source: str
     problems: tuple[Problem, ...]
     kind: str = "invalid"
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ from pcapdaemon.events import (
 KEPT = 1000
 """Requests that are over and still told of."""
 
+KEPT_CAPTURES = 3000
+"""Captures of those; a request may name many interfaces that are not there."""
+
 
 @dataclass
 class CaptureRecord:
@@ -99,12 +102,14 @@ class History:
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
                 record.captures = [CaptureRecord(part.interface.name) for part in plan.captures]
                 self._remember(record)
-            case RequestRejected(request_id, source, problems, kind):
-                if kind != "conflict":  # the record of that id is another request's
+            case RequestRejected(request_id, source, problems, _, warnings):
+                known = self.requests.get(request_id)
+                if known is None or known.state != "running":  # else the record of that id is another request's
                     words = [str(problem) for problem in problems]
-                    self._remember(RequestRecord(request_id, source, time.time(), "rejected", words))
+                    self._remember(RequestRecord(request_id, source, time.time(), "rejected", words, list(warnings)))
             case RequestFinished(request_id):
-                self.requests[request_id].state = "finished"
+                if record := self.requests.get(request_id):
+                    record.state = "finished"
                 if waiting := self._finished.pop(request_id, None):
                     waiting.set_result(None)
             case _:
@@ -126,32 +131,37 @@ class History:
         return shown
 
     def _hear_capture(self, event: Event) -> None:
+        request_id, interface = getattr(event, "id", ""), getattr(event, "interface", "")
+        if not interface or request_id not in self.requests:
+            return
+        capture = self.requests[request_id].capture(interface)
         match event:
-            case CaptureStarted(request_id, interface, linktype, snaplen, at):
-                capture = self.requests[request_id].capture(interface)
-                capture.state, capture.linktype, capture.snaplen, capture.started_at = "running", linktype, snaplen, at
-            case CaptureFailed(request_id, interface, reason, hint, _):
-                capture = self.requests[request_id].capture(interface)
-                capture.state, capture.error, capture.hint = "failed", reason, hint
+            case CaptureStarted():
+                capture.state, capture.linktype, capture.snaplen = "running", event.linktype, event.snaplen
+                capture.started_at = event.at
+            case CaptureFailed():
+                capture.state, capture.error, capture.hint = "failed", event.reason, event.hint
             case CaptureStopped():
-                _note_stop(self.requests[event.id].capture(event.interface), event)
-            case SavefileDelivered(request_id, interface, destination, where, _):
-                capture = self.requests[request_id].capture(interface)
-                capture.delivered[destination] = where
+                _note_stop(capture, event)
+            case SavefileDelivered():
+                capture.delivered[event.destination] = event.where
                 capture.state = "delivered" if capture.state != "lost" else "lost"
                 capture.error = "" if capture.state == "delivered" else capture.error
-            case DeliveryDelayed(request_id, interface, destination, reason, _):
-                self.requests[request_id].capture(interface).error = f"{destination}: {reason}; tried again"
-            case SavefileLost(request_id, interface, destination, reason, _, _):
-                capture = self.requests[request_id].capture(interface)
-                capture.state, capture.error = "lost", f"{destination}: {reason}"
+            case DeliveryDelayed():
+                capture.error = f"{event.destination}: {event.reason}; tried again"
+            case SavefileLost():
+                capture.state, capture.error = "lost", f"{event.destination}: {event.reason}"
 
     def _remember(self, record: RequestRecord) -> None:
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
-        over = [r.id for r in self.requests.values() if r.state != "running"] if len(self.requests) > KEPT else []
-        for request_id in over[: len(self.requests) - KEPT]:
-            del self.requests[request_id]
+        over = [r for r in self.requests.values() if r.state != "running"]
+        captures = sum(len(r.captures) for r in over)
+        for old in over:
+            if len(self.requests) <= KEPT and captures <= KEPT_CAPTURES:
+                return
+            captures -= len(old.captures)
+            del self.requests[old.id]
 
     def _deaf(self, source: str, reason: str) -> None:
         record = self.sources.setdefault(source, SourceRecord())

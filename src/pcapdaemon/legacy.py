@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pcapdaemon.errors import ConfigError
+
 TEXT = {"config", "cshost", "csscheme", "cstoken", "redischannel", "redisnode", "destdir"}
 NUMBERS = {"csport", "cstimeout", "redisport", "maxpackets"}
 SWITCHES = {"upload", "writelocal", "panic"}
@@ -28,9 +30,11 @@ _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
     """Arguments as the program takes them today: `run` in front where no command is named, two dashes, `--no-switch`.
 
-    Go's flag package takes a switch's value only behind `=`, and 1, t, T, TRUE, true, True and their opposites.
+    Raises ConfigError. Go's flag package takes a switch's value only behind `=`, and 1, t, T, TRUE, true, True and their opposites.
     """
-    if arguments and (arguments[0] in commands or arguments[0] in ("--help", "--version", "-h")):
+    if arguments and arguments[0] == "run":
+        return ["run", *(_translated(argument) for argument in arguments[1:])]
+    if arguments and (arguments[0] in commands or arguments[0] in ("--help", "--version")):
         return list(arguments)
     if arguments and arguments[0].startswith(("--install-completion", "--show-completion")):
         return list(arguments)
@@ -62,4 +66,6 @@ def _translated(argument: str) -> str:
         return argument
     if name not in SWITCHES or not equals:
         return f"--{name}{equals}{value}"
-    return f"--{name}" if value in _TRUE else f"--no-{name}" if value in _FALSE else argument
+    if value not in _TRUE | _FALSE:
+        raise ConfigError([f"-{name}: true or false is wanted, not {value!r}"])
+    return f"--{name}" if value in _TRUE else f"--no-{name}"

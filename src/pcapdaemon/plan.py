@@ -126,7 +126,6 @@ def _interfaces(
     request: CaptureRequest, policy: General, around: Surroundings
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
     """The interfaces to capture on with the alias each was asked by, what is missing, and the problems if none is left."""
-    field = ON_THE_WIRE["aliases" if request.aliases else "interfaces"]
     wanted, missing = _wanted(request, around)
     chosen: dict[str, tuple[Interface, str]] = {}
     for name, alias in wanted:
@@ -137,16 +136,19 @@ def _interfaces(
             missing.append((name, "[general] interfaces does not allow it"))
         else:
             chosen.setdefault(name, (interface, alias))
-    problems = [] if chosen else [Problem(field, f"{name}: {reason}") for name, reason in missing]
+    problems = [] if chosen else [Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in missing]
     return list(chosen.values()), missing, problems
 
 
 def _wanted(request: CaptureRequest, around: Surroundings) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    if not request.aliases:
-        return [(name, "") for name in dict.fromkeys(request.interfaces)], []
     aliases = dict.fromkeys(request.aliases)
-    wanted = [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
+    wanted = [(name, "") for name in dict.fromkeys(request.interfaces)]
+    wanted += [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
     return wanted, [(alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)]
+
+
+def _asked_by(request: CaptureRequest, name: str) -> str:
+    return ON_THE_WIRE["interfaces" if name in request.interfaces else "aliases"]
 
 
 def _allowed(interface: Interface, globs: Sequence[str]) -> bool:

@@ -15,6 +15,8 @@ def _template(text: str) -> str:
     names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
     if unknown := set(names) - {"node", "interface", "epoch", "id"}:
         raise ValueError(f"unknown {{{unknown.pop()}}}; known are {{node}}, {{interface}}, {{epoch}} and {{id}}")
+    if any(detail for _, _, *details in Formatter().parse(text) for detail in details):
+        raise ValueError("nothing but the name may stand in the braces: a shortened {id} would not be unique")
     if not {"interface", "id"} <= set(names):
         raise ValueError("must contain {interface} and {id}, else two captures would have the same name")
     return text

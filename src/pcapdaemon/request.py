@@ -17,10 +17,11 @@ MAX_MESSAGE = 65536
 """Bytes of a message; longer ones are refused unread."""
 
 MAX_ID = 128
+MOST_NAMED = 10
 _INT64 = 2**63
 
 Text = Annotated[str, Field(max_length=4096)]
-Names = Annotated[tuple[str, ...], Field(strict=False, max_length=256)]
+Names = Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(strict=False, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 
 
@@ -167,8 +168,9 @@ def validate(fields: dict[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
 
 
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
-    """Names of a message that mean nothing here, as they came but for their case."""
-    return [name for name in fields if name not in FIELDS]
+    """Names of a message that mean nothing here, as they came but for their case; of many and of long ones not all."""
+    found = [name[:64] for name in fields if name not in FIELDS]
+    return found if len(found) <= MOST_NAMED else [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
 
 
 def new_id() -> str:
@@ -192,6 +194,8 @@ def _contradictions(fields: dict[str, Any], request: CaptureRequest) -> list[Pro
         problems += _pattern_problems(request.node_pattern)
     if request.id is not None and not request.id.isprintable():
         problems.append(Problem("id", "only printable characters are allowed"))
+    if request.id in (".", ".."):
+        problems.append(Problem("id", "can't be looked up: it is a step in a path"))
     return problems
 
 

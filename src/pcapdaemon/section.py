@@ -30,7 +30,7 @@ def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[d
                 continue
             try:
                 values[key] = look_up(str(where))
-            except (OSError, KeyError, UnicodeDecodeError) as error:
+            except (OSError, KeyError, ValueError) as error:
                 problems.append(f"{indirect}: {_reason(error, str(where))}")
     return {k: SecretStr(v) if k in secret_names(section) and isinstance(v, str) else v for k, v in values.items()}, problems
 
@@ -48,4 +48,4 @@ def _reason(error: Exception, where: str) -> str:
         return f"the environment has no variable {where}"
     if isinstance(error, OSError):
         return f"can't read {where}: {error.strerror}"
-    return f"{where} is not text"
+    return f"{where!r} is not text"

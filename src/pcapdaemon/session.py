@@ -71,8 +71,9 @@ class Session:
         return Counts(capture.packets, capture.size if capture.packets else 0, *capture.stats)
 
     def _run(self) -> Stopped:
-        buffer = self._budget.take_kernel_buffer(self._settings.buffer)
+        buffer = 0
         try:
+            buffer = self._budget.take_kernel_buffer(self._settings.buffer)
             return self._capture_into_memory(buffer)
         except MemoryError as error:
             raise Busy(str(error), "try again later") from None

@@ -1,6 +1,7 @@
 """What systemd is told, where it asks to be told: sd_notify(3)."""
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -10,7 +11,8 @@ def notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as sender, contextlib.suppress(OSError):  # it is a courtesy
         sender.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
 
 

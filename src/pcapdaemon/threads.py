@@ -17,21 +17,12 @@ async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
     """Run `work` in a new daemon thread and wait for its result; cancelling stops the waiting, not the work."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
-
-    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
-        if not done.cancelled():
-            setter(outcome)
-
-    def run() -> None:
-        try:
-            outcome = work(*args, **kwargs)
-        except BaseException as error:  # handed to whoever waits
-            call_in_loop(loop, settle, done.set_exception, error)
-        else:
-            call_in_loop(loop, settle, done.set_result, outcome)
-
-    threading.Thread(target=run, name=f"pcapdaemon-{work.__name__}", daemon=True).start()
-    return await done
+    job = (loop, done, work, args, kwargs)
+    threading.Thread(target=_run, args=job, name=f"pcapdaemon-{work.__name__}", daemon=True).start()
+    try:
+        return await done
+    finally:
+        del done, job  # an exception that refers to this frame would be part of a cycle, and keep memory from going back
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
@@ -41,3 +32,19 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *ar
     except RuntimeError:
         if not loop.is_closed():
             raise
+
+
+def _run(
+    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[..., Any], args: Any, kwargs: Any
+) -> None:
+    try:
+        outcome = work(*args, **kwargs)
+    except BaseException as error:  # handed to whoever waits
+        call_in_loop(loop, _settle, done, done.set_exception, error)
+    else:
+        call_in_loop(loop, _settle, done, done.set_result, outcome)
+
+
+def _settle(done: "asyncio.Future[Any]", setter: Callable[[Any], None], outcome: Any) -> None:
+    if not done.cancelled():
+        setter(outcome)

@@ -3,6 +3,7 @@
 import pytest
 
 from pcapdaemon import legacy
+from pcapdaemon.errors import ConfigError
 
 COMMANDS = ["run", "capture", "check"]
 
@@ -15,7 +16,7 @@ COMMANDS = ["run", "capture", "check"]
         (["-config=x.toml", "--redisnode=r"], ["run", "--config=x.toml", "--redisnode=r"]),
         (["-upload", "-writelocal=true"], ["run", "--upload", "--writelocal"]),
         (["-upload=F", "--writelocal=0"], ["run", "--no-upload", "--no-writelocal"]),
-        (["-writelocal=maybe"], ["run", "-writelocal=maybe"]),
+        (["run", "-redisnode", "r", "-upload"], ["run", "--redisnode", "r", "--upload"]),
         (["-panic", "-maxpackets", "5"], ["run", "--panic", "--maxpackets", "5"]),
         (["run", "--config", "x"], ["run", "--config", "x"]),
         (["capture", "-i", "lo"], ["capture", "-i", "lo"]),
@@ -25,6 +26,11 @@ COMMANDS = ["run", "capture", "check"]
 )
 def test_translation(given: list[str], meant: list[str]) -> None:
     assert legacy.translate(given, COMMANDS) == meant
+
+
+def test_a_switch_that_is_neither_true_nor_false() -> None:
+    with pytest.raises(ConfigError, match="true or false is wanted, not 'maybe'"):
+        legacy.translate(["-writelocal=maybe"], COMMANDS)
 
 
 def test_flags_become_keys_of_the_configuration() -> None:

@@ -116,7 +116,7 @@ def test_alertstr_takes_what_the_original_meant_and_what_it_took() -> None:
     assert problems(alertstr="text") == problems(alertstr=5) == {}
 
 
-@pytest.mark.parametrize("value", ["", "x" * 129, "a\nb", "a\u202eb", 5])
+@pytest.mark.parametrize("value", ["", ".", "..", "x" * 129, "a\nb", "a\u202eb", 5])
 def test_an_id_is_short_and_printable(value: object) -> None:
     assert list(problems(id=value)) == ["id"]
     assert problems(id="любой ✓ id/with:everything") == {}

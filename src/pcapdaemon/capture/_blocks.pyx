@@ -1,6 +1,7 @@
 # cython: language_level=3
 """Memory for packets: blocks of one size under one budget, taken and given back without the GIL, used again warm."""
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free
 
@@ -146,6 +147,7 @@ cdef class BlockPool:
         return self.pool.warm * self.pool.block_size
 
 
+@cython.no_gc
 cdef class _View:
     # One block as a read-only buffer; the blocks live as long as any memoryview on them.
     cdef Blocks owner
@@ -155,6 +157,8 @@ cdef class _View:
         PyBuffer_FillInfo(buffer, self, self.block.data, <Py_ssize_t> self.block.used, 1, flags)
 
 
+# The collector must not take `pool` away before __dealloc__ needs it; neither class can be part of a cycle by itself.
+@cython.no_gc
 cdef class Blocks:
     """Filled blocks of one pool, in order; they go back to the pool when the last reference is gone."""
 

@@ -7,6 +7,8 @@ the counters may be used from another thread meanwhile.
 
 import os
 
+cimport cython
+
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport FILE, fclose
 from libc.stdlib cimport free
@@ -19,12 +21,15 @@ from pcapdaemon.errors import CaptureRefused
 
 cdef enum:
     SECOND = 1000000000
+    SOCKADDR_SIZE = 28               # of an IPv6 address, the larger one
+    KERNEL_FILTER = 4096             # BPF_MAXINSNS: a longer filter the kernel refuses, and libpcap runs it itself
     SOL_PACKET = 263                 # <bits/socket.h>; linux/if_packet.h does not define it
 
 # In the order of the enumeration in _loop.pxd; `StopReason` in limits.py is made of these words.
 STOP_REASONS = ("running", "packets", "bytes", "duration", "idle", "stopped", "memory", "interface-down", "error")
 
 
+@cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
 cdef class Capture:
     """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words."""
 
@@ -38,13 +43,13 @@ cdef class Capture:
     cdef readonly str error
 
     def __cinit__(self, str interface, BlockPool pool):
+        self.loop.wake_fd = -1
         self.interface = interface
         self.name = interface.encode()
         self.blocks = pool
         self.error = ""
         self.loop.pool = &pool.pool
         self.loop.size = FILE_HEADER
-        self.loop.wake_fd = -1
         self.loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __dealloc__(self):
@@ -57,6 +62,7 @@ cdef class Capture:
         """
         cdef char error[256]
         cdef pcap_t *handle
+        cdef const char *linktype
         cdef int status
         self.loop.first = self.loop.last = take_block(self.loop.pool)
         if self.loop.first == NULL:
@@ -83,7 +89,8 @@ cdef class Capture:
         if pcap_get_selectable_fd(handle) < 0:
             raise CaptureRefused("this kind of device can't be waited for")
         self.snaplen = pcap_snapshot(handle)
-        self.linktype = pcap_datalink_val_to_name(pcap_datalink(handle)).decode()
+        linktype = pcap_datalink_val_to_name(pcap_datalink(handle))
+        self.linktype = linktype.decode() if linktype != NULL else f"DLT {pcap_datalink(handle)}"
         self.file_header = self._savefile_header()
 
     def set_filter(self, str expression, bint optimize):
@@ -98,8 +105,15 @@ cdef class Capture:
         cdef int status
         with nogil:
             status = pcap_compile(self.loop.pcap, &program, words, optimize, PCAP_NETMASK_UNKNOWN)
+            if status == 0 and program.bf_len > KERNEL_FILTER and not optimize:
+                pcap_freecode(&program)
+                status = pcap_compile(self.loop.pcap, &program, words, True, PCAP_NETMASK_UNKNOWN)
         if status != 0:
             raise CaptureRefused(pcap_geterr(self.loop.pcap).decode(errors="replace"), kind="filter")
+        if program.bf_len > KERNEL_FILTER:
+            length = program.bf_len
+            pcap_freecode(&program)
+            raise CaptureRefused(f"{length} instructions, and the kernel takes {KERNEL_FILTER}: shorten it", kind="filter")
         pcap_stats(self.loop.pcap, &self.loop.seen)  # what came before the filter is not of this capture
         with nogil:
             status = pcap_setfilter(self.loop.pcap, &program)
@@ -260,8 +274,8 @@ cdef list _addresses(pcap_addr *address):
     found = []
     while address != NULL:
         if address.addr != NULL and address.addr.sa_family in (AF_INET, AF_INET6):
-            getnameinfo(address.addr, 28, text, sizeof(text), NULL, 0, NI_NUMERICHOST)
-            found.append(text.decode())
+            if getnameinfo(address.addr, SOCKADDR_SIZE, text, sizeof(text), NULL, 0, NI_NUMERICHOST) == 0:
+                found.append(text.decode())
         address = address.next
     return found
 

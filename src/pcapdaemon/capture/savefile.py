@@ -41,6 +41,8 @@ class Savefile(io.RawIOBase):
 
     def reader(self) -> "Savefile":
         """The same file with a position of its own, at the beginning; shares the memory."""
+        if self.closed:
+            raise ValueError("the savefile is closed")
         return Savefile(self._parts)
 
     def close(self) -> None:

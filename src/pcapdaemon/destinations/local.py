@@ -26,7 +26,7 @@ class LocalSettings(Section):
     writelocal: bool = Field(False, description="Write savefiles to `localdir`.")
     localdir: str = Field(
         "./captures",
-        min_length=1,
+        pattern=r"^[^\x00]+$",
         description="The directory for savefiles. Only its last component is made where it is missing, and only at start.",
     )
 
@@ -64,8 +64,9 @@ class LocalDirectory(Destination):
             with savefile, self._opened() as directory:
                 return str(self.directory / _store(directory, savefile, name))
         except OSError as error:
-            kind = DeliveryRefused if error.errno in _NEVER else DeliveryFailed
-            raise kind(f"{self.directory}: {os.strerror(error.errno or 0)}") from None
+            number = error.errno or 0
+        # Raised out here, so that it does not refer to the first error, whose frames hold the savefile's memory.
+        raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(f"{self.directory}: {os.strerror(number)}")
 
     def _try(self) -> str:
         try:
@@ -128,4 +129,8 @@ def _rename_unless_there(directory: int, hidden: str, name: str) -> None:
         if error.errno not in _NO_LINKS:
             raise
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE, dir_fd=directory))
-        os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+        try:
+            os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(name, dir_fd=directory)
+            raise

@@ -26,6 +26,7 @@ class Answer:
     problems: tuple[Problem, ...] = ()
     interfaces: tuple[str, ...] = ()
     hint: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,15 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
             log.exception("a source failed in an unforeseen way", source=source.name)
             publish(SourceDisconnected(source.name, f"internal error: {type(error).__name__}"))
         finally:
-            await source.close()
+            await _close(source)
         await asyncio.sleep(0.1)  # a server that takes connections and drops them must not be hammered
+
+
+async def _close(source: Source) -> None:
+    try:
+        await source.close()
+    except Exception:  # it is being thrown away; the pump must go on
+        log.exception("a source could not be closed", source=source.name)
 
 
 async def _connect(source: Source, publish: Publish) -> None:
@@ -99,7 +107,7 @@ async def _connect(source: Source, publish: Publish) -> None:
             try:
                 await source.connect()
             except NotConnected as error:
-                await source.close()
+                await _close(source)
                 if str(error) != told:
                     publish(SourceDisconnected(source.name, str(error)))
                 told = str(error)

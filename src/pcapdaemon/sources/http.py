@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import socket
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.request import Problem
 from pcapdaemon.section import Section
@@ -36,6 +36,14 @@ class HttpSettings(Section):
     token: SecretStr | None = Field(
         None, min_length=8, description="Bearer token that clients must show; required where `host` is not loopback."
     )
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = token.get_secret_value() if token else ""
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("only printable ASCII characters fit into a header")
+        return token
 
     @model_validator(mode="after")
     def _token_where_reachable(self) -> "HttpSettings":

@@ -3,10 +3,11 @@
 Pub/sub has no memory: what is published while a node is away is lost for it (redis.io/docs/interact/pubsub).
 """
 
+import os
 import time
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,24 +24,34 @@ GIVE_UP_AFTER = 6.0
 notices neither (it sends a PING and never looks for the answer), and a half-open connection reports no error for hours."""
 
 
+Name = Annotated[str, Field(min_length=1)]
+
+
 class RedisSettings(Section):
     """`[redis]`: one Redis server and the channels to subscribe to."""
 
     listen: bool = Field(False, description="Hear requests on Redis.")
     host: str = Field("localhost", min_length=1, description="The server's name or address.")
     port: int = Field(6379, ge=1, le=65535, description="The server's port.")
-    channel: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
-        "capture", min_length=1, description="The channel, or an array of channels."
+    channel: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
+        "capture", description="The channel, or an array of channels."
     )
     username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
     ca_file: str | None = Field(None, description="Certificates to trust instead of the system's.")
 
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file_is_there(cls, name: str | None) -> str | None:
+        if name is not None and not os.access(name, os.R_OK):
+            raise ValueError(f"can't read {name}")
+        return name
+
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels, however they are written."""
-        return (self.channel,) if isinstance(self.channel, str) else self.channel
+        return (self.channel,) if isinstance(self.channel, str) else tuple(dict.fromkeys(self.channel))
 
 
 class RedisSource(Source):
