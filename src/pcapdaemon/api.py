@@ -1,7 +1,9 @@
 """The HTTP API: requests, what became of them, health. RFC 9457 problem details for everything that is refused."""
 
+import asyncio
 import contextlib
 import hmac
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
@@ -9,7 +11,9 @@ from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__, docs_page
 from pcapdaemon.engine import Engine
@@ -27,6 +31,8 @@ TITLES = {
     409: "A request of this id is running",
     413: "The message is too long",
     415: "Only application/json is taken",
+    405: "This can't be done here",
+    422: "A parameter is wrong",
     421: "This host name is not served here",
     429: "No room for one more capture",
     503: "Not available now",
@@ -73,16 +79,20 @@ class Guard:
         if is_loopback(settings.host) and not is_loopback(_host_name(headers.get(b"host", b""))):
             return problem(421, "use the name localhost or the address 127.0.0.1")
         if settings.token is not None and scope["path"] != "/healthz":
-            wanted = f"Bearer {settings.token.get_secret_value()}".encode()
-            if not hmac.compare_digest(headers.get(b"authorization", b""), wanted):
+            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+            right = hmac.compare_digest(shown.strip(), settings.token.get_secret_value().encode())
+            if scheme.lower() != b"bearer" or not right:
                 return problem(401, "send the header 'Authorization: Bearer TOKEN'")
         return None
 
 
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+?)\.?)(?::\d+)?", re.IGNORECASE)
+
+
 def _host_name(header: bytes) -> str:
-    """The name or address in a Host header, without port and brackets: RFC 9110 section 7.2."""
-    text = header.decode("latin-1").lower()
-    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    """The name or address in a Host header, without port and brackets (RFC 9110 section 7.2); empty if it is none."""
+    found = _HOST.fullmatch(header.decode("latin-1"))
+    return (found[1] or found[2]).lower() if found else ""
 
 
 class Api:
@@ -95,7 +105,8 @@ class Api:
         """The application that serves them."""
         words = "Packet captures on request."
         app = FastAPI(title="pcapdaemon", version=__version__, description=words, docs_url=None, redoc_url=None)
-        app.add_exception_handler(HTTPException, _refused)
+        app.add_exception_handler(StarletteHTTPException, _refused)
+        app.add_exception_handler(RequestValidationError, _invalid)
         message = {"required": True, "content": {"application/json": {"schema": json_schema()}}}
         refusals: dict[int | str, dict[str, Any]] = {status: {"description": title} for status, title in TITLES.items()}
         add, one = app.add_api_route, "/captures/{request_id:path}"
@@ -158,8 +169,13 @@ class Api:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 500)
-    return problem(status, str(getattr(error, "detail", "")))
+    return problem(getattr(error, "status_code", 500), str(getattr(error, "detail", "")))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    errors = [{"field": str(one["loc"][-1]), "message": one["msg"]} for one in found]
+    return problem(422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors)
 
 
 async def _body(request: Request) -> bytes:
@@ -174,13 +190,14 @@ async def _body(request: Request) -> bytes:
 def _response(answer: Answer) -> Response:
     if answer.kind == "accepted":
         href = f"/captures/{quote(answer.id, safe='')}"
-        body = {"id": answer.id, "state": "running", "interfaces": answer.interfaces, "href": href}
+        body = {"id": answer.id, "state": "running", "interfaces": answer.interfaces, "href": href, "warnings": answer.warnings}
         return JSONResponse(body, 202, {"Location": href})
     if answer.kind == "elsewhere":
         return JSONResponse({"id": answer.id, "state": "elsewhere", "detail": "the request is for another node"})
     errors = [{"field": p.field, "message": p.message} for p in answer.problems]
     detail = "; ".join(str(p) for p in answer.problems)
-    return problem(STATUS[answer.kind], detail, id=answer.id, errors=errors, hint=answer.hint)
+    members = {"id": answer.id, "errors": errors, "hint": answer.hint, "warnings": answer.warnings}
+    return problem(STATUS[answer.kind], detail, **members)
 
 
 class _Server(uvicorn.Server):
@@ -210,7 +227,6 @@ class ApiServer:
                 log_config=None,
                 access_log=False,
                 limit_concurrency=2000,
-                timeout_graceful_shutdown=3,
                 server_header=False,
                 lifespan="off",
             )
@@ -220,9 +236,16 @@ class ApiServer:
         """Serve until `stop`."""
         await self._server.serve(sockets=[self._socket])
 
-    def stop(self) -> None:
-        """End `serve` soon; answers that are under way get three seconds."""
+    async def stop(self) -> None:
+        """Return when nobody listens any more; `serve` ends when the answers that are under way are given."""
         self._server.should_exit = True
+        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # there is no event for it
+            await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket
+        self._socket.close()
+
+    def abort(self) -> None:
+        """End `serve` though somebody waits."""
+        self._server.should_exit = self._server.force_exit = True
 
 
 async def _not_yet(scope: Scope, receive: Any, send: Any) -> None:

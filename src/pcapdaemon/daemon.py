@@ -6,18 +6,26 @@ import signal
 import socket
 from collections.abc import Callable
 
+import structlog
+
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api import Api, ApiServer
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
+from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
-from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, Event
+from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
 from pcapdaemon.history import History, SourceRecord
 from pcapdaemon.sources.base import Source, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.telemetry import Telemetry
+
+LAST_ANSWERS = 3.0
+"""Seconds that clients get, after all is delivered, to be told."""
+
+log = structlog.get_logger()
 
 
 def node_name() -> str:
@@ -50,7 +58,8 @@ class Daemon:
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
         self.api: ApiServer | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: dict[ApiServer, asyncio.Task[None]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._reload_wanted = asyncio.Event()
 
@@ -58,43 +67,53 @@ class Daemon:
         """From start to the end of the last delivery. Raises ConfigError where it can't start."""
         self._hear_signals()
         await self._apply(self._settings)
-        async with asyncio.TaskGroup() as tasks:
-            helpers = [tasks.create_task(systemd.feed_watchdog()), tasks.create_task(self._reload_when_told())]
-            self._announce(self._settings, self)
-            self._telemetry.started(self._settings, [source.address for source in self._sources.values()])
-            systemd.notify("READY=1")
-            await self._stopping.wait()
-            systemd.notify("STOPPING=1")
-            await self._stop()
-            for helper in helpers:
-                helper.cancel()
-        self._telemetry.stopped()
-
-    async def _stop(self) -> None:
+        helpers = [asyncio.create_task(systemd.feed_watchdog()), asyncio.create_task(self._reload_when_told())]
+        self._announce(self._settings, self)
+        self._telemetry.started(self._settings, [source.address for source in self._sources.values()])
+        systemd.notify("READY=1")
+        await self._stopping.wait()
+        systemd.notify("STOPPING=1")
+        await _cancelled(helpers)  # a reload that is under way must not come between
         await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
-        await self._stop_api()
+        await self._stop_api(LAST_ANSWERS)
+        self._telemetry.stopped()
 
     async def _apply(self, settings: Settings) -> None:
-        """Make the running parts be as the settings say; what did not change goes on undisturbed."""
+        """Make the running parts be as the settings say; what did not change goes on undisturbed.
+
+        Raises ConfigError while everything is as it was.
+        """
+        delivery = self._delivery(settings)
+        unchanged = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
+        made = {n: sources.load(n)(section, self._engine.node) for n, section in settings.sources.items() if n not in unchanged}
         http = settings.sources.get("http")
-        moved = not (self.api and isinstance(http, HttpSettings) and _same_address(self.api.settings, http))
-        api = ApiServer(http) if moved and isinstance(http, HttpSettings) else None  # the last thing that can fail
-        changed = [n for n, source in self._sources.items() if settings.sources.get(n) != self._settings.sources.get(n)]
-        await self._stop_sources(changed)
-        if moved:
-            await self._stop_api()
-            self.api = api
+        await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
+        await self._stop_sources([name for name in self._sources if name not in unchanged])
+        self._take_over(settings, delivery)
+        for name, source in made.items():
+            self._start_source(name, source)
+        self._serve_api()
+
+    def _take_over(self, settings: Settings, delivery: Delivery) -> None:
         if settings.syslog != self._settings.syslog:
             self._telemetry.close()
             self._telemetry = Telemetry(settings.syslog)
-        self._engine.settings, self._settings = settings, settings
+        self._engine.settings, self._engine.delivery, self._settings = settings, delivery, settings
         self._engine.budget.limit = settings.general.memory
-        self._engine.delivery = self._delivery(settings)
-        for name, section in settings.sources.items():
-            if name not in self._sources:
-                self._start_source(name, sources.load(name)(section, self._engine.node))
-        self._serve_api(http)
+        for destination in delivery.destinations.values():
+            self._look_at(destination)
+
+    def _look_at(self, destination: Destination) -> None:
+        """Say at once what stands in the way of delivering, not only when the first savefile is there."""
+
+        async def look() -> None:
+            if problem := await destination.check():
+                self._publish(DestinationNotReady(destination.name, problem))
+
+        task = asyncio.create_task(look())
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
 
     def _start_source(self, name: str, source: Source) -> None:
         self._sources[name] = source
@@ -102,34 +121,57 @@ class Daemon:
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
     async def _stop_sources(self, names: list[str]) -> None:
-        for name in names:
-            self._pumps[name].cancel()
-        await asyncio.gather(*(self._pumps[name] for name in names), return_exceptions=True)
+        await _cancelled([self._pumps[name] for name in names])
         for name in names:
             del self._pumps[name], self._sources[name], self._history.sources[name]
 
-    def _serve_api(self, http: object) -> None:
-        source = self._sources.get("http")
+    async def _move_api(self, http: HttpSettings | None) -> None:
+        """Have the API on the address that is wanted; on failure the old one stays, and ConfigError is raised."""
+        old = self.api.settings if self.api else None
+        if http and old and (http.host, http.port) == (old.host, old.port):
+            return
+        if old and http and http.port == old.port:  # the old one holds the port for another address
+            await self._stop_api(None)
+        try:
+            api = ApiServer(http) if http else None
+        except ConfigError:
+            if self.api is None and old:
+                self.api = ApiServer(old)
+                self._serve_api()
+            raise
+        await self._stop_api(None)
+        self.api = api
+
+    def _serve_api(self) -> None:
+        source, http = self._sources.get("http"), self._settings.sources.get("http")
         if not self.api or not isinstance(http, HttpSettings) or not isinstance(source, HttpSource):
             return
         self.api.settings = http
         self.api.app = Api(self._engine, self._history, source).app()
-        if self._serving is None:
-            self._serving = asyncio.create_task(self.api.serve())
+        if self.api not in self._serving:
+            self._serving[self.api] = asyncio.create_task(self.api.serve())
 
-    async def _stop_api(self) -> None:
-        if self.api and self._serving:
-            self.api.stop()
-            await self._serving
-        self.api = self._serving = None
+    async def _stop_api(self, seconds: float | None) -> None:
+        """Listen no more. With `seconds` all who wait for an answer get so long; without, as long as it takes."""
+        if self.api:
+            await self.api.stop()
+        self.api = None
+        if seconds is not None and self._serving:
+            await asyncio.wait(self._serving.values(), timeout=seconds)
+            for api in self._serving:
+                api.abort()
+            await asyncio.gather(*self._serving.values(), return_exceptions=True)
 
     def _delivery(self, settings: Settings) -> Delivery:
         made = {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
         return Delivery(made, self._publish, settings.delivery.deadline)
 
     def _publish(self, event: Event) -> None:
-        self._history.hear(event)
-        self._telemetry.hear(event)
+        for listener in (self._history, self._telemetry):
+            try:
+                listener.hear(event)
+            except Exception:  # what happened has happened; a defect in telling of it must not undo it
+                log.exception("an event could not be told", told=type(event).__name__)
 
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -155,6 +197,9 @@ class Daemon:
             await self._apply(settings)
         except ConfigError as error:
             self._publish(ConfigurationRefused(tuple(error.problems)))
+        except Exception as error:  # a defect of ours must not end the captures that run
+            log.exception("a reload failed in an unforeseen way")
+            self._publish(ConfigurationRefused((f"internal error: {type(error).__name__}: {error}",)))
         else:
             self._publish(ConfigurationReloaded(settings.warnings))
 
@@ -164,5 +209,7 @@ def _refuse_missing(settings: Settings) -> None:
         raise ConfigError(problems, "'pcapdaemon interfaces' lists what there is")
 
 
-def _same_address(one: HttpSettings, other: HttpSettings) -> bool:
-    return (one.host, one.port) == (other.host, other.port)
+async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,7 +27,7 @@ from pcapdaemon.events import (
     RequestLogged,
     RequestRejected,
 )
-from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
+from pcapdaemon.plan import CapturePlan, Interface, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.request import (
     ON_THE_WIRE,
     Problem,
@@ -49,6 +49,12 @@ TRIM_AFTER = 30.0
 
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before others have their turn in the event loop."""
+
+MOST_PROBLEMS = 20
+"""Problems of a request that are told one by one: what strangers send must not fill logs and memory."""
+
+LONGEST_LOGGED = 4096
+"""Bytes of a message that are logged where that is asked for."""
 
 FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavailable", "busy": "busy"}
 """Kinds of CaptureFailed -> kinds of an Answer."""
@@ -79,6 +85,7 @@ class Engine:
         self.node, self.settings, self.delivery = node, settings, delivery
         self.budget = budget
         self.set_aside = 0
+        self._draining = False
         self._publish, self._interfaces = publish, interfaces
         self._running: dict[str, Running] = {}
         self._active: set[Session] = set()
@@ -87,10 +94,13 @@ class Engine:
 
     def take(self, message: Message) -> None:
         """Begin with a message; returns at once. What is for another node is set aside here, and costs microseconds."""
+        if self._draining:
+            _answer(message, Answer("", "unavailable", (Problem("", "the daemon is shutting down"),)))
+            return
         try:
             fields = read(message.body)
         except UnreadableMessage as error:
-            self._spawn(self._reject(message, Rejection(new_id(), (Problem("", str(error)),))))
+            self._spawn(self._reject_unread(message, str(error)))
             return
         if addressed_to(fields, self.node):
             self._spawn(self._handle_or_say_why_not(message, fields))
@@ -114,6 +124,7 @@ class Engine:
 
     async def drain(self, seconds: float) -> None:
         """End all captures and wait until they are delivered; what is not by then is given up, and named in an event."""
+        self._draining = True
         for session in self._active:
             session.stop()
         if self._tasks:
@@ -141,15 +152,16 @@ class Engine:
         request, problems = validate(fields)
         request_id = request.id or new_id()
         general = self.settings.general
-        if general.logrequests or request.log_request:
-            self._publish(RequestLogged(request_id, message.source, message.body.decode("utf-8", "replace")))
+        self._log_message(message, request_id, asked=request.log_request)
         around = Surroundings(self.node, time.time(), self._interfaces(), self.settings.aliases)
         plan = self._if_room(make_plan(request_id, request, problems, general, around))
+        warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
         if isinstance(plan, Rejection):
-            await self._reject(message, plan)
-        else:
-            ignored = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
-            await self._accept(message, plan, ignored)
+            await self._reject(message, plan, warnings)
+            return
+        if request.packet_debug and not plan.packet_debug:
+            warnings += ("packetdebug is ignored: [general] allow_packetdebug is not set",)
+        await self._begin(message, plan, warnings)
 
     def _if_room(self, plan: CapturePlan | Rejection) -> CapturePlan | Rejection:
         if isinstance(plan, Rejection):
@@ -163,78 +175,83 @@ class Engine:
             return Rejection(plan.id, (Problem("", words),), "busy")
         return plan
 
-    async def _reject(self, message: Message, rejection: Rejection) -> None:
-        self._publish(RequestRejected(rejection.id, message.source, rejection.problems, rejection.kind))
-        _answer(message, Answer(rejection.id, rejection.kind, rejection.problems))
+    async def _reject_unread(self, message: Message, reason: str) -> None:
+        rejection = Rejection(new_id(), (Problem("", reason),))
+        self._log_message(message, rejection.id)
+        await self._reject(message, rejection)
+
+    async def _reject(self, message: Message, rejection: Rejection, warnings: tuple[str, ...] = (), hint: str = "") -> None:
+        problems = rejection.problems
+        if len(problems) > MOST_PROBLEMS:
+            more = Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems")
+            problems = (*problems[:MOST_PROBLEMS], more)
+        self._publish(RequestRejected(rejection.id, message.source, problems, rejection.kind, warnings))
+        _answer(message, Answer(rejection.id, rejection.kind, problems, hint=hint, warnings=warnings))
         if message.ack:
             await message.ack()
 
-    async def _accept(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
+    async def _begin(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
+        """Start the sessions, and accept the request as soon as one captures: if none can, it is rejected."""
         sessions = {part.interface.name: self._session(plan, part) for part in plan.captures}
+        runs = {session: asyncio.create_task(self._run(session)) for session in sessions.values()}
         self._running[plan.id] = Running(plan, sessions)
-        self._active.update(sessions.values())
+        self._active.update(runs)
+        try:
+            await asyncio.wait([session.armed for session in runs], timeout=ANSWER_WITHIN)
+            if all(session.armed.cancelled() for session in runs):
+                failures = [failure for failure in await asyncio.gather(*runs.values()) if isinstance(failure, CaptureFailed)]
+                await self._reject(message, _rejection(plan, failures), warnings, next((f.hint for f in failures if f.hint), ""))
+            else:
+                await self._accept(message, plan, warnings)
+                await asyncio.gather(*(self._follow(session, run) for session, run in runs.items()))
+                self._publish(RequestFinished(plan.id))
+        finally:
+            for run in runs.values():
+                run.cancel()
+            del self._running[plan.id]
+
+    def _session(self, plan: CapturePlan, part: InterfacePlan) -> Session:
+        return Session(plan, part, self.budget, self.settings.capture)
+
+    async def _accept(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
         self._publish(RequestAccepted(message.source, plan, time.time(), warnings))
         for name, reason in plan.missing:
             self._publish(CaptureFailed(plan.id, name, reason, kind="interface"))
+        interfaces = tuple(part.interface.name for part in plan.captures)
+        _answer(message, Answer(plan.id, "accepted", interfaces=interfaces, warnings=warnings))
+        if message.ack:
+            await message.ack()
+
+    async def _run(self, session: Session) -> Stopped | CaptureFailed:
+        """One capture from beginning to end; what went wrong is a result too."""
+        request_id, interface = session.plan.id, session.part.interface.name
         try:
-            captures = [asyncio.create_task(self._capture(session)) for session in sessions.values()]
-            await self._answer(message, plan, captures, [session.armed for session in sessions.values()])
-            if message.ack:
-                await message.ack()
-            await asyncio.gather(*captures)
-        finally:
-            del self._running[plan.id]
-            self._publish(RequestFinished(plan.id))
-
-    def _session(self, plan: CapturePlan, part: Any) -> Session:
-        return Session(plan, part, self.budget, self.settings.capture)
-
-    async def _answer(
-        self,
-        message: Message,
-        plan: CapturePlan,
-        captures: list[asyncio.Task[CaptureFailed | None]],
-        armed: list[asyncio.Future[Armed]],
-    ) -> None:
-        """Wait until it is known whether anything is captured, and say so."""
-        if not message.answer:
-            return
-        await asyncio.wait(armed, timeout=ANSWER_WITHIN)
-        if not all(future.cancelled() for future in armed):
-            _answer(message, Answer(plan.id, "accepted", interfaces=tuple(p.interface.name for p in plan.captures)))
-            return
-        failures = [failure for failure in await asyncio.gather(*captures) if failure]
-        problems = tuple(Problem(_blamed(f), f"{f.interface}: {f.reason}") for f in failures)
-        kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
-        kind = kinds.pop() if len(kinds) == 1 else "unavailable"
-        _answer(message, Answer(plan.id, kind, problems, hint=next((f.hint for f in failures if f.hint), "")))
-
-    async def _capture(self, session: Session) -> CaptureFailed | None:
-        """One capture and its delivery; the failure, where it never began."""
-        plan, interface, delivery = session.plan, session.part.interface.name, self.delivery
-        session.armed.add_done_callback(lambda armed: self._started(plan.id, interface, armed))
-        try:
-            stopped = await session.run()
+            return await session.run()
         except (CaptureRefused, Busy) as error:
             kind = error.kind if isinstance(error, CaptureRefused) else "busy"
-            return self._failed(CaptureFailed(plan.id, interface, str(error), error.hint, kind))
+            return CaptureFailed(request_id, interface, str(error), error.hint, kind)
         except Exception as error:
-            log.exception("a capture failed in an unforeseen way", id=plan.id, interface=interface)
-            return self._failed(CaptureFailed(plan.id, interface, f"internal error: {type(error).__name__}: {error}"))
+            log.exception("a capture failed in an unforeseen way", id=request_id, interface=interface)
+            return CaptureFailed(request_id, interface, f"internal error: {type(error).__name__}: {error}")
         finally:
             self._active.discard(session)
             self._trim_later()
-        await self._stopped(session, stopped, delivery)
-        return None
+
+    async def _follow(self, session: Session, run: asyncio.Task[Stopped | CaptureFailed]) -> None:
+        """Tell of one capture of an accepted request, and deliver what it has."""
+        delivery = self.delivery
+        await asyncio.wait([session.armed])
+        self._started(session.plan.id, session.part.interface.name, session.armed)
+        result = await run
+        if isinstance(result, CaptureFailed):
+            self._publish(result)
+        else:
+            await self._stopped(session, result, delivery)
 
     def _started(self, request_id: str, interface: str, armed: "asyncio.Future[Armed]") -> None:
         if not armed.cancelled():
             at = armed.result()
             self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
-
-    def _failed(self, failure: CaptureFailed) -> CaptureFailed:
-        self._publish(failure)
-        return failure
 
     async def _stopped(self, session: Session, stopped: Stopped, delivery: Delivery) -> None:
         plan, part = session.plan, session.part
@@ -247,16 +264,22 @@ class Engine:
         if stopped.savefile is None:
             return
         with stopped.savefile as savefile:  # closed even where an error still refers to it: memory must not wait for that
-            if plan.packet_debug:
-                await self._log_packets(plan.id, interface, savefile)
             facts = Facts(plan.id, interface, name, part.tags, plan.request)
             await delivery.deliver(savefile, facts, stopped.counts.packets)
+            if plan.packet_debug:
+                await self._log_packets(plan.id, interface, savefile)
+
+    def _log_message(self, message: Message, request_id: str, asked: bool = False) -> None:
+        if asked or self.settings.general.logrequests:
+            body = message.body[:LONGEST_LOGGED].decode("utf-8", "replace")
+            more = len(message.body) - LONGEST_LOGGED
+            self._publish(RequestLogged(request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")))
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
         records = savefile.records()
         while lines := tuple(_packet_line(record) for record in islice(records, PACKETS_AT_ONCE)):
             self._publish(PacketsLogged(request_id, interface, lines))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # for others, and for the log to be written
 
     def _trim_later(self) -> None:
         if self._trim:
@@ -271,6 +294,13 @@ class Engine:
 def _answer(message: Message, answer: Answer) -> None:
     if message.answer:
         message.answer(answer)
+
+
+def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
+    problems = [Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures]
+    problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.missing]
+    kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
+    return Rejection(plan.id, tuple(problems), kinds.pop() if len(kinds) == 1 else "unavailable")
 
 
 def _blamed(failure: CaptureFailed) -> str:

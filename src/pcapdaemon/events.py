@@ -153,6 +153,14 @@ class SourceDisconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationNotReady:
+    """A destination could take no savefile, were there one now."""
+
+    destination: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationReloaded:
     """SIGHUP was obeyed."""
 
@@ -170,5 +178,6 @@ CaptureEvent = (
     CaptureStarted | CaptureStopped | CaptureFailed | SavefileDelivered | DeliveryDelayed | SavefileLost | PacketsLogged
 )
 RequestEvent = RequestRejected | RequestAccepted | RequestFinished | RequestLogged
-Event = CaptureEvent | RequestEvent | SourceConnected | SourceDisconnected | ConfigurationReloaded | ConfigurationRefused
+NodeEvent = SourceConnected | SourceDisconnected | DestinationNotReady | ConfigurationReloaded | ConfigurationRefused
+Event = CaptureEvent | RequestEvent | NodeEvent
 Publish = Callable[[Event], None]

@@ -108,8 +108,8 @@ class History:
                     words = [str(problem) for problem in problems]
                     self._remember(RequestRecord(request_id, source, time.time(), "rejected", words, list(warnings)))
             case RequestFinished(request_id):
-                if record := self.requests.get(request_id):
-                    record.state = "finished"
+                if finished := self.requests.get(request_id):
+                    finished.state = "finished"
                 if waiting := self._finished.pop(request_id, None):
                     waiting.set_result(None)
             case _:

@@ -30,7 +30,7 @@ _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
     """Arguments as the program takes them today: `run` in front where no command is named, two dashes, `--no-switch`.
 
-    Raises ConfigError. Go's flag package takes a switch's value only behind `=`, and 1, t, T, TRUE, true, True and their opposites.
+    Raises ConfigError. Go's flag package takes a switch's value only behind `=`: 1, t, T, TRUE, true, True, or the opposites.
     """
     if arguments and arguments[0] == "run":
         return ["run", *(_translated(argument) for argument in arguments[1:])]

@@ -22,6 +22,7 @@ from pcapdaemon.events import (
     ConfigurationRefused,
     ConfigurationReloaded,
     DeliveryDelayed,
+    DestinationNotReady,
     Event,
     PacketsLogged,
     RequestAccepted,
@@ -35,7 +36,7 @@ from pcapdaemon.events import (
 )
 from pcapdaemon.text import printable
 
-WAITING_LINES = 100_000
+WAITING_LINES = 20_000
 """Log lines that may wait for a reader that stalls; beyond, they are dropped and counted. Nothing waits for the log."""
 
 log = structlog.get_logger("pcapdaemon")
@@ -75,7 +76,7 @@ class Telemetry:
     def hear(self, event: Event) -> None:
         """Log one event; one line per fact, with the request's id."""
         match event:
-            case RequestRejected(request_id, source, problems, kind):
+            case RequestRejected(request_id, source, problems, kind, _):
                 log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
             case RequestAccepted(source, plan, _, warnings):
                 names = [part.interface.name for part in plan.captures]
@@ -90,6 +91,8 @@ class Telemetry:
                 log.info("source connected", source=source)
             case SourceDisconnected(source, reason):
                 log.warning("source not connected", source=source, reason=reason)
+            case DestinationNotReady(destination, reason):
+                log.warning("destination not ready", destination=destination, reason=reason)
             case ConfigurationReloaded(warnings):
                 log.info("configuration reloaded", warnings=list(warnings))
             case ConfigurationRefused(problems):

@@ -34,9 +34,7 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *ar
             raise
 
 
-def _run(
-    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[..., Any], args: Any, kwargs: Any
-) -> None:
+def _run(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[..., Any], args: Any, kwargs: Any) -> None:
     try:
         outcome = work(*args, **kwargs)
     except BaseException as error:  # handed to whoever waits

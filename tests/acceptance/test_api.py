@@ -62,6 +62,8 @@ def test_a_bad_filter_is_refused_in_libpcaps_words_by_field(daemon: DaemonProces
     assert (body["status"], body["errors"][0]["field"]) == (400, "bpf")
     assert "syntax error" in body["detail"]
     assert "pcap-filter(7)" in body["hint"]
+    assert daemon.record(body["id"])["state"] == "rejected", "the history says the same as the answer"
+    assert not daemon.logged("request accepted", id=body["id"])
 
 
 def test_an_id_that_runs_is_a_conflict(daemon: DaemonProcess, wire: Wire) -> None:
@@ -81,6 +83,15 @@ def test_no_room_is_busy_and_later_there_is_room(make: Make, wire: Wire) -> None
     assert daemon.request(interface=[wire.far]).status_code == 202
 
 
+def test_what_is_ignored_is_said(daemon: DaemonProcess, wire: Wire) -> None:
+    answer = daemon.request(interface=[wire.far], frob=1, packetdebug=True)
+    assert answer.json()["warnings"] == [
+        "unknown field 'frob' is ignored",
+        "packetdebug is ignored: [general] allow_packetdebug is not set",
+    ]
+    assert daemon.request(interface=["nope"], frob=1).json()["warnings"] == ["unknown field 'frob' is ignored"]
+
+
 def test_for_another_node_is_no_error(daemon: DaemonProcess) -> None:
     answer = daemon.request(node="elsewhere", interface=["lo"])
     assert (answer.status_code, answer.json()["state"]) == (200, "elsewhere")
@@ -94,6 +105,8 @@ def test_for_another_node_is_no_error(daemon: DaemonProcess) -> None:
         (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {"host": "evil.example.com"}, 421),
         (b"{}", {"host": "evil.example.com:8723"}, 421),
+        (b"{}", {"host": "localhost:evil"}, 421),
+        (b"{}", {"host": "[::1]evil"}, 421),
         (b"{", {}, 400),
         (b"x" * 70_000, {}, 413),
         (b"", {}, 400),
@@ -106,7 +119,7 @@ def test_what_is_not_taken(daemon: DaemonProcess, body: bytes, headers: dict[str
     assert answer.json()["status"] == status
 
 
-@pytest.mark.parametrize("host", ["localhost:8723", "127.0.0.1", "[::1]:8723", "127.9.9.9:1"])
+@pytest.mark.parametrize("host", ["localhost:8723", "127.0.0.1", "[::1]:8723", "127.9.9.9:1", "LOCALHOST", "localhost."])
 def test_names_of_this_machine_are_taken(daemon: DaemonProcess, host: str) -> None:
     assert daemon.api("GET", "/captures", headers={"host": host}).status_code == 200
 
@@ -114,7 +127,9 @@ def test_names_of_this_machine_are_taken(daemon: DaemonProcess, host: str) -> No
 def test_unknown_requests_and_paths_are_not_found(daemon: DaemonProcess) -> None:
     assert daemon.api("GET", "/captures/nope").status_code == 404
     assert daemon.api("DELETE", "/captures/nope").json()["title"] == "Not found"
-    assert daemon.api("GET", "/nonsense").status_code == 404
+    for method, path, status in (("GET", "/nonsense", 404), ("PUT", "/captures", 405), ("GET", "/captures?limit=0", 422)):
+        answer = daemon.api(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
 
 
 def test_a_token_is_asked_for_by_everything_but_the_life_sign(make: Make) -> None:
@@ -124,7 +139,7 @@ def test_a_token_is_asked_for_by_everything_but_the_life_sign(make: Make) -> Non
         assert daemon.api("GET", path).status_code == 401
     wrong = daemon.api("GET", "/captures", headers={"authorization": "Bearer wrong"})
     assert (wrong.status_code, wrong.headers["www-authenticate"]) == (401, "Bearer")
-    right = {"authorization": "Bearer s3cret-token", "host": "node7.example.com"}
+    right = {"authorization": "bearer s3cret-token", "host": "node7.example.com"}
     assert daemon.api("GET", "/captures", headers=right).status_code == 200
     assert "s3cret" not in daemon.log_path.read_text()
 

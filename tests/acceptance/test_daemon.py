@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.acceptance.conftest import Make
 from tests.helpers import Wire, eventually, numbers, tshark
-from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer, wait_for_file
+from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer, free_port, wait_for_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,6 +201,83 @@ def test_reload_moves_the_api_and_keeps_the_old_where_the_new_port_is_taken(make
     assert daemon.stop() == 0
 
 
+def test_reload_moves_the_api_to_another_address_of_the_same_port_and_back_where_that_fails(make: Make) -> None:
+    daemon = make().start()
+    token = {"authorization": "Bearer long-enough"}
+    daemon.write_config({"http": {"host": "0.0.0.0", "token": "long-enough"}})
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: daemon.logged("configuration reloaded"))
+    assert daemon.api("GET", "/readyz").status_code == 401
+    assert daemon.api("GET", "/readyz", headers=token).status_code == 200
+    daemon.write_config({"http": {"host": "192.0.2.99", "token": "long-enough"}})
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: daemon.logged("configuration refused, the old one is kept"))
+    assert daemon.api("GET", "/readyz", headers=token).status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_who_waits_for_a_result_gets_it_though_the_api_moves(make: Make, wire: Wire) -> None:
+    daemon = make().start()
+    answers: list[Any] = []
+    waiting = threading.Thread(target=lambda: answers.append(daemon.request(wait=True, interface=[wire.far], id="w", packets=5)))
+    waiting.start()
+    eventually(lambda: running(daemon, "w"))
+    daemon.port = free_port()
+    daemon.write_config({})
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: daemon.logged("configuration reloaded"))
+    wire.send(5)
+    waiting.join()
+    assert answers[0].json()["captures"][0]["state"] == "delivered"
+    assert daemon.api("GET", "/captures/w").json()["state"] == "finished"
+    assert "Traceback" not in daemon.log_path.read_text()
+    assert daemon.stop() == 0
+
+
+def test_a_reload_just_before_or_after_the_end_is_told_does_no_harm(make: Make, wire: Wire) -> None:
+    for first, second in ((signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGHUP)):
+        daemon = make().start()
+        assert daemon.request(interface=[wire.far], id="kept").status_code == 202
+        wire.send(5)
+        daemon.write_config({"http": {"token": "something else"}})
+        daemon.signal(first)
+        daemon.signal(second)
+        assert daemon.wait() == 0
+        assert numbers(wait_for_file(daemon.captures, "*kept.pcap")) == list(range(5))
+        assert "Traceback" not in daemon.log_path.read_text()
+
+
+def test_a_configuration_that_no_check_foresaw_does_not_end_the_daemon(make: Make) -> None:
+    daemon = make().start()
+    daemon.config.write_text(daemon.config.read_text() + '\n[redis]\nlisten = true\nauth_file = "a\\u0000b"\n')
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: daemon.logged("configuration refused, the old one is kept"))
+    assert daemon.stop() == 0
+
+
+def test_a_directory_that_cannot_be_written_is_said_at_start(make: Make) -> None:
+    daemon = make({"general": {"localdir": "/no/such/directory"}}).start()
+    told = eventually(lambda: daemon.logged("destination not ready"))
+    assert "No such file or directory" in told[0]["reason"]
+
+
+def test_the_id_of_a_request_that_runs_is_out_of_reach_for_others(daemon: DaemonProcess, wire: Wire) -> None:
+    daemon.request(interface=[wire.far], id="mine")
+    assert daemon.request(interface=["nope"], id="mine").status_code == 400
+    for _ in range(1100):
+        daemon.request(interface=["nope"])
+    assert daemon.record("mine")["state"] == "running"
+    wire.send(3)
+    daemon.api("DELETE", "/captures/mine")
+    assert numbers(wait_for_file(daemon.captures, "*mine.pcap")) == [0, 1, 2]
+
+
+def test_systemd_that_does_not_listen_is_no_reason_to_end(make: Make) -> None:
+    daemon = make(env={**os.environ, "NOTIFY_SOCKET": "/no/such/socket", "WATCHDOG_USEC": "50000"}).start()
+    assert daemon.api("GET", "/healthz").status_code == 200
+    assert daemon.stop() == 0
+
+
 def test_systemd_is_told_and_the_watchdog_fed(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
@@ -331,11 +409,11 @@ def test_messages_of_strangers_reach_the_log_escaped_and_never_end_it(make: Make
         client.publish(
             "capture", json.dumps({"node": "any", "interface": ["lo"], "id": "last", "bpf": "\x1b]0;x\x07", "duration": 1})
         )
-    eventually(lambda: daemon.logged("request finished", id="last"))
+    eventually(lambda: daemon.logged("request rejected", id="last"))
     raw = daemon.log_path.read_bytes()
     assert b"\x1b" not in raw
     assert b"\x9b" not in raw.replace("\u009b".encode(), b"\x9b")
-    assert len(daemon.logged("request rejected")) == 5
+    assert len(daemon.logged("request rejected")) == 6
     redis.kill()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import socket
 import struct
@@ -17,9 +18,11 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.sendrecv import sendp
 
 from pcapdaemon.capture import MemoryBudget
-from pcapdaemon.errors import Busy, CaptureRefused
+from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
+from pcapdaemon.errors import Busy, CaptureRefused, DeliveryFailed
 from pcapdaemon.limits import StopReason
-from tests.helpers import Wire, captured, linktype, numbers, packets, saved, session_for, tshark
+from tests.helpers import Wire, captured, linktype, numbers, packets, plan_for, saved, session_for, tshark
 
 
 async def test_packets_limit_takes_exactly_so_many(wire: Wire, tmp_path: Path) -> None:
@@ -299,3 +302,33 @@ async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) 
     again.savefile.close()
     budget.trim()
     assert budget.pool.warm == 0
+
+
+async def test_blocks_in_a_garbage_cycle_go_back_to_their_own_pool(wire: Wire) -> None:
+    budget = MemoryBudget(64 << 20)
+    stopped = await captured(session_for(wire.far, budget, packets=100), lambda: wire.send(100))
+    assert stopped.savefile
+    cycle: list[object] = [list(stopped.savefile.views()), stopped]
+    cycle.append(cycle)
+    stopped.savefile.close()
+    del cycle, stopped
+    gc.collect()
+    assert budget.used == 0
+
+
+async def test_a_write_that_fails_holds_no_memory(wire: Wire, tmp_path: Path) -> None:
+    budget = MemoryBudget(64 << 20)
+    stopped = await captured(session_for(wire.far, budget, packets=100), lambda: wire.send(100))
+    assert stopped.savefile
+    local = LocalDirectory(LocalSettings(writelocal=True, localdir=str(tmp_path / "full")))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", local.directory], check=True)
+    gc.disable()
+    try:
+        with pytest.raises(DeliveryFailed) as failure:
+            await local.deliver(stopped.savefile.reader(), Facts("ID", "x", "x.pcap", "", plan_for(wire.far).request))
+        stopped.savefile.close()
+        assert budget.used == 0
+        assert "No space" in str(failure.value)
+    finally:
+        gc.enable()
+        subprocess.run(["umount", local.directory], check=True)

@@ -55,6 +55,24 @@ async def test_what_is_refused_is_not_tried_again_and_the_loss_is_told_with_what
     assert not destination.savefiles
 
 
+async def test_a_defect_of_a_destination_is_told_as_a_loss_too() -> None:
+    destination, good = MemoryDestination(), MemoryDestination()
+    destination.errors = [RuntimeError("unforeseen")]
+    events = await delivered(destination, good)
+    assert {type(event) for event in events} == {SavefileLost, SavefileDelivered}
+
+
+async def test_a_try_that_hangs_ends_with_the_deadline() -> None:
+    class Hanging(MemoryDestination):
+        async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+            await asyncio.Event().wait()
+            return ""
+
+    events = await delivered(Hanging(), deadline=0.01)
+    assert isinstance(events[0], SavefileLost)
+    assert "hangs" in events[0].reason
+
+
 async def test_given_up_in_the_end() -> None:
     destination = MemoryDestination()
     destination.errors = [DeliveryFailed("down")] * 9

@@ -83,6 +83,13 @@ async def test_who_waits_is_told_when_it_is_over() -> None:
     await history.finished("never heard of")
 
 
+def test_events_of_a_request_that_is_forgotten_are_no_error() -> None:
+    history = History()
+    for event in (stopped(5), RequestFinished("ID"), DeliveryDelayed("ID", "eth0", "local", "full", 1)):
+        history.hear(event)
+    assert not history.requests
+
+
 def test_a_conflict_does_not_touch_the_request_that_runs() -> None:
     history = History()
     history.hear(accepted())

@@ -136,7 +136,17 @@ def test_a_file_name_is_one_safe_component_whatever_comes(node: str, request_id:
     assert len(name) < 250
 
 
-@pytest.mark.parametrize("template", ["{node}.pcap", "{interface}.pcap", "{nonsense}-{interface}-{id}", "{interface}{id", "{interface}{id:.3}", "{interface}{id!r}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{node}.pcap",
+        "{interface}.pcap",
+        "{nonsense}-{interface}-{id}",
+        "{interface}{id",
+        "{interface}{id:.3}",
+        "{interface}{id!r}",
+    ],
+)
 def test_a_template_that_cannot_be_unique_or_is_misspelt_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="filename"):
         General(filename=template)
