@@ -118,7 +118,9 @@ def capture(
     customer: Customer = None,
     alertid: AlertId = None,
     tags: Tags = None,
-    write: Annotated[str | None, typer.Option("-w", "--write", help="The savefile; - is stdout.", show_default=False)] = None,
+    write: Annotated[
+        str | None, typer.Option("-w", "--write", help="The savefile; - is stdout. Written at the end.", show_default=False)
+    ] = None,
     id_: Id = None,
     config_file: ConfigOption = None,
     json_: JsonOption = False,
@@ -133,8 +135,7 @@ def capture(
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
         _fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
-    body = json.dumps({**message, "node": "any"}).encode()
-    results = asyncio.run(now.capture(body, settings, write, _progress()))
+    results = asyncio.run(now.capture({**message, "node": "any"}, settings, write, _progress()))
     _show_results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
     if any(result["state"] in ("failed", "lost") for result in results):
         raise typer.Exit(1)
@@ -183,10 +184,13 @@ def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> N
     if json_:
         print(json.dumps(rows))
         return
-    table = Table(*("name", "state", "linktype", "addresses", "aliases", "description"), box=None, header_style="")
+    table = Table(box=None, header_style="")
+    for column in ("name", "state", "linktype"):
+        table.add_column(column, no_wrap=True)
+    for column in ("addresses", "aliases"):
+        table.add_column(column, overflow="fold")
     for row in rows:
-        addresses, names = ", ".join(row["addresses"]), ", ".join(row["aliases"])
-        table.add_row(row["name"], row["state"], row["linktype"], addresses, names, row["description"])
+        table.add_row(row["name"], row["state"], row["linktype"], "\n".join(row["addresses"]), "\n".join(row["aliases"]))
     _wide(sys.stdout).print(table)
 
 
@@ -231,11 +235,22 @@ def request(
     api = client.ApiClient(url, token_file.read_text().strip() if token_file else "")
     record = api.submit({"node": "any", **body} if not {"node", "nodere"} & body.keys() else body)
     if record["state"] == "running" and wait:
-        show = _progress()
-        for seen in api.follow(record["id"]):
-            show(seen["captures"])
-            record = seen
+        record = _follow(api, record["id"])
     _show_record(record, json_)
+
+
+def _follow(api: Any, request_id: str) -> dict[str, Any]:
+    """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
+    record: dict[str, Any] = {}
+    show = _progress()
+    while not record or record["state"] == "running":
+        try:
+            for record in api.follow(request_id):
+                show(record["captures"])
+        except KeyboardInterrupt:
+            errors.print("stopping; what was captured is delivered")
+            api.stop(request_id)
+    return record
 
 
 def _show_record(record: dict[str, Any], as_json: bool) -> None:

@@ -122,11 +122,15 @@ class Engine:
             session.stop()
         return running is not None
 
+    def stop_all(self) -> None:
+        """End all captures, begun or not."""
+        for session in self._active:
+            session.stop()
+
     async def drain(self, seconds: float) -> None:
         """End all captures and wait until they are delivered; what is not by then is given up, and named in an event."""
         self._draining = True
-        for session in self._active:
-            session.stop()
+        self.stop_all()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,18 @@ Show = Callable[[list[dict[str, Any]]], None]
 
 
 class GivenFile(Destination):
-    """The file that was named on the command line, or stdout by the name `-`."""
+    """The file that was named on the command line, or stdout by the name `-`; opened before anything is captured."""
 
     name = "file"
     Settings = Section
 
     def __init__(self, settings: str) -> None:
         self._file = settings
+        self._made = settings != "-" and not Path(settings).exists()
+        try:
+            self._descriptor = 1 if settings == "-" else os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise ConfigError([f"{settings}: {os.strerror(error.errno or 0)}"]) from None
 
     @property
     def address(self) -> str:
@@ -41,33 +47,44 @@ class GivenFile(Destination):
         return self._file
 
     async def check(self) -> str:
-        """Nothing is known before it is written."""
+        """It is open."""
         return ""
 
     async def deliver(self, savefile: Savefile, facts: Facts) -> str:
         """Write it; what fails once is not tried again while a person waits."""
+        return await in_thread(self._write, savefile)
+
+    def close(self) -> None:
+        """Leave no empty file behind where there was none."""
+        if self._made and os.fstat(self._descriptor).st_size == 0:
+            Path(self._file).unlink(missing_ok=True)
+
+    def _write(self, savefile: Savefile) -> str:
         try:
-            await in_thread(self._write, savefile)
+            if self._file != "-" and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                os.ftruncate(self._descriptor, 0)
+            savefile.write_to(self._descriptor)
         except OSError as error:
             raise DeliveryRefused(f"{self._file}: {os.strerror(error.errno or 0)}") from None
         return "stdout" if self._file == "-" else self._file
 
-    def _write(self, savefile: Savefile) -> None:
-        if self._file == "-":
-            savefile.write_to(sys.stdout.fileno())
-            return
-        with Path(self._file).open("wb") as file:
-            savefile.write_to(file.fileno())
 
-
-async def capture(body: bytes, settings: Settings, write: str | None, show: Show) -> list[dict[str, Any]]:
+async def capture(message: dict[str, Any], settings: Settings, write: str | None, show: Show) -> list[dict[str, Any]]:
     """Take one request through the whole way; the records of its captures. Raises ConfigError where it is refused."""
-    history = History()
-    engine = Engine(
-        node_name(), settings, MemoryBudget(settings.general.memory), _delivery(settings, write, history), history.hear
-    )
+    _refuse_several(message, settings, write)
+    file = GivenFile(write) if write is not None else None
+    try:
+        return await _capture(json.dumps(message).encode(), settings, {"file": file} if file else _configured(settings), show)
+    finally:
+        if file:
+            file.close()
+
+
+async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
+    history, budget = History(), MemoryBudget(settings.general.memory)
+    engine = Engine(node_name(), settings, budget, Delivery(to, history.hear, settings.delivery.deadline), history.hear)
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    with _stopped_by_signals(lambda: [engine.stop(request_id) for request_id in history.requests]):
+    with _stopped_by_signals(engine.stop_all):
         engine.take(Message(body, "command line", answer=answered.set_result))
         answer = await answered
         if answer.kind != "accepted":
@@ -78,11 +95,15 @@ async def capture(body: bytes, settings: Settings, write: str | None, show: Show
     return captures
 
 
-def _delivery(settings: Settings, write: str | None, history: History) -> Delivery:
-    if write is not None:
-        return Delivery({"file": GivenFile(write)}, history.hear, settings.delivery.deadline)
-    made = {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
-    return Delivery(made, history.hear, settings.delivery.deadline)
+def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
+    names = {*message.get("interface", ()), *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ()))}
+    if write is not None and len(names) > 1:
+        problem = f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one each"
+        raise ConfigError([problem], "leave -w out: then each has a name of its own")
+
+
+def _configured(settings: Settings) -> dict[str, Destination]:
+    return {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
 
 
 async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:
@@ -93,7 +114,7 @@ async def _watch(history: History, engine: Engine, request_id: str, show: Show) 
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], Any]) -> Iterator[None]:
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         loop.add_signal_handler(number, stop)

@@ -57,6 +57,43 @@ def test_capture_into_the_pipe_of_a_reader_that_has_seen_enough(wire: Wire) -> N
     assert shell.returncode == 1
 
 
+def test_capture_into_one_file_from_several_interfaces_is_refused(wire: Wire, tmp_path: Path) -> None:
+    result = command("capture", "-i", wire.far, "-i", "lo", "-w", tmp_path / "x.pcap")
+    assert result.returncode == 2
+    assert "2 interfaces" in result.stderr
+    assert not (tmp_path / "x.pcap").exists()
+
+
+def test_capture_into_a_file_that_cannot_be_written_is_refused_before_it_begins(wire: Wire) -> None:
+    result = command("capture", "-i", wire.far, "-w", "/no/such/x.pcap", "--duration", 3600, "--timeout", 3600)
+    assert (result.returncode, "/no/such/x.pcap: No such file" in result.stderr) == (2, True)
+
+
+def test_capture_that_gives_nothing_leaves_no_empty_file(wire: Wire, tmp_path: Path) -> None:
+    for words in (["-i", wire.far, "--duration", "1"], ["-i", "nope"]):
+        command("capture", *words, "-w", tmp_path / "x.pcap")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_request_ends_what_it_started_at_control_c(daemon: DaemonProcess, wire: Wire) -> None:
+    url = f"http://127.0.0.1:{daemon.port}"
+    asking = begun("request", "--url", url, "-i", wire.far, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    capturing(asking)
+    wire.send(6)
+    asking.send_signal(signal.SIGINT)
+    out, err = asking.communicate(timeout=10)
+    assert asking.returncode == 0, err
+    capture = json.loads(out)["captures"][0]
+    assert (capture["stop_reason"], capture["counts"]["packets"], capture["state"]) == ("stopped", 6, "delivered")
+
+
+@pytest.mark.parametrize("body", ['{"node":"any","packets":NaN}', '{"node":"any","customer":"\\ud800"}'])
+def test_request_sends_odd_things_as_they_are_and_shows_the_answer(daemon: DaemonProcess, body: str) -> None:
+    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "--message", "-", stdin=body)
+    assert result.returncode == 1
+    assert "error:" in result.stderr
+
+
 def test_capture_to_a_file_until_control_c(wire: Wire, tmp_path: Path) -> None:
     ours = begun("capture", "-i", wire.far, "-w", tmp_path / "x.pcap", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     capturing(ours)

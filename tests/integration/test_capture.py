@@ -332,3 +332,14 @@ async def test_a_write_that_fails_holds_no_memory(wire: Wire, tmp_path: Path) ->
     finally:
         gc.enable()
         subprocess.run(["umount", local.directory], check=True)
+
+
+async def test_a_filter_too_long_for_the_kernel_is_made_shorter_and_nothing_is_printed(
+    wire: Wire, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expression = " or ".join(f"port {port}" for port in (*range(10000, 10072), 9001))
+    assert 1000 < len(expression) <= 1024
+    session = session_for(wire.far, bpf=expression, packets=10)
+    stopped = await captured(session, lambda: wire.send(40, ports=4))
+    assert all(number % 4 == 1 for number in numbers(saved(stopped, tmp_path / "x.pcap")))
+    assert capfd.readouterr().err == "", "libpcap warns on stderr where the kernel refuses a filter"

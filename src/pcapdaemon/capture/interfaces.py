@@ -27,7 +27,7 @@ def describe_interfaces() -> list[dict[str, Any]]:
     return [
         {
             "name": interface.name,
-            "state": "up" if interface.up else "down",
+            "state": "-" if interface.kind == "pseudo" else "up" if interface.up else "down",
             "linktype": _linktype(interface) if interface.kind != "pseudo" else "",
             "addresses": list(interface.addresses),
             "description": interface.description,
