@@ -47,6 +47,8 @@ ANSWER_WITHIN = 2.0
 TRIM_AFTER = 30.0
 """Seconds without a capture after which warm memory goes back to the system."""
 
+ENDED = "the daemon ended before the capture did"
+
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before others have their turn in the event loop."""
 
@@ -149,8 +151,10 @@ class Engine:
             await self._handle(message, fields)
         except Exception as error:  # a defect of ours: whoever waits is told all the same
             log.exception("a request failed in an unforeseen way", source=message.source)
-            with suppress(asyncio.InvalidStateError):  # it was answered before
-                _answer(message, Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
+            _answer(message, Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
+        except asyncio.CancelledError:
+            _answer(message, Answer("", "unavailable", (Problem("", ENDED),)))
+            raise
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
         request, problems = validate(fields)
@@ -246,7 +250,11 @@ class Engine:
         delivery = self.delivery
         await asyncio.wait([session.armed])
         self._started(session.plan.id, session.part.interface.name, session.armed)
-        result = await run
+        try:
+            result = await run
+        except asyncio.CancelledError:
+            self._publish(CaptureFailed(session.plan.id, session.part.interface.name, ENDED))
+            raise
         if isinstance(result, CaptureFailed):
             self._publish(result)
         else:
@@ -297,7 +305,8 @@ class Engine:
 
 def _answer(message: Message, answer: Answer) -> None:
     if message.answer:
-        message.answer(answer)
+        with suppress(asyncio.InvalidStateError):  # it was answered before
+            message.answer(answer)
 
 
 def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:

@@ -1,0 +1,95 @@
+"""The engine where captures do what real ones do not: hang, or fail in unforeseen ways."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pcapdaemon import config, engine
+from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.delivery import Delivery
+from pcapdaemon.engine import Engine
+from pcapdaemon.errors import CaptureRefused
+from pcapdaemon.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
+from pcapdaemon.plan import Interface
+from pcapdaemon.session import Armed, Session
+from pcapdaemon.sources.base import Answer, Message
+
+SETTINGS = config.validate({"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}})
+
+
+class Run:
+    """An engine whose sessions are `behaviour`, and what came of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, behaviour: Callable[[Session], Any], interfaces: int = 1) -> None:
+        monkeypatch.setattr(engine, "ANSWER_WITHIN", 0.05)
+        monkeypatch.setattr(Session, "run", behaviour)
+        self.events: list[Event] = []
+        self.answers: list[Answer] = []
+        names = {f"e{n}": Interface(f"e{n}", "network") for n in range(interfaces)}
+        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, 1)
+        self.engine = Engine("here", SETTINGS, budget, delivery, self.events.append, lambda: names)
+        body = json.dumps({"node": "any", "interface": list(names), "id": "ID"}).encode()
+        self.engine.take(Message(body, "test", answer=self.answers.append))
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def hang(session: Session) -> None:
+    session.armed.set_result(Armed("EN10MB", 96, 1.0))
+    await asyncio.Event().wait()
+
+
+async def hang_before_it_is_armed(session: Session) -> None:
+    await asyncio.Event().wait()
+
+
+async def refuse(session: Session) -> None:
+    session.armed.cancel()
+    raise CaptureRefused("no", kind="filter")
+
+
+async def break_down(session: Session) -> None:
+    session.armed.cancel()
+    raise RuntimeError("unforeseen")
+
+
+async def test_a_capture_that_hangs_at_the_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, hang)
+    while not run.answers:
+        await asyncio.sleep(0)
+    await run.engine.drain(0.01)
+    assert [failure.reason for failure in run.told(CaptureFailed)] == [engine.ENDED]
+
+
+async def test_names_that_take_long_are_accepted_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, hang_before_it_is_armed)
+    while not run.answers:
+        await asyncio.sleep(0.01)
+    assert run.answers[0].kind == "accepted"
+    await run.engine.drain(0.01)
+
+
+@pytest.mark.parametrize(("behaviour", "kind"), [(refuse, "invalid"), (break_down, "unavailable")])
+async def test_where_no_capture_can_begin_the_request_is_rejected_once(
+    monkeypatch: pytest.MonkeyPatch, behaviour: Callable[[Session], Any], kind: str
+) -> None:
+    run = Run(monkeypatch, behaviour, interfaces=2)
+    while not run.answers:
+        await asyncio.sleep(0)
+    await run.engine.drain(1)
+    assert [answer.kind for answer in run.answers] == [kind]
+    assert len(run.answers[0].problems) == 2
+    assert [event.kind for event in run.told(RequestRejected)] == [kind]
+    assert not run.told(RequestAccepted)
+    assert not run.told(RequestFinished)
+
+
+async def test_nothing_is_begun_while_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, hang)
+    await run.engine.drain(0.01)
+    run.engine.take(Message(b'{"node":"any","interface":["e0"]}', "test", answer=run.answers.append))
+    assert run.answers[-1].kind == "unavailable"
