@@ -152,6 +152,7 @@ class _Reader:
             try:
                 found[name] = self._section(f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general")
             except PcapdaemonError as error:
+                found[name] = Section()  # it is on, though it can't be loaded
                 self.problems.append(f"{self.origin}: [{plugin.section}] {plugin.switch}: {error} ({error.hint})")
         return found
 
