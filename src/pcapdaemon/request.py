@@ -21,7 +21,7 @@ MOST_NAMED = 10
 _INT64 = 2**63
 
 Text = Annotated[str, Field(max_length=4096)]
-Names = Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(strict=False, max_length=64)]
+Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 
 
