@@ -172,5 +172,4 @@ class DaemonProcess:
 
 def wait_for_file(directory: Path, pattern: str, seconds: float = 10) -> Path:
     """The first file of that pattern in a directory, as soon as it is there."""
-    found: Path = eventually(lambda: next(iter(directory.glob(pattern)), None), seconds)  # type: ignore[assignment]
-    return found
+    return eventually(lambda: list(directory.glob(pattern)), seconds)[0]

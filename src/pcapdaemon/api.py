@@ -239,7 +239,7 @@ class ApiServer:
     async def stop(self) -> None:
         """Return when nobody listens any more; `serve` ends when the answers that are under way are given."""
         self._server.should_exit = True
-        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # there is no event for it
+        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket
         self._socket.close()
 

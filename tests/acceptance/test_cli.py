@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,9 @@ def command(*words: object, cwd: Path | None = None, stdin: str = "") -> "subpro
     return result
 
 
-def begun(*words: object, **more: object) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([PCAPDAEMON, *map(str, words)], **more)  # type: ignore[call-overload,no-any-return]  # test's own
+def begun(*words: object, **more: Any) -> "subprocess.Popen[bytes]":
+    process: subprocess.Popen[bytes] = subprocess.Popen([PCAPDAEMON, *map(str, words)], **more)
+    return process
 
 
 def capturing(process: "subprocess.Popen[bytes]") -> None:

@@ -4,7 +4,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pcapdaemon.capture._blocks import Blocks
 
@@ -70,7 +70,7 @@ class Savefile(io.RawIOBase):
         self._position = start + offset
         return self._position
 
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]  # WriteableBuffer is stubs-only
+    def readinto(self, buffer: Any) -> int:
         """Fill the buffer as far as the file goes; the number of bytes."""
         target = memoryview(buffer).cast("B")
         done = 0
