@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -150,6 +151,15 @@ class DaemonProcess:
         """Wait for its end."""
         assert self.process
         return self.process.wait(seconds)
+
+    def lose_directory(self) -> None:
+        """Take its directory away, though it may just be trying at start whether it can write there."""
+
+        def gone() -> bool:
+            shutil.rmtree(self.captures, ignore_errors=True)
+            return not self.captures.exists()
+
+        eventually(gone)
 
     def kill(self) -> None:
         """End it, if it runs."""

@@ -54,7 +54,7 @@ def test_term_in_the_middle_of_a_capture_delivers_it_and_ends_with_0(daemon: Dae
 
 def test_second_signal_ends_at_once(make: Make, wire: Wire) -> None:
     daemon = make().start()
-    daemon.captures.rmdir()
+    daemon.lose_directory()
     daemon.request(interface=[wire.far], id="stuck")
     eventually(lambda: running(daemon, "stuck"))
     wire.send(10)
@@ -66,7 +66,7 @@ def test_second_signal_ends_at_once(make: Make, wire: Wire) -> None:
 
 def test_what_cannot_be_delivered_before_the_end_is_named(make: Make, wire: Wire) -> None:
     daemon = make({"general": {"draintime": 1}}).start()
-    daemon.captures.rmdir()
+    daemon.lose_directory()
     daemon.request(interface=[wire.far], id="lost")
     eventually(lambda: running(daemon, "lost"))
     wire.send(10)
@@ -77,7 +77,7 @@ def test_what_cannot_be_delivered_before_the_end_is_named(make: Make, wire: Wire
 
 
 def test_directory_that_is_gone_for_a_while_is_retried_until_it_is_back(daemon: DaemonProcess, wire: Wire) -> None:
-    daemon.captures.rmdir()
+    daemon.lose_directory()
     daemon.request(interface=[wire.far], id="late", packets=5)
     eventually(lambda: running(daemon, "late"))
     wire.send(5)
