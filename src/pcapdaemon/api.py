@@ -13,22 +13,25 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__, docs_page
+from pcapdaemon.answers import Answer
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.history import History, RequestRecord
+from pcapdaemon.metrics import Metrics
 from pcapdaemon.request import MAX_MESSAGE, json_schema
-from pcapdaemon.sources.base import Answer
 from pcapdaemon.sources.http import HttpSettings, HttpSource, address_family, is_loopback
 
-STATUS = {"invalid": 400, "conflict": 409, "busy": 429, "unavailable": 503}
+STATUS = {"invalid": 400, "unknown": 404, "conflict": 409, "expired": 410, "busy": 429, "unavailable": 503}
 TITLES = {
     400: "The request can't be obeyed",
     401: "A bearer token is required",
     404: "Not found",
     409: "A request of this id is running",
+    410: "The request is too old",
     413: "The message is too long",
     415: "Only application/json is taken",
     405: "This can't be done here",
@@ -98,8 +101,8 @@ def _host_name(header: bytes) -> str:
 class Api:
     """The routes, over what the engine and the history know."""
 
-    def __init__(self, engine: Engine, history: History, source: HttpSource) -> None:
-        self._engine, self._history, self._source = engine, history, source
+    def __init__(self, engine: Engine, history: History, metrics: Metrics, source: HttpSource) -> None:
+        self._engine, self._history, self._metrics, self._source = engine, history, metrics, source
 
     def app(self) -> FastAPI:
         """The application that serves them."""
@@ -118,6 +121,7 @@ class Api:
         add(one, self.end, methods=["DELETE"], status_code=202, response_model=RequestRecord)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
+        add("/metrics", self.metrics, response_class=Response)
         add("/docs", self.docs, include_in_schema=False)
         return app
 
@@ -128,7 +132,7 @@ class Api:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
         answer = await self._source.submit(await _body(request))
-        if answer.kind == "accepted" and wait:
+        if answer.kind == "accepted" and wait and answer.id in self._history.requests:
             await self._history.finished(answer.id)
             return JSONResponse(self._view(answer.id))
         return _response(answer)
@@ -144,7 +148,7 @@ class Api:
 
     async def end(self, request_id: str) -> dict[str, Any]:
         """Stop a request's captures and deliver what they have."""
-        self._engine.stop(request_id)
+        self._engine.cancel(request_id, "http")
         return self._view(request_id)
 
     async def healthz(self) -> dict[str, str]:
@@ -156,7 +160,12 @@ class Api:
         sources = self._history.sources
         ready = bool(sources) and all(record.connected for record in sources.values())
         records = {name: vars(record) for name, record in sources.items()}
-        return JSONResponse({"ready": ready, "sources": records, "set_aside": self._engine.set_aside}, 200 if ready else 503)
+        body = {"ready": ready, "node": self._engine.node, "sources": records, "set_aside": self._engine.set_aside}
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def metrics(self) -> Response:
+        """Counters in the text format of Prometheus."""
+        return Response(self._metrics.text(self._engine.set_aside), media_type=CONTENT_TYPE_LATEST)
 
     async def docs(self, request: Request) -> Response:
         """The description of these routes, for people."""
@@ -191,9 +200,13 @@ def _response(answer: Answer) -> Response:
     if answer.kind == "accepted":
         href = f"/captures/{quote(answer.id, safe='')}"
         body = {"id": answer.id, "state": "running", "interfaces": answer.interfaces, "href": href, "warnings": answer.warnings}
-        return JSONResponse(body, 202, {"Location": href})
+        joined = {"joined": answer.joined} if answer.joined else {}
+        return JSONResponse({**body, **joined}, 202, {"Location": href})
     if answer.kind == "elsewhere":
         return JSONResponse({"id": answer.id, "state": "elsewhere", "detail": "the request is for another node"})
+    if answer.kind not in STATUS:  # a dry run, a list, a request that was cancelled
+        body = {"id": answer.id, "state": answer.kind, "interfaces": answer.interfaces, "warnings": answer.warnings}
+        return JSONResponse({**body, **answer.details})
     errors = [{"field": p.field, "message": p.message} for p in answer.problems]
     detail = "; ".join(str(p) for p in answer.problems)
     members = {"id": answer.id, "errors": errors, "hint": answer.hint, "warnings": answer.warnings}

@@ -14,10 +14,10 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import Settings
 from pcapdaemon.daemon import missing_interfaces, node_name
-from pcapdaemon.errors import Busy, CaptureRefused, NotConnected
+from pcapdaemon.errors import CaptureRefused, NotConnected
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.request import UnreadableMessage, new_id, read, validate
-from pcapdaemon.session import Session
+from pcapdaemon.session import Session, try_out
 from pcapdaemon.sources.base import Source
 from pcapdaemon.sources.http import HttpSettings, address_family
 
@@ -43,7 +43,7 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for problem in missing_interfaces(settings):
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
     for name, section in settings.sources.items():
-        source = sources.load(name)(section, node_name())
+        source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
     for name, section in settings.destinations.items():
         destination = destinations.load(name)(section)
@@ -96,7 +96,7 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         return [Finding("request", False, f"{path}: {error.strerror}")]
     except UnreadableMessage as error:
         return [Finding("request", False, f"{path}: {error}")]
-    around = Surroundings(node_name(), time.time(), list_interfaces(), settings.aliases)
+    around = Surroundings(node_name(settings), time.time(), list_interfaces(), settings.aliases)
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
@@ -109,13 +109,9 @@ def _contents(path: Path) -> bytes:
 
 
 async def _filter(settings: Settings, plan: CapturePlan, part: InterfacePlan) -> Finding:
-    """Begin the capture and end it at once: only a live handle knows whether the filter fits the interface."""
     session = Session(plan, part, MemoryBudget(settings.general.memory), settings.capture)
-    session.stop()
     name = part.interface.name
-    try:
-        await session.run()
-    except (CaptureRefused, Busy) as error:
+    if error := await try_out(session):
         return Finding("request", False, f"{name}: {error}", error.hint)
     limits = json.dumps({"packets": plan.limits.packets, "bytes": plan.limits.size, "duration": plan.limits.duration})
     return Finding("request", True, f"{name}: would be captured, {part.file_name}, limits {limits}")

@@ -17,7 +17,7 @@ from pcapdaemon.errors import ConfigError, PcapdaemonError
 from pcapdaemon.policy import General, Seconds, Strings
 from pcapdaemon.section import Section, resolve_secrets
 
-NOT_YET = {"kafka": "listen", "sqs": "listen", "s3": "upload", "cloudshark": "upload"}
+NOT_YET = {"s3": "upload", "cloudshark": "upload"}
 """Sections of the original that this version reads and does not obey yet, with their switch."""
 
 S = TypeVar("S", bound=BaseModel)
@@ -117,9 +117,10 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
     reader.whole(settings)
+    warnings = tuple(dict.fromkeys(reader.warnings))  # two sources may share a section
     if reader.problems:
-        raise ConfigError(reader.problems, "; ".join(reader.warnings))
-    return Settings(**{**vars(settings), "warnings": tuple(reader.warnings)})
+        raise ConfigError(list(dict.fromkeys(reader.problems)), "; ".join(warnings))
+    return Settings(**{**vars(settings), "warnings": warnings})
 
 
 class _Reader:
@@ -148,6 +149,8 @@ class _Reader:
         for name, plugin in table.items():
             values = self.values.get(plugin.section, {})
             if not isinstance(values, dict) or not self._switch(plugin.section, plugin.switch, values):
+                continue
+            if not plugin.is_meant(values):
                 continue
             try:
                 found[name] = self._section(f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general")

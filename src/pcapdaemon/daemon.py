@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -18,7 +19,9 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
 from pcapdaemon.history import History, SourceRecord
-from pcapdaemon.sources.base import Source, pump
+from pcapdaemon.metrics import Metrics
+from pcapdaemon.policy import General
+from pcapdaemon.sources.base import Source, close, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.telemetry import Telemetry
 
@@ -28,9 +31,14 @@ LAST_ANSWERS = 3.0
 log = structlog.get_logger()
 
 
-def node_name() -> str:
-    """The name that requests call this host by: the kernel's, as Go's os.Hostname has it, not the DNS's."""
-    return socket.gethostname()
+def node_name(settings: Settings) -> str:
+    """The name that requests call this host by; by default the kernel's, as Go's os.Hostname has it, not the DNS's."""
+    return settings.general.node or socket.gethostname()
+
+
+def _state_directory(general: General) -> Path | None:
+    name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(name) if name else None
 
 
 def missing_interfaces(settings: Settings) -> list[str]:
@@ -51,10 +59,12 @@ class Daemon:
         self._settings = load()
         _refuse_missing(self._settings)
         self._telemetry = Telemetry(self._settings.syslog)
-        self._history = History()
-        node = node_name()
-        delivery = self._delivery(self._settings)
-        self._engine = Engine(node, self._settings, MemoryBudget(self._settings.general.memory), delivery, self._publish)
+        self._history, self._metrics = History(), Metrics()
+        general, delivery = self._settings.general, self._delivery(self._settings)
+        budget = MemoryBudget(general.memory)
+        self._engine = Engine(
+            node_name(self._settings), self._settings, budget, delivery, self._publish, statedir=_state_directory(general)
+        )
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
         self.api: ApiServer | None = None
@@ -74,8 +84,9 @@ class Daemon:
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
         await _cancelled(helpers)  # a reload that is under way must not come between
-        await self._stop_sources(list(self._sources))
+        ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
+        await asyncio.gather(*(close(source) for source in ending))  # after the last verdict on their messages
         await self._stop_api(LAST_ANSWERS)
         self._telemetry.stopped()
 
@@ -85,11 +96,14 @@ class Daemon:
         Raises ConfigError while everything is as it was.
         """
         delivery = self._delivery(settings)
-        unchanged = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
-        made = {n: sources.load(n)(section, self._engine.node) for n, section in settings.sources.items() if n not in unchanged}
+        node = node_name(settings)
+        same = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
+        unchanged = same if node == self._engine.node else set()
+        made = {n: sources.load(n)(section, node) for n, section in settings.sources.items() if n not in unchanged}
         http = settings.sources.get("http")
         await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
-        await self._stop_sources([name for name in self._sources if name not in unchanged])
+        gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
+        await asyncio.gather(*(close(source) for source in gone))
         self._take_over(settings, delivery)
         for name, source in made.items():
             self._start_source(name, source)
@@ -99,8 +113,9 @@ class Daemon:
         if settings.syslog != self._settings.syslog:
             self._telemetry.close()
             self._telemetry = Telemetry(settings.syslog)
-        self._engine.settings, self._engine.delivery, self._settings = settings, delivery, settings
-        self._engine.budget.limit = settings.general.memory
+        self._engine.node = node_name(settings)
+        self._engine.settings, self._engine.runs.delivery, self._settings = settings, delivery, settings
+        self._engine.runs.budget.limit = settings.general.memory
         for destination in delivery.destinations.values():
             self._look_at(destination)
 
@@ -118,12 +133,16 @@ class Daemon:
     def _start_source(self, name: str, source: Source) -> None:
         self._sources[name] = source
         self._history.sources[name] = SourceRecord()
+        self._metrics.begin(name)
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
-    async def _stop_sources(self, names: list[str]) -> None:
-        await _cancelled([self._pumps[name] for name in names])
+    async def _stop_sources(self, names: list[str]) -> list[Source]:
+        """Hear no more on these; they are still to be closed."""
+        await _cancelled([self._pumps.pop(name) for name in names])
         for name in names:
-            del self._pumps[name], self._sources[name], self._history.sources[name]
+            del self._history.sources[name]
+            self._metrics.forget(name)
+        return [self._sources.pop(name) for name in names]
 
     async def _move_api(self, http: HttpSettings | None) -> None:
         """Have the API on the address that is wanted; on failure the old one stays, and ConfigError is raised."""
@@ -147,7 +166,7 @@ class Daemon:
         if not self.api or not isinstance(http, HttpSettings) or not isinstance(source, HttpSource):
             return
         self.api.settings = http
-        self.api.app = Api(self._engine, self._history, source).app()
+        self.api.app = Api(self._engine, self._history, self._metrics, source).app()
         if self.api not in self._serving:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
 
@@ -167,7 +186,7 @@ class Daemon:
         return Delivery(made, self._publish, settings.delivery.deadline)
 
     def _publish(self, event: Event) -> None:
-        for listener in (self._history, self._telemetry):
+        for listener in (self._history, self._metrics, self._telemetry):
             try:
                 listener.hear(event)
             except Exception:  # what happened has happened; a defect in telling of it must not undo it

@@ -23,7 +23,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RequestRejected:
-    """A request was not taken; `kind` is "invalid", "conflict", "busy" or "unavailable"."""
+    """A request was not taken; `kind` is that of the answer: "invalid", "conflict", "expired", "busy" or "unavailable"."""
 
     id: str
     source: str
@@ -40,6 +40,50 @@ class RequestAccepted:
     plan: CapturePlan
     received_at: float
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestJoined:
+    """A request was taken that equals the running one `joined`: it shares that one's captures and results."""
+
+    id: str
+    source: str
+    joined: str
+    received_at: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeenBefore:
+    """A request came again that was accepted before; it is answered as it was then."""
+
+    id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestGivenBack:
+    """There is no room for a request now; its source hands it out again later, here or to another node."""
+
+    id: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled:
+    """A message, or the API, asked to end a request's captures; they are delivered with what they have."""
+
+    id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockIsOff:
+    """A request's time shows that a clock is off: the requester's, the broker's or this node's. Told once per source."""
+
+    source: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +221,16 @@ class ConfigurationRefused:
 CaptureEvent = (
     CaptureStarted | CaptureStopped | CaptureFailed | SavefileDelivered | DeliveryDelayed | SavefileLost | PacketsLogged
 )
-RequestEvent = RequestRejected | RequestAccepted | RequestFinished | RequestLogged
-NodeEvent = SourceConnected | SourceDisconnected | DestinationNotReady | ConfigurationReloaded | ConfigurationRefused
+RequestEvent = (
+    RequestRejected
+    | RequestAccepted
+    | RequestJoined
+    | RequestSeenBefore
+    | RequestGivenBack
+    | RequestCancelled
+    | RequestFinished
+    | RequestLogged
+)
+NodeEvent = ClockIsOff | SourceConnected | SourceDisconnected | DestinationNotReady | ConfigurationReloaded | ConfigurationRefused
 Event = CaptureEvent | RequestEvent | NodeEvent
 Publish = Callable[[Event], None]

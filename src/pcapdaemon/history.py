@@ -15,6 +15,7 @@ from pcapdaemon.events import (
     Event,
     RequestAccepted,
     RequestFinished,
+    RequestJoined,
     RequestRejected,
     SavefileDelivered,
     SavefileLost,
@@ -64,6 +65,7 @@ class RequestRecord:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     captures: list[CaptureRecord] = field(default_factory=list)
+    joined: str = ""
 
     def capture(self, interface: str) -> CaptureRecord:
         """The record of the capture on an interface, made at its first mention."""
@@ -101,6 +103,10 @@ class History:
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
                 record.captures = [CaptureRecord(part.interface.name) for part in plan.captures]
+                self._remember(record)
+            case RequestJoined(request_id, source, joined, received_at, warnings):
+                record = RequestRecord(request_id, source, received_at, warnings=list(warnings), joined=joined)
+                record.captures = self.requests[joined].captures  # the same ones: what becomes of them is told of both
                 self._remember(record)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon import destinations
+from pcapdaemon.answers import Answer
 from pcapdaemon.capture import MemoryBudget, Savefile
 from pcapdaemon.config import Settings
 from pcapdaemon.daemon import node_name
@@ -20,7 +21,7 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError, DeliveryRefused
 from pcapdaemon.history import History
 from pcapdaemon.section import Section
-from pcapdaemon.sources.base import Answer, Message
+from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import in_thread
 
 SHOW_EVERY = 0.25
@@ -82,9 +83,9 @@ async def capture(message: dict[str, Any], settings: Settings, write: str | None
 
 async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
-    engine = Engine(node_name(), settings, budget, Delivery(to, history.hear, settings.delivery.deadline), history.hear)
+    engine = Engine(node_name(settings), settings, budget, Delivery(to, history.hear, settings.delivery.deadline), history.hear)
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    with _stopped_by_signals(engine.stop_all):
+    with _stopped_by_signals(engine.runs.stop_all):
         engine.take(Message(body, "command line", answer=answered.set_result))
         answer = await answered
         if answer.kind != "accepted":

@@ -45,6 +45,16 @@ class CapturePlan:
     packet_debug: bool
     missing: tuple[tuple[str, str], ...] = ()
 
+    def equals(self, other: "CapturePlan") -> bool:
+        """Whether one capture could serve both: interfaces, filter, snapshot length, and where the savefile goes."""
+        return self._what() == other._what()
+
+    def _what(self) -> tuple[object, ...]:
+        request = self.request
+        where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
+        interfaces = frozenset(part.interface.name for part in self.captures)
+        return interfaces, self.capture_filter, self.snaplen, self.packet_debug, where
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -53,6 +63,7 @@ class Rejection:
     id: str
     problems: tuple[Problem, ...]
     kind: str = "invalid"
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

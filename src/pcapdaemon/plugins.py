@@ -10,12 +10,24 @@ from pcapdaemon.errors import PcapdaemonError
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """Where a plug-in is, which section configures it, which key of it switches it on, and which extra it needs."""
+    """Where a plug-in is, which section configures it, which key of it switches it on, and which extra it needs.
+
+    Of several in one section those are on whose key `needs` is there, and whose key `unless` is not, or `or_with` is too.
+    """
 
     target: str
     section: str = ""
     switch: str = ""
     extra: str = ""
+    needs: str = ""
+    unless: str = ""
+    or_with: str = ""
+
+    def is_meant(self, values: Mapping[str, Any]) -> bool:
+        """Whether a section that is switched on means this one."""
+        if self.needs and self.needs not in values:
+            return False
+        return not self.unless or self.unless not in values or self.or_with in values
 
 
 def load(table: Mapping[str, Plugin], name: str) -> Any:

@@ -3,7 +3,7 @@
 from string import Formatter
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pcapdaemon.section import Section
 
@@ -22,8 +22,16 @@ def _template(text: str) -> str:
     return text
 
 
+Label = Annotated[str, Field(max_length=128)]
+
+
 class General(Section):
-    """Limits and defaults of requests, and the local directory."""
+    """Who this node is, limits and defaults of requests, and the local directory."""
+
+    node: str = Field("", max_length=255, description="The name that requests call this host by; empty: its host name.")
+    labels: dict[str, Label] = Field(
+        {}, description='What this node is, for `labels` in requests: `{role = "edge", site = "fra1"}`. Names in any case.'
+    )
 
     maxpackets: int = Field(50_000, gt=0, description="Most packets of a capture, and what is meant where a request names none.")
     maxbytes: int = Field(100_000_000, gt=0, description="Most bytes of a savefile, headers counted.")
@@ -38,6 +46,29 @@ class General(Section):
         ge=4 * 1024**2,
         description="Bytes for packets in memory and the kernel's capture buffers, all captures together.",
     )
+    maxage: int = Field(
+        60, ge=0, description="Older requests are set aside, seconds, by the broker's time or their `issued_at`; 0: any age."
+    )
+    dedupe: int = Field(
+        600,
+        ge=0,
+        le=7 * 86400,
+        description="A request that was accepted so many seconds ago is not captured again, from whatever source it comes; "
+        "0: only while it runs.",
+    )
+    statedir: str | None = Field(
+        None,
+        description="Directory that remembers accepted requests over a restart. Absent: `$STATE_DIRECTORY`, which systemd "
+        "sets; without that too they are forgotten.",
+    )
+    rate: int = Field(0, ge=0, description="Requests accepted per minute, all together; 0: any number.")
+    customer_rate: int = Field(0, ge=0, description="Requests accepted per minute for each `customer`; 0: any number.")
+    coalesce: int = Field(
+        0,
+        ge=0,
+        description="A request that equals one which began to run at most so many seconds ago, in interfaces, filter and "
+        "snapshot length, joins it: the longest limits win, and both get the same result. 0: never.",
+    )
     interfaces: Strings = Field(
         (),
         description="Globs: only these may be captured on. Empty: network interfaces and `any`. Pseudo-devices (nflog, "
@@ -50,6 +81,13 @@ class General(Section):
     allow_packetdebug: bool = Field(False, description="A request's `packetdebug` is obeyed.")
     logrequests: bool = Field(False, description="Log every request as it came.")
     draintime: Seconds = Field(30, description="How long running captures and deliveries may take at shutdown, seconds.")
+
+    @field_validator("node")
+    @classmethod
+    def _node_is_a_name(cls, node: str) -> str:
+        if node == "any" or not node.isprintable() or node != node.strip():
+            raise ValueError("a name of printable characters is wanted, and not `any`")
+        return node
 
     @model_validator(mode="after")
     def _defaults_within_limits(self) -> Self:

@@ -5,12 +5,14 @@ all its problems at once: `read` (JSON as strict as Go's), `addressed_to` (is it
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Annotated, Any, NoReturn
 
 import re2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
 MAX_MESSAGE = 65536
@@ -23,6 +25,16 @@ _INT64 = 2**63
 Text = Annotated[str, Field(max_length=4096)]
 Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
+Label = Annotated[str, Field(max_length=128)]
+
+
+def _text_of_a_time(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f"a string is wanted, not {_json_type(value)}")  # noqa: TRY004  # pydantic takes this one
+    return value
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text_of_a_time, json_schema_input_type=str)]
 
 
 class CaptureRequest(BaseModel):
@@ -45,6 +57,15 @@ class CaptureRequest(BaseModel):
         alias="nodere",
         description="RE2 expression for hosts' names, unanchored (`web` matches `web12`), case-sensitive.",
     )
+    labels: Annotated[dict[Label, Label], Field(max_length=16)] = Field(
+        {},
+        description="Beside `node` or `nodere`: labels of the node (`[general] labels`) that must all match, as globs: "
+        '`{"role": "edge", "site": "fra*"}`. A label that the node lacks does not match.',
+    )
+    issued_at: Moment | None = Field(
+        None, description="When the request was made, RFC 3339; one older than `[general] maxage` is set aside."
+    )
+    dryrun: bool = Field(False, description="Capture nothing: answer what would be captured, or why not.")
     interfaces: Names = Field(
         (), alias="interface", description="Interfaces to capture on. Exactly one of `interface` and `alias`."
     )
@@ -142,8 +163,11 @@ def read(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def addressed_to(fields: dict[str, Any], node: str) -> bool:
+def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
     """Whether a message concerns this node; true also where that cannot be told, for then it has to be answered."""
+    wanted = fields.get("labels")
+    if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):
+        return False
     name, pattern = fields.get("node"), fields.get("nodere")
     if name and not pattern and isinstance(name, str):
         return name in (node, "any")
@@ -153,6 +177,11 @@ def addressed_to(fields: dict[str, Any], node: str) -> bool:
         except re2.error:
             return True
     return True
+
+
+def _labels_match(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
+    globs = ((name, glob) for name, glob in wanted.items() if isinstance(glob, str) and len(glob) <= 128)
+    return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in globs)
 
 
 def validate(fields: dict[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
@@ -228,10 +257,11 @@ def _words(error: Any) -> str:
         "string_type": "a string",
         "bool_type": "true or false",
         "tuple_type": "an array of strings",
+        "dict_type": "an object",
     }.get(error["type"])
     if wanted:
         return f"{wanted} is wanted, not {_json_type(error['input'])}"
-    message = str(error["msg"])
+    message = str(error["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
 
 
@@ -250,7 +280,7 @@ def _whole(value: Any) -> Any:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_whole(item) for item in value]
-    return value
+    return value  # the values of an object within were made whole when it was read
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -18,6 +18,22 @@ def secret_names(section: type[BaseModel]) -> list[str]:
     return [name for name, field in section.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 
+def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace KEY_file and KEY_env by KEY, whatever the key; raises ValueError in words."""
+    resolved: dict[str, Any] = {}
+    for name, value in values.items():
+        for suffix, look_up in (("_file", _from_file), ("_env", _from_environment)):
+            if name.endswith(suffix):
+                try:
+                    resolved[name.removesuffix(suffix)] = look_up(str(value))
+                except (OSError, KeyError, ValueError) as error:
+                    raise ValueError(f"{name}: {_reason(error, str(value))}") from None
+                break
+        else:
+            resolved[name] = value
+    return resolved
+
+
 def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Replace KEY_file and KEY_env by KEY with what the file or variable holds; the second part names what is wrong.
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pcapdaemon.capture import Capture, MemoryBudget, Savefile
 from pcapdaemon.config import CaptureSettings
-from pcapdaemon.errors import Busy
+from pcapdaemon.errors import Busy, CaptureRefused
 from pcapdaemon.events import Counts
-from pcapdaemon.limits import StopReason
+from pcapdaemon.limits import CaptureLimits, StopReason
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 from pcapdaemon.threads import call_in_loop, in_thread
 
@@ -65,6 +65,10 @@ class Session:
         """End it soon; what was captured is kept."""
         self._capture.stop()
 
+    def extend(self, limits: CaptureLimits) -> bool:
+        """Make its limits at least these; False where it has not begun, or is over or about to be."""
+        return self.armed.done() and not self.armed.cancelled() and self._capture.extend(**asdict(limits))
+
     def counts(self) -> Counts:
         """What it has so far."""
         capture = self._capture
@@ -82,7 +86,8 @@ class Session:
             self._budget.give_kernel_buffer(buffer)
 
     def _capture_into_memory(self, buffer: int) -> Stopped:
-        capture, limits = self._capture, self.plan.limits
+        capture = self._capture
+        capture.extend(**asdict(self.plan.limits))
         capture.open(
             snaplen=self.plan.snaplen,
             promiscuous=self._settings.promiscuous,
@@ -94,8 +99,7 @@ class Session:
         capture.set_filter(expression, len(expression) <= OPTIMIZED_FILTER)
         begun = time.monotonic()
         call_in_loop(self._loop, self._set_armed, Armed(capture.linktype, capture.snaplen, time.time()))
-        reason = capture.run(packets=limits.packets, size=limits.size, duration=limits.duration, idle_timeout=limits.idle_timeout)
-        return self._stopped(StopReason(reason), time.monotonic() - begun)
+        return self._stopped(StopReason(capture.run()), time.monotonic() - begun)
 
     def _stopped(self, reason: StopReason, seconds: float) -> Stopped:
         capture = self._capture
@@ -106,3 +110,13 @@ class Session:
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():
             self.armed.set_result(armed)
+
+
+async def try_out(session: Session) -> CaptureRefused | Busy | None:
+    """Begin a capture and end it at once: only a live handle knows whether the filter fits the interface."""
+    session.stop()
+    try:
+        await session.run()
+    except (CaptureRefused, Busy) as error:
+        return error
+    return None

@@ -19,6 +19,7 @@ from pcapdaemon.events import (
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
+    ClockIsOff,
     ConfigurationRefused,
     ConfigurationReloaded,
     DeliveryDelayed,
@@ -26,9 +27,14 @@ from pcapdaemon.events import (
     Event,
     PacketsLogged,
     RequestAccepted,
+    RequestCancelled,
+    RequestEvent,
     RequestFinished,
+    RequestGivenBack,
+    RequestJoined,
     RequestLogged,
     RequestRejected,
+    RequestSeenBefore,
     SavefileDelivered,
     SavefileLost,
     SourceConnected,
@@ -75,18 +81,13 @@ class Telemetry:
 
     def hear(self, event: Event) -> None:
         """Log one event; one line per fact, with the request's id."""
+        if isinstance(event, RequestEvent):
+            _hear_request(event)
+            return
         match event:
-            case RequestRejected(request_id, source, problems, kind, _):
-                log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
-            case RequestAccepted(source, plan, _, warnings):
-                names = [part.interface.name for part in plan.captures]
-                log.info("request accepted", id=plan.id, source=source, interfaces=names, filter=plan.capture_filter)
-                for warning in warnings:
-                    log.warning("request has a flaw", id=plan.id, flaw=warning)
-            case RequestLogged(request_id, source, body):
-                log.info("request received", id=request_id, source=source, body=body)
-            case RequestFinished(request_id):
-                log.info("request finished", id=request_id)
+            case ClockIsOff(source, seconds):
+                words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
+                log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
             case SourceConnected(source):
                 log.info("source connected", source=source)
             case SourceDisconnected(source, reason):
@@ -99,6 +100,29 @@ class Telemetry:
                 log.error("configuration refused, the old one is kept", problems=list(problems))
             case _:
                 _hear_capture(event)
+
+
+def _hear_request(event: RequestEvent) -> None:
+    match event:
+        case RequestRejected(request_id, source, problems, kind, _):
+            log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
+        case RequestAccepted(source, plan, _, warnings):
+            names = [part.interface.name for part in plan.captures]
+            log.info("request accepted", id=plan.id, source=source, interfaces=names, filter=plan.capture_filter)
+            for warning in warnings:
+                log.warning("request has a flaw", id=plan.id, flaw=warning)
+        case RequestLogged(request_id, source, body):
+            log.info("request received", id=request_id, source=source, body=body)
+        case RequestJoined(request_id, source, joined, _, _):
+            log.info("request joined another", id=request_id, source=source, joined=joined)
+        case RequestSeenBefore(request_id, source):
+            log.info("request seen before", id=request_id, source=source)
+        case RequestGivenBack(request_id, source, reason):
+            log.info("request given back", id=request_id, source=source, reason=reason)
+        case RequestCancelled(request_id, source):
+            log.info("request cancelled", id=request_id, source=source)
+        case RequestFinished(request_id):
+            log.info("request finished", id=request_id)
 
 
 def _hear_capture(event: Event) -> None:
@@ -167,7 +191,7 @@ def _configure(handler: logging.Handler) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.raiseExceptions = False  # a syslog that is away must not fill stderr with tracebacks
-    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio"):
+    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio", "botocore", "boto3", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

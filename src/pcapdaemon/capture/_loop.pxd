@@ -23,6 +23,9 @@ cdef struct Loop:
     uint64_t size                    # of the savefile in bytes, its header counted
     uint64_t max_packets
     uint64_t max_size
+    int64_t duration_ns
+    int64_t idle_ns
+    bint ending                      # a limit of time was reached: what the kernel holds is taken, then it is over
     int64_t first_us                 # time of the first and the last packet stored
     int64_t last_us
     int64_t cutoff_us                # while draining: packets later than this do not belong to the capture; 0: none
@@ -38,4 +41,4 @@ cdef struct Loop:
     uint64_t dropped
     uint64_t dropped_by_interface
 
-cdef void run_loop(Loop *loop, int64_t duration_ns, int64_t idle_ns) noexcept nogil
+cdef void run_loop(Loop *loop) noexcept nogil

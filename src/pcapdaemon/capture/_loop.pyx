@@ -141,15 +141,16 @@ cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
 
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
     # A limit counts from when it was due, not from when a busy machine noticed it `late_ns` afterwards.
+    loop.ending = True
     drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
     if loop.reason == RUNNING:
         loop.reason = reason
 
 cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
     cdef uint64_t before = loop.packets
-    loop.idle_drain = True
+    loop.ending = loop.idle_drain = True
     drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
-    loop.idle_drain = False
+    loop.ending = loop.idle_drain = False
     loop.cutoff_us = 0
     if loop.packets == before and loop.reason == RUNNING:
         loop.reason = IDLE
@@ -164,32 +165,35 @@ cdef void look_at_error(Loop *loop, short events) noexcept nogil:
     if loop.reason == RUNNING:
         loop.reason = INTERFACE_DOWN
 
-cdef void run_loop(Loop *loop, int64_t duration_ns, int64_t idle_ns) noexcept nogil:
-    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final."""
+cdef void run_loop(Loop *loop) noexcept nogil:
+    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final.
+
+    The limits may grow meanwhile: another thread writes them, each in one aligned word, and they are read at each turn.
+    """
     loop.stats_at = clock_ns(CLOCK_MONOTONIC)
-    wait_and_dispatch(loop, duration_ns, idle_ns)
+    wait_and_dispatch(loop)
     sample_stats(loop, 0)
 
-cdef void wait_and_dispatch(Loop *loop, int64_t duration_ns, int64_t idle_ns) noexcept nogil:
+cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
     cdef pollfd ready[2]
-    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-    cdef int64_t end_at = now + duration_ns
-    cdef int64_t left
-    loop.last_at = now
+    cdef int64_t begun = clock_ns(CLOCK_MONOTONIC)
+    cdef int64_t now, end_at, idle_at
+    loop.last_at = begun
     ready[0].fd = pcap_get_selectable_fd(loop.pcap)
     ready[1].fd = loop.wake_fd
     ready[0].events = ready[1].events = POLLIN
     while loop.reason == RUNNING:
         now = clock_ns(CLOCK_MONOTONIC)
+        end_at = begun + loop.duration_ns
+        idle_at = loop.last_at + loop.idle_ns
         if now >= end_at:
             finish(loop, DURATION, now - end_at)
             return
-        if now >= loop.last_at + idle_ns:
-            finish_if_idle(loop, now - loop.last_at - idle_ns)
+        if now >= idle_at:
+            finish_if_idle(loop, now - idle_at)
             continue
         ready[0].revents = ready[1].revents = 0
-        left = min(end_at, loop.last_at + idle_ns) - now
-        poll(ready, 2, <int> (min(left, LONGEST_WAIT) // 1000000 + 1))
+        poll(ready, 2, <int> (min(min(end_at, idle_at) - now, LONGEST_WAIT) // 1000000 + 1))
         if ready[1].revents:
             finish(loop, STOPPED, 0)
         elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL):

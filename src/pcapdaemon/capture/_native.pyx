@@ -1,8 +1,8 @@
 # cython: language_level=3
 """A live capture on libpcap, from opening the interface to the filled blocks.
 
-A `Capture` is driven by one thread: `open`, `set_filter`, `run`, `close`. All of them release the GIL; only `stop` and
-the counters may be used from another thread meanwhile.
+A `Capture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release the GIL;
+only `stop`, `extend` and the counters may be used from another thread meanwhile.
 """
 
 import os
@@ -16,7 +16,7 @@ from posix.unistd cimport write
 
 from pcapdaemon.capture._blocks cimport Blocks, BlockPool, give_blocks, take_block
 from pcapdaemon.capture._libpcap cimport *
-from pcapdaemon.capture._loop cimport FAILED, FILE_HEADER, INTERFACE_DOWN, Loop, run_loop
+from pcapdaemon.capture._loop cimport FAILED, FILE_HEADER, INTERFACE_DOWN, RUNNING, Loop, run_loop
 from pcapdaemon.errors import CaptureRefused
 
 cdef enum:
@@ -121,17 +121,23 @@ cdef class Capture:
         if status != 0:
             raise self._refused(status)
 
-    def run(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which.
+    def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
+        """Make limits at least these, before `run` or while it goes on; False where it is over, or about to be.
 
-        size is bytes of the savefile, its headers counted; duration and idle_timeout are seconds. Blocks, without the GIL.
+        size is bytes of the savefile, its headers counted; duration, from the beginning, and idle_timeout are seconds.
         """
-        cdef int64_t duration_ns = <int64_t> (duration * SECOND)
-        cdef int64_t idle_ns = <int64_t> (idle_timeout * SECOND)
-        self.loop.max_packets = packets
-        self.loop.max_size = size
+        if self.loop.reason != RUNNING or self.loop.ending:
+            return False
+        self.loop.max_packets = max(self.loop.max_packets, packets)
+        self.loop.max_size = max(self.loop.max_size, size)
+        self.loop.duration_ns = max(self.loop.duration_ns, <int64_t> (duration * SECOND))
+        self.loop.idle_ns = max(self.loop.idle_ns, <int64_t> (idle_timeout * SECOND))
+        return True
+
+    def run(self):
+        """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
         with nogil:
-            run_loop(&self.loop, duration_ns, idle_ns)
+            run_loop(&self.loop)
         if self.loop.reason == FAILED:
             self.error = pcap_geterr(self.loop.pcap).decode(errors="replace")
             if self.interface != "any" and if_nametoindex(self.name) == 0:

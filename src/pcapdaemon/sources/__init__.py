@@ -6,7 +6,10 @@ from pcapdaemon.sources.base import Source
 
 TABLE = {
     "http": Plugin("pcapdaemon.sources.http:HttpSource", "http", "listen"),
-    "redis": Plugin("pcapdaemon.sources.redis:RedisSource", "redis", "listen", extra="redis"),
+    "kafka": Plugin("pcapdaemon.sources.kafka:KafkaSource", "kafka", "listen", extra="kafka"),
+    "redis": Plugin("pcapdaemon.sources.redis:RedisSource", "redis", "listen", extra="redis", unless="stream", or_with="channel"),
+    "redis-stream": Plugin("pcapdaemon.sources.redis_stream:RedisStreamSource", "redis", "listen", extra="redis", needs="stream"),
+    "sqs": Plugin("pcapdaemon.sources.sqs:SqsSource", "sqs", "listen", extra="aws"),
 }
 
 

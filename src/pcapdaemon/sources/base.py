@@ -1,48 +1,65 @@
 """What a source of requests is, and the one place that connects again."""
 
 import asyncio
+import random
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from enum import Enum, auto
+from typing import Any, ClassVar, Self
 
 import stamina
 import structlog
 
+from pcapdaemon.answers import Answer, encode
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.events import Publish, SourceConnected, SourceDisconnected
-from pcapdaemon.request import Problem
 from pcapdaemon.section import Section
 
 log = structlog.get_logger()
 
+LONGEST_PAUSE = 1.5
+"""Seconds between two tries to connect, at most, and a third more at random."""
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a message at once; `kind` is "accepted", "elsewhere" (not for this node), or a rejection's."""
+WAITING_ANSWERS = 1000
+"""Answers that may wait for the bus; beyond, the oldest are dropped: an answer never holds up a capture."""
 
-    id: str
-    kind: str
-    problems: tuple[Problem, ...] = ()
-    interfaces: tuple[str, ...] = ()
-    hint: str = ""
-    warnings: tuple[str, ...] = ()
+
+class Verdict(Enum):
+    """What the engine has decided about a message; a source does with it what its bus can do."""
+
+    TAKEN = auto()
+    """Accepted: captures run. DONE follows when they are delivered."""
+    DONE = auto()
+    """Nothing more will come of it here, nor should it anywhere else: refused, too old, seen before, or finished."""
+    BAD = auto()
+    """It is no request that any node could obey; it was answered."""
+    ELSEWHERE = auto()
+    """It is for another node: whoever can have it may have it."""
+    BUSY = auto()
+    """This node can't now; where `Message.returnable` it comes again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """A raw body with its origin, and what can be done with it.
 
-    The engine calls exactly one of `ack` (this node has taken or refused it) and `nack` (it is for another node: whoever
-    can have it may have it), once, and never asks which source it is; `None` says that the source has no such thing.
-    `answer` is called at most once, before that, and must not block; `None` says that the sender does not wait.
+    The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which source it is; `answer` at most
+    once, before that. Both are called in the event loop and return at once; `None` says that the source has no such thing.
+    `sent_at` is the broker's time in seconds since the epoch; `key` tells this message from all others where it has no id.
+    `returnable` messages come again after BUSY; `until_done` ones after a crash of the daemon before DONE.
     """
 
     body: bytes
     source: str
-    ack: Callable[[], Coroutine[Any, Any, None]] | None = None
-    nack: Callable[[], Coroutine[Any, Any, None]] | None = None
+    sent_at: float | None = None
+    key: str = ""
+    settle: Callable[[Verdict], None] | None = None
     answer: Callable[[Answer], None] | None = None
+    returnable: bool = False
+    until_done: bool = False
 
 
 class Source(ABC):
@@ -50,7 +67,8 @@ class Source(ABC):
 
     `connect` returns when messages that are sent from now on will be received. `receive` returns the next message and
     must not lose one when it is cancelled between two. Both raise NotConnected, with words for the log, when there is no
-    connection: then `close` is called, and `connect` again after a while. `close` may be called in any state.
+    connection: then `close` is called, and `connect` again after a while. `close` may be called in any state; it carries out
+    verdicts that were given before, as far as it can within seconds.
     """
 
     name: ClassVar[str]
@@ -74,11 +92,71 @@ class Source(ABC):
         """Where it listens, for people: no secrets."""
 
 
+class Bus(Source):
+    """A source on which nodes can answer, and people can send: the daemon uses `answering`, the command line the rest."""
+
+    @property
+    @abstractmethod
+    def results(self) -> str | None:
+        """Where answers go: a channel, stream, topic or queue; None where it is not configured."""
+
+    @abstractmethod
+    async def send(self, body: bytes, to: str | None = None) -> int | None:
+        """Send a message where requests go, or `to` somewhere else; the number of receivers, if the bus knows.
+
+        Connects by itself. Raises NotConnected.
+        """
+
+    @classmethod
+    @abstractmethod
+    def of_answers(cls, settings: Any, node: str) -> Self:
+        """A source with the same server that hears the answers in place of the requests."""
+
+
+class Outbox:
+    """Answers on their way to a bus, in the background."""
+
+    def __init__(self, bus: Bus, node: str) -> None:
+        self._bus, self._node = bus, node
+        self._waiting: deque[bytes] = deque(maxlen=WAITING_ANSWERS)
+        self._sending: asyncio.Task[None] | None = None
+
+    def put(self, answer: Answer) -> None:
+        """Send an answer soon; what is for another node is no answer on a bus."""
+        if self._bus.results is None or answer.kind == "elsewhere":
+            return
+        self._waiting.append(encode(answer, self._node, time.time()))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def flush(self, seconds: float = 2) -> None:
+        """Wait until what was put is sent, or the time is over."""
+        if self._sending and not self._sending.done():
+            await asyncio.wait([self._sending], timeout=seconds)
+            self._sending.cancel()
+
+    async def _send(self) -> None:
+        while self._waiting:
+            body = self._waiting.popleft()
+            try:
+                async for attempt in stamina.retry_context(on=NotConnected, attempts=4, timeout=15, wait_initial=0.5):
+                    with attempt:
+                        await self._bus.send(body, self._bus.results)
+            except NotConnected as error:
+                log.warning("an answer could not be sent", source=self._bus.name, to=self._bus.results, reason=str(error))
+
+
 async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:
-    """Hand every message of a source to `take`, for ever; connect again with back-off and jitter whenever it is lost."""
+    """Hand every message of a source to `take`, for ever; connect again with back-off and jitter whenever it is lost.
+
+    Cancelled, it leaves the source open: verdicts on its messages may still come. Whoever cancels closes it then.
+    """
+    pause = 0.1
     while True:
+        connected_at = time.monotonic()
         try:
             await _connect(source, publish)
+            connected_at = time.monotonic()
             while True:
                 take(await source.receive())
         except NotConnected as error:
@@ -86,28 +164,30 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
         except Exception as error:  # a defect of one source must not take the others, and the captures, along
             log.exception("a source failed in an unforeseen way", source=source.name)
             publish(SourceDisconnected(source.name, f"internal error: {type(error).__name__}"))
-        finally:
-            await _close(source)
-        await asyncio.sleep(0.1)  # a server that takes connections and drops them must not be hammered
+        await close(source)
+        # a server that takes connections and drops them must not be hammered
+        pause = min(pause * 2, LONGEST_PAUSE) if time.monotonic() - connected_at < 10 else 0.1
+        await asyncio.sleep(pause * random.uniform(1, 1.3))  # noqa: S311  # jitter
 
 
-async def _close(source: Source) -> None:
+async def close(source: Source) -> None:
+    """Close a source; it is being thrown away, so that fails only in the log."""
     try:
         await source.close()
-    except Exception:  # it is being thrown away; the pump must go on
+    except Exception:
         log.exception("a source could not be closed", source=source.name)
 
 
 async def _connect(source: Source, publish: Publish) -> None:
     told = ""
     async for attempt in stamina.retry_context(
-        on=NotConnected, attempts=None, timeout=None, wait_initial=0.2, wait_max=1.5, wait_jitter=0.3
+        on=NotConnected, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE, wait_jitter=0.3
     ):
         with attempt:
             try:
                 await source.connect()
             except NotConnected as error:
-                await _close(source)
+                await close(source)
                 if str(error) != told:
                     publish(SourceDisconnected(source.name, str(error)))
                 told = str(error)

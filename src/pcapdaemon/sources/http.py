@@ -6,9 +6,10 @@ import socket
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pcapdaemon.answers import Answer
 from pcapdaemon.request import Problem
 from pcapdaemon.section import Section
-from pcapdaemon.sources.base import Answer, Message, Source
+from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
 """Requests that may wait for the engine; more are told to come again."""

@@ -1,0 +1,66 @@
+"""Whether a request comes too late, or one too many. Pure; time is handed in."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+CLOCK_OFF = 300.0
+"""Seconds by which clocks may differ before the log says so."""
+
+MOST_CUSTOMERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How old a request is, in seconds, and by how much somebody's clock is off (0: not noticeably)."""
+
+    seconds: float
+    clock_off: float = 0.0
+
+
+def age_of(sent_at: float | None, issued_at: float | None, now: float) -> Age:
+    """The age by the broker's time or the requester's, whichever is older; what lies in the future is new."""
+    times = [moment for moment in (sent_at, issued_at) if moment is not None]
+    ahead = max(times, default=now) - now
+    apart = issued_at - sent_at if sent_at is not None and issued_at is not None else 0.0
+    off = ahead if ahead > CLOCK_OFF else apart if abs(apart) > CLOCK_OFF else 0.0
+    return Age(max(0.0, now - min(times, default=now)), off)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Requests that may still come: `rate` at once, refilled evenly over a minute."""
+
+    left: float
+    at: float
+
+    def refill(self, rate: int, now: float) -> None:
+        self.left = min(float(rate), self.left + max(0.0, now - self.at) * rate / 60)
+        self.at = now
+
+
+@dataclass
+class Rates:
+    """Requests per minute, all together and for each customer."""
+
+    _buckets: "OrderedDict[str, _Bucket]" = field(default_factory=OrderedDict)
+
+    def refusal(self, customer: str | None, rate: int, customer_rate: int, now: float) -> str:
+        """Count one more request; or say, in words, which rate it would exceed. A rate of 0 bounds nothing."""
+        everybody = self._bucket("", rate, now)
+        one = self._bucket(f"customer {customer}", customer_rate, now) if customer and customer_rate else None
+        if rate and everybody.left < 1:
+            return f"more than {rate} requests a minute ([general] rate)"
+        if one and one.left < 1:
+            return f"more than {customer_rate} requests a minute of customer {customer} ([general] customer_rate)"
+        for bucket in (everybody, one):
+            if bucket:
+                bucket.left -= 1
+        return ""
+
+    def _bucket(self, name: str, rate: int, now: float) -> _Bucket:
+        bucket = self._buckets.setdefault(name, _Bucket(float(rate), now))
+        self._buckets.move_to_end(name)
+        bucket.refill(rate, now)
+        while len(self._buckets) > MOST_CUSTOMERS:
+            self._buckets.popitem(last=False)
+        return bucket

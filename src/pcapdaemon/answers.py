@@ -1,0 +1,58 @@
+"""What a sender is told at once about a message, and how that looks on a bus. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from ulid import ULID
+
+from pcapdaemon.request import Problem
+
+TYPE = "pcapdaemon.request."
+"""In front of an answer's kind: the CloudEvents type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a message at once.
+
+    `kind` is "accepted", "elsewhere" (for another node), "dryrun", "list", "cancelled", or why not: "invalid", "conflict",
+    "expired", "busy", "unknown", "unavailable". `details` are what a dry run or a list tells.
+    """
+
+    id: str
+    kind: str
+    problems: tuple[Problem, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    hint: str = ""
+    warnings: tuple[str, ...] = ()
+    joined: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode(answer: Answer, node: str, now: float) -> bytes:
+    """The answer as a CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2); `subject` is the request's id."""
+    event = {
+        "specversion": "1.0",
+        "id": str(ULID()),
+        "source": f"/pcapdaemon/{quote(node, safe='')}",
+        "type": TYPE + answer.kind,
+        "subject": answer.id or None,
+        "time": datetime.fromtimestamp(now, UTC).isoformat(),
+        "datacontenttype": "application/json",
+        "data": {**asdict(answer), "node": node},
+    }
+    return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
+
+
+def decode(body: bytes) -> dict[str, Any] | None:
+    """The `data` of an answer, or None where the message is something else."""
+    try:
+        event = json.loads(body)
+        data = event["data"] if event["specversion"] == "1.0" and event["type"].startswith(TYPE) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and {"id", "kind", "node"} <= data.keys() else None

@@ -1,0 +1,286 @@
+"""Requests in progress: begins their captures, follows them to the last delivery, and says what became of each."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import structlog
+
+from pcapdaemon.capture import MemoryBudget, Record, Savefile
+from pcapdaemon.config import Settings
+from pcapdaemon.delivery import Delivery
+from pcapdaemon.destinations.base import Facts
+from pcapdaemon.errors import Busy, CaptureRefused
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    Counts,
+    PacketsLogged,
+    Publish,
+    RequestFinished,
+)
+from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection
+from pcapdaemon.request import ON_THE_WIRE, Problem
+from pcapdaemon.session import Armed, Session, Stopped, try_out
+
+ANSWER_WITHIN = 2.0
+"""Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""
+
+TRIM_AFTER = 30.0
+"""Seconds without a capture after which warm memory goes back to the system."""
+
+ENDED = "the daemon ended before the capture did"
+
+PACKETS_AT_ONCE = 500
+"""Packets whose metadata is logged before others have their turn in the event loop."""
+
+FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavailable", "busy": "busy"}
+"""Kinds of CaptureFailed -> kinds of an Answer."""
+
+Outcome = Stopped | CaptureFailed
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Run:
+    """A request in progress: its captures, and the ids of all requests that want them (others may have joined)."""
+
+    plan: CapturePlan
+    tasks: "dict[Session, asyncio.Task[Outcome]]"
+    delivery: Delivery
+    wanted_by: set[str]
+    begun_at: float = field(default_factory=time.time)
+    joined: list[str] = field(default_factory=list)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def sessions(self) -> dict[str, Session]:
+        """Its captures by interface."""
+        return {session.part.interface.name: session for session in self.tasks}
+
+
+class Runs:
+    """All requests in progress. `settings` and `delivery` may be replaced at any time; what runs keeps its own."""
+
+    def __init__(self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish) -> None:
+        self.settings, self.delivery, self.budget = settings, delivery, budget
+        self._publish = publish
+        self._runs: dict[str, Run] = {}
+        self._active: set[Session] = set()
+        self._trim: asyncio.TimerHandle | None = None
+
+    def __contains__(self, request_id: str) -> bool:
+        return self.run_of(request_id) is not None
+
+    def run_of(self, request_id: str) -> Run | None:
+        """The run that serves a request."""
+        return next((run for run in self._runs.values() if request_id in (run.plan.id, *run.joined)), None)
+
+    def counts(self, request_id: str) -> dict[str, Counts]:
+        """Live counters of a request's captures, by interface."""
+        run = self.run_of(request_id)
+        return {name: session.counts() for name, session in run.sessions.items()} if run else {}
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What runs, as JSON takes it, oldest first."""
+        return [
+            {
+                "id": run.plan.id,
+                "joined": run.joined,
+                "since": run.begun_at,
+                "filter": run.plan.capture_filter,
+                "captures": {n: {"packets": c.packets, "bytes": c.size} for n, c in self.counts(run.plan.id).items()},
+            }
+            for run in self._runs.values()
+        ]
+
+    def cancel(self, request_id: str) -> bool:
+        """End all captures of a request, which are then delivered, unless others have joined it; false where none runs."""
+        run = self.run_of(request_id)
+        if run is None:
+            return False
+        run.wanted_by.discard(request_id)
+        for session in run.tasks if not run.wanted_by else ():
+            session.stop()
+        return True
+
+    def stop_all(self) -> None:
+        """End all captures, begun or not."""
+        for session in self._active:
+            session.stop()
+
+    def close(self) -> None:
+        """Give up what still runs, and say so."""
+        for run in list(self._runs.values()):
+            for name in run.sessions:
+                self._publish(CaptureFailed(run.plan.id, name, ENDED))
+            self._end(run)
+        if self._trim:
+            self._trim.cancel()
+
+    def no_room_for(self, plan: CapturePlan) -> str:
+        """Why a plan can't begin now, in words; empty where it can."""
+        most = self.settings.general.maxcaptures
+        if len(self._active) + len(plan.captures) > most:
+            return f"{len(self._active)} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
+        return ""
+
+    def join(self, plan: CapturePlan) -> Run | None:
+        """Have an equal request that began lately serve this one too, with the longest limits of both; None: there is none."""
+        youngest = time.time() - self.settings.general.coalesce
+        for run in self._runs.values():
+            if run.begun_at > youngest and run.wanted_by and plan.equals(run.plan) and _extended(run.tasks, plan):
+                run.joined.append(plan.id)
+                run.wanted_by.add(plan.id)
+                return run
+        return None
+
+    async def try_out(self, plan: CapturePlan) -> Rejection | None:
+        """Begin the captures of a plan and end them at once; why they can't be made, or None."""
+        sessions = [self._session(plan, part) for part in plan.captures]
+        self._active.update(sessions)
+        try:
+            errors = await asyncio.gather(*(try_out(session) for session in sessions))
+        finally:
+            self._active.difference_update(sessions)
+        failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
+        return _rejection(plan, failures) if failures else None
+
+    async def begin(self, plan: CapturePlan) -> Run | Rejection:
+        """Start the captures, and return as soon as one of them is armed (or may be): if none can be, the request is rejected.
+
+        Where it returns a run, `follow` must be called.
+        """
+        sessions = [self._session(plan, part) for part in plan.captures]
+        run = Run(plan, {s: asyncio.create_task(self._run(s)) for s in sessions}, self.delivery, {plan.id})
+        self._runs[plan.id] = run
+        self._active.update(run.tasks)
+        try:
+            await asyncio.wait([session.armed for session in sessions], timeout=ANSWER_WITHIN)
+            if not all(session.armed.cancelled() for session in sessions):
+                return run
+            failures = [outcome for outcome in await asyncio.gather(*run.tasks.values()) if isinstance(outcome, CaptureFailed)]
+        except asyncio.CancelledError:
+            self._end(run)
+            raise
+        self._end(run)
+        return _rejection(plan, failures)
+
+    async def follow(self, request_id: str) -> None:
+        """Tell of the captures of an accepted request until the last is delivered; a joined one's are told of already."""
+        run = self.run_of(request_id)
+        if run is None:
+            return
+        if run.plan.id != request_id:
+            await run.finished.wait()
+            return
+        try:
+            await asyncio.gather(*(self._follow(run, session) for session in run.tasks))
+            for name in (run.plan.id, *run.joined):
+                self._publish(RequestFinished(name))
+            run.finished.set()
+        finally:
+            self._end(run)
+
+    def _end(self, run: Run) -> None:
+        for task in run.tasks.values():
+            task.cancel()
+        del self._runs[run.plan.id]
+
+    def _session(self, plan: CapturePlan, part: InterfacePlan) -> Session:
+        return Session(plan, part, self.budget, self.settings.capture)
+
+    async def _run(self, session: Session) -> Outcome:
+        """One capture from beginning to end; what went wrong is a result too."""
+        try:
+            return await session.run()
+        except (CaptureRefused, Busy) as error:
+            return _failure(session, error)
+        except Exception as error:
+            log.exception("a capture failed in an unforeseen way", id=session.plan.id, interface=session.part.interface.name)
+            words = f"internal error: {type(error).__name__}: {error}"
+            return CaptureFailed(session.plan.id, session.part.interface.name, words)
+        finally:
+            self._active.discard(session)
+            self._trim_later()
+
+    async def _follow(self, run: Run, session: Session) -> None:
+        """Tell of one capture of an accepted request, and deliver what it has."""
+        await asyncio.wait([session.armed])
+        self._started(session.plan.id, session.part.interface.name, session.armed)
+        try:
+            result = await run.tasks[session]
+        except asyncio.CancelledError:
+            self._publish(CaptureFailed(session.plan.id, session.part.interface.name, ENDED))
+            raise
+        if isinstance(result, CaptureFailed):
+            self._publish(result)
+        else:
+            await self._stopped(session, result, run.delivery)
+
+    def _started(self, request_id: str, interface: str, armed: "asyncio.Future[Armed]") -> None:
+        if not armed.cancelled():
+            at = armed.result()
+            self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
+
+    async def _stopped(self, session: Session, stopped: Stopped, delivery: Delivery) -> None:
+        plan, part = session.plan, session.part
+        interface, name = part.interface.name, part.file_name
+        self._publish(
+            CaptureStopped(
+                plan.id, interface, name, stopped.reason, stopped.counts, stopped.times, stopped.seconds, stopped.error
+            )
+        )
+        if stopped.savefile is None:
+            return
+        with stopped.savefile as savefile:  # closed even where an error still refers to it: memory must not wait for that
+            facts = Facts(plan.id, interface, name, part.tags, plan.request)
+            await delivery.deliver(savefile, facts, stopped.counts.packets)
+            if plan.packet_debug:
+                await self._log_packets(plan.id, interface, savefile)
+
+    async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
+        records = savefile.records()
+        while lines := tuple(_packet_line(record) for record in islice(records, PACKETS_AT_ONCE)):
+            self._publish(PacketsLogged(request_id, interface, lines))
+            await asyncio.sleep(0.01)  # for others, and for the log to be written
+
+    def _trim_later(self) -> None:
+        if self._trim:
+            self._trim.cancel()
+        self._trim = asyncio.get_running_loop().call_later(TRIM_AFTER, self._trim_if_idle)
+
+    def _trim_if_idle(self) -> None:
+        if not self._active:
+            self.budget.trim()
+
+
+def _extended(sessions: Iterable[Session], plan: CapturePlan) -> bool:
+    return all(session.extend(plan.limits) for session in sessions)
+
+
+def _failure(session: Session, error: CaptureRefused | Busy) -> CaptureFailed:
+    kind = error.kind if isinstance(error, CaptureRefused) else "busy"
+    return CaptureFailed(session.plan.id, session.part.interface.name, str(error), error.hint, kind)
+
+
+def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
+    problems = [Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures]
+    problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.missing]
+    kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
+    kind = kinds.pop() if len(kinds) == 1 else "unavailable"
+    return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))
+
+
+def _blamed(failure: CaptureFailed) -> str:
+    field_name = {"filter": "capture_filter", "interface": "interfaces"}.get(failure.kind)
+    return ON_THE_WIRE[field_name] if field_name else ""
+
+
+def _packet_line(record: Record) -> str:
+    return f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"

@@ -1,0 +1,215 @@
+"""Requests from Kafka: every node reads every message of all partitions, and joins no consumer group.
+
+The client library has no assignment that survives new partitions: its subscriptions belong to groups. So partitions are
+assigned by hand: those that are there at the start from their end, those found later from their beginning, and after a lost
+connection each from where it was. With `group` the positions are also committed under that name, without joining.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Message as Record
+from pydantic import Field, field_validator, model_validator
+
+from pcapdaemon.errors import NotConnected
+from pcapdaemon.section import Section, resolve_indirect
+from pcapdaemon.sources.base import Bus, Message, Outbox
+from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
+from pcapdaemon.threads import in_thread
+
+OURS = {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
+"""Properties of the client that this file decides."""
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+
+
+class KafkaSettings(Section):
+    """`[kafka]`: brokers to begin with, and the topics to read."""
+
+    listen: bool = Field(False, description="Hear requests on Kafka.")
+    server: Name | Names = Field("localhost:9092", description="Brokers to begin with, `host:port`, or an array of them.")
+    topic: Name | Names = Field("capture", description="The topic, or an array of topics; every partition is read.")
+    group: Name | None = Field(
+        None,
+        description="Commit positions under this name, which must contain `{node}`: then requests that were sent during a "
+        "restart are taken up, up to `[general] maxage`. Absent: the node begins with what is sent from now on.",
+    )
+    metadata_refresh: int = Field(30, ge=1, le=3600, description="Seconds between looks for new partitions and topics.")
+    results: Name | None = Field(None, description="A topic for answers; absent: none are sent.")
+    client: dict[str, str | int | float | bool] = Field(
+        {},
+        repr=False,
+        description="Properties of the client library under its own names (TLS, SASL): "
+        "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md. Each may be written as "
+        '`"KEY_file"` or `"KEY_env"`.',
+    )
+
+    @field_validator("client", mode="before")
+    @classmethod
+    def _flat(cls, client: Any) -> Any:
+        # TOML makes tables of names with dots where they are not quoted
+        flat = dict(_flattened(client)) if isinstance(client, dict) else client
+        return resolve_indirect(flat) if isinstance(client, dict) else flat
+
+    @field_validator("group")
+    @classmethod
+    def _group_is_this_nodes(cls, group: str | None) -> str | None:
+        if group is not None and "{node}" not in group:
+            raise ValueError("must contain {node}: nodes that share one would overwrite each other's positions")
+        return group
+
+    @model_validator(mode="after")
+    def _client_is_understood(self) -> Self:
+        if taken := OURS & self.client.keys():
+            raise ValueError(f"client: {', '.join(sorted(taken))} can't be set here")
+        try:
+            Consumer(consumer_options(self, "check") | {"bootstrap.servers": ""}).close()
+        except KafkaException as error:
+            raise ValueError(f"client: {words_of(error)}") from None
+        return self
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics, however they are written."""
+        return (self.topic,) if isinstance(self.topic, str) else tuple(dict.fromkeys(self.topic))
+
+    @property
+    def servers(self) -> str:
+        """The brokers as the client library takes them."""
+        return self.server if isinstance(self.server, str) else ",".join(self.server)
+
+
+def _flattened(table: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _common_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.servers,
+        "client.id": f"pcapdaemon-{node}",
+        "socket.timeout.ms": 5000,  # a broker that hangs is noticed by a fetch that isn't answered
+        "reconnect.backoff.max.ms": 1000,
+        "log_level": 2,  # its errors reach the log by way of NotConnected, not by dozens
+        "logger": logging.getLogger("librdkafka"),
+        **settings.client,
+    }
+
+
+def consumer_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
+    """Properties of the consumer; memory is bounded to a few MiB per partition."""
+    return {
+        "topic.metadata.refresh.interval.ms": settings.metadata_refresh * 1000,
+        "allow.auto.create.topics": False,
+        "queued.max.messages.kbytes": 4096,
+        "fetch.message.max.bytes": 1 << 20,
+        **_common_options(settings, node),
+        # must be set, and is used for commits only
+        "group.id": settings.group.replace("{node}", node) if settings.group else "unused",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",  # where a position is gone: the topic was shortened, or made anew
+    }
+
+
+class KafkaSource(Bus):
+    """All partitions of the topics; one thread reads, and hands over batch after batch."""
+
+    name = "kafka"
+    Settings = KafkaSettings
+
+    def __init__(self, settings: KafkaSettings, node: str) -> None:
+        self.settings, self.node = settings, node
+        self.positions = Positions(commit=settings.group is not None)
+        self._buffer: deque[Message] = deque()
+        self._reader: Reader | None = None
+        self._arrived = asyncio.Event()
+        self._producer: Producer | None = None
+        self._outbox = Outbox(self, node)
+        self._answer = self._outbox.put if settings.results else None
+
+    @property
+    def address(self) -> str:
+        """Brokers and topics."""
+        return f"kafka://{self.settings.servers} topic {', '.join(self.settings.topics)}"
+
+    @property
+    def results(self) -> str | None:
+        """The topic for answers."""
+        return self.settings.results
+
+    @classmethod
+    def of_answers(cls, settings: KafkaSettings, node: str) -> Self:
+        """A reader of the topic of answers."""
+        return cls(settings.model_copy(update={"topic": settings.results, "group": None}), node)
+
+    async def connect(self) -> None:
+        """Start the reader, and wait until it knows where each partition ends."""
+        settings = self.settings
+        options = consumer_options(settings, self.node)
+        refresh = settings.metadata_refresh
+        self._reader = Reader(options, settings.topics, refresh, self.positions, self._messages, self._take_in)
+        self._reader.start()
+        try:
+            await self._reader.connected
+        except NotConnected as error:
+            raise NotConnected(f"{self.address}: {error}") from None
+
+    async def receive(self) -> Message:
+        """The next message."""
+        while not self._buffer:
+            reader = self._reader
+            if reader is None or reader.failure:
+                raise NotConnected(f"{self.address}: {reader.failure if reader else 'closed'}")
+            self._arrived.clear()
+            reader.room.set()
+            await self._arrived.wait()
+        return self._buffer.popleft()
+
+    async def send(self, body: bytes, to: str | None = None) -> int | None:
+        """Produce one message to the first topic, or another, and wait for the broker to have it."""
+        await in_thread(self._produce, body, to or self.settings.topics[0])
+        return None
+
+    async def close(self) -> None:
+        """Commit what was settled, and leave a reader behind that hangs."""
+        await self._outbox.flush()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.ending.set()
+            await asyncio.wait([reader.ended], timeout=3)
+
+    def _take_in(self, messages: list[Message]) -> None:
+        self._buffer.extend(messages)
+        self._arrived.set()
+
+    def _messages(self, records: list[Record]) -> list[Message]:
+        return [self._message(record) for record in records]
+
+    def _message(self, record: Record) -> Message:
+        topic, partition, offset = record.topic() or "", record.partition() or 0, record.offset() or 0
+        kind, milliseconds = record.timestamp()
+        # an offset may come again in a topic that was made anew
+        key = f"{topic} {partition} {offset} {milliseconds}"
+        settle = self.positions.settler((topic, partition), offset)
+        return Message(record.value() or b"", self.name, milliseconds / 1000 if kind else None, key, settle, self._answer)
+
+    def _produce(self, body: bytes, topic: str) -> None:
+        failures: list[str] = []
+        try:
+            if self._producer is None:
+                options = _common_options(self.settings, self.node) | {"message.timeout.ms": 8000, "linger.ms": 0}
+                self._producer = Producer(options)
+            self._producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error.str()) if error else None)
+            left = self._producer.flush(10)
+        except (KafkaException, BufferError) as error:
+            raise NotConnected(f"{self.address}: {words_of(error)}") from None
+        if failures or left:
+            raise NotConnected(f"{self.address}: {failures[0] if failures else 'the brokers do not answer'}")

@@ -1,0 +1,250 @@
+"""Reads Kafka in a thread of its own, for kafka.py: which partitions, from where, and how far each was settled."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from pcapdaemon.errors import NotConnected
+from pcapdaemon.sources.base import Message, Verdict
+from pcapdaemon.text import printable
+from pcapdaemon.threads import call_in_loop
+
+ANSWER_WITHIN = 3.0
+"""Seconds that a broker may take for an answer while connecting."""
+
+AT_ONCE = 1000
+COMMIT_EVERY = 1.0
+LOOK_AGAIN = 2.0
+"""Seconds after which partitions are looked for again that had no leader."""
+
+GIVE_UP = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._FATAL}
+DENIED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+log = structlog.get_logger()
+
+
+class Positions:
+    """How far each partition was read, and, where that is committed, how far it is settled; for both threads."""
+
+    def __init__(self, commit: bool) -> None:
+        self.next: dict[Place, int] = {}
+        self.commit = commit
+        self._unsettled: dict[Place, dict[int, None]] = {}
+        self._committed: dict[Place, int] = {}
+        self._lock = threading.Lock()
+
+    def settler(self, place: Place, offset: int) -> Callable[[Verdict], None] | None:
+        """What a message's `settle` is; None where nothing is committed."""
+        if not self.commit:
+            return None
+        with self._lock:
+            self._unsettled.setdefault(place, {})[offset] = None
+        return partial(self._settle, place, offset)
+
+    def forget(self, place: Place) -> None:
+        """A partition is gone."""
+        with self._lock:
+            for table in (self.next, self._unsettled, self._committed):
+                table.pop(place, None)
+
+    def to_commit(self) -> list[TopicPartition]:
+        """Positions up to which everything is settled, where that changed since the last call."""
+        if not self.commit:
+            return []
+        with self._lock:
+            settled = {place: next(iter(self._unsettled.get(place, ())), offset) for place, offset in self.next.items()}
+        changed = {place: offset for place, offset in settled.items() if self._committed.get(place) != offset}
+        self._committed |= changed
+        return [TopicPartition(topic, partition, offset) for (topic, partition), offset in changed.items()]
+
+    def _settle(self, place: Place, offset: int, verdict: Verdict) -> None:
+        # a topic can take nothing back: whatever the verdict, it was this node's turn
+        with self._lock:
+            self._unsettled.get(place, {}).pop(offset, None)
+
+
+class Reader(threading.Thread):
+    """One connection: the consumer, used in this thread alone. Its positions outlive it."""
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        topics: tuple[str, ...],
+        refresh: float,
+        positions: Positions,
+        messages: Callable[[list[Record]], list[Message]],
+        take_in: Callable[[list[Message]], None],
+    ) -> None:
+        super().__init__(name="pcapdaemon-kafka", daemon=True)
+        self._options, self._topics, self._refresh_every, self._positions = options, topics, refresh, positions
+        self._messages, self._take_in = messages, take_in
+        self._loop = loop = asyncio.get_running_loop()
+        self._first = not positions.next
+        self._refreshed_at = self._committed_at = 0.0
+        self._refresh_after = refresh
+        self._assigned: set[Place] = set()
+        self._missing: set[str] = set()
+        self._down = ""
+        self._last_error = ""
+        self.failure = ""
+        self.connected: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.ending, self.room = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Read until told to end, or until the brokers are lost."""
+        try:
+            consumer = Consumer(self._options | {"error_cb": self._hear_error})
+            try:
+                self._read(consumer)
+            finally:
+                self._commit(consumer, wait=True)
+                consumer.close()
+        except KafkaException as error:
+            self.failure = self._why(error)
+        except Exception as error:
+            log.exception("the reader of Kafka failed in an unforeseen way")
+            self.failure = f"internal error: {type(error).__name__}"
+        call_in_loop(self._loop, self._tell_the_end)
+
+    def _read(self, consumer: Consumer) -> None:
+        consumer.poll(0)  # lets the library fetch an OAUTHBEARER token
+        self._refresh(consumer)
+        call_in_loop(self._loop, _set, self.connected)
+        while not self.ending.is_set():
+            record = consumer.poll(0.2)
+            if record is not None:
+                self._hand_over([record, *consumer.consume(AT_ONCE, 0)])
+            if self._down:
+                raise KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+            now = time.monotonic()
+            if now - self._refreshed_at > self._refresh_after:
+                self._refresh(consumer)
+            if now - self._committed_at > COMMIT_EVERY:
+                self._committed_at = now
+                self._commit(consumer, wait=False)
+
+    def _hand_over(self, records: list[Record]) -> None:
+        good = []
+        for record in records:
+            if error := record.error():
+                if error.code() in DENIED or error.fatal():
+                    raise KafkaException(error)
+                continue  # passing, or the topic is gone: the next refresh sees to it
+            if record.value() is not None:  # else a mark of compaction
+                good.append(record)
+            self._positions.next[record.topic() or "", record.partition() or 0] = (record.offset() or 0) + 1
+        messages = self._messages(good)
+        self.room.clear()
+        call_in_loop(self._loop, self._take_in, messages)
+        while messages and not self.room.wait(0.2) and not self.ending.is_set():
+            continue
+
+    def _refresh(self, consumer: Consumer) -> None:
+        """Assign the partitions that are new, and let go of topics that are gone."""
+        there: set[Place] = set()
+        for topic in self._topics:
+            found = consumer.list_topics(topic, timeout=ANSWER_WITHIN).topics[topic]
+            if found.error and found.error.code() in DENIED:
+                raise KafkaException(found.error)
+            if found.error and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._say_missing(topic)
+                self._let_go(consumer, topic)
+            there |= {(topic, number) for number in found.partitions}
+        new = there - self._assigned
+        starts = [start for place in sorted(new) if (start := self._start(consumer, place))]
+        if new and not starts and not self._assigned:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no partition has a leader"))
+        if starts:
+            consumer.incremental_assign(starts)
+            self._assigned |= {(start.topic, start.partition) for start in starts}
+        self._first, self._refreshed_at = False, time.monotonic()
+        self._refresh_after = min(LOOK_AGAIN, self._refresh_every) if len(starts) < len(new) else self._refresh_every
+
+    def _start(self, consumer: Consumer, place: Place) -> TopicPartition | None:
+        """From where to read a partition: where it was left, else its end, or its beginning if it was found later."""
+        positions, (topic, number) = self._positions, place
+        try:
+            if place not in positions.next:
+                lowest, highest = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_WITHIN)
+                committed = self._committed(consumer, place) if self._first else None
+                positions.next[place] = highest if self._first else lowest
+                if committed is not None:
+                    positions.next[place] = committed
+        except KafkaException as error:
+            if error.args[0].code() in DENIED or self._down:
+                raise
+            return None  # it has no leader now
+        return TopicPartition(topic, number, positions.next[place])
+
+    def _committed(self, consumer: Consumer, place: Place) -> int | None:
+        if not self._positions.commit:
+            return None
+        offset = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0].offset
+        return offset if offset >= 0 else None
+
+    def _let_go(self, consumer: Consumer, topic: str) -> None:
+        gone = {place for place in self._assigned if place[0] == topic}
+        consumer.incremental_unassign([TopicPartition(*place) for place in gone])
+        self._assigned -= gone
+        for place in gone:
+            self._positions.forget(place)
+
+    def _say_missing(self, topic: str) -> None:
+        if topic not in self._missing:
+            self._missing.add(topic)
+            log.warning("a topic does not exist yet", topic=topic, looked_for_every=self._refresh_every)
+
+    def _commit(self, consumer: Consumer, wait: bool) -> None:
+        if offsets := self._positions.to_commit():
+            try:
+                if wait:
+                    consumer.commit(offsets=offsets, asynchronous=False)
+                else:
+                    consumer.commit(offsets=offsets)
+            except KafkaException as error:
+                log.warning("positions could not be committed", source="kafka", reason=words_of(error))
+
+    def _hear_error(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._last_error = error.str()
+        if error.code() in GIVE_UP:
+            self._down = error.str()
+
+    def _why(self, error: KafkaException) -> str:
+        cause = error.args[0]
+        hint = " (see [kafka.client], and the topic's and the group's ACLs)" if cause.code() in DENIED else ""
+        return printable(self._last_error or cause.str()) + hint
+
+    def _tell_the_end(self) -> None:
+        if not self.connected.done():
+            self.connected.set_exception(NotConnected(self.failure or "closed"))
+            self.connected.exception()  # nobody may be waiting any more
+        _set(self.ended)
+        self._take_in([])
+
+
+def _set(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def words_of(error: Exception) -> str:
+    """An error of the client library in words for a person."""
+    cause = error.args[0] if error.args else error
+    return printable(cause.str() if isinstance(cause, KafkaError) else str(cause))

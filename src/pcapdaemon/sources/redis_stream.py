@@ -1,0 +1,165 @@
+"""Requests from a Redis stream: it keeps its entries, and each node reads it with a consumer group of its own.
+
+The group remembers how far the node has come, over restarts of both (redis.io/docs/data-types/streams).
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from pcapdaemon.errors import NotConnected
+from pcapdaemon.sources.base import Message, Verdict
+from pcapdaemon.sources.redis import RedisBus, RedisSettings, drop
+
+BLOCK_MS = 1000
+"""How long one read waits; acknowledgements go out with the next."""
+
+ENTRIES_AT_ONCE = 500
+
+
+class RedisStreamSource(RedisBus):
+    """A stream, read by a group of this node's own: own pending entries first, acknowledged when they are settled.
+
+    Acknowledgements go out with the next read, at most BLOCK_MS later. What is BUSY stays pending and is read again.
+    """
+
+    name = "redis-stream"
+    protocol = 2  # its replies have one shape
+
+    def __init__(self, settings: RedisSettings, node: str) -> None:
+        super().__init__(settings, node)
+        self._stream, self._group = str(settings.stream), settings.group.replace("{node}", node)
+        self._been_connected = False
+        self._buffer: deque[Message] = deque()
+        self._held: set[bytes] = set()
+        self._acks: list[bytes] = []
+        self._pending_from: bytes | None = b"0"
+        self._again_at = float("inf")
+        self._answer = self.outbox.put if settings.results else None
+
+    @property
+    def address(self) -> str:
+        """Server, stream and group."""
+        return f"{self.server} stream {self._stream} group {self._group}"
+
+    async def connect(self) -> None:
+        """Make the group, if there is none; a new one begins with what is sent from now on."""
+        try:
+            self.client = self.make_client()
+            # a stream that was there before and is gone has been made anew: what is in it is new too
+            start = "0" if self._been_connected else "$"
+            await self.client.xgroup_create(self._stream, self._group, id=start, mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise self.lost(error) from None
+        except (RedisError, OSError) as error:
+            raise self.lost(error) from None
+        self._been_connected = True
+        self._pending_from = b"0"
+
+    async def receive(self) -> Message:
+        """The next entry."""
+        while not self._buffer:
+            try:
+                await self._read()
+            except (RedisError, OSError) as error:
+                raise self.lost(error) from None
+        return self._buffer.popleft()
+
+    async def send(self, body: bytes, to: str | None = None) -> int | None:
+        """Add an entry to the stream; `to` is the channel of answers."""
+        if to is not None:
+            return await self.publish(body, to)
+        async with self.any_client() as client:
+            await client.xadd(self._stream, {"request": body})
+        return None
+
+    async def close(self) -> None:
+        """Acknowledge what is left, and drop the connection."""
+        await self.outbox.flush()
+        client, self.client = self.client, None
+        if client is not None and self._acks:
+            try:
+                async with asyncio.timeout(2):
+                    await self._acknowledge(client)
+            except (RedisError, OSError, TimeoutError):
+                pass  # they come again, and are known then
+        await drop(client)
+
+    async def _read(self) -> None:
+        client = self.client
+        if client is None:
+            raise NotConnected(f"{self.address}: closed")
+        await self._acknowledge(client)
+        if time.monotonic() >= self._again_at:
+            self._again_at, self._pending_from = float("inf"), b"0"
+        since, block = (self._pending_from, None) if self._pending_from is not None else (b">", BLOCK_MS)
+        reply: Any = await client.xreadgroup(self._group, self.node, {self._stream: since}, count=ENTRIES_AT_ONCE, block=block)
+        entries = reply[0][1] if reply else []
+        if self._pending_from is not None:
+            self._pending_from = entries[-1][0] if entries else None
+        for entry_id, fields in entries:
+            self._take_in(entry_id, fields)
+
+    def _take_in(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> None:
+        if entry_id in self._held:  # read again after a reconnect, while the engine has it
+            return
+        if not fields:  # trimmed while it was pending
+            self._acks.append(entry_id)
+            return
+        self._held.add(entry_id)
+        settle = partial(self._settle, entry_id)
+        sent_at = int(entry_id.partition(b"-")[0]) / 1000
+        key = f"{self._stream} {entry_id.decode()}"
+        self._buffer.append(Message(_body(fields), self.name, sent_at, key, settle, self._answer, returnable=True))
+
+    def _settle(self, entry_id: bytes, verdict: Verdict) -> None:
+        if entry_id not in self._held:  # DONE after TAKEN
+            return
+        self._held.discard(entry_id)
+        if verdict is Verdict.BUSY:
+            self._again_at = min(self._again_at, time.monotonic() + random.uniform(1, 3))  # noqa: S311  # jitter
+        else:
+            self._acks.append(entry_id)
+
+    async def _acknowledge(self, client: Any) -> None:
+        acks, self._acks = self._acks, []
+        try:
+            if acks:
+                await client.xack(self._stream, self._group, *acks)
+        except BaseException:
+            self._acks = acks + self._acks
+            raise
+
+
+async def prune(settings: RedisSettings, idle_seconds: float, dry_run: bool) -> list[tuple[str, float]]:
+    """Remove the stream's groups of nodes that have not read for so long; their names and for how long. Raises NotConnected."""
+    source = RedisStreamSource(settings, "nobody")
+    before, _, after = settings.group.partition("{node}")
+    found = []
+    async with source.any_client() as client:
+        for group in await client.xinfo_groups(settings.stream):
+            name = group["name"].decode()
+            if not (name.startswith(before) and name.endswith(after)):
+                continue
+            consumers = await client.xinfo_consumers(settings.stream, name)
+            last_read = int(group["last-delivered-id"].partition(b"-")[0]) / 1000
+            idle = min((one["idle"] / 1000 for one in consumers), default=time.time() - last_read)
+            if idle >= idle_seconds:
+                found.append((name, idle))
+                if not dry_run:
+                    await client.xgroup_destroy(settings.stream, name)
+    return found
+
+
+def _body(fields: dict[bytes, bytes]) -> bytes:
+    """The field `request`, or the only one; of others that there are several, which the answer then says is no request."""
+    if b"request" in fields or len(fields) == 1:
+        return fields.get(b"request", next(iter(fields.values())))
+    return json.dumps({name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}).encode()

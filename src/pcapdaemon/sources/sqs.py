@@ -1,0 +1,336 @@
+"""Requests from Amazon SQS: a queue of this node's own behind SNS, or one that nodes share.
+
+SQS gives each message to one consumer. On a shared queue what is for another node is given back, and found by its node sooner
+or later; on a queue of one's own it is deleted. Limits and fields are those of the SQS API reference, version 2012-11-05.
+"""
+
+import asyncio
+import json
+import random
+import re
+from collections import deque
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import boto3
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import Field, SecretStr, model_validator
+
+from pcapdaemon.errors import NotConnected
+from pcapdaemon.section import Section
+from pcapdaemon.sources.base import Bus, Message, Outbox, Verdict
+from pcapdaemon.text import printable
+from pcapdaemon.threads import in_thread
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+BATCH = 10
+"""Most entries of one call, by SQS."""
+
+TRIES = 3
+LONGEST_HELD = 12 * 3600
+"""Seconds after which SQS no longer lets a message be kept invisible."""
+
+DENIED = {
+    *("AccessDenied", "AccessDeniedException", "AWS.SimpleQueueService.AccessDenied", "ExpiredToken", "SignatureDoesNotMatch"),
+    *("InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "AuthFailure", "InvalidSecurity"),
+}
+
+Name = Annotated[str, Field(min_length=1)]
+Receipt = str
+
+log = structlog.get_logger()
+
+
+class SqsSettings(Section):
+    """`[sqs]`: one queue."""
+
+    listen: bool = Field(False, description="Hear requests on Amazon SQS.")
+    url: Name | None = Field(None, description="The queue's URL. Exactly one of `url` and `queue`.")
+    queue: Name | None = Field(None, description="The queue's name; `{node}` is this node's: `pcapdaemon-{node}`.")
+    shared: bool = Field(
+        False, description="Nodes share the queue: what is not for this node is given back, and deleted when it is too old."
+    )
+    region: Name | None = Field(None, description="Absent: that of the URL, else of the AWS configuration.")
+    endpoint: Name | None = Field(None, description="URL of a service that is not Amazon's.")
+    accessid: Name | None = Field(None, description="Access key id; absent: AWS's default chain (role, environment, files).")
+    accesskey: SecretStr | None = Field(None, description="Secret access key.")
+    waitseconds: int = Field(20, ge=0, le=20, description="How long a request to an empty queue waits for a message, seconds.")
+    chunksize: int = Field(10, ge=1, le=10, description="Most messages of one request.")
+    visibility: int = Field(
+        30, ge=5, le=43200, description="How long a message stays with this node before it is decided, seconds."
+    )
+    ack: Literal["accept", "finish"] = Field(
+        "accept", description="When a message is deleted: once its request is accepted, or once its captures are delivered."
+    )
+    bad: Literal["delete", "leave"] = Field(
+        "delete",
+        description="What becomes of a message that is no request, after it was answered; `leave` is for a dead-letter queue.",
+    )
+    results: Name | None = Field(None, description="Name or URL of a queue for answers; absent: none are sent.")
+
+    @model_validator(mode="after")
+    def _one_queue(self) -> Self:
+        if self.listen and (self.url is None) == (self.queue is None):
+            raise ValueError("url or queue: give one of them")
+        if (self.accessid is None) != (self.accesskey is None):
+            raise ValueError("accessid and accesskey: give both, or none for AWS's default chain")
+        if self.url is not None and not re.match(r"https?://[^/]+/.", self.url):
+            raise ValueError("url: https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE is wanted")
+        return self
+
+
+class SqsSource(Bus):
+    """A queue, polled by one thread at a time; verdicts are carried out in the background, in batches."""
+
+    name = "sqs"
+    Settings = SqsSettings
+
+    def __init__(self, settings: SqsSettings, node: str) -> None:
+        self.settings, self.node = settings, node
+        self._client: SQSClient | None = None
+        self._url = ""
+        self._buffer: deque[Message] = deque()
+        self._polling: asyncio.Future[None] | None = None
+        self._verdicts: asyncio.Queue[tuple[Receipt, int | None]] = asyncio.Queue()
+        self._open: set[Receipt] = set()
+        self._held: dict[Receipt, float] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._numbers = count()
+        self._outbox = Outbox(self, node)
+        self._answer = self._outbox.put if settings.results else None
+
+    @property
+    def address(self) -> str:
+        """The queue."""
+        return self._url or self.settings.url or f"sqs queue {self._queue_name}"
+
+    @property
+    def results(self) -> str | None:
+        """The queue for answers."""
+        return self.settings.results
+
+    @classmethod
+    def of_answers(cls, settings: SqsSettings, node: str) -> Self:
+        """A reader of the queue of answers, which others may read too."""
+        results = settings.results or ""
+        where = {"url": results, "queue": None} if "://" in results else {"url": None, "queue": results}
+        return cls(settings.model_copy(update={**where, "shared": True, "waitseconds": 1}), node)
+
+    async def connect(self) -> None:
+        """Find the queue, and see that it can be read."""
+        await in_thread(self._connect)
+        if not self._workers:
+            self._workers = [asyncio.create_task(self._carry_out()), asyncio.create_task(self._keep_invisible())]
+
+    async def receive(self) -> Message:
+        """The next message; a poll goes on though its waiting is cancelled, and the next call takes it up."""
+        while not self._buffer:
+            if self._polling is None:
+                self._polling = asyncio.ensure_future(in_thread(self._poll))
+            polling = self._polling
+            try:
+                await asyncio.shield(polling)
+            finally:
+                if polling.done():
+                    self._polling = None
+        return self._buffer.popleft()
+
+    async def send(self, body: bytes, to: str | None = None) -> int | None:
+        """Send one message to the queue, or another; on queues of nodes' own it reaches one node only."""
+        await in_thread(self._send, body, to)
+        return None
+
+    async def close(self) -> None:
+        """Carry out the verdicts that wait, within seconds; a poll that waits is left behind."""
+        await self._outbox.flush()
+        if self._workers:
+            try:
+                async with asyncio.timeout(3):
+                    await self._verdicts.join()
+            except TimeoutError:
+                log.warning("verdicts on messages could not be carried out: they come again", source=self.name)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._workers, self._client, self._polling = [], None, None
+
+    @property
+    def _queue_name(self) -> str:
+        return (self.settings.queue or "").replace("{node}", self.node)
+
+    def _connect(self) -> None:
+        try:
+            client = self._client = self._client or self._make_client()
+            self._url = self._url or self.settings.url or client.get_queue_url(QueueName=self._queue_name)["QueueUrl"]
+            attributes = client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+        except (BotoCoreError, ClientError) as error:
+            raise self._lost(error) from None
+        if self.settings.shared and "RedrivePolicy" in attributes:
+            words = "every node that gives a message back counts as one receive"
+            log.warning("a shared queue with a dead-letter queue loses good messages to it", queue=self._url, reason=words)
+
+    def _make_client(self) -> "SQSClient":
+        settings, url = self.settings, self.settings.url
+        amazons = re.match(r"https?://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com", url or "")
+        region = settings.region or (amazons and (amazons[1] or amazons[2])) or None
+        endpoint = settings.endpoint or (None if url is None or amazons else f"{urlsplit(url).scheme}://{urlsplit(url).netloc}")
+        session = boto3.session.Session()
+        client: SQSClient = session.client(
+            "sqs",
+            region_name=region or session.region_name or ("us-east-1" if endpoint else None),
+            endpoint_url=endpoint,
+            aws_access_key_id=settings.accessid,
+            aws_secret_access_key=settings.accesskey.get_secret_value() if settings.accesskey else None,
+            config=Config(
+                connect_timeout=3,
+                read_timeout=settings.waitseconds + 5,
+                retries={"total_max_attempts": 1},  # the engine connects again, and knows that it had to
+            ),
+        )
+        return client
+
+    def _poll(self) -> None:
+        client = self._client
+        if client is None:
+            raise NotConnected(f"{self.address}: closed")
+        try:
+            found = client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=self.settings.chunksize,
+                WaitTimeSeconds=self.settings.waitseconds,
+                VisibilityTimeout=self.settings.visibility,
+                MessageSystemAttributeNames=["SentTimestamp"],
+            ).get("Messages", [])
+            if self._client is not client and found:  # closed meanwhile: nobody will hear them here
+                entries: Any = [
+                    {"Id": str(n), "ReceiptHandle": one["ReceiptHandle"], "VisibilityTimeout": 0} for n, one in enumerate(found)
+                ]
+                client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+                return
+        except (BotoCoreError, ClientError) as error:
+            raise self._lost(error) from None
+        self._buffer.extend(self._message(one) for one in found)
+
+    def _message(self, received: Any) -> Message:
+        body, envelope_id = unwrap(received["Body"])
+        self._open.add(received["ReceiptHandle"])
+        milliseconds = received.get("Attributes", {}).get("SentTimestamp")
+        return Message(
+            body,
+            self.name,
+            sent_at=int(milliseconds) / 1000 if milliseconds else None,
+            key=f"sqs {envelope_id or received['MessageId']}",
+            settle=partial(self._settle, received["ReceiptHandle"]),
+            answer=self._answer,
+            returnable=True,
+            until_done=self.settings.ack == "finish",
+        )
+
+    def _settle(self, receipt: Receipt, verdict: Verdict) -> None:
+        if receipt not in self._open:  # DONE after TAKEN
+            return
+        if verdict is Verdict.TAKEN and self.settings.ack == "finish":
+            self._held[receipt] = asyncio.get_running_loop().time()
+            return
+        self._open.discard(receipt)
+        self._held.pop(receipt, None)
+        if verdict is Verdict.BAD and self.settings.bad == "leave":
+            return
+        given_back = verdict is Verdict.BUSY or (verdict is Verdict.ELSEWHERE and self.settings.shared)
+        # not at once: it would come to the same poller again
+        self._verdicts.put_nowait((receipt, random.randint(1, 5) if given_back else None))  # noqa: S311  # jitter
+
+    async def _carry_out(self) -> None:
+        """Delete messages, or make them visible again after the seconds that were put beside them."""
+        while True:
+            verdicts = [await self._verdicts.get()]
+            while len(verdicts) < BATCH and not self._verdicts.empty():
+                verdicts.append(self._verdicts.get_nowait())
+            try:
+                await self._call_patiently(verdicts)
+            finally:
+                for _ in verdicts:
+                    self._verdicts.task_done()
+
+    async def _keep_invisible(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.visibility / 3)
+            too_old = asyncio.get_running_loop().time() - LONGEST_HELD + 2 * self.settings.visibility
+            for receipt in [receipt for receipt, since in self._held.items() if since < too_old]:
+                del self._held[receipt]
+            held = list(self._held)
+            for start in range(0, len(held), BATCH):
+                await self._call_patiently([(receipt, self.settings.visibility) for receipt in held[start : start + BATCH]])
+
+    async def _call_patiently(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
+        for attempt in range(TRIES):
+            try:
+                await in_thread(self._call, verdicts)
+                return
+            except (BotoCoreError, ClientError) as error:
+                reason = _reason(error)
+                await asyncio.sleep(attempt)
+        log.warning("messages could not be settled: they come again", source=self.name, messages=len(verdicts), reason=reason)
+
+    def _call(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
+        client = self._client
+        if client is None:
+            return
+        deleted: Any = [{"Id": str(next(self._numbers)), "ReceiptHandle": r} for r, seconds in verdicts if seconds is None]
+        changed: Any = [
+            {"Id": str(next(self._numbers)), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            for receipt, seconds in verdicts
+            if seconds is not None
+        ]
+        if deleted:
+            client.delete_message_batch(QueueUrl=self._url, Entries=deleted)
+        if changed:
+            client.change_message_visibility_batch(QueueUrl=self._url, Entries=changed)
+
+    def _send(self, body: bytes, to: str | None) -> None:
+        try:
+            client = self._client or self._make_client()
+            name = to or self.settings.url or self._queue_name
+            url = name if "://" in name else client.get_queue_url(QueueName=name)["QueueUrl"]
+            client.send_message(QueueUrl=url, MessageBody=body.decode("utf-8", "replace"))
+        except (BotoCoreError, ClientError) as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> NotConnected:
+        return NotConnected(f"{self.address}: {_reason(error)}")
+
+
+def unwrap(body: str) -> tuple[bytes, str]:
+    """The request inside of an SNS notification or an EventBridge event, or both, and SNS's message id; else the body itself.
+
+    A notification's signature is not looked at: who may write to the queue decides the queue's policy.
+    """
+    envelope, message_id = _object(body), ""
+    if envelope.get("Type") == "Notification" and "TopicArn" in envelope and isinstance(envelope.get("Message"), str):
+        body, message_id = envelope["Message"], str(envelope.get("MessageId", ""))
+        envelope = _object(body)
+    if {"detail-type", "source"} <= envelope.keys() and isinstance(envelope.get("detail"), dict):
+        return json.dumps(envelope["detail"]).encode(), message_id or str(envelope.get("id", ""))
+    return body.encode("utf-8", "replace"), message_id
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/sqs.md)" if code in DENIED else ""
+        return printable(f"{code}: {words}")[:500] + hint
+    return printable(str(error))[:500]
