@@ -165,7 +165,7 @@ class _Reader:
             if isinstance(table, dict) and table.get(key) is True:
                 self.warnings.append(f"{self.origin}: [{name}] {key} = true has no effect: this version can't do that yet")
         if not settings.sources:
-            keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section)
+            keys = " or ".join(dict.fromkeys(f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section))
             self.problems.append(f"{self.origin}: no source is on, so no request would ever be heard: set {keys}")
         if not settings.destinations:
             keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section)

@@ -21,7 +21,7 @@ from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, Desti
 from pcapdaemon.history import History, SourceRecord
 from pcapdaemon.metrics import Metrics
 from pcapdaemon.policy import General
-from pcapdaemon.sources.base import Source, close, pump
+from pcapdaemon.sources.base import Source, close, end, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.telemetry import Telemetry
 
@@ -138,7 +138,7 @@ class Daemon:
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
         """Hear no more on these; they are still to be closed."""
-        await _cancelled([self._pumps.pop(name) for name in names])
+        await asyncio.gather(*(end(self._pumps.pop(name)) for name in names))
         for name in names:
             del self._history.sources[name]
             self._metrics.forget(name)

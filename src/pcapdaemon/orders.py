@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pcapdaemon.request import Problem
+from pcapdaemon.request import ADDRESS, Problem
 
-BESIDE = {"node", "nodere", "labels", "id"}
-"""Fields that may stand beside; without `node` and `nodere` every node is meant."""
+BESIDE = {*ADDRESS, "id"}
+"""Fields that may stand beside; without an address every node is meant."""
 
 
 @dataclass(frozen=True, slots=True)

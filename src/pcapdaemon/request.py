@@ -118,6 +118,9 @@ class CaptureRequest(BaseModel):
     encryption: bool = Field(False, description="S3 only: may switch encryption on, never off.")
 
 
+ADDRESS = ("node", "nodere", "labels")
+"""The fields of a message that say which nodes it is for."""
+
 FIELDS = {field.alias or name: name for name, field in CaptureRequest.model_fields.items()}
 """Names in a message -> names in `CaptureRequest`."""
 

@@ -66,10 +66,23 @@ def test_a_bad_filter_is_refused_in_libpcaps_words_by_field(daemon: DaemonProces
     assert not daemon.logged("request accepted", id=body["id"])
 
 
-def test_an_id_that_runs_is_a_conflict(daemon: DaemonProcess, wire: Wire) -> None:
+def test_an_id_that_was_accepted_is_answered_as_before_and_not_captured_again(daemon: DaemonProcess, wire: Wire) -> None:
+    first = daemon.request(interface=[wire.far], id="one")
+    again = daemon.request(interface=[wire.far], id="one")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["href"] == first.json()["href"]
+    assert again.json()["warnings"] == ["it was accepted before, and is not captured again"]
+    assert daemon.record("one")["state"] == "running"
+    daemon.api("DELETE", "/captures/one")
+    eventually(lambda: daemon.record("one")["state"] == "finished")
+    assert daemon.request(wait=True, interface=[wire.far], id="one").json()["state"] == "finished"
+    assert len(daemon.logged("request accepted")) == 1
+
+
+def test_without_dedupe_an_id_that_runs_is_a_conflict(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"dedupe": 0}}).start()
     assert daemon.request(interface=[wire.far], id="one").status_code == 202
     assert daemon.request(interface=[wire.far], id="one").status_code == 409
-    assert daemon.record("one")["state"] == "running"
 
 
 def test_no_room_is_busy_and_later_there_is_room(make: Make, wire: Wire) -> None:

@@ -375,8 +375,9 @@ def test_the_originals_configuration_as_it_is(make: Make) -> None:
     subprocess.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0peer"], check=True)
     try:
         daemon.start(["-config", str(original), "-writelocal", "-destdir", str(daemon.captures)])
-        eventually(lambda: any("[kafka] listen = true has no effect" in line["event"] for line in daemon.log()))
-        eventually(lambda: daemon.logged("source not connected", source="redis"))
+        eventually(lambda: any("[s3] upload = true has no effect" in line["event"] for line in daemon.log()))
+        for source in ("redis", "kafka", "sqs"):
+            eventually(lambda source=source: daemon.logged("source not connected", source=source))
         assert daemon.stop() == 0
     finally:
         subprocess.run(["ip", "link", "del", "eth0"], check=True)

@@ -1,24 +1,74 @@
 """How each source is driven in the tests of the contract: one harness a source, real servers behind it."""
 
 import asyncio
+import itertools
+import signal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pcapdaemon.sources.base import Message, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
+from pcapdaemon.sources.kafka import KafkaSettings, KafkaSource
 from pcapdaemon.sources.memory import MemorySource
 from pcapdaemon.sources.redis import RedisSettings, RedisSource
-from tests.servers import RedisServer
+from pcapdaemon.sources.redis_stream import RedisStreamSource
+from pcapdaemon.sources.sqs import SqsSettings, SqsSource
+from tests.aws import KEYS, MotoServer
+from tests.kafka_server import KafkaServer, produce
+from tests.proxy import Proxy
+from tests.servers import RedisServer, free_port
+
+_names = itertools.count()
+
+
+class Shared:
+    """Servers that take long to start: one each for all tests, who use topics and queues of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @cached_property
+    def kafka(self) -> KafkaServer:
+        """A Kafka."""
+        return KafkaServer(self._directory / "kafka").start()
+
+    @cached_property
+    def moto(self) -> MotoServer:
+        """SQS and SNS."""
+        return MotoServer(self._directory).start()
+
+    def close(self) -> None:
+        """End them."""
+        for name in ("kafka", "moto"):
+            if name in vars(self):
+                vars(self)[name].kill()
 
 
 class Harness:
     """One source and its server. `server` is False where there is none that could go away."""
 
     server = True
+    keeps = True
+    """What is sent while the node is away comes when it is back."""
+    returns = False
+    """What was BUSY comes again."""
+    others_may_have_it = False
+    """What is for another node is handed out again."""
     source: Source
+
+    def __init__(self, directory: Path, shared: Shared) -> None: ...
 
     async def send(self, body: bytes) -> None:
         """Send a message as a sender would."""
+
+    def fit(self, body: bytes) -> bytes:
+        """The nearest body that this bus can carry."""
+        return body
+
+    async def left(self) -> int:
+        """Messages that the bus still has for this node, and would hand out after a crash."""
+        return 0
 
     def stop(self) -> None:
         """End the server without a word."""
@@ -32,6 +82,14 @@ class Harness:
     def thaw(self) -> None:
         """Let it go on."""
 
+    def same_node(self) -> Source:
+        """The source after a restart of the node."""
+        raise NotImplementedError
+
+    def behind_proxy(self) -> tuple[Source, Proxy]:
+        """Another source of the same messages, whose connection can be broken."""
+        raise NotImplementedError
+
     async def close(self) -> None:
         """End everything."""
 
@@ -39,7 +97,7 @@ class Harness:
 class MemoryHarness(Harness):
     server = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shared: Shared) -> None:
         self.source = self.memory = MemorySource()
 
     async def send(self, body: bytes) -> None:
@@ -51,7 +109,7 @@ class HttpHarness(Harness):
 
     server = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shared: Shared) -> None:
         self.http = HttpSource(HttpSettings(listen=True), "here")
         self.source = self.http
         self._answers: list[asyncio.Task[object]] = []
@@ -66,13 +124,23 @@ class HttpHarness(Harness):
 
 
 class RedisHarness(Harness):
-    def __init__(self, directory: Path) -> None:
-        self.redis = RedisServer(directory).start()
-        self.source = RedisSource(RedisSettings(listen=True, host="127.0.0.1", port=self.redis.port), "here")
+    keeps = False
+    stream: str | None = None
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.redis = RedisServer(directory, "--appendonly", "yes", "--appendfsync", "always").start()
+        self.source = self.same_node()
+
+    def _source(self, port: int) -> Source:
+        cls = RedisStreamSource if self.stream else RedisSource
+        return cls(RedisSettings(listen=True, host="127.0.0.1", port=port, stream=self.stream), "here")
 
     async def send(self, body: bytes) -> None:
         with self.redis.client() as client:
             await asyncio.to_thread(client.publish, "capture", body)
+
+    def same_node(self) -> Source:
+        return self._source(self.redis.port)
 
     def stop(self) -> None:
         self.redis.kill()
@@ -86,8 +154,147 @@ class RedisHarness(Harness):
     def thaw(self) -> None:
         self.redis.thaw()
 
+    def behind_proxy(self) -> tuple[Source, Proxy]:
+        proxy = Proxy(free_port(), self.redis.port)
+        return self._source(proxy.port), proxy
+
     async def close(self) -> None:
         self.redis.kill()
 
 
-HARNESSES: dict[str, type[Any]] = {"memory": MemoryHarness, "http": HttpHarness, "redis": RedisHarness}
+class RedisStreamHarness(RedisHarness):
+    keeps = returns = True
+    stream = "requests"
+
+    async def send(self, body: bytes) -> None:
+        with self.redis.client() as client:
+            await asyncio.to_thread(client.xadd, "requests", {"request": body})
+
+    async def left(self) -> int:
+        with self.redis.client() as client:
+            groups: Any = await asyncio.to_thread(client.xinfo_groups, "requests")
+            return int(groups[0]["pending"]) + int(groups[0]["lag"] or 0)
+
+
+class KafkaHarness(Harness):
+    group: str | None = None
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.kafka, self.topic = shared.kafka, f"capture-{next(_names)}"
+        self.kafka.create(self.topic)
+        self.producer = self.kafka.producer()
+        self.source = self.same_node()
+
+    def _source(self, server: str) -> Source:
+        settings = KafkaSettings(listen=True, server=server, topic=self.topic, group=self.group)
+        return KafkaSource(settings, self.topic)
+
+    async def send(self, body: bytes) -> None:
+        await asyncio.to_thread(produce, self.producer, self.topic, body)
+
+    def same_node(self) -> Source:
+        return self._source(self.kafka.address)
+
+    def stop(self) -> None:
+        self.kafka.kill()
+
+    def start(self) -> None:
+        self.kafka.start()
+
+    def freeze(self) -> None:
+        self.kafka.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.kafka.signal(signal.SIGCONT)
+
+    def behind_proxy(self) -> tuple[Source, Proxy]:
+        proxy = Proxy(self.kafka.proxied_port, self.kafka.behind_proxy)
+        return self._source(f"127.0.0.1:{proxy.port}"), proxy
+
+
+class KafkaGroupHarness(KafkaHarness):
+    group = "node-{node}"
+    sent = 0
+
+    async def send(self, body: bytes) -> None:
+        await super().send(body)
+        self.sent += 1
+
+    async def left(self) -> int:
+        return self.sent - max(0, await asyncio.to_thread(self.kafka.committed, f"node-{self.topic}", self.topic))
+
+
+class SqsHarness(Harness):
+    returns = True
+    shared = False
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.moto, self.name = shared.moto, f"pcapdaemon-{next(_names)}"
+        self._make_queue()
+        self.source = self.same_node()
+
+    def _make_queue(self) -> None:
+        # only a FIFO queue keeps an order; the order of a standard queue is nobody's promise, though moto's is one
+        self.url = self.moto.queue(self.name, MaximumMessageSize="1048576")
+
+    def _source(self, endpoint: str) -> Source:
+        settings = SqsSettings.model_validate(
+            {
+                "listen": True,
+                "queue": "pcapdaemon-{node}",
+                "endpoint": endpoint,
+                "region": KEYS["region_name"],
+                "accessid": KEYS["aws_access_key_id"],
+                "accesskey": KEYS["aws_secret_access_key"],
+                "waitseconds": 1,
+                "visibility": 5,
+                "shared": self.shared,
+            }
+        )
+        return SqsSource(settings, self.name.removeprefix("pcapdaemon-"))
+
+    async def send(self, body: bytes) -> None:
+        await asyncio.to_thread(self.moto.sqs.send_message, QueueUrl=self.url, MessageBody=body.decode())
+
+    def fit(self, body: bytes) -> bytes:
+        text = body.decode("utf-8", "replace").replace("\0", "?")[:1_000_000]
+        return text.encode() or b" "
+
+    async def left(self) -> int:
+        return await asyncio.to_thread(self.moto.left, self.url)
+
+    def same_node(self) -> Source:
+        return self._source(self.moto.url)
+
+    def stop(self) -> None:
+        self.moto.kill()
+
+    def start(self) -> None:
+        self.moto.start()
+        self._make_queue()
+
+    def freeze(self) -> None:
+        self.moto.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.moto.signal(signal.SIGCONT)
+
+    def behind_proxy(self) -> tuple[Source, Proxy]:
+        proxy = Proxy(free_port(), self.moto.port)
+        return self._source(f"http://127.0.0.1:{proxy.port}"), proxy
+
+
+class SqsSharedHarness(SqsHarness):
+    shared = others_may_have_it = True
+
+
+HARNESSES: dict[str, type[Harness]] = {
+    "memory": MemoryHarness,
+    "http": HttpHarness,
+    "redis": RedisHarness,
+    "redis-stream": RedisStreamHarness,
+    "kafka": KafkaHarness,
+    "kafka-group": KafkaGroupHarness,
+    "sqs": SqsHarness,
+    "sqs-shared": SqsSharedHarness,
+}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon import config, engine
+from pcapdaemon import config, runs
+from pcapdaemon.answers import Answer
 from pcapdaemon.capture import MemoryBudget
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.engine import Engine
@@ -15,7 +16,7 @@ from pcapdaemon.errors import CaptureRefused
 from pcapdaemon.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
 from pcapdaemon.plan import Interface
 from pcapdaemon.session import Armed, Session
-from pcapdaemon.sources.base import Answer, Message
+from pcapdaemon.sources.base import Message
 
 SETTINGS = config.validate({"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}})
 
@@ -24,7 +25,7 @@ class Run:
     """An engine whose sessions are `behaviour`, and what came of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, behaviour: Callable[[Session], Any], interfaces: int = 1) -> None:
-        monkeypatch.setattr(engine, "ANSWER_WITHIN", 0.05)
+        monkeypatch.setattr(runs, "ANSWER_WITHIN", 0.05)
         monkeypatch.setattr(Session, "run", behaviour)
         self.events: list[Event] = []
         self.answers: list[Answer] = []
@@ -62,7 +63,7 @@ async def test_a_capture_that_hangs_at_the_end_is_named(monkeypatch: pytest.Monk
     while not run.answers:
         await asyncio.sleep(0)
     await run.engine.drain(0.01)
-    assert [failure.reason for failure in run.told(CaptureFailed)] == [engine.ENDED]
+    assert [failure.reason for failure in run.told(CaptureFailed)] == [runs.ENDED]
 
 
 async def test_names_that_take_long_are_accepted_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

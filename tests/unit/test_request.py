@@ -151,12 +151,12 @@ def test_unknown_fields_are_named() -> None:
     ],
 )
 def test_is_it_for_this_node(fields: dict[str, Any], expected: bool) -> None:
-    assert addressed_to(fields, "web12") is expected
+    assert addressed_to(fields, "web12", {}) is expected
 
 
 def test_an_expression_cannot_take_long() -> None:
     begun = time.perf_counter()
-    assert not addressed_to({"nodere": "(a+)+$"}, "a" * 63 + "!")
+    assert not addressed_to({"nodere": "(a+)+$"}, "a" * 63 + "!", {})
     assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a"), "too large to compile: answered as a problem"
     assert time.perf_counter() - begun < 1
 
@@ -166,7 +166,7 @@ def test_every_field_of_the_original_is_taken() -> None:
         "node nodere interface alias tags bpf customer alertid alertstr snap packets timeout duration bytes packetdebug"
         " logrequest folder bucket acl region endpoint encryption"
     )
-    assert set(original.split()) | {"id"} == set(FIELDS)
+    assert set(original.split()) | {"id", "labels", "issued_at", "dryrun"} == set(FIELDS)
 
 
 @given(st.binary(max_size=300))

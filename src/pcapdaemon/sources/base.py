@@ -170,6 +170,13 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
         await asyncio.sleep(pause * random.uniform(1, 1.3))  # noqa: S311  # jitter
 
 
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a pump and wait for its end; ask again where a client library swallows it (seen with redis-py 8.1 on a read)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
+
+
 async def close(source: Source) -> None:
     """Close a source; it is being thrown away, so that fails only in the log."""
     try:

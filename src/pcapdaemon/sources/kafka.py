@@ -96,7 +96,9 @@ def _common_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.servers,
         "client.id": f"pcapdaemon-{node}",
-        "socket.timeout.ms": 5000,  # a broker that hangs is noticed by a fetch that isn't answered
+        # a broker that hangs is noticed by a fetch that isn't answered, and given up when it doesn't greet a new connection
+        "socket.timeout.ms": 4000,
+        "api.version.request.timeout.ms": 2500,
         "reconnect.backoff.max.ms": 1000,
         "log_level": 2,  # its errors reach the log by way of NotConnected, not by dozens
         "logger": logging.getLogger("librdkafka"),

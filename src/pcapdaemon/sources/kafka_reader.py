@@ -108,19 +108,20 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         """Read until told to end, or until the brokers are lost."""
+        consumer = None
         try:
             consumer = Consumer(self._options | {"error_cb": self._hear_error})
-            try:
-                self._read(consumer)
-            finally:
-                self._commit(consumer, wait=True)
-                consumer.close()
+            self._read(consumer)
+            self._commit(consumer, wait=True)
         except KafkaException as error:
             self.failure = self._why(error)
         except Exception as error:
             log.exception("the reader of Kafka failed in an unforeseen way")
             self.failure = f"internal error: {type(error).__name__}"
-        call_in_loop(self._loop, self._tell_the_end)
+        call_in_loop(self._loop, self._tell_the_failure)  # before `close`, which waits for a broker that hangs
+        if consumer is not None:
+            consumer.close()
+        call_in_loop(self._loop, _set, self.ended)
 
     def _read(self, consumer: Consumer) -> None:
         consumer.poll(0)  # lets the library fetch an OAUTHBEARER token
@@ -231,11 +232,10 @@ class Reader(threading.Thread):
         hint = " (see [kafka.client], and the topic's and the group's ACLs)" if cause.code() in DENIED else ""
         return printable(self._last_error or cause.str()) + hint
 
-    def _tell_the_end(self) -> None:
+    def _tell_the_failure(self) -> None:
         if not self.connected.done():
             self.connected.set_exception(NotConnected(self.failure or "closed"))
             self.connected.exception()  # nobody may be waiting any more
-        _set(self.ended)
         self._take_in([])
 
 

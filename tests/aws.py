@@ -1,0 +1,92 @@
+"""SQS and SNS as moto serves them: a process of its own that can be killed and frozen. What it held is gone with it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import httpx2
+from botocore.config import Config
+
+from tests.helpers import eventually
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from types_boto3_sns import SNSClient
+    from types_boto3_sqs import SQSClient
+
+KEYS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+class MotoServer:
+    """A moto server on a port of its own."""
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+        self.host, self.port, self._directory = host, free_port(), directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint."""
+        return f"http://{self.host}:{self.port}"
+
+    def start(self) -> "MotoServer":
+        """Start it, and wait until it answers."""
+        command = [str(Path(sys.executable).with_name("moto_server")), "-H", "0.0.0.0", "-p", str(self.port)]
+        with (self._directory / "moto.log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, env={**os.environ})
+        eventually(self._answers, 30)
+        return self
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Freeze or thaw it."""
+        assert self._process
+        self._process.send_signal(number)
+
+    def want_credentials(self) -> None:
+        """From now on look at access keys, as AWS does; `test` is not a good one."""
+        httpx2.post(f"{self.url}/moto-api/reset-auth", content=b"0").raise_for_status()
+
+    @property
+    def sqs(self) -> "SQSClient":
+        """A client of the queues."""
+        client: SQSClient = boto3.client("sqs", endpoint_url=self.url, config=_patient(), **KEYS)
+        return client
+
+    @property
+    def sns(self) -> "SNSClient":
+        """A client of the topics."""
+        client: SNSClient = boto3.client("sns", endpoint_url=self.url, config=_patient(), **KEYS)
+        return client
+
+    def queue(self, name: str, **attributes: Any) -> str:
+        """Make a queue; its URL."""
+        return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+    def left(self, url: str) -> int:
+        """Messages in a queue, visible or not."""
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return httpx2.get(f"http://127.0.0.1:{self.port}/moto-api/data.json", timeout=2).status_code == 200
+        except (OSError, httpx2.HTTPError):
+            return False
+
+
+def _patient() -> Config:
+    return Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=30)

@@ -1,0 +1,149 @@
+"""A real Apache Kafka (KRaft, one process a node), from the jars that scripts/setup --tests puts beside tests/kafka/pom.xml."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from tests.helpers import eventually
+from tests.servers import free_port
+
+JARS = Path(__file__).parent / "kafka" / "target" / "dependency"
+JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx384m", "-cp", f"{JARS}/*"]
+CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
+
+
+class KafkaServer:
+    """One node that is broker and controller; `more` are lines of its server.properties."""
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1", more: Sequence[str] = (), format_options: Sequence[str] = ()):
+        self.directory, self.host, self.port, self.controller_port = directory, host, free_port(), free_port()
+        self.proxied_port, self.behind_proxy = free_port(), free_port()
+        self.node_id, self.voters = 1, f"1@127.0.0.1:{self.controller_port}"
+        self.more, self._format_options = list(more), list(format_options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._formatted = False
+        self._admin: AdminClient | None = None
+
+    @property
+    def address(self) -> str:
+        """Where clients begin."""
+        return f"{self.host}:{self.port}"
+
+    def start(self, wait: bool = True) -> "KafkaServer":
+        """Start it, and wait until it answers."""
+        assert JARS.exists(), "scripts/setup --tests brings Kafka"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        properties = self.directory / "server.properties"
+        properties.write_text("\n".join(self._properties()))
+        if not self._formatted:
+            options = ["-t", CLUSTER, "-c", str(properties), *self._format_options]
+            command = [*JAVA, "kafka.tools.StorageTool", "format", *options]
+            subprocess.run(command, check=True, capture_output=True)
+            self._formatted = True
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen([*JAVA, "kafka.Kafka", str(properties)], stdout=log, stderr=log)
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        eventually(self._answers, 60)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Freeze or thaw it."""
+        assert self._process
+        self._process.send_signal(number)
+
+    @property
+    def admin(self) -> AdminClient:
+        """A client that may do everything."""
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0, "reconnect.backoff.max.ms": 500})
+        return self._admin
+
+    def create(self, topic: str, partitions: int = 1, replicas: int = 1) -> None:
+        """Make a topic, and wait until it can be written to."""
+        options = {"max.message.bytes": "20000000"}
+        self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[topic].result(30)
+        eventually(lambda: len(self._led(topic)) == partitions, 30)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Add partitions."""
+        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
+        eventually(lambda: len(self._led(topic)) == partitions, 30)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic."""
+        self.admin.delete_topics([topic])[topic].result(30)
+
+    def producer(self, **options: Any) -> Producer:
+        """A producer that sends at once."""
+        return Producer(
+            {"bootstrap.servers": self.address, "linger.ms": 0, "message.max.bytes": 20_000_000, "log_level": 0, **options}
+        )
+
+    def committed(self, group: str, topic: str) -> int:
+        """The position of a group in partition 0."""
+        consumer = Consumer({"bootstrap.servers": self.address, "group.id": group, "log_level": 0})
+        try:
+            return int(consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset)
+        finally:
+            consumer.close()
+
+    def _led(self, topic: str) -> list[int]:
+        partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        return [number for number, partition in partitions.items() if partition.leader >= 0 and not partition.error]
+
+    def _answers(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
+        try:
+            return len(self.admin.list_topics(timeout=1).brokers) > 0
+        except KafkaException:
+            return False
+
+    def _properties(self) -> list[str]:
+        return [
+            "process.roles=broker,controller",
+            f"node.id={self.node_id}",
+            f"controller.quorum.voters={self.voters}",
+            f"listeners=PLAIN://0.0.0.0:{self.port},PROXIED://127.0.0.1:{self.behind_proxy}"
+            f",CONTROLLER://127.0.0.1:{self.controller_port}",
+            f"advertised.listeners=PLAIN://{self.address},PROXIED://127.0.0.1:{self.proxied_port}",
+            "listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names=CONTROLLER",
+            "inter.broker.listener.name=PLAIN",
+            "offsets.topic.replication.factor=1",
+            "offsets.topic.num.partitions=1",
+            # a broker that was killed may come back at once
+            "broker.session.timeout.ms=2000",
+            "broker.heartbeat.interval.ms=500",
+            "auto.create.topics.enable=false",
+            "message.max.bytes=20000000",
+            f"log.dirs={self.directory / 'data'}",
+            *self.more,
+        ]
+
+
+def produce(producer: Producer, topic: str, body: bytes, **more: Any) -> None:
+    """Send one message, and wait until the broker has it."""
+    failures: list[object] = []
+    producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error) if error else None, **more)
+    assert producer.flush(30) == 0
+    assert not failures, failures
+
+
+Start = Callable[[], KafkaServer]
