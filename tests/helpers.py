@@ -107,3 +107,14 @@ def eventually(fact: Callable[[], T], seconds: float = 10.0) -> T:
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.01)
     return value
+
+
+def certificates(directory: Path) -> None:
+    """A certificate authority, and a server's certificate for 127.0.0.1 by it."""
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=ca -keyout ca.key -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout server.key -out server.csr",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names -out server.pem",
+    ):
+        (directory / "names").write_text("subjectAltName=IP:127.0.0.1")
+        subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class KafkaServer:
         self.proxied_port, self.behind_proxy = free_port(), free_port()
         self.node_id, self.voters = 1, f"1@127.0.0.1:{self.controller_port}"
         self.more, self._format_options = list(more), list(format_options)
+        self._listeners: list[tuple[str, str, int]] = []
+        self.guarded_address, self.ca_file = "", Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
         self._admin: AdminClient | None = None
@@ -33,6 +35,10 @@ class KafkaServer:
     def address(self) -> str:
         """Where clients begin."""
         return f"{self.host}:{self.port}"
+
+    def listen_too(self, name: str, protocol: str, port: int) -> None:
+        """Have one more listener."""
+        self._listeners.append((name, protocol, port))
 
     def start(self, wait: bool = True) -> "KafkaServer":
         """Start it, and wait until it answers."""
@@ -116,14 +122,16 @@ class KafkaServer:
             return False
 
     def _properties(self) -> list[str]:
+        also = "".join(f",{name}://127.0.0.1:{port}" for name, _, port in self._listeners)
+        kinds = "".join(f",{name}:{protocol}" for name, protocol, _ in self._listeners)
         return [
             "process.roles=broker,controller",
             f"node.id={self.node_id}",
             f"controller.quorum.voters={self.voters}",
             f"listeners=PLAIN://0.0.0.0:{self.port},PROXIED://127.0.0.1:{self.behind_proxy}"
-            f",CONTROLLER://127.0.0.1:{self.controller_port}",
-            f"advertised.listeners=PLAIN://{self.address},PROXIED://127.0.0.1:{self.proxied_port}",
-            "listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            f",CONTROLLER://127.0.0.1:{self.controller_port}{also}",
+            f"advertised.listeners=PLAIN://{self.address},PROXIED://127.0.0.1:{self.proxied_port}{also}",
+            f"listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT{kinds}",
             "controller.listener.names=CONTROLLER",
             "inter.broker.listener.name=PLAIN",
             "offsets.topic.replication.factor=1",
@@ -144,6 +152,3 @@ def produce(producer: Producer, topic: str, body: bytes, **more: Any) -> None:
     producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error) if error else None, **more)
     assert producer.flush(30) == 0
     assert not failures, failures
-
-
-Start = Callable[[], KafkaServer]

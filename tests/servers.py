@@ -31,14 +31,16 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server of its own, that can be killed, started again on its port, and frozen."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, sentinel: Path | None = None) -> None:
         self.port = free_port()
-        self._directory, self._options = directory, options
+        self._directory, self._options, self._sentinel = directory, options, sentinel
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "RedisServer":
         """Start it, and wait until it answers."""
         command = ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self._options]
+        if self._sentinel:
+            command = ["redis-server", str(self._sentinel), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
         self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
         eventually(self._answers)
         return self

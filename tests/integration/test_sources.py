@@ -2,58 +2,31 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from pcapdaemon.events import Event, SourceConnected, SourceDisconnected
-from pcapdaemon.sources.base import Message, Source, Verdict, close, end, pump
+from pcapdaemon.sources.base import Source, Verdict
+from tests import listen
 from tests.contracts.sources import HARNESSES, Harness, Shared
 
 ROUNDS = range(3 if os.environ.get("CI") else 1)
 WITH_SERVER = [name for name, harness in HARNESSES.items() if harness.server]
 
 
-class Ear:
-    """Runs the pump of a source and notes what comes; every message gets `verdict`."""
+class Ear(listen.Ear):
+    """An ear with the harness of its source."""
 
     def __init__(self, harness: Harness, source: Source | None = None) -> None:
-        self.harness, self.source = harness, source or harness.source
-        self.verdict: Verdict | None = Verdict.TAKEN
-        self.messages: list[Message] = []
-        self.events: list[Event] = []
-        self.task = asyncio.create_task(pump(self.source, self._take, self.events.append))
-
-    def _take(self, message: Message) -> None:
-        self.messages.append(message)
-        if message.settle and self.verdict:
-            message.settle(self.verdict)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [message.body for message in self.messages]
-
-    def connections(self) -> int:
-        return sum(isinstance(event, SourceConnected) for event in self.events)
-
-    def losses(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, SourceDisconnected)]
-
-    async def until(self, fact: Callable[[], object], seconds: float = 10) -> None:
-        async with asyncio.timeout(seconds):
-            while not fact():
-                await asyncio.sleep(0.01)
+        super().__init__(source or harness.source)
+        self.harness = harness
 
     async def until_left(self, number: int, seconds: float = 15) -> None:
         async with asyncio.timeout(seconds):
             while await self.harness.left() != number:
                 await asyncio.sleep(0.05)
-
-    async def end(self) -> None:
-        await end(self.task)
-        await close(self.source)
 
 
 @asynccontextmanager

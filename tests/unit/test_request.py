@@ -157,7 +157,7 @@ def test_is_it_for_this_node(fields: dict[str, Any], expected: bool) -> None:
 def test_an_expression_cannot_take_long() -> None:
     begun = time.perf_counter()
     assert not addressed_to({"nodere": "(a+)+$"}, "a" * 63 + "!", {})
-    assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a"), "too large to compile: answered as a problem"
+    assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a", {}), "too large to compile: answered as a problem"
     assert time.perf_counter() - begun < 1
 
 

@@ -100,7 +100,7 @@ class Reader(threading.Thread):
         self._assigned: set[Place] = set()
         self._missing: set[str] = set()
         self._down = ""
-        self._last_error = ""
+        self._last_error, self._last_code = "", 0
         self.failure = ""
         self.connected: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -114,7 +114,7 @@ class Reader(threading.Thread):
             self._read(consumer)
             self._commit(consumer, wait=True)
         except KafkaException as error:
-            self.failure = self._why(error)
+            self.failure = self._why(error, consumer)
         except Exception as error:
             log.exception("the reader of Kafka failed in an unforeseen way")
             self.failure = f"internal error: {type(error).__name__}"
@@ -223,13 +223,16 @@ class Reader(threading.Thread):
 
     def _hear_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._last_error = error.str()
+            self._last_error, self._last_code = error.str(), error.code()
         if error.code() in GIVE_UP:
             self._down = error.str()
 
-    def _why(self, error: KafkaException) -> str:
+    def _why(self, error: KafkaException, consumer: Consumer | None) -> str:
+        if consumer is not None:
+            consumer.poll(0)  # has the library call `_hear_error`, which knows more than "timed out"
         cause = error.args[0]
-        hint = " (see [kafka.client], and the topic's and the group's ACLs)" if cause.code() in DENIED else ""
+        denied = cause.code() in DENIED or self._last_code in DENIED
+        hint = " (see [kafka.client], and the topic's and the group's ACLs)" if denied else ""
         return printable(self._last_error or cause.str()) + hint
 
     def _tell_the_failure(self) -> None:

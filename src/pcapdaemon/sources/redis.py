@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -201,14 +201,15 @@ class RedisBus(Bus):
 
 def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | RedisCluster:
     address = _Address.of(url)
+    ca_file = options.pop("ssl_ca_certs")  # connections without TLS don't know it
+    tls = {"ssl": True, "ssl_ca_certs": ca_file} if address.tls else {}
     if not address.kind:
-        if not address.tls:
-            options.pop("ssl_ca_certs")
+        options |= {"ssl_ca_certs": ca_file} if address.tls else {}
         client: Redis = Redis.from_url(url, **options)
         return client
-    options |= {"username": address.username, "password": address.password, "ssl": address.tls}
+    options |= {"username": address.username, "password": address.password, **tls}
     if address.kind == "sentinel":
-        sentinel = {"socket_connect_timeout": 2, "socket_timeout": 2, "ssl": address.tls, "ssl_ca_certs": options["ssl_ca_certs"]}
+        sentinel = {"socket_connect_timeout": 2, "socket_timeout": 2, **tls}
         client = _sentinel(list(address.hosts), sentinel_kwargs=sentinel, **options).master_for(address.path)
         return client
     if any_node:
@@ -285,12 +286,12 @@ class RedisSource(RedisBus):
 
 
 async def drop(part: Any) -> None:
-    """Close a client, or a part of one, that may be broken."""
-    if part is not None:
-        try:
-            await part.aclose()
-        except (RedisError, OSError):
-            return  # it is being thrown away because it is broken
+    """Close a client, or a part of one, that may be broken; a client by way of Sentinel has more of them inside."""
+    manager = getattr(getattr(part, "connection_pool", None), "sentinel_manager", None)
+    for one in (part, *(manager.sentinels if manager else ())):
+        if one is not None:
+            with suppress(RedisError, OSError):  # it is being thrown away because it is broken
+                await one.aclose()
 
 
 def _reason(error: Exception) -> str:

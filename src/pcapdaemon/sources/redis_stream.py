@@ -22,6 +22,9 @@ BLOCK_MS = 1000
 
 ENTRIES_AT_ONCE = 500
 
+SIGN_OF_LIFE = 60.0
+"""Seconds between reads of what is pending, though it be nothing: Redis before 7.2 notes only those as activity."""
+
 
 class RedisStreamSource(RedisBus):
     """A stream, read by a group of this node's own: own pending entries first, acknowledged when they are settled.
@@ -40,7 +43,7 @@ class RedisStreamSource(RedisBus):
         self._held: set[bytes] = set()
         self._acks: list[bytes] = []
         self._pending_from: bytes | None = b"0"
-        self._again_at = float("inf")
+        self._again_at = time.monotonic() + SIGN_OF_LIFE
         self._answer = self.outbox.put if settings.results else None
 
     @property
@@ -98,7 +101,7 @@ class RedisStreamSource(RedisBus):
             raise NotConnected(f"{self.address}: closed")
         await self._acknowledge(client)
         if time.monotonic() >= self._again_at:
-            self._again_at, self._pending_from = float("inf"), b"0"
+            self._again_at, self._pending_from = time.monotonic() + SIGN_OF_LIFE, b"0"
         since, block = (self._pending_from, None) if self._pending_from is not None else (b">", BLOCK_MS)
         reply: Any = await client.xreadgroup(self._group, self.node, {self._stream: since}, count=ENTRIES_AT_ONCE, block=block)
         entries = reply[0][1] if reply else []
@@ -149,8 +152,7 @@ async def prune(settings: RedisSettings, idle_seconds: float, dry_run: bool) -> 
             if not (name.startswith(before) and name.endswith(after)):
                 continue
             consumers = await client.xinfo_consumers(settings.stream, name)
-            last_read = int(group["last-delivered-id"].partition(b"-")[0]) / 1000
-            idle = min((one["idle"] / 1000 for one in consumers), default=time.time() - last_read)
+            idle = min((one["idle"] / 1000 for one in consumers), default=0)
             if idle >= idle_seconds:
                 found.append((name, idle))
                 if not dry_run:

@@ -1,0 +1,59 @@
+"""Listening on a source in a test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from pcapdaemon.events import Event, SourceConnected, SourceDisconnected
+from pcapdaemon.sources.base import Message, Source, Verdict, close, end, pump
+
+
+class Ear:
+    """Runs the pump of a source and notes what comes; every message gets `verdict`."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.verdict: Verdict | None = Verdict.TAKEN
+        self.messages: list[Message] = []
+        self.events: list[Event] = []
+        self.task = asyncio.create_task(pump(self.source, self._take, self.events.append))
+
+    def _take(self, message: Message) -> None:
+        self.messages.append(message)
+        if message.settle and self.verdict:
+            message.settle(self.verdict)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """What was heard."""
+        return [message.body for message in self.messages]
+
+    def connections(self) -> int:
+        """How often it connected."""
+        return sum(isinstance(event, SourceConnected) for event in self.events)
+
+    def losses(self) -> list[str]:
+        """Why it was not connected, each time."""
+        return [event.reason for event in self.events if isinstance(event, SourceDisconnected)]
+
+    async def until(self, fact: Callable[[], object], seconds: float = 10) -> None:
+        """Wait for a fact."""
+        async with asyncio.timeout(seconds):
+            while not fact():
+                await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        """End the pump and close the source, as the daemon does."""
+        await end(self.task)
+        await close(self.source)
+
+
+@asynccontextmanager
+async def listening(source: Source) -> AsyncIterator[Ear]:
+    """An ear that has connected."""
+    ear = Ear(source)
+    try:
+        await ear.until(ear.connections, 20)
+        yield ear
+    finally:
+        await ear.end()
