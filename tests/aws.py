@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
-KEYS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 class MotoServer:
@@ -72,7 +72,8 @@ class MotoServer:
 
     def queue(self, name: str, **attributes: Any) -> str:
         """Make a queue; its URL."""
-        return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        settings: Any = attributes
+        return self.sqs.create_queue(QueueName=name, Attributes=settings)["QueueUrl"]
 
     def left(self, url: str) -> int:
         """Messages in a queue, visible or not."""

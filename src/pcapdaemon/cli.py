@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pcapdaemon import __version__, config, legacy
+from pcapdaemon import __version__, config, legacy, show
 from pcapdaemon.errors import ConfigError, PcapdaemonError
+from pcapdaemon.show import errors
 from pcapdaemon.text import printable
 
 app = typer.Typer(
@@ -24,8 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file (TOML).", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Interfaces = Annotated[list[str] | None, typer.Option("--interface", "-i", help="An interface; may be repeated.")]
@@ -44,13 +42,14 @@ Id = Annotated[str | None, typer.Option("--id", help="Names the request; made up
 
 MESSAGE_OPTIONS = (
     *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
-    *("customer", "alertid", "tags", "id"),
+    *("customer", "alertid", "tags", "id", "labels", "dryrun"),
 )
 
 
 def main() -> None:
     """The entry point of the command `pcapdaemon`."""
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    commands += [str(group.name) for group in app.registered_groups]
     with _mistakes_in_words():
         sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
         app()
@@ -135,8 +134,8 @@ def capture(
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
         _fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
-    results = asyncio.run(now.capture({**message, "node": "any"}, settings, write, _progress()))
-    _show_results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
+    results = asyncio.run(now.capture({**message, "node": "any"}, settings, write, show.progress()))
+    show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
     if any(result["state"] in ("failed", "lost") for result in results):
         raise typer.Exit(1)
 
@@ -191,7 +190,7 @@ def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> N
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(row["name"], row["state"], row["linktype"], "\n".join(row["addresses"]), "\n".join(row["aliases"]))
-    _wide(sys.stdout).print(table)
+    show.wide(sys.stdout).print(table)
 
 
 @app.command()
@@ -211,98 +210,80 @@ def request(
     tags: Tags = None,
     id_: Id = None,
     message: Annotated[str | None, typer.Option(help="A file with the request as JSON; - is stdin.", show_default=False)] = None,
-    url: Annotated[str, typer.Option(help="The daemon's API.")] = "http://127.0.0.1:8723",
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="NAME=GLOB: a label that the node must have; may be repeated.")
+    ] = None,
+    dryrun: Annotated[bool, typer.Option(help="Capture nothing: have nodes say what they would do.")] = False,
+    cancel: Annotated[str | None, typer.Option(help="End the request of this id instead.", show_default=False)] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Have nodes list what runs instead.")] = False,
+    via: Annotated[str, typer.Option(help="http, or kafka, redis or sqs as --config has it.")] = "http",
+    config_file: ConfigOption = None,
+    url: Annotated[str | None, typer.Option(help="The daemon's API; by default that of --config.", show_default=False)] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the API's token.", show_default=False)] = None,
-    redis: Annotated[str | None, typer.Option(help="redis://... to publish on Redis instead.", show_default=False)] = None,
-    channel: Annotated[str, typer.Option(help="The Redis channel.")] = "capture",
-    wait: Annotated[bool, typer.Option(help="Wait for the result.")] = True,
+    redis: Annotated[str | None, typer.Option(help="redis://... to publish on Redis without --config.")] = None,
+    channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
+    wait: Annotated[float, typer.Option(help="How long to wait for answers of nodes on a bus, seconds.", min=0)] = 5,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for anything.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Send a request to a daemon, by HTTP or over Redis, and show what becomes of it.
+    """Send a request by HTTP or over a bus, and show what becomes of it.
 
     Example: pcapdaemon request --node any -i eth0 --bpf 'port 53' --packets 100
     """
     from pcapdaemon import client
 
-    body = {**_message_file(message), **_message(locals())}
+    order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
+    body = {**_message_file(message), **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun or None}), **order}
     if redis:
-        heard = client.publish(redis, channel, json.dumps(body).encode())
-        words = {"published": True, "subscribers": heard, "channel": channel}
-        print(
-            json.dumps(words) if json_ else f"published on {channel}: {heard} subscriber(s) heard it; Redis brings no answer back"
-        )
-        raise typer.Exit(0 if heard else 1)
-    api = client.ApiClient(url, token_file.read_text().strip() if token_file else "")
-    record = api.submit({"node": "any", **body} if not {"node", "nodere"} & body.keys() else body)
-    if record["state"] == "running" and wait:
-        record = _follow(api, record["id"])
-    _show_record(record, json_)
-
-
-def _follow(api: Any, request_id: str) -> dict[str, Any]:
-    """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
-    record: dict[str, Any] = {}
-    show = _progress()
-    while not record or record["state"] == "running":
-        try:
-            for record in api.follow(request_id):
-                show(record["captures"])
-        except KeyboardInterrupt:
-            errors.print("stopping; what was captured is delivered")
-            api.stop(request_id)
-    return record
-
-
-def _show_record(record: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(record))
-    elif "captures" in record:
-        _show_results(record["captures"], False, sys.stdout)
+        values = {"redis": {"url": redis, "channel": channel}}
+        via = "redis"
     else:
-        print(f"{record['state']}: {record.get('href') or record.get('detail')}")
-    if record["state"] == "rejected" or any(c["state"] in ("failed", "lost") for c in record.get("captures", [])):
-        raise typer.Exit(1)
-
-
-def _show_results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
-    if as_json:
-        print(json.dumps(captures))
+        values = config.read(config_file) if config_file else {}
+    if via == "http":
+        _request_by_http(client.api_of(values, url, token_file), body, not no_wait, json_)
         return
-    table = Table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where", box=None, header_style="")
-    for one in captures:
-        counts = one["counts"]
-        where = ", ".join(one["delivered"].values()) or one["error"]
-        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
-        table.add_row(
-            one["interface"],
-            one["state"],
-            str(counts["packets"]),
-            str(counts["size"]),
-            dropped,
-            one["stop_reason"],
-            printable(where),
-        )
-    _wide(to).print(table)
-    for hint in dict.fromkeys(one["hint"] for one in captures if one["hint"]):
-        errors.print(f"hint: {hint}", markup=False)
+    if via not in config.BUSES:
+        _fail(2, [f"--via {via}: {', '.join(('http', *config.BUSES))} can be used"])
+    bus = config.bus(via, values, str(config_file or "command line"))
+    show.answers_or_receivers(*asyncio.run(client.ask(bus, body, 0 if no_wait else wait)), bus.address, json_)
 
 
-def _progress() -> Any:
-    """A function that says once where captures began, and on a terminal shows what they have on one line."""
-    begun: set[str] = set()
+def _request_by_http(api: Any, body: dict[str, Any], wait: bool, json_: bool) -> None:
+    needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
+    record = api.submit(body if needs_no_node else {"node": "any", **body})
+    if record.get("state") == "running" and wait:
+        record = show.follow(api, record["id"])
+    show.record(record, json_)
 
-    def show(captures: list[dict[str, Any]]) -> None:
-        for one in captures:
-            if one["state"] == "running" and one["interface"] not in begun:
-                begun.add(one["interface"])
-                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one['snaplen']} bytes")
-        if not sys.stderr.isatty():
-            return
-        parts = [f"{c['interface']}: {c['state']} {c['counts']['packets']} packets" for c in captures]
-        sys.stderr.write("\r\033[K" + ", ".join(parts) if any(c["state"] == "running" for c in captures) else "\r\033[K")
-        sys.stderr.flush()
 
-    return show
+def _labels(options: list[str] | None) -> dict[str, str] | None:
+    if wrong := [option for option in options or () if "=" not in option]:
+        _fail(2, [f"--label {wrong[0]}: NAME=GLOB is wanted"])
+    return dict(option.split("=", 1) for option in options or ()) or None
+
+
+sources_app = typer.Typer(help="Look after what nodes leave on a bus.", no_args_is_help=True)
+app.add_typer(sources_app, name="sources")
+
+
+@sources_app.command()
+def prune(
+    config_file: ConfigOption = None,
+    idle: Annotated[float, typer.Option(help="Hours since a node last read.", min=0)] = 168,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the consumer groups of nodes that are gone from the Redis stream.
+
+    Example: pcapdaemon sources prune --config pcapdaemon.toml --dry-run
+    """
+    from pcapdaemon.sources import redis_stream
+    from pcapdaemon.sources.redis import RedisSettings
+
+    bus = config.bus("redis", config.read(config_file) if config_file else {}, str(config_file or "default"))
+    if not isinstance(bus.settings, RedisSettings) or bus.settings.stream is None:
+        _fail(2, ["[redis] stream is not set: only a stream has groups"])
+    for name, seconds in asyncio.run(redis_stream.prune(bus.settings, idle * 3600, dry_run)):
+        print(f"{'would be removed' if dry_run else 'removed'}: {name}, not read for {seconds / 3600:.1f} hours")
 
 
 def _message(options: dict[str, Any]) -> dict[str, Any]:
@@ -324,10 +305,6 @@ def _message_file(name: str | None) -> dict[str, Any]:
 
 def _settings_or_local(path: Path | None) -> config.Settings:
     return config.validate(config.read(path) if path else config.EMBEDDED, str(path or "default"))
-
-
-def _wide(to: Any) -> Console:
-    return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)
 
 
 @contextmanager

@@ -1,14 +1,21 @@
-"""Sends requests to a daemon, as another program would: over its HTTP API, or over Redis."""
+"""Sends requests to daemons, as another program would: over the HTTP API of one, or over a bus to many."""
 
+import asyncio
+import contextlib
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
 
+from pcapdaemon.answers import decode
 from pcapdaemon.errors import PcapdaemonError
+from pcapdaemon.request import new_id
+from pcapdaemon.sources.base import Bus, Verdict, close
 
 POLL_EVERY = 0.25
 
@@ -64,14 +71,42 @@ class ApiClient:
         raise Refused(errors or [fallback], body.get("hint", ""))
 
 
-def publish(url: str, channel: str, body: bytes) -> int:
-    """Publish a message on a Redis channel; the number of nodes that heard it. Raises PcapdaemonError."""
+def api_of(values: Mapping[str, Any], url: str | None, token_file: Path | None) -> ApiClient:
+    """The API that is named, or that of a configuration's `[http]`, or the default one."""
+    http = values.get("http", {})
+    host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
+    file = token_file or (Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None)
+    return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file.read_text().strip() if file else "")
+
+
+async def ask(bus: Bus, message: dict[str, Any], wait: float) -> tuple[list[dict[str, Any]] | None, int | None]:
+    """Send a message over a bus, and collect the answers of nodes for `wait` seconds; of one named node just the first.
+
+    The answers are None where none can come: nobody waits, or the bus has no place for them. The number is how many heard
+    it, where the bus knows. Raises NotConnected.
+    """
+    message = {**message, "id": message.get("id") or new_id()}
+    listener = bus.of_answers(bus.settings, bus.node) if wait and bus.results else None
     try:
-        from redis import Redis, RedisError
-    except ModuleNotFoundError:
-        raise PcapdaemonError("Redis needs the library redis", "install it: pip install 'pcapdaemon[redis]'") from None
-    try:
-        with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as redis:
-            return int(redis.publish(channel, body))
-    except (RedisError, ValueError) as error:
-        raise PcapdaemonError(f"Redis: {error}", "write the URL as redis://user:password@host:port") from None
+        if listener:
+            await listener.connect()
+        heard = await bus.send(json.dumps(message).encode())
+        return (await _answers(listener, message, wait) if listener else None), heard
+    finally:
+        for one in (listener, bus):
+            if one:
+                await close(one)
+
+
+async def _answers(listener: Bus, message: dict[str, Any], wait: float) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait):
+            while not found or message.get("node", "any") == "any":
+                heard = await listener.receive()
+                answer = decode(heard.body)
+                mine = answer is not None and answer["id"] == message["id"]
+                if heard.settle:  # a queue of answers may be shared with other requesters
+                    heard.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
+                found += [answer] if mine and answer else []
+    return found

@@ -4,6 +4,7 @@ A source's or destination's section is described and checked by that one's own f
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.errors import ConfigError, PcapdaemonError
 from pcapdaemon.policy import General, Seconds, Strings
 from pcapdaemon.section import Section, resolve_secrets
+from pcapdaemon.sources.base import Bus
 
 NOT_YET = {"s3": "upload", "cloudshark": "upload"}
 """Sections of the original that this version reads and does not obey yet, with their switch."""
@@ -121,6 +123,28 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     if reader.problems:
         raise ConfigError(list(dict.fromkeys(reader.problems)), "; ".join(warnings))
     return Settings(**{**vars(settings), "warnings": warnings})
+
+
+BUSES = ("kafka", "redis", "sqs")
+"""What requests can be sent over, beside HTTP; also the names of their sections."""
+
+
+def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
+    """A bus to send on, as its section says, whatever else the configuration lacks; raises ConfigError."""
+    section = {**values.get(name, {}), "listen": True}
+    source = next(n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(section))
+    try:
+        cls = sources.load(source)
+    except PcapdaemonError as error:
+        raise ConfigError([f"{origin}: [{name}]: {error}"], error.hint) from None
+    reader = _Reader({}, origin)
+    settings = reader._section(f"[{name}]", section, cls.Settings)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    made = cls(settings, f"requester-{os.getpid()}")
+    if not isinstance(made, Bus):
+        raise ConfigError([f"{origin}: nothing can be sent over {name}"])
+    return made
 
 
 class _Reader:

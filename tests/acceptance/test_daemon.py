@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -377,7 +378,7 @@ def test_the_originals_configuration_as_it_is(make: Make) -> None:
         daemon.start(["-config", str(original), "-writelocal", "-destdir", str(daemon.captures)])
         eventually(lambda: any("[s3] upload = true has no effect" in line["event"] for line in daemon.log()))
         for source in ("redis", "kafka", "sqs"):
-            eventually(lambda source=source: daemon.logged("source not connected", source=source))
+            eventually(partial(daemon.logged, "source not connected", source=source))
         assert daemon.stop() == 0
     finally:
         subprocess.run(["ip", "link", "del", "eth0"], check=True)

@@ -89,7 +89,7 @@ async def test_redis_over_tls_verifies_the_servers_certificate(tmp_path: Path) -
 
 def source_of(url: str, kind: type[Bus] = RedisSource, node: str = "here", **more: Any) -> Any:
     settings = RedisSettings.model_validate({"listen": True, "url": url, "stream": "requests", **more})
-    return kind(settings, node)  # type: ignore[call-arg]
+    return kind(settings, node)
 
 
 KINDS: list[type[Bus]] = [RedisSource, RedisStreamSource]

@@ -93,12 +93,16 @@ class Source(ABC):
 
 
 class Bus(Source):
-    """A source on which nodes can answer, and people can send: the daemon uses `answering`, the command line the rest."""
+    """A source on which nodes can answer and people can send."""
+
+    settings: Any
+    node: str
 
     @property
-    @abstractmethod
     def results(self) -> str | None:
-        """Where answers go: a channel, stream, topic or queue; None where it is not configured."""
+        """Where answers go: a channel, topic or queue; None where it is not configured."""
+        results: str | None = self.settings.results
+        return results
 
     @abstractmethod
     async def send(self, body: bytes, to: str | None = None) -> int | None:
@@ -122,8 +126,8 @@ class Outbox:
         self._sending: asyncio.Task[None] | None = None
 
     def put(self, answer: Answer) -> None:
-        """Send an answer soon; what is for another node is no answer on a bus."""
-        if self._bus.results is None or answer.kind == "elsewhere":
+        """Send an answer soon; on a bus nobody wants to hear of the many nodes that have nothing to do with a message."""
+        if self._bus.results is None or answer.kind in ("elsewhere", "unknown"):
             return
         self._waiting.append(encode(answer, self._node, time.time()))
         if self._sending is None or self._sending.done():

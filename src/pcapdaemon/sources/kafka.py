@@ -142,11 +142,6 @@ class KafkaSource(Bus):
         """Brokers and topics."""
         return f"kafka://{self.settings.servers} topic {', '.join(self.settings.topics)}"
 
-    @property
-    def results(self) -> str | None:
-        """The topic for answers."""
-        return self.settings.results
-
     @classmethod
     def of_answers(cls, settings: KafkaSettings, node: str) -> Self:
         """A reader of the topic of answers."""

@@ -144,11 +144,6 @@ class RedisBus(Bus):
         self.client = None
         self.outbox = Outbox(self, node)
 
-    @property
-    def results(self) -> str | None:
-        """The channel for answers."""
-        return self.settings.results
-
     @classmethod
     def of_answers(cls, settings: RedisSettings, node: str) -> Any:
         """A subscription to the channel of answers."""

@@ -110,11 +110,6 @@ class SqsSource(Bus):
         """The queue."""
         return self._url or self.settings.url or f"sqs queue {self._queue_name}"
 
-    @property
-    def results(self) -> str | None:
-        """The queue for answers."""
-        return self.settings.results
-
     @classmethod
     def of_answers(cls, settings: SqsSettings, node: str) -> Self:
         """A reader of the queue of answers, which others may read too."""
@@ -243,8 +238,9 @@ class SqsSource(Bus):
         if verdict is Verdict.BAD and self.settings.bad == "leave":
             return
         given_back = verdict is Verdict.BUSY or (verdict is Verdict.ELSEWHERE and self.settings.shared)
-        # not at once: it would come to the same poller again
-        self._verdicts.put_nowait((receipt, random.randint(1, 5) if given_back else None))  # noqa: S311  # jitter
+        # not at once, for it would come to the same poller again; rather soon, for it has to find its node among many
+        seconds = min(random.randint(1, 5), random.randint(1, 5)) if given_back else None  # noqa: S311  # jitter
+        self._verdicts.put_nowait((receipt, seconds))
 
     async def _carry_out(self) -> None:
         """Delete messages, or make them visible again after the seconds that were put beside them."""
@@ -331,6 +327,7 @@ def _object(text: str) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
         code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/sqs.md)" if code in DENIED else ""
+        denied = code in DENIED or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403)
+        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/sqs.md)" if denied else ""
         return printable(f"{code}: {words}")[:500] + hint
     return printable(str(error))[:500]
