@@ -11,8 +11,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 class Proxy:
     """Listens on a port and passes everything on to another, until it is told to cut."""
 
-    def __init__(self, port: int, target: int, host: str = "127.0.0.1") -> None:
-        self.port, self._target, self._host = port, target, host
+    def __init__(self, port: int, target: int, host: str = "127.0.0.1", listen: str = "127.0.0.1") -> None:
+        self.port, self._target, self._host, self._listen = port, target, host, listen
         self._lock = threading.Lock()
         self._pairs: set[socket.socket] = set()
         self._left: int | None = None
@@ -22,7 +22,7 @@ class Proxy:
 
     def open(self) -> None:
         """Listen (again)."""
-        self._listener = socket.create_server((self._host, self.port))
+        self._listener = socket.create_server((self._listen, self.port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def close(self) -> None:
