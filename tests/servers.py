@@ -105,11 +105,12 @@ class DaemonProcess:
 
     def start(self, arguments: Sequence[str] | None = None, wrapper: Sequence[str] = ()) -> "DaemonProcess":
         """Start it, and wait until it is up (its sources need not be)."""
+        started = len(self.logged("started"))
         words = arguments if arguments is not None else ["run", "--config", str(self.config)]
         with self.log_path.open("ab") as log:
             command = [*wrapper, str(PCAPDAEMON), *words]
             self.process = subprocess.Popen(command, cwd=self.directory, stderr=log, **self._more)
-        eventually(lambda: self.logged("started") or self._ended())
+        eventually(lambda: len(self.logged("started")) > started or self._ended())
         assert self.process.poll() is None, self.log_path.read_text()
         return self
 

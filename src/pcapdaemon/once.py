@@ -102,10 +102,9 @@ class Once:
     def _write(self, path: Path, line: str, all_lines: list[str]) -> None:
         with self._lock:
             if all_lines:
-                new = path.with_suffix(".new")
-                new.write_text("".join(all_lines))
-                new.replace(path)
+                _replace(path, "".join(all_lines))
                 self._lines = len(all_lines)
+                return
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, line.encode())
@@ -116,16 +115,26 @@ class Once:
     def _load(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+            text = path.read_text(errors="replace") if path.exists() else ""
         except OSError as error:
             log.warning("accepted requests are forgotten at a restart", file=str(path), reason=error.strerror)
             return
-        self._lines = len(lines)
+        lines = text.splitlines()
+        # a last line that a crash has torn would spoil the next one: write the file anew
+        self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
         for line in lines[-MOST:]:
             with suppress(ValueError, KeyError, TypeError):  # a line that a crash has torn, or that is somebody else's
                 entry = json.loads(line)
                 answer = Answer(str(entry["id"]), "accepted", interfaces=tuple(map(str, entry["interfaces"])))
                 self._known[str(entry["key"])] = Known(float(entry["at"]), answer)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    new.replace(path)
 
 
 def _line(key: str, known: Known) -> str:

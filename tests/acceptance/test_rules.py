@@ -1,0 +1,247 @@
+"""What all sources share: age, once, storms, cancelling, lists, dry runs, who is meant."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.aws import MotoServer
+from tests.helpers import Wire, eventually, numbers
+from tests.servers import DaemonProcess, RedisServer, wait_for_file
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path).start()
+    yield server
+    server.kill()
+
+
+def on(redis: RedisServer, **more: Any) -> dict[str, Any]:
+    return {"listen": True, "host": "127.0.0.1", "port": redis.port, **more}
+
+
+def ready(daemon: DaemonProcess) -> DaemonProcess:
+    eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
+    return daemon
+
+
+def publish(redis: RedisServer, **message: Any) -> None:
+    with redis.client() as client:
+        assert client.publish("capture", json.dumps(message)) == 1
+
+
+def ago(**time_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time_ago)).isoformat()
+
+
+def test_what_is_too_old_is_set_aside_with_an_answer(make: Make, wire: Wire) -> None:
+    daemon = make().start()
+    assert daemon.request(interface=[wire.far], issued_at=ago(seconds=30)).status_code == 202
+    old = daemon.request(interface=[wire.far], issued_at=ago(seconds=90))
+    assert old.status_code == 410
+    assert "90 s old; this node takes requests up to 60 s" in old.json()["errors"][0]["message"]
+    assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202, "from the future is new"
+    assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202
+    assert len(daemon.logged("clocks differ", source="http")) == 1, "said once"
+    for wrong, words in ((5, "a string is wanted, not an integer"), ("yesterday", "issued_at"), ("2026-01-01", "issued_at")):
+        refused = daemon.request(interface=[wire.far], issued_at=wrong)
+        assert refused.status_code == 400
+        assert words in refused.text
+
+
+def test_the_brokers_time_counts_too(make: Make, redis: RedisServer, wire: Wire) -> None:
+    daemon = ready(make({"redis": on(redis, stream="requests")}).start())
+    body = json.dumps({"node": "any", "interface": [wire.far], "id": "old"})
+    with redis.client() as client:
+        client.xadd("requests", {"request": body}, id=f"{int(time.time() * 1000) - 90_000}-0")
+    eventually(lambda: daemon.logged("request rejected", id="old", kind="expired"))
+    with redis.client() as client:
+        eventually(lambda: client.xinfo_groups("requests")[0]["pending"] == 0)
+
+
+def test_an_id_is_captured_once_over_all_sources_and_a_restart(
+    make: Make, redis: RedisServer, tmp_path: Path, wire: Wire
+) -> None:
+    state = str(tmp_path / "state")
+    sections = {"redis": on(redis), "general": {"statedir": state}}
+    daemon = ready(make(sections).start())
+    publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
+    eventually(lambda: daemon.logged("request finished", id="one"))
+    assert daemon.request(interface=[wire.far], id="one").status_code == 202
+    daemon.kill()
+    again = ready(daemon.start())
+    publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
+    eventually(lambda: len(again.logged("request seen before", id="one")) == 2)
+    assert again.request(wait=True, interface=[wire.far], id="one").json()["href"] == "/captures/one"
+    assert len(again.logged("request accepted", id="one")) == 1
+
+
+def test_a_message_without_id_is_known_by_its_place_on_the_bus(
+    make: Make, redis: RedisServer, tmp_path: Path, wire: Wire
+) -> None:
+    sections = {"redis": on(redis, stream="requests"), "general": {"statedir": str(tmp_path / "state")}}
+    daemon = ready(make(sections).start())
+    with redis.client() as client:
+        client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far]})})
+        eventually(lambda: daemon.logged("request accepted"))
+        daemon.kill()
+        # as if it had been killed between the accepting and the acknowledging
+        client.xgroup_setid("requests", client.xinfo_groups("requests")[0]["name"], 0)
+    ready(daemon.start())
+    eventually(lambda: daemon.logged("request seen before"))
+    assert len(daemon.logged("request accepted")) == 1
+
+
+def test_rates_are_kept_in_all_and_per_customer(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"rate": 4, "customer_rate": 2}}).start()
+    answers = [daemon.request(interface=[wire.far], customer=customer) for customer in ("a", "a", "a", "b", "c", "d")]
+    assert [answer.status_code for answer in answers] == [202, 202, 429, 202, 202, 429]
+    assert "2 requests a minute of customer a" in answers[2].text
+    assert "4 requests a minute ([general] rate)" in answers[5].text
+
+
+def test_what_a_node_is_too_busy_for_is_given_back_and_taken_later(make: Make, redis: RedisServer, wire: Wire) -> None:
+    daemon = ready(make({"redis": on(redis, stream="requests"), "general": {"maxcaptures": 1}}).start())
+    assert daemon.request(interface=[wire.far], id="first").status_code == 202
+    with redis.client() as client:
+        client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far], "id": "second", "timeout": 1})})
+    eventually(lambda: daemon.logged("request given back", id="second"))
+    daemon.api("DELETE", "/captures/first")
+    eventually(lambda: daemon.logged("request finished", id="second"))
+    assert not daemon.logged("request rejected")
+
+
+def test_an_equal_request_joins_and_the_longest_limits_win(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"coalesce": 30}}).start()
+    one = daemon.request(interface=[wire.far], id="one", bpf="udp", packets=10, timeout=1)
+    two = daemon.request(interface=[wire.far], id="two", bpf="udp", packets=30, timeout=5)
+    other = daemon.request(interface=[wire.far], id="other", bpf="tcp", timeout=1)
+    assert "joined" not in one.json()
+    assert two.json()["joined"] == "one"
+    assert "joined" not in other.json()
+    wire.send(40)
+    eventually(lambda: daemon.record("two")["state"] == "finished")
+    first, second = daemon.record("one"), daemon.record("two")
+    assert first["captures"] == second["captures"]
+    assert first["captures"][0]["counts"]["packets"] == 30
+    assert first["state"] == "finished"
+    assert len(numbers(wait_for_file(daemon.captures, "*one*"))) == 30
+    late = daemon.request(interface=[wire.far], id="late", bpf="udp", timeout=1)
+    assert "joined" not in late.json(), "what it could join is over"
+
+
+def test_a_joined_request_may_leave_and_the_other_goes_on(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"coalesce": 30}}).start()
+    daemon.request(interface=[wire.far], id="one")
+    assert daemon.request(interface=[wire.far], id="two").json()["joined"] == "one"
+    daemon.api("DELETE", "/captures/one")
+    wire.send(5)
+    eventually(lambda: daemon.record("two")["captures"][0]["counts"]["packets"] == 5)
+    daemon.api("DELETE", "/captures/two")
+    eventually(lambda: daemon.record("one")["state"] == daemon.record("two")["state"] == "finished")
+
+
+def test_a_message_cancels_and_what_is_there_is_delivered(make: Make, redis: RedisServer, wire: Wire) -> None:
+    daemon = ready(make({"redis": on(redis)}).start())
+    daemon.request(interface=[wire.far], id="long")
+    wire.send(7)
+    eventually(lambda: daemon.record("long")["captures"][0]["counts"]["packets"] == 7)
+    publish(redis, cancel="somebody else's")
+    publish(redis, cancel="long", node="another node")
+    publish(redis, cancel="long")
+    eventually(lambda: daemon.record("long")["state"] == "finished")
+    assert len(numbers(wait_for_file(daemon.captures, "*long*"))) == 7
+    assert len(daemon.logged("request cancelled", id="long", source="redis")) == 1
+    assert daemon.api("POST", "/captures", json={"cancel": "long"}).status_code == 404
+    assert daemon.api("POST", "/captures", json={"cancel": 5}).status_code == 400
+
+
+def test_a_list_says_what_runs(daemon: DaemonProcess, wire: Wire) -> None:
+    daemon.request(interface=[wire.far], id="one", bpf="udp")
+    wire.send(3)
+    eventually(lambda: daemon.record("one")["captures"][0]["counts"]["packets"] == 3)
+    listed = daemon.api("POST", "/captures", json={"list": True, "node": "any"}).json()
+    assert (listed["state"], len(listed["running"])) == ("list", 1)
+    one = listed["running"][0]
+    assert (one["id"], one["filter"], one["captures"][wire.far]["packets"]) == ("one", "udp", 3)
+
+
+def test_a_dry_run_says_what_would_be_or_why_not_and_captures_nothing(daemon: DaemonProcess, wire: Wire) -> None:
+    would = daemon.request(interface=[wire.far, "nowhere0"], dryrun=True, packets=5, bpf="udp port 53")
+    assert would.status_code == 200
+    assert would.json()["state"] == "dryrun"
+    assert would.json()["interfaces"] == [wire.far]
+    assert would.json()["limits"] == {"packets": 5, "size": 100_000_000, "duration": 3600, "idle_timeout": 10}
+    assert would.json()["missing"] == {"nowhere0": "no such interface on this node"}
+    assert daemon.request(interface=[wire.far], dryrun=True, packets=60_000).status_code == 400
+    wrong = daemon.request(interface=[wire.far], dryrun=True, bpf="not a filter")
+    assert wrong.status_code == 400
+    assert "syntax error" in wrong.text
+    assert daemon.api("GET", "/captures").json()[0]["state"] == "rejected"
+    assert not daemon.logged("request accepted")
+
+
+def test_a_node_has_the_name_and_the_labels_that_its_configuration_gives_it(make: Make, wire: Wire) -> None:
+    daemon = make({"general": {"node": "gateway-7"}})
+    daemon.config.write_text(daemon.config.read_text() + '\n[general.labels]\nrole = "edge"\nSite = "fra1"\n')
+    daemon.start()
+
+    def asked(**address: Any) -> int:
+        answer = daemon.api("POST", "/captures", json={"interface": [wire.far], "dryrun": True, **address})
+        return answer.status_code if answer.status_code != 200 else {"dryrun": 200, "elsewhere": 0}[answer.json()["state"]]
+
+    assert asked(node="gateway-7") == 200
+    assert asked(nodere="^gateway-[0-9]$", labels={"role": "edge", "SITE": "fra*"}) == 200
+    assert asked(node="any", labels={"role": "edge", "site": "lon*"}) == 0
+    assert asked(node="any", labels={"rack": "*"}) == 0
+    assert asked(node="any", labels={"role": 5}) == 400
+    assert asked(node="any", labels=["edge"]) == 400
+    assert asked(labels={"role": "edge"}) == 400
+
+
+def test_a_deaf_source_is_told_by_readyz_and_by_a_metric_and_since_when(make: Make, redis: RedisServer, wire: Wire) -> None:
+    daemon = ready(make({"redis": on(redis)}).start())
+
+    def metric(name: str) -> float:
+        lines = daemon.api("GET", "/metrics").text.splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(name)))
+
+    assert metric('pcapdaemon_source_connected{source="redis"}') == 1
+    redis.kill()
+    killed_at = time.time()
+    eventually(lambda: metric('pcapdaemon_source_connected{source="redis"}') == 0)
+    assert abs(metric('pcapdaemon_source_since_timestamp_seconds{source="redis"}') - killed_at) < 3
+    told = daemon.api("GET", "/readyz")
+    assert (told.status_code, told.json()["sources"]["redis"]["connected"]) == (503, False)
+    assert abs(told.json()["sources"]["redis"]["since"] - killed_at) < 3
+    assert metric('pcapdaemon_source_connections_lost_total{source="redis"}') == 1
+    daemon.request(interface=[wire.far], timeout=1)
+    assert metric('pcapdaemon_requests_total{outcome="accepted",source="http"}') == 1
+
+
+def test_with_ack_at_the_finish_a_capture_that_a_crash_ended_is_made_again(make: Make, tmp_path: Path, wire: Wire) -> None:
+    moto = MotoServer(tmp_path).start()
+    try:
+        url = moto.queue("finish")
+        account = {"endpoint": moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test"}
+        sqs = {"listen": True, "url": url, "ack": "finish", "visibility": 5, "waitseconds": 1, **account}
+        daemon = ready(make({"sqs": sqs, "general": {"statedir": str(tmp_path / "state")}}).start())
+        body = json.dumps({"node": "any", "interface": [wire.far], "id": "one", "timeout": 3})
+        moto.sqs.send_message(QueueUrl=url, MessageBody=body)
+        eventually(lambda: daemon.logged("capture started", id="one"))
+        daemon.kill()
+        ready(daemon.start())
+        eventually(lambda: len(daemon.logged("request accepted", id="one")) == 2, 15)
+        eventually(lambda: daemon.logged("request finished", id="one"), 15)
+        eventually(lambda: moto.left(url) == 0)
+        moto.sqs.send_message(QueueUrl=url, MessageBody=body)
+        eventually(lambda: daemon.logged("request seen before", id="one"))
+        assert daemon.stop() == 0
+    finally:
+        moto.kill()

@@ -1,0 +1,34 @@
+"""Messages that are no requests."""
+
+import pytest
+
+from pcapdaemon.orders import Order, find_order
+
+
+@pytest.mark.parametrize(
+    ("fields", "order"),
+    [
+        ({"node": "any", "interface": ["eth0"]}, None),
+        ({"cancel": "x"}, Order("", "x")),
+        ({"cancel": "x", "node": "web1", "id": "y", "labels": {}}, Order("y", "x")),
+        ({"list": True, "nodere": "web"}, Order("")),
+    ],
+)
+def test_orders(fields: dict[str, object], order: Order | None) -> None:
+    assert find_order(fields) == order
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cancel": 5}, "cancel: the id of a request is wanted"),
+        ({"cancel": ""}, "cancel: the id of a request is wanted"),
+        ({"list": False}, "list: true is wanted"),
+        ({"list": True, "interface": ["eth0"]}, "interface: can't stand beside list"),
+        ({"list": True, "cancel": "x"}, "list: can't stand beside cancel"),
+    ],
+)
+def test_orders_that_are_wrong_are_refused_in_words(fields: dict[str, object], words: str) -> None:
+    problems = find_order(fields)
+    assert isinstance(problems, list)
+    assert words in [str(problem) for problem in problems]
