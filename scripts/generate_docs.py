@@ -17,6 +17,32 @@ DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- written by scripts/generate_docs.py; change the models, not this file -->\n\n"
 
 
+ORDERS = """## Other messages
+
+`{"cancel": "ID"}` ends the captures of the request of that id on every node that runs it; what is there is delivered. Where other
+requests have joined it (`[general] coalesce`), theirs go on. `{"list": true}` has nodes answer what runs. `node`, `nodere` and
+`labels` may stand beside and say which nodes are meant, and `id`, which the answer then has; nothing else may.
+
+## Answers
+
+Over HTTP the answer is the response ([http.md](http.md)). On a bus whose section has `results` each node that is meant answers
+there, at once, with a CloudEvents 1.0 JSON object: `type` is `pcapdaemon.request.` and the kind, `subject` the request's id,
+`source` `/pcapdaemon/NODE`; `data` has `node`, `id`, `kind`, `problems`, `interfaces`, `hint`, `warnings`, `joined`, `details`.
+
+| kind | |
+|---|---|
+| `accepted` | captures run on `interfaces`; with `joined`: those of that request serve this one too |
+| `dryrun`, `list`, `cancelled` | what was asked for, in `details` |
+| `invalid` | it can't be obeyed: all `problems` |
+| `expired` | older than `[general] maxage` |
+| `busy` | no room or too many a minute; may be sent again |
+| `conflict` | a request of this id runs, and `[general] dedupe` is 0 |
+| `unavailable` | this node can't capture now, or is shutting down |
+
+A request that was accepted before is answered as it was then, with a warning.
+"""
+
+
 def message() -> str:
     """The page about the message."""
     return (
@@ -30,7 +56,8 @@ def message() -> str:
         f"```\n\n{_table(CaptureRequest)}\n"
         "Tags of a savefile, in this order, comma separated, absent ones left out: "
         "`customer:C,alertid:N,<tags>,alias:A,node:H,interface:I,snaplength:S`.\n\n"
-        "For programs there is a JSON Schema: [message.schema.json](message.schema.json).\n"
+        "For programs there is a JSON Schema: [message.schema.json](message.schema.json).\n\n"
+        f"{ORDERS}"
     )
 
 
@@ -39,7 +66,9 @@ def configuration() -> str:
     sections: list[tuple[str, list[type[BaseModel]]]] = [
         ("[general]", [General, *_shared("general")]),
         ("[http]", [sources.load("http").Settings]),
+        ("[kafka]", [sources.load("kafka").Settings]),
         ("[redis]", [sources.load("redis").Settings]),
+        ("[sqs]", [sources.load("sqs").Settings]),
         ("[[interface]]", [InterfaceAliases]),
         ("[capture]", [CaptureSettings]),
         ("[delivery]", [DeliverySettings]),
@@ -52,8 +81,8 @@ def configuration() -> str:
         "them at once. At least one source (`listen`) and one destination must be on. `SIGHUP` has the file read again: it "
         "is obeyed whole or refused whole, and running captures go on.\n\nEvery secret can be written elsewhere: `KEY_file` "
         "names a file that holds it (`$CREDENTIALS_DIRECTORY` and other variables are filled in), `KEY_env` an environment "
-        "variable.\n\n`[kafka]`, `[sqs]`, `[s3]` and `[cloudshark]` of the original are read and, where they are switched "
-        "on, warned of: this version can't do that yet.\n\n" + "\n".join(parts)
+        "variable.\n\n`[s3]` and `[cloudshark]` of the original are read and, where they are switched on, warned of: this "
+        "version can't do that yet.\n\n" + "\n".join(parts)
     )
 
 
@@ -73,7 +102,7 @@ def _words(model: type[BaseModel], name: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else "" if field.default in (None, (), "") else f"`{json.dumps(field.default)}`"
+    return "required" if field.is_required() else "" if field.default in (None, (), "", {}) else f"`{json.dumps(field.default)}`"
 
 
 def _type(field: FieldInfo) -> str:
@@ -82,9 +111,13 @@ def _type(field: FieldInfo) -> str:
             return name(typing.get_args(kind)[0])
         if typing.get_origin(kind) is tuple:
             return "array of strings"
+        if typing.get_origin(kind) is dict:
+            return "table"
+        if typing.get_origin(kind) is typing.Literal:
+            return " or ".join(f"`{one}`" for one in typing.get_args(kind))
         if arguments := typing.get_args(kind):
             return " or ".join(dict.fromkeys(name(one) for one in arguments if one is not type(None)))
-        words = {int: "integer", str: "string", bool: "true/false"}
+        words = {int: "integer", str: "string", bool: "true/false", float: "number"}
         return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]  # any object may be asked for
 
     return name(field.annotation)
