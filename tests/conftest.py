@@ -6,10 +6,14 @@ import subprocess
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.helpers import Wire
+
+if TYPE_CHECKING:
+    from tests.contracts.sources import Shared
 
 ROOT = Path(__file__).parents[1]
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
@@ -23,6 +27,16 @@ def pytest_configure() -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Shared"]:
+    """Servers that take long to start, each started at its first use."""
+    from tests.contracts.sources import Shared
+
+    servers = Shared(tmp_path_factory.mktemp("servers"))
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(scope="session")

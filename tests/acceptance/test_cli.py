@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.conftest import Make
+from tests.contracts.sources import Shared
 from tests.helpers import Wire, eventually, numbers
 from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer
 
@@ -269,3 +271,81 @@ def test_version_and_completion() -> None:
     completion = {"_PCAPDAEMON_COMPLETE": "complete_bash", "COMP_WORDS": "pcapdaemon in", "COMP_CWORD": "1"}
     result = subprocess.run([PCAPDAEMON], env={**os.environ, **completion}, capture_output=True, text=True, check=False)
     assert "interfaces" in result.stdout
+
+
+def settings_file(path: Path, section: str, **values: Any) -> str:
+    path.write_text(f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items()))
+    return str(path)
+
+
+def test_request_over_each_bus_and_the_answers_of_all_nodes(make: Make, shared: Shared, tmp_path: Path, wire: Wire) -> None:
+    redis = RedisServer(tmp_path).start()
+    shared.kafka.create("asked")
+    shared.kafka.create("answered")
+    account = {"endpoint": shared.moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test", "waitseconds": 1}
+    for queue in ("asked-of-a", "answered"):
+        shared.moto.queue(queue)
+    buses: dict[str, dict[str, Any]] = {
+        "kafka": {"server": shared.kafka.address, "topic": "asked", "results": "answered"},
+        "redis": {"host": "127.0.0.1", "port": redis.port, "results": "answered"},
+        "sqs": {"queue": "asked-of-{node}", "results": "answered", **account},
+    }
+    sections = {name: {"listen": True, **values} for name, values in buses.items()}
+    nodes = [make({**sections, "general": {"node": "a"}}).start()]
+    without_sqs = {name: table for name, table in sections.items() if name != "sqs"}
+    nodes.append(make({**without_sqs, "general": {"node": "b"}}).start())
+    for node in nodes:
+        eventually(partial(lambda one: one.api("GET", "/readyz").status_code == 200, node), 20)
+    for name, values in buses.items():
+        there = {**values, "queue": "asked-of-a"} if name == "sqs" else values
+        config = settings_file(tmp_path / f"{name}.toml", name, **there)
+        words = ("request", "--via", name, "--config", config, "--node", "any", "-i", wire.far, "--timeout", "1", "--wait", "4")
+        result = command(*words, "--id", f"by {name}", "--json")
+        assert result.returncode == 0, result.stderr
+        answers = json.loads(result.stdout)
+        assert sorted(answer["node"] for answer in answers) == (["a"] if name == "sqs" else ["a", "b"])
+        assert {answer["kind"] for answer in answers} == {"accepted"}
+        one = command("request", "--via", name, "--config", config, "--node", "a", "-i", "nowhere0", "--wait", "10")
+        assert one.returncode == 1
+        assert "no such interface" in one.stdout, "of one named node the first answer is all"
+    told = command("request", "--via", "redis", "--config", str(tmp_path / "redis.toml"), "--list", "--node", "a", "--wait", "10")
+    assert told.returncode == 0
+    assert "running" in told.stdout
+    redis.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--via", "pigeon"), 2, "http, kafka, redis, sqs can be used"),
+        (("--via", "redis", "--label", "edge"), 2, "NAME=GLOB"),
+        (("--via", "sqs"), 2, "url or queue"),
+        (("--redis", "redis://127.0.0.1:1"), 1, "redis://127.0.0.1:1 channel capture"),
+        (("--redis", "127.0.0.1:1"), 2, "a URL is wanted"),
+    ],
+)
+def test_request_says_what_is_wrong_with_its_bus(words: tuple[str, ...], status: int, said: str) -> None:
+    result = command("request", *words, "--node", "any", "-i", "lo")
+    assert result.returncode == status
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_sources_prune(tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path).start()
+    with redis.client() as client:
+        client.xgroup_create("requests", "pcapdaemon-gone", mkstream=True)
+        client.xgroup_createconsumer("requests", "pcapdaemon-gone", "gone")
+    config = settings_file(tmp_path / "redis.toml", "redis", host="127.0.0.1", port=redis.port, stream="requests")
+    assert (
+        "would be removed: pcapdaemon-gone" in command("sources", "prune", "--config", config, "--idle", "0", "--dry-run").stdout
+    )
+    assert "removed" not in command("sources", "prune", "--config", config).stdout, "a week"
+    assert "removed: pcapdaemon-gone" in command("sources", "prune", "--config", config, "--idle", "0").stdout
+    with redis.client() as client:
+        assert client.xinfo_groups("requests") == []
+    redis.kill()
+    refused = command("sources", "prune", "--config", settings_file(tmp_path / "x.toml", "redis", host="x"))
+    assert (refused.returncode, "stream is not set" in refused.stderr) == (2, True)
+    away = command("sources", "prune", "--config", config)
+    assert (away.returncode, "Traceback" in away.stderr) == (1, False)
