@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
 from pcapdaemon.sources.kafka import KafkaSettings, KafkaSource
 from tests.contracts.sources import Shared
@@ -143,12 +144,20 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         f"listener.name.guarded.oauthbearer.sasl.jaas.config={jaas}.oauthbearer.OAuthBearerLoginModule required "
         'unsecuredLoginStringClaim_sub="node";',
     ]
+    more += ["authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS"]
     scram = ["--add-scram", "SCRAM-SHA-512=[name=node,password=right]"]
     kafka = KafkaServer(directory / "kafka", more=more, format_options=scram)
     kafka.listen_too("GUARDED", "SASL_SSL", port)
     kafka.guarded_address, kafka.ca_file = f"127.0.0.1:{port}", directory / "ca.pem"
     kafka.start()
-    kafka.create("guarded")
+    for topic in ("guarded", "forbidden"):
+        kafka.create(topic)
+    rights = [("guarded", ResourceType.TOPIC, ResourcePatternType.LITERAL, right) for right in ("READ", "DESCRIBE", "WRITE")]
+    rights.append(("pcapdaemon-", ResourceType.GROUP, ResourcePatternType.PREFIXED, "READ"))
+    for name, kind, pattern, right in rights:
+        operation = AclOperation[right]
+        one = AclBinding(kind, name, pattern, "User:node", "*", operation, AclPermissionType.ALLOW)
+        kafka.admin.create_acls([one])[one].result(10)
     yield kafka
     kafka.kill()
 
@@ -171,6 +180,25 @@ async def test_tls_and_sasl(guarded: KafkaServer, mechanism: str) -> None:
     async with listening(source) as ear:
         await source.send(b"hello")
         await ear.until(lambda: ear.bodies == [b"hello"])
+
+
+SCRAM = {"sasl.mechanisms": "SCRAM-SHA-512", **MECHANISMS["SCRAM-SHA-512"]}
+
+
+async def test_the_documented_rights_suffice_and_without_them_it_is_said_what_is_missing(guarded: KafkaServer) -> None:
+    client = {"security.protocol": "SASL_SSL", "ssl.ca.location": str(guarded.ca_file), **SCRAM}
+    async with listening(source_of(guarded.guarded_address, "guarded", client=client, group="pcapdaemon-{node}")) as ear:
+        await ear.source.send(b"hello")  # type: ignore[attr-defined]
+        await ear.until(lambda: ear.bodies == [b"hello"])
+    assert guarded.committed("pcapdaemon-here", "guarded") > 0
+    for more, words in (
+        ({"topic": "forbidden"}, "Topic authorization failed (see [kafka.client], and the topic's and the group's ACLs)"),
+        ({"topic": "guarded", "group": "another-{node}"}, "is Read on the group allowed?"),
+    ):
+        ear = Ear(source_of(guarded.guarded_address, **{"client": client, **more}))  # type: ignore[arg-type]
+        await ear.until(ear.losses)
+        assert words in ear.losses()[0]
+        await ear.end()
 
 
 @pytest.mark.parametrize(

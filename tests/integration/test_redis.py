@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pcapdaemon.answers import Answer
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.events import Event, SourceDisconnected
 from pcapdaemon.sources import redis_stream
@@ -257,4 +258,33 @@ async def test_two_daemons_of_one_name_share_a_stream_and_each_request_is_taken_
             await one.source.send(b"%d" % number)  # type: ignore[attr-defined]
         await one.until(lambda: len(one.bodies) + len(two.bodies) == 40)
         assert sorted(one.bodies + two.bodies) == sorted(b"%d" % number for number in range(40))
+    server.kill()
+
+
+async def test_the_documented_users_suffice(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path).start()
+    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    lines = [line.split() for line in page.splitlines() if line.startswith("ACL SETUSER")]
+    with server.client() as client:
+        for line in lines:
+            client.execute_command(*line)
+
+    def user(name: str, **more: Any) -> dict[str, Any]:
+        return {"listen": True, "host": "127.0.0.1", "port": server.port, "username": name, "auth": "PASSWORD", **more}
+
+    node = RedisSource(RedisSettings.model_validate(user("node", channel=["capture", "capture-fra1"], results="results")), "a")
+    stream = RedisStreamSource(RedisSettings.model_validate(user("stream-node", stream="capture", results="results")), "b")
+    requester = RedisSource(RedisSettings.model_validate(user("requester", results="results")), "c")
+    answers = RedisSource.of_answers(requester.settings, "c")
+    async with listening(answers) as heard, listening(node) as one, listening(stream) as two:
+        await requester.send(b"hello")
+        await RedisStreamSource(RedisSettings.model_validate(user("requester", stream="capture")), "c").send(b"hello")
+        await one.until(lambda: one.bodies == two.bodies == [b"hello"])
+        for ear in (one, two):
+            assert ear.messages[0].answer
+            ear.messages[0].answer(Answer("x", "accepted"))
+        await heard.until(lambda: len(heard.bodies) == 2)
+        with server.client() as client:
+            eventually(lambda: client.xinfo_groups("capture")[0]["pending"] == 0)
+    assert await prune(RedisSettings.model_validate(user("pruner", stream="capture")), 0, dry_run=False)
     server.kill()

@@ -190,14 +190,21 @@ class Reader(threading.Thread):
         except KafkaException as error:
             if error.args[0].code() in DENIED or self._down:
                 raise
+            self._last_error = self._last_error or words_of(error)
             return None  # it has no leader now
         return TopicPartition(topic, number, positions.next[place])
 
     def _committed(self, consumer: Consumer, place: Place) -> int | None:
         if not self._positions.commit:
             return None
-        offset = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0].offset
-        return offset if offset >= 0 else None
+        try:
+            found = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0]
+        except KafkaException as error:  # where the right is missing the library only says that it timed out
+            self._last_error = f"{words_of(error)} (is Read on the group allowed?)"
+            raise
+        if found.error:
+            raise KafkaException(found.error)
+        return found.offset if found.offset >= 0 else None
 
     def _let_go(self, consumer: Consumer, topic: str) -> None:
         gone = {place for place in self._assigned if place[0] == topic}

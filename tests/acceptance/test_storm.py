@@ -1,0 +1,93 @@
+"""Thousands of messages for other nodes, and some for this one, on every bus, while all captures that may run do run."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.contracts.sources import Shared
+from tests.helpers import Wire, eventually
+from tests.kafka_server import produce
+from tests.servers import DaemonProcess, RedisServer
+
+FOREIGN = 5000
+Send = Callable[[list[bytes]], None]
+
+
+class Storm:
+    """A bus: its section of the configuration, and how many messages are sent at once."""
+
+    def __init__(self, section: dict[str, dict[str, Any]], send: Send, slow: bool = False) -> None:
+        self.section, self.send, self.slow = section, send, slow
+
+
+@pytest.fixture(params=["redis", "redis-stream", "kafka", "kafka-group", "sqs"])
+def storm(request: pytest.FixtureRequest, shared: Shared, tmp_path: Path) -> Iterator[Storm]:
+    if request.param.startswith("redis"):
+        server = RedisServer(tmp_path).start()
+        stream = {"stream": "requests"} if request.param == "redis-stream" else {}
+
+        def to_redis(bodies: list[bytes]) -> None:
+            with server.client() as client, client.pipeline(transaction=False) as pipe:
+                for body in bodies:
+                    pipe.xadd("requests", {"request": body}) if stream else pipe.publish("capture", body)
+                pipe.execute()
+
+        yield Storm({"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, **stream}}, to_redis)
+        server.kill()
+    elif request.param.startswith("kafka"):
+        kafka, topic = shared.kafka, f"storm-{request.param}"
+        kafka.create(topic, 3)
+        group = {"group": "pcapdaemon-{node}"} if request.param == "kafka-group" else {}
+        producer = kafka.producer(**{"linger.ms": 5, "queue.buffering.max.messages": 100_000})
+
+        def to_kafka(bodies: list[bytes]) -> None:
+            for body in bodies[:-1]:
+                producer.produce(topic, body)
+            produce(producer, topic, bodies[-1])
+
+        yield Storm({"kafka": {"listen": True, "server": kafka.address, "topic": topic, **group}}, to_kafka)
+    else:
+        url = shared.moto.queue("storm")
+        account = {"endpoint": shared.moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test"}
+
+        def to_sqs(bodies: list[bytes]) -> None:
+            client = shared.moto.sqs
+            for start in range(0, len(bodies), 10):
+                entries: Any = [{"Id": str(n), "MessageBody": b.decode()} for n, b in enumerate(bodies[start : start + 10])]
+                client.send_message_batch(QueueUrl=url, Entries=entries)
+
+        yield Storm({"sqs": {"listen": True, "url": url, "waitseconds": 1, **account}}, to_sqs, slow=True)
+
+
+def set_aside(daemon: DaemonProcess) -> int:
+    return int(daemon.api("GET", "/readyz").json()["set_aside"])
+
+
+@pytest.mark.timeout(120)
+def test_messages_for_others_while_32_captures_run(storm: Storm, make: Make, wire: Wire) -> None:
+    daemon = make({**storm.section, "general": {"maxcaptures": 33, "memory": 256 << 20}, "capture": {"buffer": 1 << 20}}).start()
+    eventually(lambda: daemon.api("GET", "/readyz").status_code == 200, 20)
+    for number in range(32):
+        assert daemon.request(interface=[wire.far], id=f"long{number}", bpf=f"udp port {number + 1}").status_code == 202
+    foreign = json.dumps({"node": "another", "interface": ["eth0"], "customer": "acme", "bpf": "port 53"}).encode()
+    mine = {"node": "any", "interface": [wire.far], "bpf": "udp", "packets": 50, "timeout": 5}
+    before = daemon.resident()
+    for part in range(5):
+        storm.send([foreign] * (FOREIGN // 5) + [json.dumps({**mine, "id": f"mine{part}", "node": "another"}).encode()])
+        if storm.slow:  # moto looks through the whole queue for each message
+            eventually(partial(lambda number: set_aside(daemon) >= number, (part + 1) * FOREIGN // 5), 60)
+    storm.send([json.dumps({**mine, "id": "mine"}).encode()])
+    eventually(lambda: daemon.logged("capture started", id="mine"), 60)
+    wire.send(50)
+    eventually(lambda: daemon.logged("request finished", id="mine"))
+    eventually(lambda: set_aside(daemon) == FOREIGN + 5, 60)
+    assert daemon.resident() - before < 40 << 20
+    assert len(daemon.logged("request accepted")) == 33
+    assert daemon.api("GET", "/readyz").status_code == 200
+    assert daemon.stop() == 0
+    assert len(daemon.logged("request finished")) == 33
