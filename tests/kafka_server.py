@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # the stubs forget two
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.helpers import eventually
 from tests.servers import free_port

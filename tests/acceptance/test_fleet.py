@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ class Node:
 
     def done(self) -> Counter[str]:
         return Counter(line["id"] for line in self.lines("request finished"))
+
+    def connected_more_often(self, times: int) -> bool:
+        return len(self.lines("source connected")) > times
+
+    def has_done(self, ids: set[str]) -> bool:
+        return ids <= set(self.done())
 
     def stop(self) -> None:
         if self._process:
@@ -202,12 +209,18 @@ class OnSharedSqs(OnSns):
         self.moto.sqs.send_message(QueueUrl=self._url, MessageBody=body.decode())
 
 
+def done_by(nodes: list[Node]) -> Counter[str]:
+    """How often each request was done, by all nodes together."""
+    return sum((node.done() for node in nodes), Counter())
+
+
 def the_requests(nodes: list[Node], number: int) -> dict[str, tuple[dict[str, Any], set[str]]]:
     """Requests by id: the message, and the names of the nodes that it is for."""
     rng = random.Random(7)
     made: dict[str, tuple[dict[str, Any], set[str]]] = {}
     for n in range(number):
         one = rng.choice(nodes)
+        address: dict[str, Any]
         kind = n % 4
         if kind == 0:
             address, meant = {"node": one.name}, {one.name}
@@ -248,7 +261,7 @@ def test_every_node_does_exactly_what_is_for_it_once(name: str, tmp_path: Path) 
         for node in nodes:
             node.start()
         for node in nodes:
-            eventually(lambda node=node: node.lines("source connected"), 90)
+            eventually(partial(node.lines, "source connected"), 90)
         surely = send_all(bus, nodes, the_requests(nodes, number))
         check(bus, nodes, the_requests(nodes, number), surely, tmp_path)
     finally:
@@ -275,19 +288,18 @@ def send_all(bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, An
 
 def back(nodes: list[Node], before: list[int]) -> None:
     for node, times in zip(nodes, before, strict=True):
-        eventually(lambda node=node, times=times: len(node.lines("source connected")) > times, 20)
+        eventually(partial(node.connected_more_often, times), 20)
 
 
 def check(
     bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, Any], set[str]]], surely: set[str], directory: Path
 ) -> None:
     if bus.shared:  # each message goes to one node of those that it is for
-        total = lambda: sum((node.done() for node in nodes), Counter())  # noqa: E731
-        eventually(lambda: len(total()) == len(requests), 600)
+        eventually(lambda: len(done_by(nodes)) == len(requests), 600)
     else:
         for node in nodes:
             meant = {i for i, (_, names) in requests.items() if node.name in names} & surely
-            eventually(lambda node=node, meant=meant: meant <= set(node.done()), 60)
+            eventually(partial(node.has_done, meant), 60)
     time.sleep(2)  # what would be done twice, would be done by now
     for node in nodes:
         meant = {i for i, (_, names) in requests.items() if node.name in names}
@@ -297,4 +309,4 @@ def check(
         assert accepted == done
         assert not node.lines("request rejected")
     if bus.shared:
-        assert set(sum((node.done() for node in nodes), Counter()).values()) == {1}
+        assert set(done_by(nodes).values()) == {1}

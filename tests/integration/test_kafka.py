@@ -162,7 +162,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     kafka.kill()
 
 
-MECHANISMS = {
+MECHANISMS: dict[str, dict[str, Any]] = {
     "PLAIN": {"sasl.username": "node", "sasl.password": "right"},
     "SCRAM-SHA-512": {"sasl": {"username": "node", "password": "right"}},
     "OAUTHBEARER": {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=node"},
@@ -176,7 +176,7 @@ def guarded_source(kafka: KafkaServer, **client: Any) -> KafkaSource:
 
 @pytest.mark.parametrize("mechanism", list(MECHANISMS))
 async def test_tls_and_sasl(guarded: KafkaServer, mechanism: str) -> None:
-    source = guarded_source(guarded, **{"sasl.mechanisms": mechanism}, **MECHANISMS[mechanism])  # type: ignore[arg-type]
+    source = guarded_source(guarded, **{"sasl.mechanisms": mechanism}, **MECHANISMS[mechanism])
     async with listening(source) as ear:
         await source.send(b"hello")
         await ear.until(lambda: ear.bodies == [b"hello"])
