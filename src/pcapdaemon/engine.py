@@ -269,6 +269,7 @@ class Engine:
         if isinstance(run_or_not, Rejection):
             self._reject(message, run_or_not, warnings)
             return None
+        run_or_not.accepted = True
         self._publish(RequestAccepted(message.source, plan, time.time(), warnings))
         for name, reason in plan.missing:
             self._publish(CaptureFailed(plan.id, name, reason, kind="interface"))

@@ -56,6 +56,7 @@ class Run:
     wanted_by: set[str]
     begun_at: float = field(default_factory=time.time)
     joined: list[str] = field(default_factory=list)
+    accepted: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -134,7 +135,13 @@ class Runs:
         """Have an equal request that began lately serve this one too, with the longest limits of both; None: there is none."""
         youngest = time.time() - self.settings.general.coalesce
         for run in self._runs.values():
-            if run.begun_at > youngest and run.wanted_by and plan.equals(run.plan) and _extended(run.tasks, plan):
+            if (
+                run.accepted
+                and run.begun_at > youngest
+                and run.wanted_by
+                and plan.equals(run.plan)
+                and _extended(run.tasks, plan)
+            ):
                 run.joined.append(plan.id)
                 run.wanted_by.add(plan.id)
                 return run

@@ -128,6 +128,7 @@ class SqsSource(Bus):
         while not self._buffer:
             if self._polling is None:
                 self._polling = asyncio.ensure_future(in_thread(self._poll))
+                self._polling.add_done_callback(_look_at)
             polling = self._polling
             try:
                 await asyncio.shield(polling)
@@ -300,6 +301,11 @@ class SqsSource(Bus):
 
     def _lost(self, error: Exception) -> NotConnected:
         return NotConnected(f"{self.address}: {_reason(error)}")
+
+
+def _look_at(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled():
+        done.exception()  # at the end nobody waits for it any more
 
 
 def unwrap(body: str) -> tuple[bytes, str]:
