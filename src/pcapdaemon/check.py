@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import httpx2
 
 from pcapdaemon import destinations, sources
 from pcapdaemon.capture import MemoryBudget, list_interfaces
-from pcapdaemon.config import Settings
+from pcapdaemon.config import Settings, state_directory
 from pcapdaemon.daemon import missing_interfaces, node_name
 from pcapdaemon.errors import CaptureRefused, NotConnected
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
@@ -42,6 +43,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     yield _permission()
     for problem in missing_interfaces(settings):
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
+    if directory := state_directory(settings.general):
+        yield _state(directory)
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
@@ -52,6 +55,16 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     if request:
         for finding in await _request(settings, request):
             yield finding
+
+
+def _state(directory: Path) -> Finding:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return Finding("state", True, f"{directory} can be written to")
+    except OSError as error:
+        words = f"{directory}: {error.strerror}: accepted requests would be forgotten at a restart"
+        return Finding("state", False, words, "[general] statedir names the directory")
 
 
 def _permission() -> Finding:

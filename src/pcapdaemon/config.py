@@ -25,6 +25,12 @@ NOT_YET = {"s3": "upload", "cloudshark": "upload"}
 S = TypeVar("S", bound=BaseModel)
 
 
+def state_directory(general: General) -> Path | None:
+    """Where what must survive a restart is kept; None: nowhere."""
+    name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(name) if name else None
+
+
 class CaptureSettings(Section):
     """How captures are made."""
 
@@ -188,6 +194,12 @@ class _Reader:
             table = self.values.get(name)
             if isinstance(table, dict) and table.get(key) is True:
                 self.warnings.append(f"{self.origin}: [{name}] {key} = true has no effect: this version can't do that yet")
+        kafka = settings.sources.get("kafka")
+        repeating = {"redis-stream", "sqs"} & settings.sources.keys() | ({"kafka"} if getattr(kafka, "group", None) else set())
+        if repeating and state_directory(settings.general) is None:
+            names = " and ".join(sorted(repeating))
+            words = f"{names} may hand out a request again after a restart, which would be captured again: set [general] statedir"
+            self.warnings.append(f"{self.origin}: {words}")
         if not settings.sources:
             keys = " or ".join(dict.fromkeys(f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section))
             self.problems.append(f"{self.origin}: no source is on, so no request would ever be heard: set {keys}")

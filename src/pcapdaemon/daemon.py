@@ -5,14 +5,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api import Api, ApiServer
 from pcapdaemon.capture import MemoryBudget, list_interfaces
-from pcapdaemon.config import Settings
+from pcapdaemon.config import Settings, state_directory
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
@@ -20,7 +19,6 @@ from pcapdaemon.errors import ConfigError
 from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
 from pcapdaemon.history import History, SourceRecord
 from pcapdaemon.metrics import Metrics
-from pcapdaemon.policy import General
 from pcapdaemon.sources.base import Source, close, end, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.telemetry import Telemetry
@@ -34,11 +32,6 @@ log = structlog.get_logger()
 def node_name(settings: Settings) -> str:
     """The name that requests call this host by; by default the kernel's, as Go's os.Hostname has it, not the DNS's."""
     return settings.general.node or socket.gethostname()
-
-
-def _state_directory(general: General) -> Path | None:
-    name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(name) if name else None
 
 
 def missing_interfaces(settings: Settings) -> list[str]:
@@ -63,7 +56,7 @@ class Daemon:
         general, delivery = self._settings.general, self._delivery(self._settings)
         budget = MemoryBudget(general.memory)
         self._engine = Engine(
-            node_name(self._settings), self._settings, budget, delivery, self._publish, statedir=_state_directory(general)
+            node_name(self._settings), self._settings, budget, delivery, self._publish, statedir=state_directory(general)
         )
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}

@@ -151,3 +151,32 @@ def test_flags_lie_over_the_file() -> None:
         {"general": {"maxpackets": 5, "writelocal": True}}, {"general": {"maxpackets": 7}, "redis": {"port": 1}}
     )
     assert merged == {"general": {"maxpackets": 7, "writelocal": True}, "redis": {"port": 1}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "names"),
+    [
+        ({"redis": {"listen": True}}, ["redis"]),
+        ({"redis": {"listen": True, "stream": "s"}}, ["redis-stream"]),
+        ({"redis": {"listen": True, "stream": "s", "channel": "c"}}, ["redis", "redis-stream"]),
+        ({"redis": {"stream": "s"}, "http": {"listen": True}}, ["http"]),
+    ],
+)
+def test_channel_and_stream_of_redis_are_sources_each(sections: dict[str, dict[str, object]], names: list[str]) -> None:
+    settings = config.validate({**sections, "general": {"writelocal": True, "localdir": "/tmp"}})
+    assert list(settings.sources) == names
+
+
+def test_sources_that_may_repeat_a_request_want_a_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+    def warnings(section: str, **values: object) -> str:
+        general = {"writelocal": True, "localdir": "/tmp"}
+        return "".join(config.validate({section: {"listen": True, **values}, "general": general}).warnings)
+
+    assert "redis-stream may hand out" in warnings("redis", stream="s")
+    assert "sqs may hand out" in warnings("sqs", queue="q")
+    assert "kafka may hand out" in warnings("kafka", group="{node}")
+    assert not warnings("redis") + warnings("kafka")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/pcapdaemon")
+    assert not warnings("sqs", queue="q")
