@@ -255,3 +255,15 @@ async def test_one_of_three_brokers_is_killed(three: list[KafkaServer]) -> None:
         await ear.until(lambda: len(set(ear.bodies)) == len(sent), 20)
         assert sorted(ear.bodies, key=int) == sent
         assert not ear.losses()
+
+
+async def test_a_partition_without_a_leader_at_the_start_is_heard_when_it_has_one(three: list[KafkaServer]) -> None:
+    three[0].create("scattered", 3, replicas=1)
+    servers = ",".join(node.address for node in three)
+    three[2].kill()
+    async with listening(source_of(servers, "scattered")) as ear:
+        await asyncio.to_thread(three[2].start)
+        producer = three[0].producer(**{"bootstrap.servers": servers})
+        for partition in range(3):
+            await asyncio.to_thread(produce, producer, "scattered", b"%d" % partition, partition=partition)
+        await ear.until(lambda: sorted(ear.bodies) == [b"0", b"1", b"2"], 20)

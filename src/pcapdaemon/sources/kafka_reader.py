@@ -39,10 +39,16 @@ log = structlog.get_logger()
 
 
 class Positions:
-    """How far each partition was read, and, where that is committed, how far it is settled; for both threads."""
+    """How far each partition was read, and, where that is committed, how far it is settled; for both threads.
+
+    `since` is when the first connection was made (seconds since the epoch; 0: not yet), `leaderless` are partitions that
+    were there then and could not be asked where they end.
+    """
 
     def __init__(self, commit: bool) -> None:
         self.next: dict[Place, int] = {}
+        self.since = 0.0
+        self.leaderless: set[Place] = set()
         self.commit = commit
         self._unsettled: dict[Place, dict[int, None]] = {}
         self._committed: dict[Place, int] = {}
@@ -94,7 +100,6 @@ class Reader(threading.Thread):
         self._options, self._topics, self._refresh_every, self._positions = options, topics, refresh, positions
         self._messages, self._take_in = messages, take_in
         self._loop = loop = asyncio.get_running_loop()
-        self._first = not positions.next
         self._refreshed_at = self._committed_at = 0.0
         self._refresh_after = refresh
         self._assigned: set[Place] = set()
@@ -141,18 +146,19 @@ class Reader(threading.Thread):
                 self._commit(consumer, wait=False)
 
     def _hand_over(self, records: list[Record]) -> None:
-        good = []
+        good, fatal = [], None
         for record in records:
-            if error := record.error():
-                if error.code() in DENIED or error.fatal():
-                    raise KafkaException(error)
-                continue  # passing, or the topic is gone: the next refresh sees to it
+            if error := record.error():  # most are passing, or the topic is gone: the next refresh sees to it
+                fatal = error if error.code() in DENIED or error.fatal() else fatal
+                continue
             if record.value() is not None:  # else a mark of compaction
                 good.append(record)
             self._positions.next[record.topic() or "", record.partition() or 0] = (record.offset() or 0) + 1
         messages = self._messages(good)
         self.room.clear()
         call_in_loop(self._loop, self._take_in, messages)
+        if fatal:
+            raise KafkaException(fatal)
         while messages and not self.room.wait(0.2) and not self.ending.is_set():
             continue
 
@@ -174,7 +180,9 @@ class Reader(threading.Thread):
         if starts:
             consumer.incremental_assign(starts)
             self._assigned |= {(start.topic, start.partition) for start in starts}
-        self._first, self._refreshed_at = False, time.monotonic()
+        if not self._positions.since:
+            self._positions.since, self._positions.leaderless = time.time(), new - self._assigned
+        self._refreshed_at = time.monotonic()
         self._refresh_after = min(LOOK_AGAIN, self._refresh_every) if len(starts) < len(new) else self._refresh_every
 
     def _start(self, consumer: Consumer, place: Place) -> TopicPartition | None:
@@ -183,16 +191,25 @@ class Reader(threading.Thread):
         try:
             if place not in positions.next:
                 lowest, highest = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_WITHIN)
-                committed = self._committed(consumer, place) if self._first else None
-                positions.next[place] = highest if self._first else lowest
+                committed = self._committed(consumer, place)
                 if committed is not None:
                     positions.next[place] = committed
+                elif place in positions.leaderless:
+                    positions.next[place] = self._first_since(consumer, place, highest)
+                else:
+                    positions.next[place] = lowest if positions.since else highest
         except KafkaException as error:
             if error.args[0].code() in DENIED or self._down:
                 raise
             self._last_error = self._last_error or words_of(error)
             return None  # it has no leader now
         return TopicPartition(topic, number, positions.next[place])
+
+    def _first_since(self, consumer: Consumer, place: Place, highest: int) -> int:
+        """What may have been sent between the first connection and now, with a minute for clocks that differ."""
+        moment = TopicPartition(*place, int((self._positions.since - 60) * 1000))
+        offset = consumer.offsets_for_times([moment], timeout=ANSWER_WITHIN)[0].offset
+        return offset if offset >= 0 else highest
 
     def _committed(self, consumer: Consumer, place: Place) -> int | None:
         if not self._positions.commit:
