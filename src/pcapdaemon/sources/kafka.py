@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,7 @@ from pcapdaemon.errors import NotConnected
 from pcapdaemon.section import Section, resolve_indirect
 from pcapdaemon.sources.base import Bus, Message, Outbox
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
+from pcapdaemon.text import printable
 from pcapdaemon.threads import in_thread
 
 OURS = {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
@@ -134,6 +135,7 @@ class KafkaSource(Bus):
         self._reader: Reader | None = None
         self._arrived = asyncio.Event()
         self._producer: Producer | None = None
+        self._said = ""
         self._outbox = Outbox(self, node)
         self._answer = self._outbox.put if settings.results else None
 
@@ -200,13 +202,19 @@ class KafkaSource(Bus):
 
     def _produce(self, body: bytes, topic: str) -> None:
         failures: list[str] = []
+        self._said = ""
         try:
             if self._producer is None:
                 options = _common_options(self.settings, self.node) | {"message.timeout.ms": 8000, "linger.ms": 0}
+                options["error_cb"] = self._hear_error
                 self._producer = Producer(options)
             self._producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error.str()) if error else None)
             left = self._producer.flush(10)
         except (KafkaException, BufferError) as error:
             raise NotConnected(f"{self.address}: {words_of(error)}") from None
         if failures or left:
-            raise NotConnected(f"{self.address}: {failures[0] if failures else 'the brokers do not answer'}")
+            raise NotConnected(f"{self.address}: {self._said or (failures or ['the brokers do not answer'])[0]}")
+
+    def _hear_error(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts them
+            self._said = printable(error.str())
