@@ -170,6 +170,10 @@ class Engine:
         request_id = request.id or new_id()
         self._log_message(message, request_id, asked=request.log_request)
         warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
+        key, seconds = _key(message, request), self._settings.general.dedupe
+        if not request.dryrun and (before := self._once.answer_to(key, seconds)):  # also where it is too old by now
+            self._seen_before(message, before, warnings)
+            return
         plan = self._plan(message, request_id, request, problems)
         if isinstance(plan, Rejection):
             self._reject(message, plan, warnings)
@@ -223,8 +227,7 @@ class Engine:
 
     async def _take_once(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
         """Accept the request, unless it was before."""
-        key = f"id {plan.id}" if plan.request.id else f"message {message.key}" if message.key else ""
-        seconds = self._settings.general.dedupe
+        key, seconds = _key(message, plan.request), self._settings.general.dedupe
         if key and seconds and (before := await self._once.claim(key, seconds)) is not None:
             self._seen_before(message, before, warnings)
             return
@@ -267,7 +270,8 @@ class Engine:
             return None
         run_or_not = await self.runs.begin(plan)
         if isinstance(run_or_not, Rejection):
-            self._reject(message, run_or_not, warnings)
+            refuse = self._refuse_for_now if run_or_not.kind == "busy" else self._reject
+            refuse(message, run_or_not, warnings)
             return None
         run_or_not.accepted = True
         self._publish(RequestAccepted(message.source, plan, time.time(), warnings))
@@ -296,6 +300,11 @@ class Engine:
             body = message.body[:LONGEST_LOGGED].decode("utf-8", "replace")
             more = len(message.body) - LONGEST_LOGGED
             self._publish(RequestLogged(request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")))
+
+
+def _key(message: Message, request: CaptureRequest) -> str:
+    """What tells a request from all others: its id, or its place on the bus; empty where there is neither."""
+    return f"id {request.id}" if request.id else f"message {message.key}" if message.key else ""
 
 
 def _answer(message: Message, answer: Answer) -> None:

@@ -48,6 +48,11 @@ class Once:
         if self._path:
             self._load(self._path)
 
+    def answer_to(self, key: str, seconds: float) -> Answer | None:
+        """The answer to an earlier one of a key within `seconds`, if it has been given."""
+        known = self._known.get(key)
+        return known.answer if known and self._now() - known.at < seconds else None
+
     async def claim(self, key: str, seconds: float) -> Answer | None:
         """None where this is the first of its key within `seconds`, which is then to be told to `decide`; else its answer.
 

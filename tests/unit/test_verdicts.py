@@ -13,8 +13,17 @@ from pcapdaemon.answers import Answer
 from pcapdaemon.capture import MemoryBudget
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.engine import Engine
-from pcapdaemon.errors import CaptureRefused
-from pcapdaemon.events import ClockIsOff, Counts, Event, RequestAccepted, RequestFinished, RequestGivenBack, RequestJoined
+from pcapdaemon.errors import Busy, CaptureRefused
+from pcapdaemon.events import (
+    ClockIsOff,
+    Counts,
+    Event,
+    RequestAccepted,
+    RequestFinished,
+    RequestGivenBack,
+    RequestJoined,
+    RequestRejected,
+)
 from pcapdaemon.limits import StopReason
 from pcapdaemon.plan import Interface
 from pcapdaemon.session import Armed, Session, Stopped
@@ -148,6 +157,33 @@ async def test_the_second_of_an_id_is_done_and_answered_like_the_first(desk: Des
     assert verdicts == [DONE]
     assert (second.kind, second.id, second.interfaces) == (first.kind, first.id, first.interfaces)
     assert second.warnings
+
+
+async def test_a_late_copy_is_known_though_it_is_too_old_by_now(desk: Desk) -> None:
+    await desk.tell({**GOOD, "id": "one"})
+    verdicts, (answer,) = await desk.tell({**GOOD, "id": "one"}, sent_at=time.time() - 100)
+    assert (verdicts, answer.kind) == ([DONE], "accepted")
+    assert not any(isinstance(event, RequestRejected) for event in desk.events)
+
+
+async def test_a_dry_run_of_a_known_id_is_a_dry_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.tell({**GOOD, "id": "one"})
+
+    async def possible(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(desk.engine.runs, "try_out", possible)
+    assert (await desk.tell({**GOOD, "id": "one", "dryrun": True}))[1][0].kind == "dryrun"
+
+
+async def test_where_memory_is_spent_what_can_come_again_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spent(session: Session) -> Stopped:
+        session.armed.cancel()
+        raise Busy("the memory budget is spent")
+
+    monkeypatch.setattr(Session, "run", spent)
+    assert (await desk.tell(GOOD, returnable=True)) == ([BUSY], [])
+    assert (await desk.tell(GOOD))[0] == [DONE]
 
 
 async def test_two_of_an_id_at_once_are_one(desk: Desk) -> None:
