@@ -1,7 +1,6 @@
 """SQS and SNS as moto serves them: a process of its own that can be killed and frozen. What it held is gone with it."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import httpx2
 from botocore.config import Config
 
 from tests.helpers import eventually
-from tests.servers import free_port
+from tests.servers import Server, free_port
 
 if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
@@ -22,12 +21,11 @@ if TYPE_CHECKING:
 KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
-class MotoServer:
+class MotoServer(Server):
     """A moto server on a port of its own."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.host, self.port, self._directory = host, free_port(), directory
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -41,18 +39,6 @@ class MotoServer:
             self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, env={**os.environ})
         eventually(self._answers, 30)
         return self
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Freeze or thaw it."""
-        assert self._process
-        self._process.send_signal(number)
 
     def want_credentials(self) -> None:
         """From now on look at access keys, as AWS does; `test` is not a good one."""

@@ -1,6 +1,5 @@
 """A real Apache Kafka (KRaft, one process a node), from the jars that scripts/setup --tests puts beside tests/kafka/pom.xml."""
 
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,14 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.helpers import eventually
-from tests.servers import free_port
+from tests.servers import Server, free_port
 
 JARS = Path(__file__).parent / "kafka" / "target" / "dependency"
 JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx384m", "-cp", f"{JARS}/*"]
 CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
 
 
-class KafkaServer:
+class KafkaServer(Server):
     """One node that is broker and controller; `more` are lines of its server.properties."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1", more: Sequence[str] = (), format_options: Sequence[str] = ()):
@@ -27,7 +26,6 @@ class KafkaServer:
         self.more, self._format_options = list(more), list(format_options)
         self._listeners: list[tuple[str, str, int]] = []
         self.guarded_address, self.ca_file = "", Path()
-        self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
         self._admin: AdminClient | None = None
 
@@ -60,18 +58,6 @@ class KafkaServer:
     def wait(self) -> None:
         """Wait until it answers."""
         eventually(self._answers, 60)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Freeze or thaw it."""
-        assert self._process
-        self._process.send_signal(number)
 
     @property
     def admin(self) -> AdminClient:

@@ -28,22 +28,10 @@ def free_port() -> int:
     return next(_ports)
 
 
-class RedisServer:
-    """A redis-server of its own, that can be killed, started again on its port, and frozen."""
+class Server:
+    """A process that can be killed, and frozen with all its connections."""
 
-    def __init__(self, directory: Path, *options: str, sentinel: Path | None = None) -> None:
-        self.port = free_port()
-        self._directory, self._options, self._sentinel = directory, options, sentinel
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "RedisServer":
-        """Start it, and wait until it answers."""
-        command = ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self._options]
-        if self._sentinel:
-            command = ["redis-server", str(self._sentinel), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
-        return self
+    _process: "subprocess.Popen[bytes] | None" = None
 
     def kill(self) -> None:
         """End it without a word to its clients."""
@@ -61,6 +49,23 @@ class RedisServer:
         """Let it go on."""
         assert self._process
         self._process.send_signal(signal.SIGCONT)
+
+
+class RedisServer(Server):
+    """A redis-server of its own, that can be killed, started again on its port, and frozen."""
+
+    def __init__(self, directory: Path, *options: str, sentinel: Path | None = None) -> None:
+        self.port = free_port()
+        self._directory, self._options, self._sentinel = directory, options, sentinel
+
+    def start(self) -> "RedisServer":
+        """Start it, and wait until it answers."""
+        command = ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self._options]
+        if self._sentinel:
+            command = ["redis-server", str(self._sentinel), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
+        eventually(self._answers)
+        return self
 
     def client(self, **options: Any) -> "redis.Redis":
         """A client of it."""

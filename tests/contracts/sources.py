@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import signal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -202,10 +201,10 @@ class KafkaHarness(Harness):
         self.kafka.start()
 
     def freeze(self) -> None:
-        self.kafka.signal(signal.SIGSTOP)
+        self.kafka.freeze()
 
     def thaw(self) -> None:
-        self.kafka.signal(signal.SIGCONT)
+        self.kafka.thaw()
 
     def behind_proxy(self) -> tuple[Source, Proxy]:
         proxy = Proxy(self.kafka.proxied_port, self.kafka.behind_proxy)
@@ -274,10 +273,10 @@ class SqsHarness(Harness):
         self._make_queue()
 
     def freeze(self) -> None:
-        self.moto.signal(signal.SIGSTOP)
+        self.moto.freeze()
 
     def thaw(self) -> None:
-        self.moto.signal(signal.SIGCONT)
+        self.moto.thaw()
 
     def behind_proxy(self) -> tuple[Source, Proxy]:
         proxy = Proxy(free_port(), self.moto.port)
