@@ -38,9 +38,14 @@ class Ear:
 
     async def until(self, fact: Callable[[], object], seconds: float = 10) -> None:
         """Wait for a fact."""
-        async with asyncio.timeout(seconds):
-            while not fact():
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(seconds):
+                while not fact():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(
+                f"not within {seconds} s: {[body[:50] for body in self.bodies[-3:]]} {self.events[-5:]}"
+            ) from None
 
     async def end(self) -> None:
         """End the pump and close the source, as the daemon does."""

@@ -149,7 +149,7 @@ class Reader(threading.Thread):
         good, fatal = [], None
         for record in records:
             if error := record.error():  # most are passing, or the topic is gone: the next refresh sees to it
-                fatal = error if error.code() in DENIED or error.fatal() else fatal
+                fatal = error if self._is_fatal(error) else fatal
                 continue
             if record.value() is not None:  # else a mark of compaction
                 good.append(record)
@@ -161,6 +161,11 @@ class Reader(threading.Thread):
             raise KafkaException(fatal)
         while messages and not self.room.wait(0.2) and not self.ending.is_set():
             continue
+
+    def _is_fatal(self, error: KafkaError) -> bool:
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED and not self._positions.commit:
+            return False  # the library looks for the coordinator of a group that nobody uses
+        return error.code() in DENIED or error.fatal()
 
     def _refresh(self, consumer: Consumer) -> None:
         """Assign the partitions that are new, and let go of topics that are gone."""
@@ -246,7 +251,7 @@ class Reader(threading.Thread):
                 log.warning("positions could not be committed", source="kafka", reason=words_of(error))
 
     def _hear_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+        if error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED):
             self._last_error, self._last_code = error.str(), error.code()
         if error.code() in GIVE_UP:
             self._down = error.str()
