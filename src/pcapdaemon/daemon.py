@@ -131,11 +131,13 @@ class Daemon:
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
         """Hear no more on these; they are still to be closed."""
-        await asyncio.gather(*(end(self._pumps.pop(name)) for name in names))
+        # out of the tables before anything is awaited: the end may come in the middle of a reload
+        pumps, stopped = [self._pumps.pop(name) for name in names], [self._sources.pop(name) for name in names]
         for name in names:
             del self._history.sources[name]
             self._metrics.forget(name)
-        return [self._sources.pop(name) for name in names]
+        await asyncio.gather(*(end(task) for task in pumps))
+        return stopped
 
     async def _move_api(self, http: HttpSettings | None) -> None:
         """Have the API on the address that is wanted; on failure the old one stays, and ConfigError is raised."""
