@@ -74,6 +74,7 @@ def test_an_id_is_captured_once_over_all_sources_and_a_restart(
     publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
     eventually(lambda: daemon.logged("request finished", id="one"))
     assert daemon.request(interface=[wire.far], id="one").status_code == 202
+    eventually(lambda: daemon.logged("request seen before", id="one"))  # the log is written a moment later
     daemon.kill()
     again = ready(daemon.start())
     publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
