@@ -1,8 +1,8 @@
-"""What a sender is told at once about a message, and how that looks on a bus. Pure."""
+"""What a sender is told at once about a message, and how that and all results look on a bus. Pure."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from ulid import ULID
 from pcapdaemon.request import Problem
 
 TYPE = "pcapdaemon.request."
-"""In front of an answer's kind: the CloudEvents type."""
+"""In front of what happened: the CloudEvents type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,28 @@ class Answer:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def encode(answer: Answer, node: str, now: float) -> bytes:
-    """The answer as a CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2); `subject` is the request's id."""
+def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: float) -> bytes:
+    """A CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2); `subject` is the request's id, also in `data`."""
     event = {
         "specversion": "1.0",
         "id": str(ULID()),
         "source": f"/pcapdaemon/{quote(node, safe='')}",
-        "type": TYPE + answer.kind,
-        "subject": answer.id or None,
+        "type": TYPE + kind,
+        "subject": request_id or None,
         "time": datetime.fromtimestamp(now, UTC).isoformat(),
         "datacontenttype": "application/json",
-        "data": {**asdict(answer), "node": node},
+        "data": {"id": request_id, "node": node, **data},
     }
     return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
 
 
-def decode(body: bytes) -> dict[str, Any] | None:
-    """The `data` of an answer, or None where the message is something else."""
+def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
+    """What happened and the `data` of it, or None where the message is something else."""
     try:
         event = json.loads(body)
         data = event["data"] if event["specversion"] == "1.0" and event["type"].startswith(TYPE) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return data if isinstance(data, dict) and {"id", "kind", "node"} <= data.keys() else None
+    if not isinstance(data, dict) or not {"id", "node"} <= data.keys():
+        return None
+    return event["type"].removeprefix(TYPE), data

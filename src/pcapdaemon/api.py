@@ -5,7 +5,7 @@ import contextlib
 import hmac
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -21,7 +22,6 @@ from pcapdaemon.answers import Answer
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.history import History, RequestRecord
-from pcapdaemon.metrics import Metrics
 from pcapdaemon.request import MAX_MESSAGE, json_schema
 from pcapdaemon.sources.http import HttpSettings, HttpSource, address_family, is_loopback
 
@@ -43,6 +43,7 @@ TITLES = {
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
 
 
 def problem(status: int, detail: str = "", **members: Any) -> Response:
@@ -101,8 +102,11 @@ def _host_name(header: bytes) -> str:
 class Api:
     """The routes, over what the engine and the history know."""
 
-    def __init__(self, engine: Engine, history: History, metrics: Metrics, source: HttpSource) -> None:
-        self._engine, self._history, self._metrics, self._source = engine, history, metrics, source
+    def __init__(
+        self, engine: Engine, history: History, source: HttpSource, subscribe: Subscribe, metrics: Callable[[], bytes]
+    ) -> None:
+        self._engine, self._history, self._source = engine, history, source
+        self._subscribe, self._metrics = subscribe, metrics
 
     def app(self) -> FastAPI:
         """The application that serves them."""
@@ -119,6 +123,7 @@ class Api:
         add("/captures", self.last, response_model=list[RequestRecord])
         add(one, self.tell, response_model=RequestRecord)
         add(one, self.end, methods=["DELETE"], status_code=202, response_model=RequestRecord)
+        add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
         add("/metrics", self.metrics, response_class=Response)
@@ -165,7 +170,16 @@ class Api:
 
     async def metrics(self) -> Response:
         """Counters in the text format of Prometheus."""
-        return Response(self._metrics.text(self._engine.set_aside), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    async def events(
+        self,
+        id: str | None = Query(None, description="Only of this request."),  # noqa: A002  # the parameter's name on the wire
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Results of all requests from now on, as server-sent events: each a CloudEvent, named by what happened."""
+        yield ServerSentEvent(comment="listening")
+        async for kind, body in self._subscribe(id):
+            yield ServerSentEvent(event=kind, raw_data=body.decode())
 
     async def docs(self, request: Request) -> Response:
         """The description of these routes, for people."""
@@ -220,11 +234,15 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """The API on its socket, bound when made. `settings` and `app` may be replaced as long as host and port stay."""
+    """The API on its socket, bound when made. `settings` and `app` may be replaced as long as host and port stay.
+
+    `closing` is set when answers that have no end must end.
+    """
 
     def __init__(self, settings: HttpSettings) -> None:
         self.settings = settings
         self.app: Asgi = _not_yet
+        self.closing = asyncio.Event()
         family = address_family(settings.host)
         try:
             self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
@@ -251,6 +269,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         """Return when nobody listens any more; `serve` ends when the answers that are under way are given."""
+        self.closing.set()
         self._server.should_exit = True
         while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket

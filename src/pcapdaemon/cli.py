@@ -1,4 +1,4 @@
-"""The command line; the only file that prints. Data goes to stdout, everything else to stderr; status 0, 1 or 2."""
+"""The command line; with show.py and cli_spool.py the only file that prints. Data goes to stdout, everything else to stderr; status 0, 1 or 2."""
 
 import asyncio
 import json
@@ -7,14 +7,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from pcapdaemon import __version__, config, legacy, show
+from pcapdaemon import __version__, cli_spool, config, legacy, show
 from pcapdaemon.errors import ConfigError, PcapdaemonError
-from pcapdaemon.show import errors
+from pcapdaemon.options import (
+    AlertId,
+    Aliases,
+    Bpf,
+    Bytes,
+    ConfigOption,
+    Customer,
+    Duration,
+    Id,
+    Interfaces,
+    JsonOption,
+    Packets,
+    Snap,
+    Tags,
+    Timeout,
+)
+from pcapdaemon.show import errors, fail
 from pcapdaemon.text import printable
 
 app = typer.Typer(
@@ -24,25 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file (TOML).", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Interfaces = Annotated[list[str] | None, typer.Option("--interface", "-i", help="An interface; may be repeated.")]
-Aliases = Annotated[list[str] | None, typer.Option("--alias", help="An alias from the configuration; may be repeated.")]
-Bpf = Annotated[str | None, typer.Option("--bpf", help="Capture filter, see pcap-filter(7).", show_default=False)]
-Snap = Annotated[int | None, typer.Option("--snap", "-s", help="Snapshot length in bytes.", min=0, show_default=False)]
-Packets = Annotated[int | None, typer.Option("--packets", "-c", help="Stop after so many packets.", min=1, show_default=False)]
-Timeout = Annotated[int | None, typer.Option(help="Idle timeout in seconds.", min=0, show_default=False)]
-Duration = Annotated[int | None, typer.Option(help="Stop after so many seconds.", min=0, show_default=False)]
-Bytes = Annotated[int | None, typer.Option("--bytes", help="Stop at this size of the savefile.", min=0, show_default=False)]
-Customer = Annotated[str | None, typer.Option(help="Becomes a tag.", show_default=False)]
-AlertId = Annotated[int | None, typer.Option("--alertid", help="Becomes a tag.", show_default=False)]
-Tags = Annotated[str | None, typer.Option(help="Comma separated.", show_default=False)]
-Id = Annotated[str | None, typer.Option("--id", help="Names the request; made up where absent.", show_default=False)]
-
-
 MESSAGE_OPTIONS = (
     *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
-    *("customer", "alertid", "tags", "id", "labels", "dryrun"),
+    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to"),
 )
 
 
@@ -133,7 +133,7 @@ def capture(
     message = _message(locals())
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
-        _fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
+        fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
     results = asyncio.run(now.capture({**message, "node": "any"}, settings, write, show.progress()))
     show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
     if any(result["state"] in ("failed", "lost") for result in results):
@@ -218,11 +218,15 @@ def request(
     list_: Annotated[bool, typer.Option("--list", help="Have nodes list what runs instead.")] = False,
     via: Annotated[str, typer.Option(help="http, or kafka, redis or sqs as --config has it.")] = "http",
     config_file: ConfigOption = None,
-    url: Annotated[str | None, typer.Option(help="The daemon's API; by default that of --config.", show_default=False)] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="A daemon's API; may be repeated. By default that of --config.", show_default=False)
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the API's token.", show_default=False)] = None,
     redis: Annotated[str | None, typer.Option(help="redis://... to publish on Redis without --config.")] = None,
     channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
-    wait: Annotated[float, typer.Option(help="How long to wait for answers of nodes on a bus, seconds.", min=0)] = 5,
+    comment: Annotated[str | None, typer.Option(help="Goes along with the savefile.", show_default=False)] = None,
+    reply_to: Annotated[str | None, typer.Option("--reply-to", help="Where results go.", show_default=False)] = None,
+    wait: Annotated[float, typer.Option(help="How long to wait for nodes on a bus to answer, seconds.", min=0)] = 5,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for anything.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -240,27 +244,40 @@ def request(
     else:
         values = config.read(config_file) if config_file else {}
     if via == "http":
-        _request_by_http(client.api_of(values, url, token_file), body, not no_wait, json_)
+        _request_by_http([client.api_of(values, one, token_file) for one in (url or [""])], body, not no_wait, json_)
         return
     if via not in config.BUSES:
-        _fail(2, [f"--via {via}: {', '.join(('http', *config.BUSES))} can be used"])
+        fail(2, [f"--via {via}: {', '.join(('http', *config.BUSES))} can be used"])
     bus = config.bus(via, values, str(config_file or "command line"))
-    show.answers_or_receivers(*asyncio.run(client.ask(bus, body, 0 if no_wait else wait)), bus.address, json_)
+    with show.Watch() as watch:
+        found, heard = asyncio.run(client.ask(bus, body, 0 if no_wait else wait, watch.show))
+    show.nodes_or_receivers(found, heard, bus.address, json_)
 
 
-def _request_by_http(api: Any, body: dict[str, Any], wait: bool, json_: bool) -> None:
+def _request_by_http(apis: list[Any], body: dict[str, Any], wait: bool, json_: bool) -> None:
+    from pcapdaemon import client
+
     needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
-    record = api.submit(body if needs_no_node else {"node": "any", **body})
-    if record.get("state") == "running" and wait:
-        record = show.follow(api, record["id"])
-    show.record(record, json_)
+    message = body if needs_no_node else {"node": "any", **body}
+    if len(apis) > 1 and wait:
+        with show.Watch() as watch:
+            found = client.ask_each(apis, message, watch.show)
+        show.nodes(found, json_)
+        return
+    for api in apis:
+        record = api.submit(message)
+        if record.get("state") == "running" and wait:
+            record = show.follow(api, record["id"])
+        show.record(record, json_)
 
 
 def _labels(options: list[str] | None) -> dict[str, str] | None:
     if wrong := [option for option in options or () if "=" not in option]:
-        _fail(2, [f"--label {wrong[0]}: NAME=GLOB is wanted"])
+        fail(2, [f"--label {wrong[0]}: NAME=GLOB is wanted"])
     return dict(option.split("=", 1) for option in options or ()) or None
 
+
+app.add_typer(cli_spool.app, name="spool")
 
 sources_app = typer.Typer(help="Look after what nodes leave on a bus.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")
@@ -281,7 +298,7 @@ def prune(
 
     bus = config.bus("redis", config.read(config_file) if config_file else {}, str(config_file or "default"))
     if not isinstance(bus.settings, RedisSettings) or bus.settings.stream is None:
-        _fail(2, ["[redis] stream is not set: only a stream has groups"])
+        fail(2, ["[redis] stream is not set: only a stream has groups"])
     for name, seconds in asyncio.run(redis_stream.prune(bus.settings, idle * 3600, dry_run)):
         print(f"{'would be removed' if dry_run else 'removed'}: {name}, not read for {seconds / 3600:.1f} hours")
 
@@ -297,9 +314,9 @@ def _message_file(name: str | None) -> dict[str, Any]:
     try:
         body = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text())
     except (OSError, ValueError) as error:
-        _fail(2, [f"{name}: {error}"])
+        fail(2, [f"{name}: {error}"])
     if not isinstance(body, dict):
-        _fail(2, [f"{name}: a JSON object is wanted"])
+        fail(2, [f"{name}: a JSON object is wanted"])
     return body
 
 
@@ -312,19 +329,11 @@ def _mistakes_in_words() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        _fail(2, error.problems, error.hint)
+        fail(2, error.problems, error.hint)
     except PcapdaemonError as error:
-        _fail(1, str(error).split("\n"), error.hint)
+        fail(1, str(error).split("\n"), error.hint)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         raise SystemExit(1) from None
     except OSError as error:
-        _fail(1, [f"{error.filename}: {error.strerror}" if error.filename else str(error)])
-
-
-def _fail(status: int, problems: list[str], hint: str = "") -> NoReturn:
-    for problem in problems:
-        errors.print(f"error: {printable(problem)}", markup=False)
-    if hint:
-        errors.print(f"hint: {hint}", markup=False)
-    raise SystemExit(status)
+        fail(1, [f"{error.filename}: {error.strerror}" if error.filename else str(error)])

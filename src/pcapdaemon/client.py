@@ -1,23 +1,27 @@
-"""Sends requests to daemons, as another program would: over the HTTP API of one, or over a bus to many."""
+"""Sends requests to daemons, as another program would: over their HTTP APIs, or over a bus to many."""
 
 import asyncio
 import contextlib
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import httpx2
 
 from pcapdaemon.answers import decode
 from pcapdaemon.errors import PcapdaemonError
-from pcapdaemon.request import new_id
+from pcapdaemon.nodes import Nodes
+from pcapdaemon.request import ResultKind, new_id
 from pcapdaemon.sources.base import Bus, Verdict, close
 
 POLL_EVERY = 0.25
+SHOW_EVERY = 0.2
 
 
 class Refused(PcapdaemonError):
@@ -34,7 +38,7 @@ class ApiClient:
     def __init__(self, url: str, token: str = "") -> None:
         if not token.isascii():
             raise PcapdaemonError("the token is not ASCII: no header can carry it")
-        self._url = url
+        self.url = self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=10, follow_redirects=False)
 
@@ -71,7 +75,7 @@ class ApiClient:
         raise Refused(errors or [fallback], body.get("hint", ""))
 
 
-def api_of(values: Mapping[str, Any], url: str | None, token_file: Path | None) -> ApiClient:
+def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
     """The API that is named, or that of a configuration's `[http]`, or the default one."""
     http = values.get("http", {})
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
@@ -79,34 +83,103 @@ def api_of(values: Mapping[str, Any], url: str | None, token_file: Path | None) 
     return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file.read_text().strip() if file else "")
 
 
-async def ask(bus: Bus, message: dict[str, Any], wait: float) -> tuple[list[dict[str, Any]] | None, int | None]:
-    """Send a message over a bus, and collect the answers of nodes for `wait` seconds; of one named node just the first.
+Show = Callable[[Nodes], None]
 
-    The answers are None where none can come: nobody waits, or the bus has no place for them. The number is how many heard
-    it, where the bus knows. Raises NotConnected.
+
+def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Nodes:
+    """Send a request to several daemons at once, and follow it on each until it is over; Ctrl-C ends it everywhere."""
+    nodes, message = Nodes(), {**message, "id": message.get("id") or new_id()}
+    threads = [threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        show(nodes)
+        try:
+            time.sleep(SHOW_EVERY)
+        except KeyboardInterrupt:
+            for api in apis:
+                with contextlib.suppress(PcapdaemonError):
+                    api.stop(message["id"])
+    show(nodes)
+    return nodes
+
+
+def _follow(api: ApiClient, message: dict[str, Any], nodes: Nodes) -> None:
+    try:
+        found = api.submit(message)
+        if found["state"] != "running":
+            nodes.records[api.url] = {"captures": [], "node": api.url, **found}
+            return
+        for record in api.follow(found["id"]):
+            nodes.records[api.url] = record
+    except Refused as error:
+        nodes.records[api.url] = {"node": api.url, "state": "rejected", "problems": error.problems, "captures": []}
+    except PcapdaemonError as error:
+        nodes.records[api.url] = {"node": api.url, "state": "unreachable", "problems": [str(error)], "captures": []}
+
+
+async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tuple[Nodes | None, int | None]:
+    """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds until it is over on each.
+
+    A node that is named is waited for no longer than it takes. The nodes are None where no result can come: nobody waits, or
+    the bus has no place for them. The number is how many heard the message, where the bus knows. Ctrl-C ends the request.
+    Raises NotConnected.
     """
     message = {**message, "id": message.get("id") or new_id()}
-    listener = bus.of_answers(bus.settings, bus.node) if wait and bus.results else None
+    place = message.get("reply_to") or next(iter(bus.places), None)
+    listener = bus.of_answers(bus.settings, bus.node, place) if wait and place else None
+    if listener and not {"cancel", "list", "reply_events"} & message.keys():
+        message["reply_events"] = list(get_args(ResultKind))
     try:
         if listener:
             await listener.connect()
         heard = await bus.send(json.dumps(message).encode())
-        return (await _answers(listener, message, wait) if listener else None), heard
+        return (await _results(bus, listener, message, wait, show) if listener else None), heard
     finally:
         for one in (listener, bus):
             if one:
                 await close(one)
 
 
-async def _answers(listener: Bus, message: dict[str, Any], wait: float) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait):
-            while not found or message.get("node", "any") == "any":
-                heard = await listener.receive()
-                answer = decode(heard.body)
-                mine = answer is not None and answer["id"] == message["id"]
-                if heard.settle:  # a queue of answers may be shared with other requesters
-                    heard.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
-                found += [answer] if mine and answer else []
-    return found
+async def _results(bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show) -> Nodes:
+    nodes, begun = Nodes(), time.monotonic()
+    one_node = message.get("node", "any") != "any"
+    with _interrupted() as interrupted:
+        while not (nodes.over and (time.monotonic() - begun > wait or (one_node and nodes.records))):
+            await _hear(listener, message["id"], nodes)
+            nodes.look(time.monotonic())
+            show(nodes)
+            if interrupted.is_set():
+                interrupted.clear()
+                await bus.send(json.dumps({"cancel": message["id"]}).encode())
+    return nodes
+
+
+async def _hear(listener: Bus, request_id: str, nodes: Nodes) -> None:
+    try:
+        async with asyncio.timeout(SHOW_EVERY):
+            heard = await listener.receive()
+    except TimeoutError:
+        return
+    result = decode(heard.body)
+    mine = result is not None and result[1]["id"] == request_id
+    if heard.settle:  # a queue of results may be shared with other requesters
+        heard.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
+    if result and mine:
+        nodes.hear(*result, time.monotonic())
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C sets; the second one ends the program."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def first() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        event.set()
+
+    loop.add_signal_handler(signal.SIGINT, first)
+    try:
+        yield event
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

@@ -16,11 +16,10 @@ from pydantic import BaseModel, Field, ValidationError
 from pcapdaemon import destinations, sources
 from pcapdaemon.errors import ConfigError, PcapdaemonError
 from pcapdaemon.policy import General, Seconds, Strings
+from pcapdaemon.results import ResultsSettings
 from pcapdaemon.section import Section, resolve_secrets
 from pcapdaemon.sources.base import Bus
-
-NOT_YET = {"s3": "upload", "cloudshark": "upload"}
-"""Sections of the original that this version reads and does not obey yet, with their switch."""
+from pcapdaemon.spool import SpoolSettings
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -46,7 +45,13 @@ class CaptureSettings(Section):
 class DeliverySettings(Section):
     """How savefiles are delivered."""
 
-    deadline: Seconds = Field(600, description="How long a failing destination is tried before the savefile is given up.")
+    deadline: Seconds = Field(
+        600, description="Without a spool: how long a failing destination is tried before the savefile is given up, seconds."
+    )
+    concurrent: int = Field(4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time.")
+    memory_grace: Seconds = Field(
+        30, description="With a spool: how long a savefile is held in memory though a destination fails, seconds."
+    )
 
 
 class Syslog(Section):
@@ -72,6 +77,8 @@ class Settings:
     general: General
     capture: CaptureSettings
     delivery: DeliverySettings
+    spool: SpoolSettings
+    results: ResultsSettings
     syslog: Syslog | None
     interfaces: tuple[InterfaceAliases, ...]
     sources: Mapping[str, Section]
@@ -119,6 +126,8 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         general=reader.section("general", General),
         capture=reader.section("capture", CaptureSettings),
         delivery=reader.section("delivery", DeliverySettings),
+        spool=reader.section("spool", SpoolSettings),
+        results=reader.section("results", ResultsSettings),
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
         interfaces=reader.interfaces(),
         sources=reader.plugins(sources.TABLE, sources.load),
@@ -131,23 +140,28 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     return Settings(**{**vars(settings), "warnings": warnings})
 
 
+def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -> S:
+    """One section alone, whatever is wrong with the others; raises ConfigError."""
+    reader = _Reader({}, origin)
+    found = reader._section(f"[{name}]", values.get(name, {}), model)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return found
+
+
 BUSES = ("kafka", "redis", "sqs")
 """What requests can be sent over, beside HTTP; also the names of their sections."""
 
 
 def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
     """A bus to send on, as its section says, whatever else the configuration lacks; raises ConfigError."""
-    section = {**values.get(name, {}), "listen": True}
-    source = next(n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(section))
+    switched_on = {**values.get(name, {}), "listen": True}
+    source = next(n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(switched_on))
     try:
         cls = sources.load(source)
     except PcapdaemonError as error:
         raise ConfigError([f"{origin}: [{name}]: {error}"], error.hint) from None
-    reader = _Reader({}, origin)
-    settings = reader._section(f"[{name}]", section, cls.Settings)
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    made = cls(settings, f"requester-{os.getpid()}")
+    made = cls(section(name, cls.Settings, {name: switched_on}, origin), f"requester-{os.getpid()}")
     if not isinstance(made, Bus):
         raise ConfigError([f"{origin}: nothing can be sent over {name}"])
     return made
@@ -160,7 +174,7 @@ class _Reader:
         self.values, self.origin = values, origin
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        known = {"general", "capture", "delivery", "syslog", "interface", *NOT_YET}
+        known = {"general", "capture", "delivery", "spool", "results", "syslog", "interface"}
         known |= {plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())}
         self._warn_unknown("", values, known)
 
@@ -190,10 +204,6 @@ class _Reader:
         return found
 
     def whole(self, settings: Settings) -> None:
-        for name, key in NOT_YET.items():
-            table = self.values.get(name)
-            if isinstance(table, dict) and table.get(key) is True:
-                self.warnings.append(f"{self.origin}: [{name}] {key} = true has no effect: this version can't do that yet")
         kafka = settings.sources.get("kafka")
         repeating = {"redis-stream", "sqs"} & settings.sources.keys() | ({"kafka"} if getattr(kafka, "group", None) else set())
         if repeating and state_directory(settings.general) is None:

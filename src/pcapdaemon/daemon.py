@@ -18,10 +18,16 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
 from pcapdaemon.history import History, SourceRecord
-from pcapdaemon.metrics import Metrics
-from pcapdaemon.sources.base import Source, close, end, pump
+from pcapdaemon.metrics import Levels, Metrics
+from pcapdaemon.results import Results
+from pcapdaemon.sources.base import Bus, Source, close, end, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
+from pcapdaemon.spool import Spool, age
 from pcapdaemon.telemetry import Telemetry
+from pcapdaemon.threads import in_thread
+
+LAST_RESULTS = 2.0
+"""Seconds for results that wait, after all is delivered."""
 
 LAST_ANSWERS = 3.0
 """Seconds that clients get, after all is delivered, to be told."""
@@ -52,11 +58,26 @@ class Daemon:
         self._settings = load()
         _refuse_missing(self._settings)
         self._telemetry = Telemetry(self._settings.syslog)
-        self._history, self._metrics = History(), Metrics()
-        general, delivery = self._settings.general, self._delivery(self._settings)
-        budget = MemoryBudget(general.memory)
+        node, general = node_name(self._settings), self._settings.general
+        self._history, self._metrics = History(node), Metrics()
+        self._results = Results(node, self._settings.results, self._history.story, self._publish)
+        self._budget = budget = MemoryBudget(general.memory)
+        self._spool = Spool(self._settings.spool) if self._settings.spool.dir else None
+        self._delivery = Delivery(
+            _destinations(self._settings),
+            self._publish,
+            self._settings.delivery,
+            self._spool,
+            lambda: budget.used > budget.limit / 2,
+        )
         self._engine = Engine(
-            node_name(self._settings), self._settings, budget, delivery, self._publish, statedir=state_directory(general)
+            node,
+            self._settings,
+            budget,
+            self._delivery,
+            self._publish,
+            statedir=state_directory(general),
+            places=lambda: self._results.places,
         )
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
@@ -69,8 +90,10 @@ class Daemon:
     async def run(self) -> None:
         """From start to the end of the last delivery. Raises ConfigError where it can't start."""
         self._hear_signals()
+        left = await in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
-        helpers = [asyncio.create_task(systemd.feed_watchdog()), asyncio.create_task(self._reload_when_told())]
+        work = (systemd.feed_watchdog(), self._reload_when_told(), self._delivery.resume(left), self._delivery.keep_watch())
+        helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
         self._telemetry.started(self._settings, [source.address for source in self._sources.values()])
         systemd.notify("READY=1")
@@ -79,8 +102,11 @@ class Daemon:
         await _cancelled(helpers)  # a reload that is under way must not come between
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
+        await self._results.close(LAST_RESULTS)
         await asyncio.gather(*(close(source) for source in ending))  # after the last verdict on their messages
         await self._stop_api(LAST_ANSWERS)
+        if self._spool:
+            self._spool.close()
         self._telemetry.stopped()
 
     async def _apply(self, settings: Settings) -> None:
@@ -88,7 +114,7 @@ class Daemon:
 
         Raises ConfigError while everything is as it was.
         """
-        delivery = self._delivery(settings)
+        made_destinations = _destinations(settings)
         node = node_name(settings)
         same = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
         unchanged = same if node == self._engine.node else set()
@@ -97,19 +123,22 @@ class Daemon:
         await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
-        self._take_over(settings, delivery)
+        await self._results.configure(node, settings.results)
+        self._take_over(settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
         self._serve_api()
 
-    def _take_over(self, settings: Settings, delivery: Delivery) -> None:
+    def _take_over(self, settings: Settings, made: dict[str, Destination]) -> None:
         if settings.syslog != self._settings.syslog:
             self._telemetry.close()
             self._telemetry = Telemetry(settings.syslog)
-        self._engine.node = node_name(settings)
-        self._engine.settings, self._engine.runs.delivery, self._settings = settings, delivery, settings
-        self._engine.runs.budget.limit = settings.general.memory
-        for destination in delivery.destinations.values():
+        self._engine.node = self._history.node = node_name(settings)
+        self._engine.settings = self._settings = settings
+        self._budget.limit = settings.general.memory
+        self._delivery.destinations, self._delivery.settings = made, settings.delivery
+        self._delivery.retry()  # what was in the way may be mended
+        for destination in made.values():
             self._look_at(destination)
 
     def _look_at(self, destination: Destination) -> None:
@@ -127,6 +156,8 @@ class Daemon:
         self._sources[name] = source
         self._history.sources[name] = SourceRecord()
         self._metrics.begin(name)
+        if isinstance(source, Bus):
+            self._results.attach(source)
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
@@ -137,6 +168,8 @@ class Daemon:
             del self._history.sources[name]
             self._metrics.forget(name)
         await asyncio.gather(*(end(task) for task in pumps))
+        if not self._stopping.is_set():
+            await asyncio.gather(*(self._results.detach(source.name) for source in stopped))
         return stopped
 
     async def _move_api(self, http: HttpSettings | None) -> None:
@@ -161,7 +194,10 @@ class Daemon:
         if not self.api or not isinstance(http, HttpSettings) or not isinstance(source, HttpSource):
             return
         self.api.settings = http
-        self.api.app = Api(self._engine, self._history, self._metrics, source).app()
+        closing = self.api.closing
+        self.api.app = Api(
+            self._engine, self._history, source, lambda name: self._results.subscribe(name, closing), self._metrics_text
+        ).app()
         if self.api not in self._serving:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
 
@@ -176,12 +212,20 @@ class Daemon:
                 api.abort()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
 
-    def _delivery(self, settings: Settings) -> Delivery:
-        made = {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
-        return Delivery(made, self._publish, settings.delivery.deadline)
+    def _metrics_text(self) -> bytes:
+        stored = self._spool.stored if self._spool else {}
+        levels = Levels(
+            set_aside=self._engine.set_aside,
+            memory_used=self._budget.used,
+            memory_budget=self._budget.limit,
+            spool_files=len(stored),
+            spool_bytes=self._spool.size if self._spool else 0,
+            spool_oldest=age(stored),
+        )
+        return self._metrics.text(levels)
 
     def _publish(self, event: Event) -> None:
-        for listener in (self._history, self._metrics, self._telemetry):
+        for listener in (self._history, self._metrics, self._telemetry, self._results):
             try:
                 listener.hear(event)
             except Exception:  # what happened has happened; a defect in telling of it must not undo it
@@ -208,6 +252,7 @@ class Daemon:
         try:
             settings = self._load()
             _refuse_missing(settings)
+            moved = settings.spool != self._settings.spool
             await self._apply(settings)
         except ConfigError as error:
             self._publish(ConfigurationRefused(tuple(error.problems)))
@@ -215,7 +260,12 @@ class Daemon:
             log.exception("a reload failed in an unforeseen way")
             self._publish(ConfigurationRefused((f"internal error: {type(error).__name__}: {error}",)))
         else:
-            self._publish(ConfigurationReloaded(settings.warnings))
+            words = ("[spool] has changed, which takes effect at the next start",) if moved else ()
+            self._publish(ConfigurationReloaded((*settings.warnings, *words)))
+
+
+def _destinations(settings: Settings) -> dict[str, Destination]:
+    return {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
 
 
 def _refuse_missing(settings: Settings) -> None:

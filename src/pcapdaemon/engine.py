@@ -60,7 +60,10 @@ log = structlog.get_logger()
 
 
 class Engine:
-    """Takes messages from all sources. `settings` and `runs.delivery` may be replaced at any time."""
+    """Takes messages from all sources. `settings` and `node` may be replaced at any time.
+
+    `places` are those that a request's `reply_to` may name.
+    """
 
     def __init__(
         self,
@@ -71,12 +74,13 @@ class Engine:
         publish: Publish,
         interfaces: Callable[[], dict[str, Interface]] = list_interfaces,
         statedir: Path | None = None,
+        places: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self.node, self._settings = node, settings
         self.set_aside = 0
         self.runs = Runs(settings, budget, delivery, publish)
         self._draining = False
-        self._publish, self._interfaces = publish, interfaces
+        self._publish, self._interfaces, self._places = publish, interfaces, places
         self._once, self._rates = Once(statedir), Rates()
         self._told_of_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +97,7 @@ class Engine:
     def take(self, message: Message) -> None:
         """Begin with a message; returns at once. What is for another node is set aside here, and costs microseconds."""
         if self._draining:
-            _answer(message, Answer("", "unavailable", (Problem("", "the daemon is shutting down"),)))
+            self._unavailable(message, "the daemon is shutting down")
             _settle(message, Verdict.BUSY)
             return
         try:
@@ -123,11 +127,13 @@ class Engine:
         return found
 
     async def drain(self, seconds: float) -> None:
-        """End all captures and wait until they are delivered; what is not by then is given up, and named in an event."""
+        """End all captures and wait until they are delivered; what is not by then goes to the spool, or is lost and named."""
         self._draining = True
         self.runs.stop_all()
+        self.runs.delivery.end_soon()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+        await self.runs.delivery.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -152,11 +158,16 @@ class Engine:
             await self._handle(message, fields)
         except Exception as error:  # a defect of ours: whoever waits is told, and the message does not come again and again
             log.exception("a request failed in an unforeseen way", source=message.source)
-            _answer(message, Answer("", "unavailable", (Problem("", f"internal error: {type(error).__name__}"),)))
+            self._unavailable(message, f"internal error: {type(error).__name__}")
             _settle(message, Verdict.DONE)
         except asyncio.CancelledError:
             _answer(message, Answer("", "unavailable", (Problem("", ENDED),)))
             raise
+
+    def _unavailable(self, message: Message, reason: str) -> None:
+        problem = Problem("", reason)
+        self._publish(RequestRejected("", message.source, (problem,), "unavailable"))
+        _answer(message, Answer("", "unavailable", (problem,)))
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
         match find_order(fields):
@@ -172,11 +183,11 @@ class Engine:
         warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
         key, seconds = _key(message, request), self._settings.general.dedupe
         if not request.dryrun and (before := self._once.answer_to(key, seconds)):  # also where it is too old by now
-            self._seen_before(message, before, warnings)
+            self._seen_before(message, request, before, warnings)
             return
         plan = self._plan(message, request_id, request, problems)
         if isinstance(plan, Rejection):
-            self._reject(message, plan, warnings)
+            self._reject(message, plan, warnings, request)
             return
         if request.packet_debug and not plan.packet_debug:
             warnings += ("packetdebug is ignored: [general] allow_packetdebug is not set",)
@@ -205,7 +216,8 @@ class Engine:
         if age := self._too_old(message.sent_at, issued_at):
             words = f"{age:.0f} s old; this node takes requests up to {self._settings.general.maxage} s ([general] maxage)"
             return Rejection(request_id, (Problem("issued_at" if issued_at else "", words),), "expired")
-        around = Surroundings(self.node, time.time(), self._interfaces(), self._settings.aliases)
+        problems = problems + self.runs.delivery.objections(request)
+        around = Surroundings(self.node, time.time(), self._interfaces(), self._settings.aliases, self._places())
         return make_plan(request_id, request, problems, self._settings.general, around)
 
     def _compare_clocks(self, message: Message, issued_at: float | None) -> None:
@@ -216,9 +228,9 @@ class Engine:
 
     async def _try_out(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
         if words := self.runs.no_room_for(plan):
-            self._reject(message, Rejection(plan.id, (Problem("", words),), "busy"), warnings)
+            self._reject(message, Rejection(plan.id, (Problem("", words),), "busy"), warnings, plan.request)
         elif rejection := await self.runs.try_out(plan):
-            self._reject(message, rejection, warnings)
+            self._reject(message, rejection, warnings, plan.request)
         else:
             interfaces = tuple(part.interface.name for part in plan.captures)
             details = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "missing": dict(plan.missing)}
@@ -229,7 +241,7 @@ class Engine:
         """Accept the request, unless it was before."""
         key, seconds = _key(message, plan.request), self._settings.general.dedupe
         if key and seconds and (before := await self._once.claim(key, seconds)) is not None:
-            self._seen_before(message, before, warnings)
+            self._seen_before(message, plan.request, before, warnings)
             return
         accepted = None
         try:
@@ -246,8 +258,8 @@ class Engine:
             await self._once.keep(key)
         _settle(message, Verdict.DONE)
 
-    def _seen_before(self, message: Message, before: Answer, warnings: tuple[str, ...]) -> None:
-        self._publish(RequestSeenBefore(before.id, message.source))
+    def _seen_before(self, message: Message, request: CaptureRequest, before: Answer, warnings: tuple[str, ...]) -> None:
+        self._publish(RequestSeenBefore(before.id, message.source, request))
         words = "it was accepted before, and is not captured again"
         _answer(message, replace(before, warnings=(*warnings, words)))
         # where the message itself is what survives a crash, its copy must not be lost before the capture is delivered
@@ -259,39 +271,47 @@ class Engine:
         interfaces = tuple(part.interface.name for part in plan.captures)
         if plan.id in self.runs:
             problem = Problem("id", "a request of this id is running; stop it, or choose another")
-            self._reject(message, Rejection(plan.id, (problem,), "conflict"), warnings)
+            self._reject(message, Rejection(plan.id, (problem,), "conflict"), warnings, plan.request)
             return None
         if general.coalesce and (run := self.runs.join(plan)):
-            self._publish(RequestJoined(plan.id, message.source, run.plan.id, time.time(), warnings))
+            joined = RequestJoined(plan.id, message.source, run.plan.id, message.arrived_at, plan.request, warnings)
+            self._publish(joined)
             return Answer(plan.id, "accepted", interfaces=interfaces, warnings=warnings, joined=run.plan.id)
         no_room = self.runs.no_room_for(plan)
         if busy := no_room or self._rates.refusal(plan.request.customer, general.rate, general.customer_rate, time.monotonic()):
-            self._refuse_for_now(message, Rejection(plan.id, (Problem("", busy),), "busy"), warnings)
+            self._refuse_for_now(message, Rejection(plan.id, (Problem("", busy),), "busy"), warnings, plan.request)
             return None
-        run_or_not = await self.runs.begin(plan)
+        run_or_not = await self.runs.begin(plan, message.source, message.arrived_at)
         if isinstance(run_or_not, Rejection):
             refuse = self._refuse_for_now if run_or_not.kind == "busy" else self._reject
-            refuse(message, run_or_not, warnings)
+            refuse(message, run_or_not, warnings, plan.request)
             return None
         run_or_not.accepted = True
-        self._publish(RequestAccepted(message.source, plan, time.time(), warnings))
+        self._publish(RequestAccepted(message.source, plan, message.arrived_at, warnings))
         for name, reason in plan.missing:
             self._publish(CaptureFailed(plan.id, name, reason, kind="interface"))
         return Answer(plan.id, "accepted", interfaces=interfaces, warnings=warnings)
 
-    def _refuse_for_now(self, message: Message, rejection: Rejection, warnings: tuple[str, ...]) -> None:
+    def _refuse_for_now(self, message: Message, rejection: Rejection, warnings: tuple[str, ...], request: CaptureRequest) -> None:
         if message.returnable:
             self._publish(RequestGivenBack(rejection.id, message.source, str(rejection.problems[0])))
             _settle(message, Verdict.BUSY)
         else:
-            self._reject(message, rejection, warnings)
+            self._reject(message, rejection, warnings, request)
 
-    def _reject(self, message: Message, rejection: Rejection, warnings: tuple[str, ...] = ()) -> None:
+    def _reject(
+        self,
+        message: Message,
+        rejection: Rejection,
+        warnings: tuple[str, ...] = (),
+        request: CaptureRequest | None = None,
+    ) -> None:
         problems = rejection.problems
         if len(problems) > MOST_PROBLEMS:
             more = Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems")
             problems = (*problems[:MOST_PROBLEMS], more)
-        self._publish(RequestRejected(rejection.id, message.source, problems, rejection.kind, warnings))
+        told = RequestRejected(rejection.id, message.source, problems, rejection.kind, warnings, rejection.hint, request)
+        self._publish(told)
         _answer(message, Answer(rejection.id, rejection.kind, problems, hint=rejection.hint, warnings=warnings))
         _settle(message, VERDICTS.get(rejection.kind, Verdict.DONE))
 

@@ -7,6 +7,8 @@ Busy               no room for one more capture now: the requester is told, late
 NotConnected       a source has no connection: the engine tries again with back-off
 DeliveryFailed     a destination could not take a savefile for now: it is tried again
 DeliveryRefused    a destination will never take it: it is not tried again
+ResultRefused      a place of results will not take one: it is not sent again
+SpoolError         the spool can't keep a savefile: it is delivered from memory, and the log names it
 """
 
 from collections.abc import Sequence
@@ -45,11 +47,23 @@ class NotConnected(PcapdaemonError):
 
 
 class DeliveryFailed(PcapdaemonError):
-    """A destination failed for now; the delivery is tried again."""
+    """A destination failed for now; the delivery is tried again, `retry_after` seconds later if the destination said so."""
+
+    def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 class DeliveryRefused(PcapdaemonError):
     """A destination will not take this savefile however often it is tried."""
+
+
+class ResultRefused(PcapdaemonError):
+    """The place of a result will not take it."""
+
+
+class SpoolError(PcapdaemonError):
+    """The spool has no room, or its disk fails."""
 
 
 HINTS = {

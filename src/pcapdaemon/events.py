@@ -1,13 +1,15 @@
 """What happens to requests, as frozen facts named in the past tense. Pure.
 
-They are published once and told by listeners: log lines (telemetry.py), the API's memory (history.py).
+They are published once and told by listeners: log lines (telemetry.py), counters (metrics.py), the API's memory (history.py),
+the requester (results.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pcapdaemon.limits import StopReason
 from pcapdaemon.plan import CapturePlan
-from pcapdaemon.request import Problem
+from pcapdaemon.request import CaptureRequest, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ class RequestRejected:
     problems: tuple[Problem, ...]
     kind: str = "invalid"
     warnings: tuple[str, ...] = ()
+    hint: str = ""
+    request: CaptureRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestAccepted:
-    """A request was taken: a capture begins on each interface of the plan."""
+    """A request was taken: a capture begins on each interface of the plan. `received_at` is when the message came."""
 
     source: str
     plan: CapturePlan
@@ -50,6 +54,7 @@ class RequestJoined:
     source: str
     joined: str
     received_at: float
+    request: CaptureRequest
     warnings: tuple[str, ...] = ()
 
 
@@ -59,6 +64,7 @@ class RequestSeenBefore:
 
     id: str
     source: str
+    request: CaptureRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,21 @@ class CaptureStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureProgressed:
+    """What a capture that runs has so far; once a second."""
+
+    id: str
+    interface: str
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureStopped:
-    """A capture ended with what it has, which may be nothing; `times` are seconds since the epoch."""
+    """A capture ended with what it has, which may be nothing; `times` of its first and last packet are seconds since the epoch.
+
+    Where it has packets, `sha256` is that of the savefile, which is owed to the destinations `owed`; and where there is a
+    spool it stands there, unless SavefileNotSpooled says why not.
+    """
 
     id: str
     interface: str
@@ -109,6 +128,24 @@ class CaptureStopped:
     times: tuple[float, float]
     seconds: float
     error: str = ""
+    sha256: str = ""
+    owed: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Why the savefile may lack packets that a requester expects in it; empty: it is complete."""
+        words = {
+            StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
+            StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
+            StopReason.INTERFACE_DOWN: "the interface went down or away",
+            StopReason.ERROR: self.error,
+        }
+        drops = {
+            "packets were dropped: the kernel's buffer was full ([capture] buffer)": self.counts.dropped,
+            "packets were dropped by the interface": self.counts.dropped_by_interface,
+        }
+        why = words.get(StopReason(self.reason))
+        return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +160,69 @@ class CaptureFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a destination says of a savefile that it has.
+
+    `where` is a path or a URL for people, without secrets; `id` the destination's own name for it. `link` opens the savefile
+    for whoever has it: it is for the requester alone, and never logged.
+    """
+
+    where: str
+    id: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SavefileDelivered:
-    """A destination has the whole savefile; `where` is a path or a URL."""
+    """A destination has the whole savefile, `seconds` after the first try and `since_last_packet` after that came."""
 
     id: str
     interface: str
     destination: str
-    where: str
+    receipt: Receipt
     seconds: float
+    since_last_packet: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SavefileSpooled:
+    """A savefile is no longer held in memory: it stands in the spool until the destinations `owed` have it."""
+
+    id: str
+    interface: str
+    file_name: str
+    owed: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavefileNotSpooled:
+    """A savefile could not be written to the spool: until it is delivered, the end of the process would lose it."""
+
+    id: str
+    interface: str
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavefileTakenUp:
+    """A savefile that an earlier process left in the spool is going to be delivered; with all that is known of it."""
+
+    ids: tuple[str, ...]
+    source: str
+    received_at: float
+    request: CaptureRequest
+    stopped: CaptureStopped
+    delivered: tuple[tuple[str, Receipt], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFileSetAside:
+    """Something in the spool's directory can't be used."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +238,7 @@ class DeliveryDelayed:
 
 @dataclass(frozen=True, slots=True)
 class SavefileLost:
-    """A destination will not get the savefile: refused, or not taken before the deadline or the end of the daemon."""
+    """A destination will not get the savefile: refused, or not taken in time, or dropped from the spool."""
 
     id: str
     interface: str
@@ -158,7 +250,7 @@ class SavefileLost:
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished:
-    """All captures of a request are over and delivered, or as far as they will ever be."""
+    """All captures of a request are over, and delivered, lost or in the spool; told once more when the spool is rid of them."""
 
     id: str
 
@@ -205,6 +297,15 @@ class DestinationNotReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsLost:
+    """Results could not be sent to one of their places, and were given up."""
+
+    place: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationReloaded:
     """SIGHUP was obeyed."""
 
@@ -219,7 +320,16 @@ class ConfigurationRefused:
 
 
 CaptureEvent = (
-    CaptureStarted | CaptureStopped | CaptureFailed | SavefileDelivered | DeliveryDelayed | SavefileLost | PacketsLogged
+    CaptureStarted
+    | CaptureProgressed
+    | CaptureStopped
+    | CaptureFailed
+    | SavefileDelivered
+    | DeliveryDelayed
+    | SavefileSpooled
+    | SavefileNotSpooled
+    | SavefileLost
+    | PacketsLogged
 )
 RequestEvent = (
     RequestRejected
@@ -231,6 +341,16 @@ RequestEvent = (
     | RequestFinished
     | RequestLogged
 )
-NodeEvent = ClockIsOff | SourceConnected | SourceDisconnected | DestinationNotReady | ConfigurationReloaded | ConfigurationRefused
+NodeEvent = (
+    ClockIsOff
+    | SourceConnected
+    | SourceDisconnected
+    | DestinationNotReady
+    | ConfigurationReloaded
+    | ConfigurationRefused
+    | SavefileTakenUp
+    | SpoolFileSetAside
+    | ResultsLost
+)
 Event = CaptureEvent | RequestEvent | NodeEvent
 Publish = Callable[[Event], None]

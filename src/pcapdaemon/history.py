@@ -13,12 +13,15 @@ from pcapdaemon.events import (
     Counts,
     DeliveryDelayed,
     Event,
+    Receipt,
     RequestAccepted,
     RequestFinished,
     RequestJoined,
     RequestRejected,
     SavefileDelivered,
     SavefileLost,
+    SavefileSpooled,
+    SavefileTakenUp,
     SourceConnected,
     SourceDisconnected,
 )
@@ -34,8 +37,9 @@ KEPT_CAPTURES = 3000
 class CaptureRecord:
     """One capture of a request, on one interface, as far as it has come.
 
-    `state` is "starting", "running", "delivering", "delivered", "empty", "failed" or "lost" (captured, and not delivered
-    everywhere). Times are seconds since the epoch.
+    `state` is "starting", "running", "delivering", "spooled" (kept, and tried again), "delivered", "empty", "failed" or "lost"
+    (captured, and not delivered everywhere). `owed` are the destinations that lack it still, `missing` why it is not
+    complete. Times are seconds since the epoch.
     """
 
     interface: str
@@ -49,7 +53,13 @@ class CaptureRecord:
     first_packet_at: float | None = None
     last_packet_at: float | None = None
     file_name: str = ""
+    sha256: str = ""
+    complete: bool | None = None
+    missing: list[str] = field(default_factory=list)
     delivered: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    owed: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
     error: str = ""
     hint: str = ""
 
@@ -62,10 +72,12 @@ class RequestRecord:
     source: str
     received_at: float
     state: str = "running"
+    limits: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     captures: list[CaptureRecord] = field(default_factory=list)
     joined: str = ""
+    node: str = ""
 
     def capture(self, interface: str) -> CaptureRecord:
         """The record of the capture on an interface, made at its first mention."""
@@ -86,9 +98,10 @@ class SourceRecord:
 
 
 class History:
-    """Remembers KEPT requests that are over, and all that run."""
+    """Remembers KEPT requests that are over, and all that run or have a savefile in the spool; `node` is told with each."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        self.node = node
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
         self.sources: dict[str, SourceRecord] = {}
         self._finished: dict[str, asyncio.Future[None]] = {}
@@ -103,16 +116,20 @@ class History:
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
                 record.captures = [CaptureRecord(part.interface.name) for part in plan.captures]
+                record.limits = asdict(plan.limits)
                 self._remember(record)
-            case RequestJoined(request_id, source, joined, received_at, warnings):
+            case RequestJoined(request_id, source, joined, received_at, _, warnings):
                 record = RequestRecord(request_id, source, received_at, warnings=list(warnings), joined=joined)
+                record.limits = self.requests[joined].limits
                 record.captures = self.requests[joined].captures  # the same ones: what becomes of them is told of both
                 self._remember(record)
+            case SavefileTakenUp():
+                self._take_up(event)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
                 if known is None or known.state != "running":  # else the record of that id is another request's
                     words = [str(problem) for problem in problems]
-                    self._remember(RequestRecord(request_id, source, time.time(), "rejected", words, list(warnings)))
+                    self._remember(RequestRecord(request_id, source, time.time(), "rejected", {}, words, list(warnings)))
             case RequestFinished(request_id):
                 if finished := self.requests.get(request_id):
                     finished.state = "finished"
@@ -127,6 +144,11 @@ class History:
         if record is not None and record.state == "running":
             waiting = self._finished.setdefault(request_id, asyncio.get_running_loop().create_future())
             await asyncio.shield(waiting)
+
+    def story(self, request_id: str) -> dict[str, Any] | None:
+        """All that is known of a request, as JSON takes it."""
+        record = self.requests.get(request_id)
+        return asdict(record) if record else None
 
     def view(self, record: RequestRecord, live: dict[str, Counts]) -> dict[str, Any]:
         """A record as JSON takes it, with the live counters of captures that run laid over it."""
@@ -150,24 +172,43 @@ class History:
             case CaptureStopped():
                 _note_stop(capture, event)
             case SavefileDelivered():
-                capture.delivered[event.destination] = event.where
-                capture.state = "delivered" if capture.state != "lost" else "lost"
-                capture.error = "" if capture.state == "delivered" else capture.error
+                capture.receipts[event.destination] = event.receipt
+                capture.delivered[event.destination] = event.receipt.where
+                _settle(capture, event.destination)
             case DeliveryDelayed():
                 capture.error = f"{event.destination}: {event.reason}; tried again"
+            case SavefileSpooled():
+                capture.state, capture.error, capture.owed = "spooled", event.reason, list(event.owed)
             case SavefileLost():
-                capture.state, capture.error = "lost", f"{event.destination}: {event.reason}"
+                capture.lost[event.destination] = event.reason
+                _settle(capture, event.destination)
 
     def _remember(self, record: RequestRecord) -> None:
+        record.node = self.node
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
-        over = [r for r in self.requests.values() if r.state != "running"]
+        over = [r for r in self.requests.values() if r.state != "running" and not any(c.owed for c in r.captures)]
         captures = sum(len(r.captures) for r in over)
         for old in over:
             if len(self.requests) <= KEPT and captures <= KEPT_CAPTURES:
                 return
             captures -= len(old.captures)
             del self.requests[old.id]
+
+    def _take_up(self, event: SavefileTakenUp) -> None:
+        """Remember a request of an earlier process, as far as the spool knows it."""
+        first, *others = event.ids
+        record = self.requests.get(first) or RequestRecord(first, event.source, event.received_at, "finished")
+        capture = record.capture(event.stopped.interface)
+        _note_stop(capture, event.stopped)
+        capture.state = "spooled"
+        capture.receipts = dict(event.delivered)
+        capture.delivered = {name: receipt.where for name, receipt in event.delivered}
+        self._remember(record)
+        for name in others:
+            self._remember(
+                RequestRecord(name, event.source, event.received_at, "finished", captures=record.captures, joined=first)
+            )
 
     def _deaf(self, source: str, reason: str) -> None:
         record = self.sources.setdefault(source, SourceRecord())
@@ -181,5 +222,15 @@ def _note_stop(capture: CaptureRecord, event: CaptureStopped) -> None:
     capture.state = "delivering" if event.counts.packets else "empty"
     capture.counts, capture.stop_reason, capture.error = event.counts, event.reason, event.error
     capture.seconds, capture.file_name = event.seconds, event.file_name if event.counts.packets else ""
+    capture.sha256, capture.owed = event.sha256, list(event.owed)
+    capture.missing, capture.complete = list(event.missing), not event.missing
     if event.counts.packets:
         capture.first_packet_at, capture.last_packet_at = event.times
+
+
+def _settle(capture: CaptureRecord, destination: str) -> None:
+    if destination in capture.owed:
+        capture.owed.remove(destination)
+    if not capture.owed:
+        capture.state = "lost" if capture.lost else "delivered"
+        capture.error = "; ".join(f"{name}: {reason}" for name, reason in capture.lost.items())

@@ -11,13 +11,14 @@ RECORD_HEADER_SIZE = 16
 
 
 class StopReason(StrEnum):
-    """What ended a capture; the words that the native loop returns, and that users see."""
+    """What ended a capture; the words that the native loop returns (but for SHUTDOWN, a kind of STOPPED), and that users see."""
 
     PACKETS = "packets"
     BYTES = "bytes"
     DURATION = "duration"
     IDLE = "idle"
     STOPPED = "stopped"
+    SHUTDOWN = "shutdown"
     MEMORY = "memory"
     INTERFACE_DOWN = "interface-down"
     ERROR = "error"

@@ -19,6 +19,7 @@ from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError, DeliveryRefused
+from pcapdaemon.events import Receipt
 from pcapdaemon.history import History
 from pcapdaemon.section import Section
 from pcapdaemon.sources.base import Message
@@ -51,9 +52,9 @@ class GivenFile(Destination):
         """It is open."""
         return ""
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
         """Write it; what fails once is not tried again while a person waits."""
-        return await in_thread(self._write, savefile)
+        return Receipt(await in_thread(self._write, savefile))
 
     def close(self) -> None:
         """Leave no empty file behind where there was none."""
@@ -83,7 +84,8 @@ async def capture(message: dict[str, Any], settings: Settings, write: str | None
 
 async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
-    engine = Engine(node_name(settings), settings, budget, Delivery(to, history.hear, settings.delivery.deadline), history.hear)
+    delivery = Delivery(to, history.hear, settings.delivery)
+    engine = Engine(node_name(settings), settings, budget, delivery, history.hear)
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(engine.runs.stop_all):
         engine.take(Message(body, "command line", answer=answered.set_result))

@@ -68,12 +68,13 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a plan depends on beside the request: this node, now."""
+    """What a plan depends on beside the request: this node, now; `places` are where results can go."""
 
     node: str
     now: float
     interfaces: Mapping[str, Interface]
     aliases: Mapping[str, Sequence[str]]
+    places: frozenset[str] = frozenset()
 
 
 def make_plan(
@@ -86,7 +87,13 @@ def make_plan(
     """Apply the node's policy to a request; `problems` are what `validate` found and are answered with the rest."""
     limits, limit_problems = _limits(request, policy)
     chosen, missing, interface_problems = _interfaces(request, policy, around)
-    found = [*problems, *limit_problems, *_filter_problems(request, policy), *interface_problems]
+    found = [
+        *problems,
+        *limit_problems,
+        *_filter_problems(request, policy),
+        *interface_problems,
+        *_reply_problems(request, around),
+    ]
     if found:
         return Rejection(request_id, tuple(found))
     snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
@@ -131,6 +138,13 @@ def _filter_problems(request: CaptureRequest, policy: General) -> list[Problem]:
     if "\0" in text:
         return [Problem(field, "a NUL character can't be part of a capture filter")]
     return []
+
+
+def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Problem]:
+    if not request.reply_to or request.reply_to in around.places:
+        return []
+    known = ", ".join(sorted(around.places)) or "none"
+    return [Problem("reply_to", f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}")]
 
 
 def _interfaces(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,6 +26,8 @@ Text = Annotated[str, Field(max_length=4096)]
 Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 Label = Annotated[str, Field(max_length=128)]
+ResultKind = Literal["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]
+"""What may be told to a requester, in the order in which it happens."""
 
 
 def _text_of_a_time(value: object) -> object:
@@ -108,6 +110,15 @@ class CaptureRequest(BaseModel):
         False,
         alias="packetdebug",
         description="Log one line of metadata per captured packet; needs `[general] allow_packetdebug = true`.",
+    )
+    comment: Text | None = Field(None, description="A remark that goes along with the savefile, where the destination takes one.")
+    reply_to: Text | None = Field(
+        None,
+        description="Where results go: one of the channels, topics and queues for `results` that the configuration names, or "
+        "`webhook`. Absent: to the bus that the request came on, and to the webhook.",
+    )
+    reply_events: Annotated[tuple[ResultKind, ...], Field(strict=False, max_length=16)] | None = Field(
+        None, description="Which results are sent of this request; absent: `[results] events`."
     )
     log_request: bool = Field(False, alias="logrequest", description="Log the request as it came.")
     folder: Text | None = Field(None, description="S3 only: the folder in the bucket.")

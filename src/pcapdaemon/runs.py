@@ -16,6 +16,7 @@ from pcapdaemon.destinations.base import Facts
 from pcapdaemon.errors import Busy, CaptureRefused
 from pcapdaemon.events import (
     CaptureFailed,
+    CaptureProgressed,
     CaptureStarted,
     CaptureStopped,
     Counts,
@@ -23,6 +24,7 @@ from pcapdaemon.events import (
     Publish,
     RequestFinished,
 )
+from pcapdaemon.parcel import Parcel
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.request import ON_THE_WIRE, Problem
 from pcapdaemon.session import Armed, Session, Stopped, try_out
@@ -34,6 +36,9 @@ TRIM_AFTER = 30.0
 """Seconds without a capture after which warm memory goes back to the system."""
 
 ENDED = "the daemon ended before the capture did"
+
+PROGRESS_EVERY = 1.0
+"""Seconds between two tellings of what a capture has."""
 
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before others have their turn in the event loop."""
@@ -52,7 +57,8 @@ class Run:
 
     plan: CapturePlan
     tasks: "dict[Session, asyncio.Task[Outcome]]"
-    delivery: Delivery
+    source: str
+    received_at: float
     wanted_by: set[str]
     begun_at: float = field(default_factory=time.time)
     joined: list[str] = field(default_factory=list)
@@ -66,7 +72,7 @@ class Run:
 
 
 class Runs:
-    """All requests in progress. `settings` and `delivery` may be replaced at any time; what runs keeps its own."""
+    """All requests in progress. `settings` may be replaced at any time; captures that run keep their own."""
 
     def __init__(self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish) -> None:
         self.settings, self.delivery, self.budget = settings, delivery, budget
@@ -111,9 +117,9 @@ class Runs:
         return True
 
     def stop_all(self) -> None:
-        """End all captures, begun or not."""
+        """End all captures, begun or not: the daemon ends."""
         for session in self._active:
-            session.stop()
+            session.stop(shutdown=True)
 
     def close(self) -> None:
         """Give up what still runs, and say so."""
@@ -158,13 +164,14 @@ class Runs:
         failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
         return _rejection(plan, failures) if failures else None
 
-    async def begin(self, plan: CapturePlan) -> Run | Rejection:
+    async def begin(self, plan: CapturePlan, source: str = "", received_at: float = 0.0) -> Run | Rejection:
         """Start the captures, and return as soon as one of them is armed (or may be): if none can be, the request is rejected.
 
         Where it returns a run, `follow` must be called.
         """
         sessions = [self._session(plan, part) for part in plan.captures]
-        run = Run(plan, {s: asyncio.create_task(self._run(s)) for s in sessions}, self.delivery, {plan.id})
+        tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
+        run = Run(plan, tasks, source, received_at, {plan.id})
         self._runs[plan.id] = run
         self._active.update(run.tasks)
         try:
@@ -221,35 +228,44 @@ class Runs:
         await asyncio.wait([session.armed])
         self._started(session.plan.id, session.part.interface.name, session.armed)
         try:
-            result = await run.tasks[session]
+            result = await self._ended(run.tasks[session], session)
         except asyncio.CancelledError:
             self._publish(CaptureFailed(session.plan.id, session.part.interface.name, ENDED))
             raise
         if isinstance(result, CaptureFailed):
             self._publish(result)
         else:
-            await self._stopped(session, result, run.delivery)
+            await self._stopped(run, session, result)
 
     def _started(self, request_id: str, interface: str, armed: "asyncio.Future[Armed]") -> None:
         if not armed.cancelled():
             at = armed.result()
             self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
 
-    async def _stopped(self, session: Session, stopped: Stopped, delivery: Delivery) -> None:
+    async def _ended(self, task: "asyncio.Task[Outcome]", session: Session) -> Outcome:
+        """The outcome of a capture; meanwhile it is told once a second what it has."""
+        while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
+            if session.armed.done() and not session.armed.cancelled():
+                self._publish(CaptureProgressed(session.plan.id, session.part.interface.name, session.counts()))
+        return await task
+
+    async def _stopped(self, run: Run, session: Session, stopped: Stopped) -> None:
         plan, part = session.plan, session.part
         interface, name = part.interface.name, part.file_name
-        self._publish(
-            CaptureStopped(
-                plan.id, interface, name, stopped.reason, stopped.counts, stopped.times, stopped.seconds, stopped.error
-            )
+        event = CaptureStopped(
+            plan.id, interface, name, stopped.reason, stopped.counts, stopped.times, stopped.seconds, stopped.error
         )
-        if stopped.savefile is None:
+        if (savefile := stopped.savefile) is None:
+            self._publish(event)
             return
-        with stopped.savefile as savefile:  # closed even where an error still refers to it: memory must not wait for that
-            facts = Facts(plan.id, interface, name, part.tags, plan.request)
-            await delivery.deliver(savefile, facts, stopped.counts.packets)
-            if plan.packet_debug:
-                await self._log_packets(plan.id, interface, savefile)
+        facts, ids = Facts(plan.id, interface, name, part.tags, plan.request), (plan.id, *run.joined)
+        parcel = Parcel(facts, event, plan.limits, ids, run.source, run.received_at, savefile)
+        packets = savefile.reader() if plan.packet_debug else None
+        self._publish(await self.delivery.take(parcel))
+        await self.delivery.deliver(parcel)
+        if packets:
+            with packets:
+                await self._log_packets(plan.id, interface, packets)
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
         records = savefile.records()

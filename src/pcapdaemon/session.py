@@ -12,7 +12,7 @@ from pcapdaemon.limits import CaptureLimits, StopReason
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 from pcapdaemon.threads import call_in_loop, in_thread
 
-PACKET_BUFFER_TIMEOUT_MS = 100
+PACKET_BUFFER_TIMEOUT_MS = 40
 """How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
 immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c)."""
 
@@ -48,6 +48,7 @@ class Session:
         self.plan, self.part = plan, part
         self._budget, self._settings = budget, settings
         self._capture = Capture(part.interface.name, budget.pool)
+        self._shutdown = False
         self._loop = asyncio.get_running_loop()
         self.armed: asyncio.Future[Armed] = self._loop.create_future()
 
@@ -61,8 +62,9 @@ class Session:
         finally:
             self.armed.cancel()
 
-    def stop(self) -> None:
-        """End it soon; what was captured is kept."""
+    def stop(self, shutdown: bool = False) -> None:
+        """End it soon, by somebody's wish or because the daemon ends; what was captured is kept."""
+        self._shutdown = self._shutdown or shutdown
         self._capture.stop()
 
     def extend(self, limits: CaptureLimits) -> bool:
@@ -103,6 +105,7 @@ class Session:
 
     def _stopped(self, reason: StopReason, seconds: float) -> Stopped:
         capture = self._capture
+        reason = StopReason.SHUTDOWN if self._shutdown and reason is StopReason.STOPPED else reason
         first, last = (microseconds / 1e6 for microseconds in capture.times)
         savefile = Savefile.of(capture.header, capture.take_blocks()) if capture.packets else None
         return Stopped(reason, self.counts(), (first, last), seconds, capture.error, savefile)

@@ -2,12 +2,16 @@
 
 import json
 import sys
-from typing import Any
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from pcapdaemon.nodes import OVER, Nodes
 from pcapdaemon.text import printable
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -81,40 +85,127 @@ def progress() -> Any:
     return show
 
 
-def answers(found: list[dict[str, Any]], as_json: bool) -> None:
-    """What nodes answered on a bus, a line for each; ends with status 1 where none did, or one refused."""
+class Watch:
+    """Shows what nodes have so far: on a terminal a line with a bar for each, elsewhere a line for each change."""
+
+    def __init__(self) -> None:
+        columns = TextColumn("{task.fields[node]}"), BarColumn(30), TextColumn("{task.fields[words]}")
+        self._bars = Progress(*columns, console=errors, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> "Watch":
+        if errors.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, nodes: Nodes) -> None:
+        """Show the state of each."""
+        for name, record in list(nodes.records.items()):
+            words = printable(", ".join(f"{c['interface']} {c['state']}" for c in record["captures"]) or record["state"])
+            packets = sum(capture["counts"]["packets"] for capture in record["captures"])
+            if errors.is_terminal:
+                task = self._tasks.get(name)
+                if task is None:
+                    task = self._tasks[name] = self._bars.add_task("", total=1.0, node=printable(name), words="")
+                self._bars.update(task, completed=_part(record), words=f"{words} {packets} packets")
+            elif self._said.get(name) != words:
+                self._said[name] = words
+                errors.print(f"{printable(name)}: {words}", markup=False)
+
+
+def nodes(found: Nodes, as_json: bool) -> None:
+    """What became of a request on each node; ends with status 1 where none answered, or it came to nothing on one."""
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(list(found.records.values())))
     else:
-        table = Table("node", "answer", "interfaces", "words", box=None, header_style="")
-        for one in found:
-            table.add_row(printable(one["node"]), one["kind"], ", ".join(one.get("interfaces", ())), printable(_words(one)))
+        table = Table(
+            "node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where", box=None, header_style=""
+        )
+        for record in found.records.values():
+            for row in _rows(record):
+                table.add_row(*(printable(cell) for cell in row))
         wide(sys.stdout).print(table)
-    if not found or any(one["kind"] not in ("accepted", "dryrun", "list", "cancelled") for one in found):
+    if not found.records:
+        errors.print("no node has answered", markup=False)
+    if not found.good:
         raise typer.Exit(1)
 
 
-def answers_or_receivers(found: list[dict[str, Any]] | None, heard: int | None, address: str, as_json: bool) -> None:
-    """What nodes answered; where nobody could answer, what is known of the sending."""
+def nodes_or_receivers(found: Nodes | None, heard: int | None, address: str, as_json: bool) -> None:
+    """What nodes told; where none could, what is known of the sending."""
     if found is not None:
-        answers(found, as_json)
+        nodes(found, as_json)
         return
     if as_json:
         print(json.dumps({"sent": address, "subscribers": heard}))
     else:
         known = "" if heard is None else f": {heard} subscriber(s) heard it"
-        print(f"sent to {address}{known}; no answer comes back without `results` in its section")
+        print(f"sent to {address}{known}; no result comes back without `results` in its section")
     if heard == 0:
         raise typer.Exit(1)
 
 
-def _words(answer: dict[str, Any]) -> str:
-    problems = [f"{p['field']}: {p['message']}".removeprefix(": ") for p in answer.get("problems", ())]
-    joined = [f"joined {answer['joined']}"] if answer.get("joined") else []
-    details = [json.dumps(answer["details"])] if answer.get("details") else []
-    return "; ".join([*problems, *joined, *details, *answer.get("warnings", ())])
+def spool(found: Any, as_json: bool) -> None:
+    """What stands in the spool."""
+    stories = list(found.stories())
+    if as_json:
+        print(json.dumps([{"name": name, **(story if isinstance(story, dict) else {"wrong": story})} for name, story in stories]))
+        return
+    table = Table("name", "request", "file", "bytes", "since", "owed to", box=None, header_style="")
+    for name, story in stories:
+        if isinstance(story, dict):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["since"]))
+            file = story["stopped"]["file_name"]
+            cells = [", ".join(story["ids"]), file, str(story["size"]), since, ", ".join(story["owed"])]
+        else:
+            cells = ["", story, "", "", ""]
+        table.add_row(name, *(printable(cell) for cell in cells))
+    wide(sys.stdout).print(table)
+
+
+def _part(record: dict[str, Any]) -> float:
+    """How much of a request is done, by its limit of packets or size."""
+    if record["state"] in OVER:
+        return 1.0
+    limits, captures = record.get("limits") or {}, record["captures"]
+    parts = [
+        max(capture["counts"]["packets"] / limits.get("packets", 1e9), capture["counts"]["size"] / limits.get("size", 1e12))
+        if capture["state"] in ("starting", "running")
+        else 0.99
+        for capture in captures
+    ]
+    return sum(parts) / len(parts) if parts else 0.0
+
+
+def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
+    words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
+    if record["state"] != "finished" or not record["captures"]:
+        told = {name: record[name] for name in ("interfaces", "limits", "missing", "running") if record.get(name)}
+        if record["state"] in ("dryrun", "list"):
+            words.append(json.dumps(told))
+        yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]
+        return
+    for one in record["captures"]:
+        counts = one["counts"]
+        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
+        where = ", ".join([*one["delivered"].values(), *([one["error"]] if one["error"] else []), *one.get("missing", ())])
+        numbers = [str(counts["packets"]), str(counts["size"]), dropped]
+        yield [str(record["node"]), one["interface"], one["state"], *numbers, one["stop_reason"], where]
 
 
 def wide(to: Any) -> Console:
     """A console that folds nothing where its output goes to a file or a program."""
     return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)
+
+
+def fail(status: int, problems: list[str], hint: str = "") -> NoReturn:
+    """End with a status, and say why and what to do next."""
+    for problem in problems:
+        errors.print(f"error: {printable(problem)}", markup=False)
+    if hint:
+        errors.print(f"hint: {hint}", markup=False)
+    raise SystemExit(status)

@@ -35,10 +35,15 @@ from pcapdaemon.events import (
     RequestLogged,
     RequestRejected,
     RequestSeenBefore,
+    ResultsLost,
     SavefileDelivered,
     SavefileLost,
+    SavefileNotSpooled,
+    SavefileSpooled,
+    SavefileTakenUp,
     SourceConnected,
     SourceDisconnected,
+    SpoolFileSetAside,
 )
 from pcapdaemon.text import printable
 
@@ -94,6 +99,13 @@ class Telemetry:
                 log.warning("source not connected", source=source, reason=reason)
             case DestinationNotReady(destination, reason):
                 log.warning("destination not ready", destination=destination, reason=reason)
+            case SavefileTakenUp(ids, _, _, _, stopped):
+                facts = {"interface": stopped.interface, "file": stopped.file_name, "owed": list(stopped.owed)}
+                log.info("savefile taken up from the spool", id=ids[0], **facts)
+            case SpoolFileSetAside(name, reason):
+                log.warning("file in the spool set aside", file=name, reason=reason)
+            case ResultsLost(place, number, reason):
+                log.warning("results could not be sent", place=place, number=number, reason=reason)
             case ConfigurationReloaded(warnings):
                 log.info("configuration reloaded", warnings=list(warnings))
             case ConfigurationRefused(problems):
@@ -104,7 +116,7 @@ class Telemetry:
 
 def _hear_request(event: RequestEvent) -> None:
     match event:
-        case RequestRejected(request_id, source, problems, kind, _):
+        case RequestRejected(request_id, source, problems, kind):
             log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
         case RequestAccepted(source, plan, _, warnings):
             names = [part.interface.name for part in plan.captures]
@@ -113,7 +125,7 @@ def _hear_request(event: RequestEvent) -> None:
                 log.warning("request has a flaw", id=plan.id, flaw=warning)
         case RequestLogged(request_id, source, body):
             log.info("request received", id=request_id, source=source, body=body)
-        case RequestJoined(request_id, source, joined, _, _):
+        case RequestJoined(request_id, source, joined):
             log.info("request joined another", id=request_id, source=source, joined=joined)
         case RequestSeenBefore(request_id, source):
             log.info("request seen before", id=request_id, source=source)
@@ -133,12 +145,19 @@ def _hear_capture(event: Event) -> None:
             log.warning("capture failed", id=request_id, interface=interface, reason=reason, hint=hint, kind=kind)
         case CaptureStopped():
             _log_stop(event)
-        case SavefileDelivered(request_id, interface, destination, where, seconds):
-            words = {"destination": destination, "where": where, "seconds": round(seconds, 3)}
+        case SavefileDelivered(request_id, interface, destination, receipt, seconds):
+            words = {"destination": destination, "where": receipt.where, "seconds": round(seconds, 3)}
             log.info("savefile delivered", id=request_id, interface=interface, **words)
         case DeliveryDelayed(request_id, interface, destination, reason, attempt):
             words = {"destination": destination, "reason": reason, "attempt": attempt}
             log.warning("delivery failed, it is tried again", id=request_id, interface=interface, **words)
+        case SavefileSpooled(request_id, interface, name, owed, reason):
+            words = {"file": name, "owed": list(owed), "reason": reason}
+            log.warning("savefile waits in the spool", id=request_id, interface=interface, **words)
+        case SavefileNotSpooled(request_id, interface, name, reason):
+            meaning = "it is lost if the daemon is killed before it is delivered"
+            words = {"file": name, "reason": reason, "meaning": meaning}
+            log.warning("savefile not in the spool", id=request_id, interface=interface, **words)
         case SavefileLost(request_id, interface, destination, reason, name, packets):
             words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
             log.error("savefile lost", id=request_id, interface=interface, **words)
@@ -160,6 +179,9 @@ def _log_stop(event: CaptureStopped) -> None:
         dropped=counts.dropped,
         dropped_by_interface=counts.dropped_by_interface,
         seconds=round(event.seconds, 3),
+        complete=not event.missing,
+        **({"missing": list(event.missing)} if event.missing else {}),
+        **({"file": event.file_name, "sha256": event.sha256, "owed": list(event.owed)} if counts.packets else {}),
         **({"error": event.error} if event.error else {}),
     )
 

@@ -108,7 +108,7 @@ async def test_interface_that_goes_ends_the_capture_and_keeps_what_came_before(
 
 async def test_memory_that_is_spent_ends_the_capture_and_keeps_what_is_there(wire: Wire, tmp_path: Path) -> None:
     budget = MemoryBudget(6 << 20)
-    stopped = await captured(session_for(wire.far, budget), lambda: wire.send(10_000, size=1500))
+    stopped = await captured(session_for(wire.far, budget), lambda: wire.send(10_000, size=1500, rate=10_000))
     assert stopped.reason is StopReason.MEMORY
     assert budget.used <= budget.limit
     path = saved(stopped, tmp_path / "x.pcap")

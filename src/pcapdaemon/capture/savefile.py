@@ -1,9 +1,11 @@
-"""A savefile in memory: blocks that read like a file, written to a descriptor without a copy."""
+"""A savefile: blocks in memory that read like a file, and may be exchanged for a file on disk while others read."""
 
+import errno
 import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pcapdaemon.capture._blocks import Blocks
@@ -11,6 +13,10 @@ from pcapdaemon.capture._blocks import Blocks
 CONTENT_TYPE = "application/vnd.tcpdump.pcap"
 _MOST_PARTS = 1024
 """IOV_MAX of writev(2) on Linux."""
+
+_CHUNK = 1024 * 1024
+_LARGEST_WRITE = 8 * _CHUNK
+"""Bytes of a file on disk that are read, and that are held in memory, at a time."""
 
 
 class Record(NamedTuple):
@@ -22,32 +28,88 @@ class Record(NamedTuple):
     length: int
 
 
-class Savefile(io.RawIOBase):
-    """A finished savefile: read-only, seekable.
-
-    Its memory goes back to the budget when it and all its readers are closed. It has one position: give each reader its
-    own by `reader`.
-    """
+class _Memory:
+    """Bytes in memory, in parts."""
 
     def __init__(self, parts: Sequence[memoryview]) -> None:
         self._parts = [part for part in parts if part.nbytes]
-        self._position = 0
         self.size = sum(part.nbytes for part in self._parts)
+
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
+        """The bytes as views without a copy."""
+        for part in self._parts:
+            if size <= 0:
+                return
+            if start < part.nbytes:
+                view = part[start : start + size]
+                size -= view.nbytes
+                yield view
+            start = max(0, start - part.nbytes)
+
+
+class _File:
+    """Bytes of a file on disk. It is opened for each reading: many may wait, and descriptors are few."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.size = path, path.stat().st_size
+
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
+        """The bytes in chunks; raises OSError."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            while size > 0 and (chunk := os.pread(descriptor, min(size, _CHUNK), start)):
+                start, size = start + len(chunk), size - len(chunk)
+                yield memoryview(chunk)
+        finally:
+            os.close(descriptor)
+
+
+class _Content:
+    """Where the bytes are now, for a savefile and all its readers."""
+
+    def __init__(self, place: _Memory | _File) -> None:
+        self.place = place
+
+
+class Savefile(io.RawIOBase):
+    """A finished savefile: read-only, seekable.
+
+    Its memory goes back to the budget when it and all its readers are closed, or when it was moved to disk. It has one
+    position: give each reader its own by `reader`. Closing a reader ends what another thread reads from it.
+    """
+
+    def __init__(self, parts: "Sequence[memoryview] | _Content", start: int = 0, size: int | None = None) -> None:
+        self._content: _Content | None = parts if isinstance(parts, _Content) else _Content(_Memory(parts))
+        self._start, self._position = start, 0
+        self.size = self._content.place.size - start if size is None else size
 
     @classmethod
     def of(cls, header: bytes, blocks: Blocks) -> "Savefile":
         """The file made of its header and blocks of records."""
         return cls([memoryview(header), *blocks.views()])
 
-    def reader(self) -> "Savefile":
-        """The same file with a position of its own, at the beginning; shares the memory."""
-        if self.closed:
-            raise ValueError("the savefile is closed")
-        return Savefile(self._parts)
+    @classmethod
+    def on_disk(cls, path: Path) -> "Savefile":
+        """A file that is on disk already; raises OSError."""
+        return cls(_Content(_File(path)))
+
+    def reader(self, start: int = 0, size: int | None = None) -> "Savefile":
+        """The same file, or `size` bytes of it, with a position of its own, at the beginning; shares the memory."""
+        left = self.size - start if size is None else min(size, self.size - start)
+        return Savefile(self._there(), self._start + start, left)
+
+    def move_to(self, path: Path) -> None:
+        """Give the memory back: from now on it and its readers read from a file of the same bytes; raises OSError."""
+        self._there().place = _File(path)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its bytes are in memory."""
+        return self._content is not None and isinstance(self._content.place, _Memory)
 
     def close(self) -> None:
         """Let the memory go."""
-        self._parts = []
+        self._content = None
         super().close()
 
     def readable(self) -> bool:
@@ -81,31 +143,28 @@ class Savefile(io.RawIOBase):
         return done
 
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
-        """The bytes from `start` on, at most `size` of them, as views without a copy."""
-        if self.closed:
+        """The bytes from `start` on, at most `size` of them; of what is in memory as views without a copy."""
+        left = max(0, self.size - start)
+        return self._there().place.views(self._start + start, left if size is None else min(left, size))
+
+    def _there(self) -> _Content:
+        if (content := self._content) is None:
             raise ValueError("the savefile is closed")
-        left = self.size if size is None else size
-        for part in self._parts:
-            if left <= 0:
-                return
-            if start < part.nbytes:
-                view = part[start : start + left]
-                left -= view.nbytes
-                yield view
-            start = max(0, start - part.nbytes)
+        return content
 
     def write_to(self, descriptor: int) -> None:
         """Write the whole file with writev(2), without a copy; blocks, and raises OSError."""
         done = 0
         while done < self.size:
-            parts = [part for part, _ in zip(self.views(done), range(_MOST_PARTS), strict=False)]
+            parts = [part for part, _ in zip(self.views(done, _LARGEST_WRITE), range(_MOST_PARTS), strict=False)]
+            if not parts:
+                raise OSError(errno.EIO, "the file on disk is shorter than it was")
             done += os.writev(descriptor, parts)
 
     def records(self) -> Iterator[Record]:
         """The metadata of each packet in order; a Python step per packet, for those who ask for it."""
-        for part in self._parts[1:]:
-            position = 0
-            while position < part.nbytes:
-                record = Record(*struct.unpack_from("<IIII", part, position))
+        with io.BufferedReader(self.reader(24), _CHUNK) as file:
+            while header := file.read(16):
+                record = Record(*struct.unpack("<IIII", header))
                 yield record
-                position += 16 + record.captured
+                file.read(record.captured)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcapdaemon.capture.savefile import Savefile
-from pcapdaemon.request import CaptureRequest
+from pcapdaemon.events import Receipt
+from pcapdaemon.request import CaptureRequest, Problem
 from pcapdaemon.section import Section
 
 
@@ -23,10 +24,12 @@ class Facts:
 class Destination(ABC):
     """One place where savefiles go. The delivery calls `deliver` in the event loop, for several savefiles at a time.
 
-    `deliver` is given a reader of its own, at the beginning, which it may close. It returns where the savefile is now, a
-    path or a URL, when it is safely there whole. It raises DeliveryFailed where trying again later may help,
-    DeliveryRefused where it never will; it must leave nothing half-done behind in either case, and it may be called
-    again for the same savefile. It must not block the loop.
+    `deliver` is given a reader of its own, at the beginning, which it may close, and which is closed when nobody waits any
+    more: reading then raises ValueError. It returns a receipt when the savefile is safely there whole. It raises
+    DeliveryFailed where trying again later may help, DeliveryRefused where it never will, in words that contain no secret;
+    it must leave nothing half-done behind in either case. It is called again for a savefile that is there already where an
+    answer was lost, or the process ended, before that was known: then there must still be one of them. It must not block
+    the loop.
     """
 
     name: ClassVar[str]
@@ -36,7 +39,11 @@ class Destination(ABC):
     def __init__(self, settings: Any) -> None: ...
 
     @abstractmethod
-    async def deliver(self, savefile: Savefile, facts: Facts) -> str: ...
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt: ...
+
+    def objections(self, request: CaptureRequest) -> list[Problem]:
+        """What a request asks of this destination and the configuration does not allow; asked before anything is captured."""
+        return []
 
     @abstractmethod
     async def check(self) -> str:

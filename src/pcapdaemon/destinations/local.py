@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from pydantic import Field
 from pcapdaemon.capture.savefile import Savefile
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.events import Receipt
+from pcapdaemon.files import opened_directory
 from pcapdaemon.section import Section
 from pcapdaemon.threads import in_thread
 
 MODE = 0o640
+MOST_NAMES = 1000
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEVER = {errno.ENAMETOOLONG, errno.EINVAL}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -34,6 +39,8 @@ class LocalSettings(Section):
 class LocalDirectory(Destination):
     """Written under a hidden name, synced, then given its name; an existing file is never touched.
 
+    One of the same name and the same bytes is taken for this savefile, whose delivery was not known to have succeeded.
+
     The directory is opened anew for each file and never made at that time: where a file system is not mounted, its
     mount point is not filled in its place. Retrying helps when it is back, or when the disk has room again.
     """
@@ -51,9 +58,9 @@ class LocalDirectory(Destination):
         """The directory."""
         return str(self.directory)
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
         """Write it in a thread of its own: a disk may hang."""
-        return await in_thread(self._write, savefile, facts.file_name)
+        return Receipt(await in_thread(self._write, savefile, facts.file_name))
 
     async def check(self) -> str:
         """Try to make a file."""
@@ -61,8 +68,9 @@ class LocalDirectory(Destination):
 
     def _write(self, savefile: Savefile, name: str) -> str:
         try:
-            with savefile, self._opened() as directory:
-                return str(self.directory / _store(directory, savefile, name))
+            with savefile, opened_directory(self.directory) as directory:
+                there = _find(directory, savefile, name)
+                return str(self.directory / (there or _store(directory, savefile, name)))
         except OSError as error:
             number = error.errno or 0
         # Raised out here, so that it does not refer to the first error, whose frames hold the savefile's memory.
@@ -70,18 +78,40 @@ class LocalDirectory(Destination):
 
     def _try(self) -> str:
         try:
-            with self._opened() as directory, _hidden_file(directory, "check"):
+            with opened_directory(self.directory) as directory, _hidden_file(directory, "check"):
                 return ""
         except OSError as error:
             return f"{self.directory}: {os.strerror(error.errno or 0)}"
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+def _find(directory: int, savefile: Savefile, name: str) -> str | None:
+    """The name of this very savefile, where an earlier delivery put it there and was not known to have succeeded."""
+    for number in range(MOST_NAMES):
         try:
-            yield directory
+            file = os.open(_numbered(name, number), _READ, dir_fd=directory)
+        except FileNotFoundError:
+            return None
+        except OSError:  # a link, or it can't be read: it is somebody else's
+            continue
+        try:
+            if _same(file, savefile):
+                os.fsync(directory)  # the earlier process may have ended before it did
+                return _numbered(name, number)
         finally:
-            os.close(directory)
+            os.close(file)
+    return None
+
+
+def _same(file: int, savefile: Savefile) -> bool:
+    there = os.fstat(file)
+    if not stat.S_ISREG(there.st_mode) or there.st_size != savefile.size:
+        return False
+    at = 0
+    for view in savefile.views():
+        if os.pread(file, len(view), at) != view:
+            return False
+        at += len(view)
+    return True
 
 
 def _store(directory: int, savefile: Savefile, name: str) -> str:
@@ -110,15 +140,19 @@ def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
 
 def _give_name(directory: int, hidden: str, name: str) -> str:
     """Give the file its name, or `name-1.pcap` and so on where there is one already; the name it got."""
-    stem, dot, extension = name.rpartition(".")
-    for number in range(1000):
-        free = name if not number else f"{stem}-{number}{dot}{extension}"
+    for number in range(MOST_NAMES):
+        free = _numbered(name, number)
         try:
             _rename_unless_there(directory, hidden, free)
             return free
         except FileExistsError:
             continue
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _numbered(name: str, number: int) -> str:
+    stem, dot, extension = name.rpartition(".")
+    return f"{stem}-{number}{dot}{extension}" if number else name
 
 
 def _rename_unless_there(directory: int, hidden: str, name: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pcapdaemon.capture.savefile import Savefile
 from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.events import Receipt
 from pcapdaemon.section import Section
 
 
@@ -17,12 +18,12 @@ class MemoryDestination(Destination):
         self.savefiles: dict[str, bytes] = {}
         self.errors: list[Exception] = []
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> str:
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
         """Copy it."""
         if self.errors:
             raise self.errors.pop(0)
         self.savefiles[facts.file_name] = savefile.read()
-        return f"memory:{facts.file_name}"
+        return Receipt(f"memory:{facts.file_name}")
 
     async def check(self) -> str:
         """Nothing ever stands in the way."""

@@ -4,16 +4,16 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import stamina
 import structlog
+from pydantic import Field
 
-from pcapdaemon.answers import Answer, encode
+from pcapdaemon.answers import Answer
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.events import Publish, SourceConnected, SourceDisconnected
 from pcapdaemon.section import Section
@@ -23,8 +23,8 @@ log = structlog.get_logger()
 LONGEST_PAUSE = 1.5
 """Seconds between two tries to connect, at most, and a third more at random."""
 
-WAITING_ANSWERS = 1000
-"""Answers that may wait for the bus; beyond, the oldest are dropped: an answer never holds up a capture."""
+Places = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+"""Several channels, topics or queues for results."""
 
 
 class Verdict(Enum):
@@ -48,7 +48,8 @@ class Message:
 
     The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which source it is; `answer` at most
     once, before that. Both are called in the event loop and return at once; `None` says that the source has no such thing.
-    `sent_at` is the broker's time in seconds since the epoch; `key` tells this message from all others where it has no id.
+    `sent_at` is the broker's time, `arrived_at` this node's, in seconds since the epoch; `key` tells this message from all
+    others where it has no id.
     `returnable` messages come again after BUSY; `until_done` ones after a crash of the daemon before DONE.
     """
 
@@ -60,6 +61,7 @@ class Message:
     answer: Callable[[Answer], None] | None = None
     returnable: bool = False
     until_done: bool = False
+    arrived_at: float = field(default_factory=time.time)
 
 
 class Source(ABC):
@@ -97,12 +99,14 @@ class Bus(Source):
 
     settings: Any
     node: str
+    answer: Callable[[Answer], None] | None = None
+    """What messages are answered by; set by whoever sends results."""
 
     @property
-    def results(self) -> str | None:
-        """Where answers go: a channel, topic or queue; None where it is not configured."""
-        results: str | None = self.settings.results
-        return results
+    def places(self) -> tuple[str, ...]:
+        """Where results go: channels, topics or queues; the first is meant where a request names none."""
+        results = self.settings.results
+        return (results,) if isinstance(results, str) else tuple(results or ())
 
     @abstractmethod
     async def send(self, body: bytes, to: str | None = None) -> int | None:
@@ -111,43 +115,14 @@ class Bus(Source):
         Connects by itself. Raises NotConnected.
         """
 
+    async def tell(self, place: str, body: bytes) -> None:
+        """Send a result to one of `places`; raises NotConnected."""
+        await self.send(body, place)
+
     @classmethod
     @abstractmethod
-    def of_answers(cls, settings: Any, node: str) -> Self:
-        """A source with the same server that hears the answers in place of the requests."""
-
-
-class Outbox:
-    """Answers on their way to a bus, in the background."""
-
-    def __init__(self, bus: Bus, node: str) -> None:
-        self._bus, self._node = bus, node
-        self._waiting: deque[bytes] = deque(maxlen=WAITING_ANSWERS)
-        self._sending: asyncio.Task[None] | None = None
-
-    def put(self, answer: Answer) -> None:
-        """Send an answer soon; on a bus nobody wants to hear of the many nodes that have nothing to do with a message."""
-        if self._bus.results is None or answer.kind in ("elsewhere", "unknown"):
-            return
-        self._waiting.append(encode(answer, self._node, time.time()))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send())
-
-    async def flush(self, seconds: float = 2) -> None:
-        """Wait until what was put is sent, or the time is over."""
-        if self._sending and not self._sending.done():
-            await asyncio.wait([self._sending], timeout=seconds)
-            self._sending.cancel()
-
-    async def _send(self) -> None:
-        while self._waiting:
-            body = self._waiting.popleft()
-            try:
-                async for attempt in stamina.retry_context(on=NotConnected, attempts=4, timeout=15, wait_initial=0.5):
-                    with attempt:
-                        await self._bus.send(body, self._bus.results)
-            except NotConnected as error:
-                log.warning("an answer could not be sent", source=self._bus.name, to=self._bus.results, reason=str(error))
+    def of_answers(cls, settings: Any, node: str, place: str) -> Self:
+        """A source with the same server that hears the results at one of `places`, in place of the requests."""
 
 
 async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:

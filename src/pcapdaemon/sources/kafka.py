@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.section import Section, resolve_indirect
-from pcapdaemon.sources.base import Bus, Message, Outbox
+from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
 from pcapdaemon.text import printable
 from pcapdaemon.threads import in_thread
@@ -41,7 +41,10 @@ class KafkaSettings(Section):
         "restart are taken up, up to `[general] maxage`. Absent: the node begins with what is sent from now on.",
     )
     metadata_refresh: int = Field(30, ge=1, le=3600, description="Seconds between looks for new partitions and topics.")
-    results: Name | None = Field(None, description="A topic for answers; absent: none are sent.")
+    results: Name | Places | None = Field(
+        None,
+        description="A topic for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
+    )
     client: dict[str, str | int | float | bool] = Field(
         {},
         repr=False,
@@ -136,8 +139,6 @@ class KafkaSource(Bus):
         self._arrived = asyncio.Event()
         self._producer: Producer | None = None
         self._said = ""
-        self._outbox = Outbox(self, node)
-        self._answer = self._outbox.put if settings.results else None
 
     @property
     def address(self) -> str:
@@ -145,9 +146,9 @@ class KafkaSource(Bus):
         return f"kafka://{self.settings.servers} topic {', '.join(self.settings.topics)}"
 
     @classmethod
-    def of_answers(cls, settings: KafkaSettings, node: str) -> Self:
-        """A reader of the topic of answers."""
-        return cls(settings.model_copy(update={"topic": settings.results, "group": None}), node)
+    def of_answers(cls, settings: KafkaSettings, node: str, place: str) -> Self:
+        """A reader of a topic of results."""
+        return cls(settings.model_copy(update={"topic": place, "group": None}), node)
 
     async def connect(self) -> None:
         """Start the reader, and wait until it knows where each partition ends."""
@@ -179,7 +180,6 @@ class KafkaSource(Bus):
 
     async def close(self) -> None:
         """Commit what was settled, and leave a reader behind that hangs."""
-        await self._outbox.flush()
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.ending.set()
@@ -198,7 +198,7 @@ class KafkaSource(Bus):
         # an offset may come again in a topic that was made anew
         key = f"{topic} {partition} {offset} {milliseconds}"
         settle = self.positions.settler((topic, partition), offset)
-        return Message(record.value() or b"", self.name, milliseconds / 1000 if kind else None, key, settle, self._answer)
+        return Message(record.value() or b"", self.name, milliseconds / 1000 if kind else None, key, settle, self.answer)
 
     def _produce(self, body: bytes, topic: str) -> None:
         failures: list[str] = []

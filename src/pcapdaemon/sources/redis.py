@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
+import structlog
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.section import Section
-from pcapdaemon.sources.base import Bus, Message, Outbox
+from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.text import printable
 
 PING_AFTER = 2.0
@@ -30,6 +31,7 @@ GIVE_UP_AFTER = 6.0
 """Seconds of silence after which the server is asked for a sign of life, and taken for dead. redis-py's own health check
 notices neither (it sends a PING and never looks for the answer), and a half-open connection reports no error for hours."""
 
+log = structlog.get_logger()
 _sentinel: Any = Sentinel  # it has no types
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
@@ -53,7 +55,13 @@ class RedisSettings(Section):
     )
     stream: Name | None = Field(None, description="A stream to read, beside the channel or in its place.")
     group: Name = Field("pcapdaemon-{node}", description="This node's consumer group of the stream; `{node}` is its name.")
-    results: Name | None = Field(None, description="A channel for answers; absent: none are sent.")
+    results: Name | Places | None = Field(
+        None,
+        description="A channel for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
+    )
+    results_length: int = Field(
+        10_000, ge=0, description="Results are also kept in a stream of the channel's name, about so many; 0: in none."
+    )
     username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
@@ -142,12 +150,12 @@ class RedisBus(Bus):
     def __init__(self, settings: RedisSettings, node: str) -> None:
         self.settings, self.node = settings, node
         self.client = None
-        self.outbox = Outbox(self, node)
+        self._no_stream = False
 
     @classmethod
-    def of_answers(cls, settings: RedisSettings, node: str) -> Any:
-        """A subscription to the channel of answers."""
-        return RedisSource(settings.model_copy(update={"channel": settings.results}), node)
+    def of_answers(cls, settings: RedisSettings, node: str, place: str) -> Any:
+        """A subscription to a channel of results."""
+        return RedisSource(settings.model_copy(update={"channel": place}), node)
 
     @property
     def server(self) -> str:
@@ -161,6 +169,17 @@ class RedisBus(Bus):
         """Publish; how many subscribers heard it."""
         async with self.any_client() as client:
             return int(await client.execute_command("PUBLISH", channel, body))
+
+    async def tell(self, place: str, body: bytes) -> None:
+        """Publish a result on a channel, and add it to the stream of the same name for those who were not listening."""
+        async with self.any_client() as client:
+            if self.settings.results_length and not self._no_stream:
+                try:
+                    await client.xadd(place, {"result": body}, maxlen=self.settings.results_length, approximate=True)
+                except (NoPermissionError, ResponseError) as error:  # the channel is what counts
+                    self._no_stream = True
+                    log.warning("results go to the channel only", source=self.name, stream=place, reason=_reason(error))
+            await client.execute_command("PUBLISH", place, body)
 
     @asynccontextmanager
     async def any_client(self) -> AsyncIterator[Any]:
@@ -221,7 +240,6 @@ class RedisSource(RedisBus):
         super().__init__(settings, node)
         self._pubsub: Any = None
         self._heard = self._pinged = 0.0
-        self._answer = self.outbox.put if settings.results else None
 
     @property
     def address(self) -> str:
@@ -253,7 +271,7 @@ class RedisSource(RedisBus):
                 continue
             self._heard = time.monotonic()
             if item["type"] == "message":
-                return Message(item["data"], self.name, answer=self._answer)
+                return Message(item["data"], self.name, answer=self.answer)
             if item["type"] == "subscribe":
                 raise NotConnected(f"{self.address}: the connection was made anew behind our back")
 
@@ -263,7 +281,6 @@ class RedisSource(RedisBus):
 
     async def close(self) -> None:
         """Drop the connection without waiting for a server that may be gone."""
-        await self.outbox.flush()
         client, pubsub, self.client, self._pubsub = self.client, self._pubsub, None, None
         for part in (pubsub, client):
             await drop(part)

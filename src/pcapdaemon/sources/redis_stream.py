@@ -44,7 +44,6 @@ class RedisStreamSource(RedisBus):
         self._acks: list[bytes] = []
         self._pending_from: bytes | None = b"0"
         self._again_at = time.monotonic() + SIGN_OF_LIFE
-        self._answer = self.outbox.put if settings.results else None
 
     @property
     def address(self) -> str:
@@ -85,7 +84,6 @@ class RedisStreamSource(RedisBus):
 
     async def close(self) -> None:
         """Acknowledge what is left, and drop the connection."""
-        await self.outbox.flush()
         client, self.client = self.client, None
         if client is not None and self._acks:
             try:
@@ -120,7 +118,7 @@ class RedisStreamSource(RedisBus):
         settle = partial(self._settle, entry_id)
         sent_at = int(entry_id.partition(b"-")[0]) / 1000
         key = f"{self._stream} {entry_id.decode()}"
-        self._buffer.append(Message(_body(fields), self.name, sent_at, key, settle, self._answer, returnable=True))
+        self._buffer.append(Message(_body(fields), self.name, sent_at, key, settle, self.answer, returnable=True))
 
     def _settle(self, entry_id: bytes, verdict: Verdict) -> None:
         if entry_id not in self._held:  # DONE after TAKEN

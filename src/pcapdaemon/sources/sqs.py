@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.section import Section
-from pcapdaemon.sources.base import Bus, Message, Outbox, Verdict
+from pcapdaemon.sources.base import Bus, Message, Places, Verdict
 from pcapdaemon.text import printable
 from pcapdaemon.threads import in_thread
 
@@ -72,7 +72,11 @@ class SqsSettings(Section):
         "delete",
         description="What becomes of a message that is no request, after it was answered; `leave` is for a dead-letter queue.",
     )
-    results: Name | None = Field(None, description="Name or URL of a queue for answers; absent: none are sent.")
+    results: Name | Places | None = Field(
+        None,
+        description="Name or URL of a queue for results, or an array of them: `reply_to` picks one, else it is the first. "
+        "Absent: none.",
+    )
 
     @model_validator(mode="after")
     def _one_queue(self) -> Self:
@@ -102,8 +106,6 @@ class SqsSource(Bus):
         self._held: dict[Receipt, float] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._numbers = count()
-        self._outbox = Outbox(self, node)
-        self._answer = self._outbox.put if settings.results else None
 
     @property
     def address(self) -> str:
@@ -111,10 +113,9 @@ class SqsSource(Bus):
         return self._url or self.settings.url or f"sqs queue {self._queue_name}"
 
     @classmethod
-    def of_answers(cls, settings: SqsSettings, node: str) -> Self:
-        """A reader of the queue of answers, which others may read too."""
-        results = settings.results or ""
-        where = {"url": results, "queue": None} if "://" in results else {"url": None, "queue": results}
+    def of_answers(cls, settings: SqsSettings, node: str, place: str) -> Self:
+        """A reader of a queue of results, which others may read too."""
+        where = {"url": place, "queue": None} if "://" in place else {"url": None, "queue": place}
         return cls(settings.model_copy(update={**where, "shared": True, "waitseconds": 1}), node)
 
     async def connect(self) -> None:
@@ -144,7 +145,6 @@ class SqsSource(Bus):
 
     async def close(self) -> None:
         """Carry out the verdicts that wait, within seconds; a poll that waits is left behind."""
-        await self._outbox.flush()
         if self._workers:
             try:
                 async with asyncio.timeout(3):
@@ -223,7 +223,7 @@ class SqsSource(Bus):
             sent_at=int(milliseconds) / 1000 if milliseconds else None,
             key=f"sqs {envelope_id or received['MessageId']}",
             settle=partial(self._settle, received["ReceiptHandle"]),
-            answer=self._answer,
+            answer=self.answer,
             returnable=True,
             until_done=self.settings.ack == "finish",
         )

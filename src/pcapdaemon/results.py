@@ -1,0 +1,326 @@
+"""Tells requesters what becomes of their requests: on the bus that they used, by a webhook, as server-sent events. A listener."""
+
+import asyncio
+import base64
+import binascii
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from pcapdaemon.answers import Answer, encode
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureProgressed,
+    CaptureStarted,
+    CaptureStopped,
+    Event,
+    Publish,
+    RequestAccepted,
+    RequestFinished,
+    RequestJoined,
+    RequestRejected,
+    RequestSeenBefore,
+    ResultsLost,
+    SavefileDelivered,
+    SavefileLost,
+    SavefileSpooled,
+    SavefileTakenUp,
+)
+from pcapdaemon.outbox import Outbox
+from pcapdaemon.policy import Seconds
+from pcapdaemon.request import CaptureRequest, ResultKind
+from pcapdaemon.section import Section
+from pcapdaemon.sources.base import Bus
+
+if TYPE_CHECKING:
+    from pcapdaemon.webhook import Webhook
+
+PLACE = "webhook"
+"""What `reply_to` calls the webhook."""
+
+DIRECT = ("dryrun", "list", "cancelled")
+"""Answers that are no result of a request: they are always sent. What events tell is not told twice."""
+
+MOST_WAITING = 1000
+"""Results that wait for one reader of server-sent events."""
+
+LOOK_EVERY = 0.5
+"""Seconds after which a reader that hears nothing looks whether it must end."""
+
+Story = Callable[[str], dict[str, Any] | None]
+
+
+class ResultsSettings(Section):
+    """`[results]`: what requesters are told, and a webhook beside the buses."""
+
+    events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
+        ("rejected", "finished"),
+        description="Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second), `captured`, "
+        "`delivered`, `spooled`, `failed`, `finished` (the whole story). A request's `reply_events` takes their place.",
+    )
+    maxage: Seconds = Field(86400, description="How long a result that can't be sent is tried, seconds.")
+    webhook: SecretStr | None = Field(None, description="A URL to which results of all requests are sent by POST.")
+    secret: SecretStr | None = Field(
+        None, min_length=8, description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
+    )
+    ca_file: str | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
+
+    @field_validator("webhook")
+    @classmethod
+    def _url_is_http(cls, webhook: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit(webhook.get_secret_value()) if webhook else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("a URL is wanted that begins with https:// or http://")
+        return webhook
+
+    @field_validator("secret")
+    @classmethod
+    def _secret_is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret:
+            key_of(secret.get_secret_value())
+        return secret
+
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file_is_there(cls, name: str | None) -> str | None:
+        if name is not None and not os.access(name, os.R_OK):
+            raise ValueError(f"can't read {name}")
+        return name
+
+
+def key_of(secret: str) -> bytes:
+    """The bytes of a signing key; raises ValueError in words."""
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError("after whsec_ base64 is wanted") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where the results of a request go, and which."""
+
+    source: str
+    to: str | None
+    kinds: tuple[str, ...] | None
+
+
+class Subscriber:
+    """One reader of results; where it is slow, progress and then the oldest are left out."""
+
+    def __init__(self, request_id: str | None) -> None:
+        self.request_id = request_id
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._there = asyncio.Event()
+        self.left_out = 0
+
+    def put(self, kind: str, body: bytes) -> None:
+        """Have it read soon."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.remove(next((one for one in self._waiting if one[0] == "progress"), self._waiting[0]))
+            self.left_out += 1
+        self._waiting.append((kind, body))
+        self._there.set()
+
+    async def next(self, seconds: float) -> tuple[str, bytes] | None:
+        """What happened next and its CloudEvent, or None where nothing did for so long."""
+        if not self._waiting:
+            self._there.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._there.wait()
+        return self._waiting.popleft() if self._waiting else None
+
+
+class Results:
+    """Turns events into CloudEvents, and sends those that are wanted to the places where they are wanted.
+
+    `story` is all that is known of a request: what `finished` tells. Nothing here waits, or is waited for.
+    """
+
+    def __init__(self, node: str, settings: ResultsSettings, story: Story, publish: Publish) -> None:
+        self.node, self.settings = node, settings
+        self._story, self._publish = story, publish
+        self._webhook: Webhook | None = None
+        self._boxes: dict[str, Outbox] = {}
+        self._places: dict[str, tuple[str, ...]] = {}
+        self._routes: dict[str, _Route] = {}
+        self._joined: dict[str, list[str]] = {}
+        self._subscribers: set[Subscriber] = set()
+
+    @property
+    def places(self) -> frozenset[str]:
+        """What a request's `reply_to` may name."""
+        return frozenset(self._boxes)
+
+    async def configure(self, node: str, settings: ResultsSettings) -> None:
+        """Begin, or change to other settings."""
+        self.node, self.settings = node, settings
+        old, self._webhook = self._webhook, None
+        if settings.webhook:
+            from pcapdaemon.webhook import Webhook  # noqa: PLC0415  # its HTTP client is large
+
+            self._webhook = Webhook(settings, settings.webhook)
+            self._open(PLACE, self._webhook.send)
+        elif PLACE in self._boxes:
+            await self._boxes.pop(PLACE).flush(0)
+        if old:
+            await old.close()
+        for box in self._boxes.values():
+            box.keep = settings.maxage
+
+    def attach(self, bus: Bus) -> None:
+        """A bus is there: results of its requests go to the first of its places."""
+        self._places[bus.name] = bus.places
+        for place in bus.places:
+            self._open(place, partial(bus.tell, place))
+        bus.answer = partial(self._answer, bus.name) if bus.places else None
+
+    async def detach(self, name: str) -> None:
+        """A bus is gone; what waits for its places is lost, unless they are another's too."""
+        gone = self._places.pop(name, ())
+        still = {place for places in self._places.values() for place in places}
+        for place in set(gone) - still:
+            if box := self._boxes.pop(place, None):
+                await box.flush(1)
+
+    async def close(self, seconds: float) -> None:
+        """Send what waits, for so long."""
+        await asyncio.gather(*(box.flush(seconds) for box in self._boxes.values()))
+        if self._webhook:
+            await self._webhook.close()
+
+    async def subscribe(self, request_id: str | None, closing: asyncio.Event) -> AsyncIterator[tuple[str, bytes]]:
+        """All results from now on, or those of one request, until `closing` is set: what happened, and the CloudEvent."""
+        subscriber = Subscriber(request_id)
+        self._subscribers.add(subscriber)
+        try:
+            while not closing.is_set():
+                if result := await subscriber.next(LOOK_EVERY):
+                    yield result
+        finally:
+            self._subscribers.discard(subscriber)
+
+    def hear(self, event: Event) -> None:
+        """Tell of one event, if it is one of a request's life."""
+        match event:
+            case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
+                told = {"kind": kind, "problems": [asdict(one) for one in problems], "hint": hint, "warnings": warnings}
+                self._send("rejected", request_id, told, _route(source, request))
+            case RequestAccepted(source, plan, _, warnings):
+                self._routes[plan.id] = _route(source, plan.request)
+                names = [part.interface.name for part in plan.captures]
+                limits = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "filter": plan.capture_filter}
+                self._tell("accepted", plan.id, {"interfaces": names, **limits, "warnings": warnings})
+            case RequestJoined(request_id, source, joined, _, request, warnings):
+                self._routes[request_id] = _route(source, request)
+                self._joined.setdefault(joined, []).append(request_id)
+                self._send("accepted", request_id, {"joined": joined, "warnings": warnings}, self._routes[request_id])
+            case RequestSeenBefore(request_id, source, request):
+                words = ("it was accepted before, and is not captured again",)
+                self._send("accepted", request_id, {"again": True, "warnings": words}, _route(source, request))
+            case SavefileTakenUp(ids, source, _, request, _, _):
+                self._routes.update({request_id: _route(source, request) for request_id in ids})
+                self._joined[ids[0]] = list(ids[1:])
+            case RequestFinished(request_id):
+                self._finished(request_id)
+            case _:
+                self._hear_capture(event)
+
+    def _hear_capture(self, event: Event) -> None:
+        match event:
+            case CaptureStarted(request_id, interface, linktype, snaplen, at):
+                self._tell("started", request_id, {"interface": interface, "linktype": linktype, "snaplen": snaplen, "at": at})
+            case CaptureProgressed(request_id, interface, counts):
+                self._tell("progress", request_id, {"interface": interface, **asdict(counts)})
+            case CaptureStopped():
+                self._tell("captured", event.id, _captured(event))
+            case CaptureFailed(request_id, interface, reason, hint, _):
+                self._tell("failed", request_id, {"interface": interface, "reason": reason, "hint": hint})
+            case SavefileDelivered(request_id, interface, destination, receipt):
+                told = {"interface": interface, "destination": destination, "receipt": asdict(receipt)}
+                self._tell("delivered", request_id, told)
+            case SavefileSpooled(request_id, interface, name, owed, reason):
+                told = {"interface": interface, "file_name": name, "owed": owed, "reason": reason}
+                self._tell("spooled", request_id, told)
+            case SavefileLost(request_id, interface, destination, reason, name, packets):
+                told = {"interface": interface, "destination": destination, "reason": reason, "file_name": name}
+                self._tell("failed", request_id, {**told, "packets": packets})
+
+    def _finished(self, request_id: str) -> None:
+        route, story = self._routes.get(request_id), self._story(request_id)
+        if route is None or story is None:
+            return
+        final = not any(capture["owed"] for capture in story["captures"])
+        self._send("finished", request_id, {**story, "final": final}, route)
+        if final:
+            self._routes.pop(request_id)
+            self._joined.pop(request_id, None)
+
+    def _tell(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
+        """Tell a request's requester, and those who joined it."""
+        for name in (request_id, *self._joined.get(request_id, ())):
+            if route := self._routes.get(name):
+                self._send(kind, name, data, route)
+
+    def _send(self, kind: str, request_id: str, data: dict[str, Any], route: _Route) -> None:
+        wanted = kind in (self.settings.events if route.kinds is None else route.kinds)
+        readers = [one for one in self._subscribers if one.request_id in (None, request_id)]
+        places = self._where(route) if wanted else []
+        if not readers and not places:
+            return
+        body = encode(kind, request_id, data, self.node, time.time())
+        for reader in readers:
+            reader.put(kind, body)
+        for place in places:
+            self._boxes[place].put(body, progress=kind == "progress")
+
+    def _where(self, route: _Route) -> list[str]:
+        wanted = [route.to] if route.to else [*self._places.get(route.source, ())[:1], PLACE]
+        return [place for place in wanted if place in self._boxes]
+
+    def _answer(self, source: str, answer: Answer) -> None:
+        if answer.kind in DIRECT and (places := self._places.get(source)):
+            data = {"interfaces": answer.interfaces, "warnings": answer.warnings, **answer.details}
+            self._boxes[places[0]].put(encode(answer.kind, answer.id, data, self.node, time.time()))
+
+    def _open(self, place: str, send: Any) -> None:
+        if place in self._boxes:
+            self._boxes[place].send = send
+        else:
+            self._boxes[place] = Outbox(send, partial(self._lost, place), self.settings.maxage)
+
+    def _lost(self, place: str, number: int, reason: str) -> None:
+        self._publish(ResultsLost(place, number, reason))
+
+
+def _route(source: str, request: CaptureRequest | None) -> _Route:
+    return _Route(source, request.reply_to if request else None, request.reply_events if request else None)
+
+
+def _captured(event: CaptureStopped) -> dict[str, Any]:
+    counts = event.counts
+    return {
+        "interface": event.interface,
+        "file_name": event.file_name if counts.packets else "",
+        "stop_reason": event.reason,
+        **{"packets": counts.packets, "bytes": counts.size, "received": counts.received, "dropped": counts.dropped},
+        "dropped_by_interface": counts.dropped_by_interface,
+        "first_packet_at": event.times[0] if counts.packets else None,
+        "last_packet_at": event.times[1] if counts.packets else None,
+        "seconds": event.seconds,
+        "sha256": event.sha256,
+        "complete": not event.missing,
+        "missing": event.missing,
+        "owed": event.owed,
+    }
