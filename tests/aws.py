@@ -1,4 +1,4 @@
-"""SQS and SNS as moto serves them: a process of its own that can be killed and frozen. What it held is gone with it."""
+"""S3, SQS and SNS as moto serves them: a process of its own that can be killed and frozen. What it held is gone with it."""
 
 import os
 import socket
@@ -15,6 +15,7 @@ from tests.helpers import eventually
 from tests.servers import Server, free_port
 
 if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
@@ -55,6 +56,26 @@ class MotoServer(Server):
         """A client of the topics."""
         client: SNSClient = boto3.client("sns", endpoint_url=self.url, config=_patient(), **KEYS)
         return client
+
+    @property
+    def s3(self) -> "S3Client":
+        """A client of the buckets."""
+        client: S3Client = boto3.client("s3", endpoint_url=self.url, config=_patient(), **KEYS)
+        return client
+
+    def bucket(self, name: str) -> str:
+        """Make a bucket; its name."""
+        self.s3.create_bucket(Bucket=name)
+        return name
+
+    def object(self, where: str) -> bytes:
+        """What is at an s3:// URL."""
+        bucket, _, key = where.removeprefix("s3://").partition("/")
+        return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def section(self, bucket: str, **more: Any) -> dict[str, Any]:
+        """What a configuration says of a bucket here."""
+        return {"upload": True, "bucket": bucket, "endpoint": self.url, "accessid": "test", "accesskey": "test", **more}
 
     def queue(self, name: str, **attributes: Any) -> str:
         """Make a queue; its URL."""

@@ -1,4 +1,4 @@
-"""The command line; with show.py and cli_spool.py the only file that prints. Data goes to stdout, everything else to stderr; status 0, 1 or 2."""
+"""The command line; prints, as show.py and cli_spool.py do. Data to stdout, everything else to stderr; status 0, 1 or 2."""
 
 import asyncio
 import json

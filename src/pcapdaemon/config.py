@@ -204,6 +204,7 @@ class _Reader:
         return found
 
     def whole(self, settings: Settings) -> None:
+        self.warnings += [f"{self.origin}: {words}" for one in settings.destinations.values() for words in one.flaws()]
         kafka = settings.sources.get("kafka")
         repeating = {"redis-stream", "sqs"} & settings.sources.keys() | ({"kafka"} if getattr(kafka, "group", None) else set())
         if repeating and state_directory(settings.general) is None:

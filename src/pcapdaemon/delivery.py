@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -201,7 +201,7 @@ class Delivery:
             with attempt:
                 try:
                     async with self._slot(name):
-                        return await self._once(name, journey.parcel)
+                        return await self._once(name, journey.parcel, again=journey.spooled or name in journey.failed)
                 except DeliveryFailed as error:
                     journey.failed[name] = str(error)
                     facts = journey.parcel.facts
@@ -209,13 +209,13 @@ class Delivery:
                     raise
         raise AssertionError("a retry ends with a result or an error")
 
-    async def _once(self, name: str, parcel: Parcel) -> Receipt:
+    async def _once(self, name: str, parcel: Parcel, again: bool) -> Receipt:
         if (destination := self.destinations.get(name)) is None:
             raise DeliveryFailed(f"{name} is not switched on any more")
         reader = parcel.savefile.reader()
         try:
             async with asyncio.timeout(LONGEST_TRY):
-                return await destination.deliver(reader, parcel.facts)
+                return await destination.deliver(reader, replace(parcel.facts, again=again))
         except TimeoutError:
             raise DeliveryFailed(f"no end of it after {LONGEST_TRY:.0f} s") from None
         finally:

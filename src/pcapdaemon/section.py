@@ -12,6 +12,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+    def flaws(self) -> list[str]:
+        """What is allowed and dangerous: it is warned of at each start."""
+        return []
+
 
 def secret_names(section: type[BaseModel]) -> list[str]:
     """The keys of a section that hold secrets; each has the companions KEY_file and KEY_env."""

@@ -25,6 +25,28 @@ async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
         del done, job  # an exception that refers to this frame would be part of a cycle, and keep memory from going back
 
 
+class InTurn:
+    """Work in threads, one at a time for each key: also where nobody waits for the earlier one any more, it ends first."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def run(self, key: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` when its turn has come, and wait for its result."""
+        while (earlier := self._running.get(key)) is not None:
+            await asyncio.wait([earlier])
+        task = self._running[key] = asyncio.create_task(in_thread(work, *args, **kwargs))
+        task.add_done_callback(lambda _: self._running.pop(key))
+        task.add_done_callback(look_at)
+        return await asyncio.shield(task)
+
+
+def look_at(done: "asyncio.Future[Any]") -> None:
+    """Take note of an error where nobody may wait for it any more, so that asyncio does not complain."""
+    if not done.cancelled():
+        done.exception()
+
+
 def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
     """Call in the loop from another thread, unless the loop is closed: then nobody waits any more."""
     try:

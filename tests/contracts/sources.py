@@ -14,6 +14,7 @@ from pcapdaemon.sources.redis import RedisSettings, RedisSource
 from pcapdaemon.sources.redis_stream import RedisStreamSource
 from pcapdaemon.sources.sqs import SqsSettings, SqsSource
 from tests.aws import KEYS, MotoServer
+from tests.cloudshark import CloudSharkServer
 from tests.kafka_server import KafkaServer, produce
 from tests.proxy import Proxy
 from tests.servers import RedisServer, free_port
@@ -34,12 +35,17 @@ class Shared:
 
     @cached_property
     def moto(self) -> MotoServer:
-        """SQS and SNS."""
+        """S3, SQS and SNS."""
         return MotoServer(self._directory).start()
+
+    @cached_property
+    def cloudshark(self) -> CloudSharkServer:
+        """A CloudShark."""
+        return CloudSharkServer(self._directory).start()
 
     def close(self) -> None:
         """End them."""
-        for name in ("kafka", "moto"):
+        for name in ("kafka", "moto", "cloudshark"):
             if name in vars(self):
                 vars(self)[name].kill()
 

@@ -1,121 +1,116 @@
-"""The contract of destinations, and what is particular to the local directory."""
+"""The contract of destinations, run on each of them."""
 
+import asyncio
+import contextlib
 import os
-import stat
-import subprocess
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 import pytest
 
 from pcapdaemon.capture import Savefile
-from pcapdaemon.destinations.base import Destination, Facts
-from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
-from pcapdaemon.destinations.memory import MemoryDestination
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.request import validate
+from pcapdaemon.errors import DeliveryFailed
+from tests.contracts.destinations import CONTENT, HARNESSES, Harness, facts, savefile
+from tests.contracts.sources import Shared
+from tests.helpers import eventually
 
-CONTENT = os.urandom(3_000_000)
-
-
-def savefile() -> Savefile:
-    return Savefile([memoryview(CONTENT)[n : n + 100_000] for n in range(0, len(CONTENT), 100_000)])
+LARGE = CONTENT * 7
+"""More than S3 takes in one part here."""
 
 
-def facts(name: str = "a-lo-1-ID.pcap") -> Facts:
-    request, _ = validate({"node": "any", "interface": ["lo"]})
-    return Facts("ID", "lo", name, "node:a", request)
+@pytest.fixture(params=list(HARNESSES))
+def harness(request: pytest.FixtureRequest, tmp_path: Path, shared: Shared) -> Harness:
+    return HARNESSES[request.param](tmp_path, shared)
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> LocalDirectory:
-    return LocalDirectory(LocalSettings(writelocal=True, localdir=str(tmp_path / "captures")))
+async def test_it_arrives_byte_for_byte_and_the_receipt_says_where(harness: Harness) -> None:
+    receipt = await harness.destination.deliver(savefile(), facts(harness.name("a.pcap")))
+    assert harness.contents(harness.name("a.pcap")) == [CONTENT]
+    assert harness.name("a.pcap") in receipt.where or receipt.id in receipt.where
+    assert not any(secret in f"{receipt.where} {receipt.id}" for secret in harness.secrets)
 
 
-@pytest.fixture(params=["memory", "local"])
-def destination(request: pytest.FixtureRequest, local: LocalDirectory) -> Destination:
-    return {"memory": MemoryDestination(), "local": local}[request.param]
+async def test_large_ones_too(harness: Harness) -> None:
+    await harness.destination.deliver(savefile(LARGE), facts(harness.name("a.pcap")))
+    assert harness.contents(harness.name("a.pcap")) == [LARGE]
 
 
-def content(destination: Destination, where: str) -> bytes:
-    if isinstance(destination, MemoryDestination):
-        return destination.savefiles[where.partition(":")[2]]
-    return Path(where).read_bytes()
+async def test_from_the_disk_of_the_spool(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "spooled").write_bytes(LARGE)
+    await harness.destination.deliver(Savefile.on_disk(tmp_path / "spooled"), facts(harness.name("a.pcap")))
+    assert harness.contents(harness.name("a.pcap")) == [LARGE]
 
 
-async def test_a_savefile_arrives_byte_for_byte_and_says_where(destination: Destination) -> None:
-    where = await destination.deliver(savefile(), facts())
-    assert content(destination, where) == CONTENT
-
-
-async def test_the_same_savefile_twice_does_no_harm(destination: Destination) -> None:
+async def test_the_same_savefile_again_is_still_one(harness: Harness) -> None:
     one = savefile()
-    first = await destination.deliver(one.reader(), facts())
-    second = await destination.deliver(one.reader(), facts())
-    assert content(destination, first) == content(destination, second) == CONTENT
+    first = await harness.destination.deliver(one.reader(), facts(harness.name("a.pcap")))
+    second = await harness.destination.deliver(one.reader(), facts(harness.name("a.pcap"), again=True))
+    assert harness.contents(harness.name("a.pcap")) == [CONTENT]
+    assert first == second
 
 
-async def test_check_finds_nothing_wrong_and_leaves_nothing_behind(destination: Destination, local: LocalDirectory) -> None:
-    assert await destination.check() == ""
-    assert list(local.directory.iterdir()) == []
+async def test_many_at_a_time(harness: Harness) -> None:
+    names = [harness.name(f"{number}.pcap") for number in range(8)]
+    await asyncio.gather(*(harness.destination.deliver(savefile(), facts(name)) for name in names))
+    assert [harness.contents(name) for name in names] == [[CONTENT]] * 8
 
 
-async def test_local_file_has_its_mode_whatever_the_umask(local: LocalDirectory) -> None:
-    before = os.umask(0o077)
-    try:
-        where = await local.deliver(savefile(), facts())
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(Path(where).stat().st_mode) == 0o640
+async def test_check_finds_nothing_wrong_and_leaves_nothing_behind(harness: Harness) -> None:
+    assert await harness.destination.check() == ""
+    assert harness.leftovers() == 0
 
 
-async def test_local_never_overwrites(local: LocalDirectory) -> None:
-    (local.directory / "a.pcap").write_bytes(b"mine")
-    where = await local.deliver(savefile(), facts("a.pcap"))
-    assert where == str(local.directory / "a-1.pcap")
-    assert (local.directory / "a.pcap").read_bytes() == b"mine"
+async def test_out_of_order_is_a_failure_for_now_in_words_without_secrets(harness: Harness) -> None:
+    if not harness.server:
+        return
+    with harness.out_of_order() as destination:
+        with pytest.raises(DeliveryFailed) as failure:
+            await destination.deliver(savefile(), facts(harness.name("a.pcap")))
+        problem = await destination.check()
+    assert problem
+    assert not any(secret in f"{failure.value} {problem} {destination.address}" for secret in harness.secrets)
+    await harness.destination.deliver(savefile(), facts(harness.name("a.pcap"), again=True))
+    assert harness.contents(harness.name("a.pcap")) == [CONTENT]
 
 
-async def test_local_follows_no_link_that_stands_in_the_way(local: LocalDirectory, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    (local.directory / "a.pcap").symlink_to(victim)
-    where = await local.deliver(savefile(), facts("a.pcap"))
-    assert where.endswith("a-1.pcap")
-    assert not victim.exists()
+async def test_a_connection_that_breaks_in_the_middle_is_a_failure_for_now(harness: Harness) -> None:
+    if not harness.server or harness.destination.name == "local":
+        return
+    destination, proxy = harness.behind_proxy()
+    for _ in range(3):
+        task = asyncio.create_task(destination.deliver(savefile(LARGE), facts(harness.name("a.pcap"))))
+        await asyncio.sleep(0.03)
+        proxy.cut()
+        if not task.done():
+            with contextlib.suppress(DeliveryFailed):
+                await task
+    proxy.close()
+    await harness.destination.deliver(savefile(LARGE), facts(harness.name("a.pcap"), again=True))
+    assert set(harness.contents(harness.name("a.pcap"))) == {LARGE}
 
 
-async def test_local_directory_that_is_gone_is_a_failure_for_now_and_not_made_anew(local: LocalDirectory) -> None:
-    local.directory.rmdir()
-    with pytest.raises(DeliveryFailed, match="No such file or directory"):
-        await local.deliver(savefile(), facts())
-    assert not local.directory.exists()
-    assert "No such file" in await local.check()
-    local.directory.mkdir()
-    assert await local.deliver(savefile(), facts())
+async def test_whoever_waits_no_more_leaves_nothing_half_done(harness: Harness) -> None:
+    one = savefile(LARGE)
+    for pause in (0.0, 0.01, 0.05):
+        reader = one.reader()
+        task = asyncio.create_task(harness.destination.deliver(reader, facts(harness.name("a.pcap"))))
+        await asyncio.sleep(pause)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, DeliveryFailed):
+            await task
+        reader.close()
+    eventually(lambda: threading.active_count() < 40)
+    await harness.destination.deliver(one, facts(harness.name("a.pcap"), again=True))
+    assert harness.contents(harness.name("a.pcap")) == [LARGE]
+    assert harness.leftovers() == (1 if harness.leftovers() else 0)
 
 
-@pytest.fixture
-def full_disk(local: LocalDirectory) -> Iterator[LocalDirectory]:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", local.directory], check=True)
-    yield local
-    subprocess.run(["umount", local.directory], check=True)
+async def test_nothing_leaks(harness: Harness) -> None:
+    def open_now() -> int:
+        return len(os.listdir("/proc/self/fd"))
 
-
-async def test_disk_that_is_full_is_a_failure_for_now_and_nothing_is_left(full_disk: LocalDirectory) -> None:
-    with pytest.raises(DeliveryFailed, match="No space left"):
-        await full_disk.deliver(savefile(), facts())
-    assert list(full_disk.directory.iterdir()) == []
-    subprocess.run(["mount", "-o", "remount,size=16m", full_disk.directory], check=True)
-    assert await full_disk.deliver(savefile(), facts())
-
-
-async def test_disk_that_is_read_only_is_a_failure_for_now(full_disk: LocalDirectory) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", full_disk.directory], check=True)
-    with pytest.raises(DeliveryFailed, match="Read-only"):
-        await full_disk.deliver(savefile(), facts())
-    assert "Read-only" in await full_disk.check()
-
-
-async def test_a_name_that_no_disk_takes_is_refused_for_good(local: LocalDirectory) -> None:
-    with pytest.raises(DeliveryRefused, match="too long"):
-        await local.deliver(savefile(), facts("x" * 300))
+    await asyncio.gather(*(harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap"))) for number in range(4)))
+    before = open_now(), threading.active_count()
+    for number in range(10):
+        await harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap"), again=True))
+    eventually(lambda: open_now() <= before[0] + 2 and threading.active_count() <= before[1] + 2)

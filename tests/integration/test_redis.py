@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.answers import Answer
 from pcapdaemon.errors import NotConnected
 from pcapdaemon.events import Event, SourceDisconnected
 from pcapdaemon.sources import redis_stream
@@ -275,15 +274,14 @@ async def test_the_documented_users_suffice(tmp_path: Path) -> None:
     node = RedisSource(RedisSettings.model_validate(user("node", channel=["capture", "capture-fra1"], results="results")), "a")
     stream = RedisStreamSource(RedisSettings.model_validate(user("stream-node", stream="capture", results="results")), "b")
     requester = RedisSource(RedisSettings.model_validate(user("requester", results="results")), "c")
-    answers = RedisSource.of_answers(requester.settings, "c")
+    answers = RedisSource.of_answers(requester.settings, "c", "results")
     async with listening(answers) as heard, listening(node) as one, listening(stream) as two:
         await requester.send(b"hello")
         await RedisStreamSource(RedisSettings.model_validate(user("requester", stream="capture")), "c").send(b"hello")
         await one.until(lambda: one.bodies == two.bodies == [b"hello"])
-        for ear in (one, two):
-            assert ear.messages[0].answer
-            ear.messages[0].answer(Answer("x", "accepted"))
-        await heard.until(lambda: len(heard.bodies) == 2)
+        for bus in (node, stream):
+            await bus.tell("results", b"done")
+        await heard.until(lambda: heard.bodies == [b"done", b"done"])
         with server.client() as client:
             eventually(lambda: client.xinfo_groups("capture")[0]["pending"] == 0)
     assert await prune(RedisSettings.model_validate(user("pruner", stream="capture")), 0, dry_run=False)

@@ -1,56 +1,164 @@
-"""One savefile to all its destinations; waiting is switched off."""
+"""Savefiles to all their destinations, from memory and from the spool; waiting is switched off."""
 
 import asyncio
-from collections.abc import Iterator
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import stamina
 
+from pcapdaemon import delivery as module
 from pcapdaemon.capture import Savefile
+from pcapdaemon.config import DeliverySettings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Facts
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.events import DeliveryDelayed, Event, SavefileDelivered, SavefileLost
+from pcapdaemon.events import (
+    CaptureStopped,
+    Counts,
+    DeliveryDelayed,
+    Event,
+    Receipt,
+    RequestFinished,
+    SavefileDelivered,
+    SavefileLost,
+    SavefileNotSpooled,
+    SavefileSpooled,
+    SavefileTakenUp,
+    SpoolFileSetAside,
+)
+from pcapdaemon.limits import CaptureLimits
+from pcapdaemon.parcel import Parcel
 from pcapdaemon.request import validate
+from pcapdaemon.spool import Spool, SpoolSettings
 
-FACTS = Facts("ID", "lo", "x.pcap", "", validate({"node": "any", "interface": ["lo"]})[0])
+CONTENT = b"packets" * 1000
 
 
 @pytest.fixture(autouse=True)
-def no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=5):
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+    with stamina.set_testing(True, attempts=1_000_000):
         yield
 
 
-async def delivered(*destinations: MemoryDestination, deadline: float = 60) -> list[Event]:
-    events: list[Event] = []
-    delivery = Delivery({str(n): d for n, d in enumerate(destinations)}, events.append, deadline)
-    await delivery.deliver(Savefile([memoryview(b"packets")]), FACTS, 3)
-    return events
+class Hanging(MemoryDestination):
+    """One that never answers."""
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Down(MemoryDestination):
+    """One that fails, until it is told to be up again."""
+
+    up = False
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        await asyncio.sleep(0.002)
+        if not self.up:
+            raise DeliveryFailed("down", retry_after=0.01)
+        return await super().deliver(savefile, facts)
+
+
+def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
+    facts = Facts("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
+    stopped = CaptureStopped("ID", "lo", name, "packets", Counts(3, len(content), 3), (1.0, 2.0), 1.0)
+    made = Parcel(facts, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, Savefile([memoryview(content)]))
+    made.since = since or made.since
+    return made
+
+
+class Desk:
+    """A delivery, and what it told."""
+
+    def __init__(self, *destinations: MemoryDestination, spool: Path | None = None, **more: Any) -> None:
+        self.events: list[Event] = []
+        self.pressed = False
+        settings = DeliverySettings(**{"deadline": 60, "memory_grace": 30, **more.pop("delivery", {})})
+        self.spool = Spool(SpoolSettings(dir=str(spool), **more)) if spool else None
+        named = {str(number): destination for number, destination in enumerate(destinations)}
+        self.delivery = Delivery(named, self.events.append, settings, self.spool, lambda: self.pressed)
+
+    async def begin(self) -> "Desk":
+        await self.delivery.resume(self.spool.load() if self.spool else [])
+        return self
+
+    async def deliver(self, one: Parcel) -> Parcel:
+        self.events.append(await self.delivery.take(one))
+        await self.delivery.deliver(one)
+        return one
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not fact():
+                await asyncio.sleep(0.002)
+
+    async def close(self) -> None:
+        await self.delivery.close()
+        if self.spool:
+            self.spool.close()
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.suffix for path in directory.iterdir() if path.name not in (".lock", "aside"))
 
 
 async def test_every_destination_gets_it() -> None:
     one, other = MemoryDestination(), MemoryDestination()
-    events = await delivered(one, other)
-    assert one.savefiles == other.savefiles == {"x.pcap": b"packets"}
-    assert [type(event) for event in events] == [SavefileDelivered, SavefileDelivered]
+    desk = Desk(one, other)
+    sent = await desk.deliver(parcel())
+    assert one.savefiles == other.savefiles == {"x.pcap": CONTENT}
+    assert [type(event) for event in desk.events] == [CaptureStopped, SavefileDelivered, SavefileDelivered]
+    assert sent.savefile.closed
+
+
+async def test_the_end_of_a_capture_is_told_with_its_digest_and_who_is_to_get_it() -> None:
+    desk = Desk(MemoryDestination(), MemoryDestination())
+    await desk.deliver(parcel())
+    (stopped,) = desk.told(CaptureStopped)
+    assert stopped.owed == ("0", "1")
+    assert stopped.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
 async def test_what_fails_for_now_is_tried_again_and_told() -> None:
     destination = MemoryDestination()
     destination.errors = [DeliveryFailed("disk full"), DeliveryFailed("still full")]
-    events = await delivered(destination)
-    assert [type(event) for event in events] == [DeliveryDelayed, DeliveryDelayed, SavefileDelivered]
-    assert destination.savefiles == {"x.pcap": b"packets"}
+    desk = Desk(destination)
+    await desk.deliver(parcel())
+    assert [type(event) for event in desk.events[1:]] == [DeliveryDelayed, DeliveryDelayed, SavefileDelivered]
+    assert destination.savefiles == {"x.pcap": CONTENT}
 
 
-async def test_what_is_refused_is_not_tried_again_and_the_loss_is_told_with_what_was_lost() -> None:
+async def test_a_second_try_says_that_the_first_may_have_succeeded() -> None:
+    seen: list[bool] = []
+
+    class Curious(MemoryDestination):
+        async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+            seen.append(facts.again)
+            return await super().deliver(savefile, facts)
+
+    destination = Curious()
+    destination.errors = [DeliveryFailed("reset")]
+    await Desk(destination).deliver(parcel())
+    assert seen == [False, True]
+
+
+async def test_without_a_spool_what_is_refused_is_lost_and_told_with_what_was_lost() -> None:
     destination, good = MemoryDestination(), MemoryDestination()
-    destination.errors = [DeliveryRefused("no such bucket")]
-    events = await delivered(destination, good)
-    lost = next(event for event in events if isinstance(event, SavefileLost))
-    assert (lost.file_name, lost.packets, lost.reason) == ("x.pcap", 3, "no such bucket")
+    destination.errors = [DeliveryRefused("no such bucket", "see [s3] bucket")]
+    desk = Desk(destination, good)
+    await desk.deliver(parcel())
+    (lost,) = desk.told(SavefileLost)
+    assert (lost.file_name, lost.packets, lost.reason) == ("x.pcap", 3, "no such bucket (see [s3] bucket)")
     assert good.savefiles
     assert not destination.savefiles
 
@@ -58,38 +166,255 @@ async def test_what_is_refused_is_not_tried_again_and_the_loss_is_told_with_what
 async def test_a_defect_of_a_destination_is_told_as_a_loss_too() -> None:
     destination, good = MemoryDestination(), MemoryDestination()
     destination.errors = [RuntimeError("unforeseen")]
-    events = await delivered(destination, good)
-    assert {type(event) for event in events} == {SavefileLost, SavefileDelivered}
+    desk = Desk(destination, good)
+    await desk.deliver(parcel())
+    assert len(desk.told(SavefileLost)) == len(desk.told(SavefileDelivered)) == 1
 
 
-async def test_a_try_that_hangs_ends_with_the_deadline() -> None:
-    class Hanging(MemoryDestination):
-        async def deliver(self, savefile: Savefile, facts: Facts) -> str:
-            await asyncio.Event().wait()
-            return ""
+@pytest.mark.parametrize("cls", [Hanging, Down])
+async def test_without_a_spool_it_is_given_up_at_the_deadline(
+    cls: type[MemoryDestination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(cls(), MemoryDestination(), delivery={"deadline": 1})
+    real, clock = time.monotonic, {"offset": 0.0}
+    monkeypatch.setattr("pcapdaemon.delivery.time.monotonic", lambda: real() + clock["offset"])
+    task = asyncio.create_task(desk.deliver(parcel()))
+    await desk.until(lambda: desk.told(SavefileDelivered))
+    assert not task.done()
+    clock["offset"] = 2
+    sent = await task
+    (lost,) = desk.told(SavefileLost)
+    assert "not delivered within 1 s" in lost.reason
+    assert sent.savefile.closed
 
-    events = await delivered(Hanging(), deadline=0.01)
-    assert isinstance(events[0], SavefileLost)
-    assert "hangs" in events[0].reason
+
+async def test_a_slow_destination_holds_up_no_other_and_not_the_next_capture() -> None:
+    good = MemoryDestination()
+    desk = Desk(Hanging(), good)
+    tasks = [asyncio.create_task(desk.deliver(parcel(f"{number}.pcap"))) for number in range(10)]
+    await desk.until(lambda: len(good.savefiles) == 10)
+    await desk.close()
+    await asyncio.gather(*tasks)
 
 
-async def test_given_up_in_the_end() -> None:
+async def test_only_so_many_at_a_time_to_one_destination() -> None:
+    most = [0, 0]
+
+    class Counting(MemoryDestination):
+        async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+            most[0] += 1
+            most[1] = max(most)
+            await asyncio.sleep(0.002)
+            most[0] -= 1
+            return Receipt("x")
+
+    desk = Desk(Counting(), delivery={"concurrent": 3})
+    await asyncio.gather(*(desk.deliver(parcel(str(number))) for number in range(12)))
+    assert most[1] == 3
+
+
+async def test_ended_in_the_middle_without_a_spool_it_is_told_as_lost() -> None:
+    desk = Desk(Hanging())
+    task = asyncio.create_task(desk.deliver(parcel()))
+    await desk.until(lambda: desk.told(CaptureStopped))
+    await asyncio.sleep(0.01)
+    await desk.close()
+    await task
+    assert "ended" in desk.told(SavefileLost)[0].reason
+
+
+async def test_in_the_spool_before_its_end_is_told_and_gone_when_it_is_delivered(tmp_path: Path) -> None:
+    desk = await Desk(MemoryDestination(), spool=tmp_path).begin()
+    one = parcel()
+    await desk.delivery.take(one)
+    assert files(tmp_path) == [".json", ".savefile"]
+    await desk.delivery.deliver(one)
+    assert files(tmp_path) == []
+    await desk.close()
+
+
+async def test_lazy_spool_is_not_touched_while_all_goes_well(tmp_path: Path) -> None:
+    desk = await Desk(MemoryDestination(), spool=tmp_path, eager=False).begin()
+    one = parcel()
+    await desk.delivery.take(one)
+    assert files(tmp_path) == []
+    await desk.delivery.deliver(one)
+    await desk.close()
+
+
+@pytest.mark.parametrize("eager", [True, False])
+async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(tmp_path: Path, eager: bool) -> None:
+    down, good = Down(), MemoryDestination()
+    desk = await Desk(down, good, spool=tmp_path, eager=eager, delivery={"memory_grace": 1}).begin()
+    task = asyncio.create_task(desk.deliver(one := parcel()))
+    await desk.until(lambda: good.savefiles and desk.told(DeliveryDelayed))
+    assert one.savefile.in_memory
+    sent = await task
+    assert not sent.savefile.in_memory
+    (spooled,) = desk.told(SavefileSpooled)
+    assert (spooled.owed, "down" in spooled.reason) == (("0",), True)
+    down.up = True
+    desk.delivery.retry()
+    await desk.until(lambda: down.savefiles == {"x.pcap": CONTENT})
+    await desk.until(lambda: [event.id for event in desk.told(RequestFinished)] == ["ID", "JOINED"])
+    assert files(tmp_path) == []
+    await desk.close()
+
+
+async def test_memory_that_is_short_moves_even_what_is_under_way(tmp_path: Path) -> None:
+    hanging = Hanging()
+    desk = await Desk(hanging, spool=tmp_path).begin()
+    desk.pressed = True
+    sent = await desk.deliver(parcel())
+    assert not sent.savefile.in_memory
+    assert desk.told(SavefileSpooled)
+    await desk.close()
+
+
+async def test_what_is_refused_is_kept_and_tried_again_when_asked(tmp_path: Path) -> None:
     destination = MemoryDestination()
-    destination.errors = [DeliveryFailed("down")] * 9
-    events = await delivered(destination)
-    assert isinstance(events[-1], SavefileLost)
+    destination.errors = [DeliveryRefused("wrong key")]
+    desk = await Desk(destination, spool=tmp_path).begin()
+    await desk.deliver(parcel())
+    assert "wrong key" in desk.told(SavefileSpooled)[0].reason
+    watching = asyncio.create_task(desk.delivery.keep_watch())
+    assert desk.spool
+    desk.spool.order("retry", next(iter(desk.spool.stored)))
+    await desk.until(lambda: destination.savefiles)
+    await desk.until(lambda: files(tmp_path) == [])
+    watching.cancel()
+    await desk.close()
 
 
-async def test_ended_in_the_middle_it_is_told_as_lost() -> None:
-    class Hanging(MemoryDestination):
-        async def deliver(self, savefile: Savefile, facts: Facts) -> str:
-            await asyncio.Event().wait()
-            return ""
+async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    good = MemoryDestination()
+    first = await Desk(Down(), good, spool=tmp_path).begin()
+    task = asyncio.create_task(first.deliver(parcel()))
+    await first.until(lambda: good.savefiles and first.told(DeliveryDelayed))
+    await first.close()
+    await task
+    assert first.told(SavefileSpooled)
+    assert files(tmp_path) == [".json", ".savefile"]
+    again = MemoryDestination()
+    second = await Desk(again, good, spool=tmp_path).begin()
+    (taken,) = second.told(SavefileTakenUp)
+    assert (taken.ids, taken.source, taken.received_at, taken.request.customer) == (("ID", "JOINED"), "redis", 5.0, "acme")
+    assert taken.delivered == (("1", Receipt("memory:x.pcap")),)
+    await second.until(lambda: again.savefiles == {"x.pcap": CONTENT})
+    await second.until(lambda: files(tmp_path) == [])
+    assert len(second.told(SavefileDelivered)) == 1
+    await second.close()
 
-    events: list[Event] = []
-    task = asyncio.create_task(Delivery({"h": Hanging()}, events.append, 60).deliver(Savefile([]), FACTS, 3))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert isinstance(events[0], SavefileLost)
+
+async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) -> None:
+    first = await Desk(Down(), spool=tmp_path).begin()
+    task = asyncio.create_task(first.deliver(parcel()))
+    await first.until(lambda: first.told(DeliveryDelayed))
+    await first.close()
+    await task
+    second = await Desk(spool=tmp_path).begin()
+    await second.until(lambda: second.told(DeliveryDelayed))
+    assert "not switched on" in second.told(DeliveryDelayed)[0].reason
+    second.delivery.destinations = {"0": (back := MemoryDestination())}
+    second.delivery.retry()
+    await second.until(lambda: back.savefiles)
+    await second.close()
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "no story", "no savefile", "foreign", "hidden", "story"])
+async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
+    first = await Desk(Down(), spool=tmp_path).begin()
+    task = asyncio.create_task(first.deliver(parcel()))
+    await first.until(lambda: first.told(DeliveryDelayed))
+    await first.close()
+    await task
+    savefile, story = next(tmp_path.glob("*.savefile")), next(tmp_path.glob("*.json"))
+    if damage == "torn":
+        savefile.write_bytes(CONTENT[:-1])
+    elif damage == "changed":
+        savefile.write_bytes(b"P" + CONTENT[1:])
+    elif damage == "no story":
+        story.unlink()
+    elif damage == "no savefile":
+        savefile.unlink()
+    elif damage == "story":
+        story.write_text(story.read_text().replace('"stopped"', '"other"'))
+    elif damage == "foreign":
+        (tmp_path / "0*[note").write_text("mine")
+    else:
+        (tmp_path / f".{savefile.name}").write_bytes(b"half")
+    good = MemoryDestination()
+    second = await Desk(good, spool=tmp_path).begin()
+    assert len(second.told(SpoolFileSetAside)) == 1
+    if damage in ("foreign", "hidden"):
+        await second.until(lambda: good.savefiles)
+    else:
+        assert not second.told(SavefileTakenUp)
+    await second.until(lambda: files(tmp_path) == [])
+    aside = list((tmp_path / "aside").iterdir()) if (tmp_path / "aside").exists() else []
+    assert bool(aside) == (damage != "hidden")
+    await second.close()
+
+
+async def test_room_is_made_by_the_oldest_which_is_named(tmp_path: Path) -> None:
+    desk = await Desk(Down(), spool=tmp_path, maxfiles=2, delivery={"memory_grace": 1}).begin()
+    desk.pressed = True
+    for number in range(3):
+        await desk.deliver(parcel(f"{number}.pcap"))
+    (lost,) = desk.told(SavefileLost)
+    assert lost.file_name == "0.pcap"
+    assert "the oldest" in lost.reason
+    assert "down" in lost.reason
+    assert len(desk.told(RequestFinished)) == 2
+    assert len(files(tmp_path)) == 4
+    await desk.close()
+
+
+async def test_a_savefile_that_is_delivered_anyway_drives_no_older_one_out(tmp_path: Path) -> None:
+    down, good = Down(), MemoryDestination()
+    desk = await Desk(down, spool=tmp_path, maxfiles=1, delivery={"memory_grace": 1}).begin()
+    desk.pressed = True
+    await desk.deliver(parcel("old.pcap"))
+    desk.pressed, desk.delivery.destinations = False, {"1": good}
+    await desk.deliver(parcel("new.pcap"))
+    assert list(good.savefiles) == ["new.pcap"]
+    assert not desk.told(SavefileLost)
+    assert desk.told(SavefileNotSpooled)[0].file_name == "new.pcap"
+    await desk.close()
+
+
+async def test_too_old_is_dropped_and_named(tmp_path: Path) -> None:
+    desk = await Desk(Down(), spool=tmp_path, maxage=100).begin()
+    desk.pressed = True
+    await desk.deliver(parcel(since=time.time() - 101))
+    watching = asyncio.create_task(desk.delivery.keep_watch())
+    await desk.until(lambda: desk.told(SavefileLost))
+    assert "more than 100 s" in desk.told(SavefileLost)[0].reason
+    assert files(tmp_path) == []
+    watching.cancel()
+    await desk.close()
+
+
+async def test_dropped_by_hand(tmp_path: Path) -> None:
+    desk = await Desk(Down(), spool=tmp_path).begin()
+    desk.pressed = True
+    await desk.deliver(parcel())
+    assert desk.spool
+    desk.spool.order("drop", next(iter(desk.spool.stored)))
+    watching = asyncio.create_task(desk.delivery.keep_watch())
+    await desk.until(lambda: desk.told(RequestFinished))
+    assert "by hand" in desk.told(SavefileLost)[0].reason
+    assert files(tmp_path) == []
+    watching.cancel()
+    await desk.close()
+
+
+async def test_spool_that_fails_is_told_and_memory_carries_on(tmp_path: Path) -> None:
+    good = MemoryDestination()
+    desk = await Desk(good, spool=tmp_path / "spool").begin()
+    (tmp_path / "spool" / ".lock").unlink()
+    (tmp_path / "spool").rmdir()
+    await desk.deliver(parcel())
+    assert "No such file" in desk.told(SavefileNotSpooled)[0].reason
+    assert good.savefiles
+    await desk.close()

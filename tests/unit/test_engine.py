@@ -10,6 +10,7 @@ import pytest
 from pcapdaemon import config, runs
 from pcapdaemon.answers import Answer
 from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.config import DeliverySettings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import CaptureRefused
@@ -30,7 +31,7 @@ class Run:
         self.events: list[Event] = []
         self.answers: list[Answer] = []
         names = {f"e{n}": Interface(f"e{n}", "network") for n in range(interfaces)}
-        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, 1)
+        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, DeliverySettings())
         self.engine = Engine("here", SETTINGS, budget, delivery, self.events.append, lambda: names)
         body = json.dumps({"node": "any", "interface": list(names), "id": "ID"}).encode()
         self.engine.take(Message(body, "test", answer=self.answers.append))

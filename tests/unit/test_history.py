@@ -9,6 +9,7 @@ from pcapdaemon.events import (
     Counts,
     DeliveryDelayed,
     Event,
+    Receipt,
     RequestAccepted,
     RequestFinished,
     RequestRejected,
@@ -32,7 +33,7 @@ def accepted(request_id: str = "ID") -> RequestAccepted:
 
 
 def stopped(packets: int) -> CaptureStopped:
-    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0)
+    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0, owed=("local",))
 
 
 def after(*events: Event) -> CaptureRecord:
@@ -46,7 +47,7 @@ def test_a_capture_goes_through_its_states() -> None:
     assert after().state == "running"
     assert after(stopped(5)).state == "delivering"
     assert after(stopped(0)).state == "empty"
-    record = after(stopped(5), SavefileDelivered("ID", "eth0", "local", "/x", 0.1))
+    record = after(stopped(5), SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1))
     assert (record.state, record.delivered, record.counts.packets) == ("delivered", {"local": "/x"}, 5)
     assert after(CaptureFailed("ID", "eth0", "no such device", "hint")).state == "failed"
 
@@ -54,12 +55,12 @@ def test_a_capture_goes_through_its_states() -> None:
 def test_a_delay_is_told_and_forgotten_when_it_arrives() -> None:
     delayed = DeliveryDelayed("ID", "eth0", "local", "disk full", 1)
     assert "disk full" in after(stopped(5), delayed).error
-    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", "/x", 0.1)).error == ""
+    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1)).error == ""
 
 
 def test_lost_somewhere_is_lost() -> None:
     lost = SavefileLost("ID", "eth0", "s3", "refused", "f.pcap", 5)
-    record = after(stopped(5), lost, SavefileDelivered("ID", "eth0", "local", "/x", 0.1))
+    record = after(stopped(5), lost, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1))
     assert (record.state, record.error) == ("lost", "s3: refused")
 
 

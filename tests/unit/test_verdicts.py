@@ -11,6 +11,7 @@ import pytest
 from pcapdaemon import config
 from pcapdaemon.answers import Answer
 from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.config import DeliverySettings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import Busy, CaptureRefused
@@ -45,7 +46,7 @@ class Desk:
         monkeypatch.setattr(Session, "run", self._run())
         self.events: list[Event] = []
         settings = config.validate({**BASE, "general": {**BASE["general"], **general}})
-        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, 1)
+        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, DeliverySettings())
         interfaces = {"e0": Interface("e0", "network")}
         self.engine = Engine("here", settings, budget, delivery, self.events.append, lambda: interfaces)
 

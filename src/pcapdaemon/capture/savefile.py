@@ -81,6 +81,7 @@ class Savefile(io.RawIOBase):
     def __init__(self, parts: "Sequence[memoryview] | _Content", start: int = 0, size: int | None = None) -> None:
         self._content: _Content | None = parts if isinstance(parts, _Content) else _Content(_Memory(parts))
         self._start, self._position = start, 0
+        self._parts: list[Savefile] = []
         self.size = self._content.place.size - start if size is None else size
 
     @classmethod
@@ -98,6 +99,12 @@ class Savefile(io.RawIOBase):
         left = self.size - start if size is None else min(size, self.size - start)
         return Savefile(self._there(), self._start + start, left)
 
+    def part(self, start: int, size: int) -> "Savefile":
+        """A reader of some of it, which is closed with this one."""
+        part = self.reader(start, size)
+        self._parts.append(part)
+        return part
+
     def move_to(self, path: Path) -> None:
         """Give the memory back: from now on it and its readers read from a file of the same bytes; raises OSError."""
         self._there().place = _File(path)
@@ -110,6 +117,8 @@ class Savefile(io.RawIOBase):
     def close(self) -> None:
         """Let the memory go."""
         self._content = None
+        for part in self.__dict__.get("_parts", ()):
+            part.close()
         super().close()
 
     def readable(self) -> bool:

@@ -6,6 +6,8 @@ from pcapdaemon.plugins import Plugin
 
 TABLE = {
     "local": Plugin("pcapdaemon.destinations.local:LocalDirectory", "general", "writelocal"),
+    "s3": Plugin("pcapdaemon.destinations.s3:S3", "s3", "upload", extra="aws"),
+    "cloudshark": Plugin("pcapdaemon.destinations.cloudshark:CloudShark", "cloudshark", "upload"),
 }
 
 

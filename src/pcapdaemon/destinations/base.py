@@ -12,13 +12,17 @@ from pcapdaemon.section import Section
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What goes along with a savefile: its name (one safe path component), its tags, and the request that caused it."""
+    """What goes along with a savefile: its name (one safe path component), its tags, and the request that caused it.
+
+    `again` says that an earlier delivery may have succeeded though nobody knows.
+    """
 
     id: str
     interface: str
     file_name: str
     tags: str
     request: CaptureRequest
+    again: bool = False
 
 
 class Destination(ABC):

@@ -16,7 +16,7 @@ from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import Receipt
 from pcapdaemon.files import opened_directory
 from pcapdaemon.section import Section
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import InTurn, in_thread
 
 MODE = 0o640
 MOST_NAMES = 1000
@@ -50,6 +50,7 @@ class LocalDirectory(Destination):
 
     def __init__(self, settings: LocalSettings) -> None:
         self.directory = Path(settings.localdir).absolute()
+        self._writing = InTurn()
         with contextlib.suppress(OSError):  # told by `check`, and by each delivery
             self.directory.mkdir(mode=0o750, exist_ok=True)
 
@@ -60,7 +61,7 @@ class LocalDirectory(Destination):
 
     async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
         """Write it in a thread of its own: a disk may hang."""
-        return Receipt(await in_thread(self._write, savefile, facts.file_name))
+        return Receipt(await self._writing.run(facts.file_name, self._write, savefile, facts.file_name))
 
     async def check(self) -> str:
         """Try to make a file."""

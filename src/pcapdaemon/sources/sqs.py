@@ -24,7 +24,7 @@ from pcapdaemon.errors import NotConnected
 from pcapdaemon.section import Section
 from pcapdaemon.sources.base import Bus, Message, Places, Verdict
 from pcapdaemon.text import printable
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import in_thread, look_at
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -129,7 +129,7 @@ class SqsSource(Bus):
         while not self._buffer:
             if self._polling is None:
                 self._polling = asyncio.ensure_future(in_thread(self._poll))
-                self._polling.add_done_callback(_look_at)
+                self._polling.add_done_callback(look_at)
             polling = self._polling
             try:
                 await asyncio.shield(polling)
@@ -301,11 +301,6 @@ class SqsSource(Bus):
 
     def _lost(self, error: Exception) -> NotConnected:
         return NotConnected(f"{self.address}: {_reason(error)}")
-
-
-def _look_at(done: "asyncio.Future[None]") -> None:
-    if not done.cancelled():
-        done.exception()  # at the end nobody waits for it any more
 
 
 def unwrap(body: str) -> tuple[bytes, str]:

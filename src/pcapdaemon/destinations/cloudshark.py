@@ -1,0 +1,233 @@
+"""Savefiles in CloudShark, by its upload API (support.cloudshark.io/api/upload).
+
+The API token stands in the path of every request: nothing that names a URL may leave this file.
+"""
+
+import asyncio
+import json
+import os
+import re
+import ssl
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import httpx2
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from pcapdaemon import __version__
+from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.events import Receipt
+from pcapdaemon.section import Section
+from pcapdaemon.text import printable
+from pcapdaemon.threads import InTurn, in_thread
+
+STALL = 60.0
+"""Seconds without progress after which a connection is given up; the server does the same."""
+
+MOST_ANSWER, MOST_WORDS = 65536, 1024
+"""Bytes of an answer that are read, and characters that are told."""
+
+HINTS = {
+    401: "see [cloudshark] token; where its owner must log in, choose another",
+    403: "see [cloudshark] token, and what it permits",
+    404: "see [cloudshark] host, port and token",
+    413: "the savefile is too large for this server, or its quota is used up",
+    422: "the server does not take this savefile",
+}
+PERMANENT = {400, 401, 403, 404, 405, 410, 413, 414, 415, 422}
+_SCHEMES = {"http": 80, "https": 443}
+
+
+class CloudSharkSettings(Section):
+    """`[cloudshark]`: one server."""
+
+    upload: bool = Field(False, description="Upload savefiles to CloudShark.")
+    host: str = Field("www.cloudshark.org", pattern=r"^[A-Za-z0-9.:\[\]-]+$", description="The server's name or address.")
+    scheme: Literal["https", "http"] = Field("https", description="`http` sends token and packets unencrypted.")
+    port: int = Field(0, ge=0, le=65535, description="0: the scheme's own.")
+    token: SecretStr | None = Field(None, description="The API token. Required.")
+    timeout: int = Field(
+        0, ge=0, description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute."
+    )
+    ca_file: str | None = Field(None, description="Certificates to trust instead of the system's.")
+    insecure: bool = Field(False, description="Do not verify the server's certificate.")
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and not re.fullmatch(r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()):
+            raise ValueError("letters and digits are wanted")
+        return token
+
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file_is_there(cls, name: str | None) -> str | None:
+        if name is not None and not os.access(name, os.R_OK):
+            raise ValueError(f"can't read {name}")
+        return name
+
+    @model_validator(mode="after")
+    def _token_is_there(self) -> Self:
+        if self.upload and self.token is None:
+            raise ValueError("token (or token_file, token_env) is missing")
+        return self
+
+    @property
+    def base(self) -> str:
+        """Where the server is."""
+        port = "" if self.port in (0, _SCHEMES[self.scheme]) else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}"
+
+    def flaws(self) -> list[str]:
+        """What others can read."""
+        plain = ["[cloudshark] scheme = http: the token and the packets go unencrypted"] if self.scheme == "http" else []
+        return plain + (["[cloudshark] insecure = true: anybody can pretend to be the server"] if self.insecure else [])
+
+
+class CloudShark(Destination):
+    """Uploads from memory; where an earlier upload may have succeeded the server is asked by the file's name."""
+
+    name = "cloudshark"
+    Settings = CloudSharkSettings
+
+    def __init__(self, settings: CloudSharkSettings) -> None:
+        self._settings, self._uploading = settings, InTurn()
+        self._token = settings.token.get_secret_value() if settings.token else ""
+        self._trust: ssl.SSLContext | bool = not settings.insecure
+        if settings.ca_file and not settings.insecure:
+            self._trust = ssl.create_default_context(cafile=settings.ca_file)
+
+    @property
+    def address(self) -> str:
+        """The server."""
+        return self._settings.base
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        """Upload it, in a thread."""
+        try:
+            async with asyncio.timeout(self._settings.timeout or None):
+                found = await self._uploading.run(facts.file_name, self._find_or_upload, savefile, facts)
+        except TimeoutError:
+            words = f"{self.address}: not done within {self._settings.timeout} s ([cloudshark] timeout)"
+            raise DeliveryFailed(words) from None
+        link = f"{self._settings.base}/captures/{quote(found, safe='')}"
+        return Receipt(link, found, link)
+
+    async def check(self) -> str:
+        """Ask for a file that is not there: whether the token may upload is told only by an upload."""
+        try:
+            await in_thread(self._find, "pcapdaemon-check")
+        except (DeliveryFailed, DeliveryRefused) as error:
+            return str(error)
+        return ""
+
+    def _find_or_upload(self, savefile: Savefile, facts: Facts) -> str:
+        return (self._find(facts.file_name) if facts.again else "") or self._upload(savefile, facts)
+
+    def _upload(self, savefile: Savefile, facts: Facts) -> str:
+        fields = {"filename": facts.file_name, "additional_tags": _tags(facts)}
+        if facts.request.comment:
+            fields["comments"] = facts.request.comment
+        files = {"file": (facts.file_name, savefile, CONTENT_TYPE)}
+        status, headers, text = self._call("POST", "upload", data=fields, files=files)
+        if status == 200 and (found := _id_in(text)):
+            return found
+        raise self._refusal(status, headers, text)
+
+    def _find(self, file_name: str) -> str:
+        """The id of a capture of that name; empty where there is none, or the token may not search."""
+        status, headers, text = self._call("GET", "search", params={"search[filename]": file_name})
+        if status in (301, 302, 303, 307, 308, 401, 408, 429) or status >= 500:
+            raise self._refusal(status, headers, text)
+        return _id_of(_json(text), file_name) if status == 200 else ""
+
+    def _call(self, method: str, call: str, **more: Any) -> tuple[int, Any, str]:
+        """Status, headers and the beginning of the answer; network trouble is DeliveryFailed."""
+        url = f"{self._settings.base}/api/v1/{self._token}/{call}"
+        body, limits = b"", httpx2.Timeout(STALL, connect=10)
+        headers = {"User-Agent": f"pcapdaemon/{__version__}"}
+        try:
+            with (
+                httpx2.Client(verify=self._trust, timeout=limits, follow_redirects=False, headers=headers) as http,
+                http.stream(method, url, **more) as response,
+            ):
+                begun = time.monotonic()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MOST_ANSWER or time.monotonic() - begun > STALL:
+                        break
+                return response.status_code, response.headers, body.decode("utf-8", "replace")
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            raise DeliveryFailed(f"{self.address}: {self._clean(str(error)) or type(error).__name__}") from None
+
+    def _refusal(self, status: int, headers: Any, text: str) -> DeliveryFailed | DeliveryRefused:
+        hint = HINTS.get(status, "")
+        if status == 200:
+            hint = "a success would name an id: is this a CloudShark?"
+        if 300 <= status < 400:
+            where = self._clean(headers.get("location", ""))
+            return DeliveryRefused(f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to that)")
+        words = f"{self.address}: status {status}: {self._clean(_words_in(text))}{f' ({hint})' if hint else ''}"
+        if status in PERMANENT:
+            return DeliveryRefused(words)
+        return DeliveryFailed(words, retry_after=_seconds(headers.get("retry-after", "")))
+
+    def _clean(self, text: str) -> str:
+        """Words of a server, or of a library, that may repeat the token."""
+        secret = re.compile(re.escape(self._token or "\0"), re.IGNORECASE)
+        return printable(secret.sub("***", " ".join(text.split())))[:MOST_WORDS]
+
+
+def _tags(facts: Facts) -> str:
+    # tags are one flat list: a comma in the customer's name would make a tag of what follows
+    customer = facts.request.customer or ""
+    tags = (
+        facts.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1) if "," in customer else facts.tags
+    )
+    return "".join(c if c.isprintable() else " " for c in tags)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _id_in(text: str) -> str:
+    """The id of a successful upload, whatever the content type says."""
+    found = _json(text)
+    number = found.get("id") if isinstance(found, dict) else None
+    return number if isinstance(number, str) and 0 < len(number) <= 128 else ""
+
+
+def _id_of(found: Any, file_name: str) -> str:
+    """The id beside a file's name, in an object or in lists and objects of them."""
+    if isinstance(found, dict):
+        if found.get("filename") == file_name and isinstance(found.get("id"), str):
+            return str(found["id"])
+        found = list(found.values())
+    if isinstance(found, list):
+        return next((one for one in (_id_of(item, file_name) for item in found) if one), "")
+    return ""
+
+
+def _words_in(text: str) -> str:
+    found = _json(text)
+    exceptions = found.get("exceptions") if isinstance(found, dict) else None
+    return "; ".join(map(str, exceptions)) if isinstance(exceptions, list) else text
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110 section 10.2.3): a number, or a date."""
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,381 @@
+"""Savefiles in S3, Amazon's or another's.
+
+What differs from boto3's own `upload_fileobj`, and why, is told in docs/adr/0007: parts are read from the savefile's own memory,
+and a thread that hangs never keeps the process from ending.
+"""
+
+import asyncio
+import re
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from email.header import Header
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlencode
+
+import boto3
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ParamValidationError
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+
+from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.events import Receipt
+from pcapdaemon.request import CaptureRequest, Problem
+from pcapdaemon.section import Section
+from pcapdaemon.text import printable
+from pcapdaemon.threads import in_thread, look_at
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+MULTIPART_ABOVE, PART, PARTS_AT_ONCE = 16 << 20, 8 << 20, 3
+"""Bytes; and parts of one savefile that are sent at the same time."""
+
+ABORT_WITHIN = 10.0
+"""Seconds."""
+
+MOST_METADATA = 2000
+"""Bytes: S3 takes 2 KB with names (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+
+MOST_CLIENTS = 8
+"""Clients that are kept; a message may name any region."""
+
+PNG_TYPE = "application/x-pcapng"
+ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read")
+PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
+Acl = Literal[
+    "private",
+    "bucket-owner-full-control",
+    "bucket-owner-read",
+    "aws-exec-read",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+]
+
+HINTS = {
+    "InvalidAccessKeyId": "see [s3] accessid and accesskey",
+    "SignatureDoesNotMatch": "see [s3] accessid and accesskey",
+    "AccessDenied": "see [s3] accessid and accesskey, and the IAM policy in docs/s3.md",
+    "NoSuchBucket": "see [s3] bucket, region and endpoint",
+    "PermanentRedirect": "the bucket is in another region: see [s3] region",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",
+    "AccessControlListNotSupported": "the bucket takes no ACL: leave [s3] acl, and the request's acl, out",
+    "EntityTooLarge": "see [general] maxbytes",
+    "InvalidStorageClass": "see [s3] storage_class",
+    "InvalidTag": "see [s3] object_tags",
+    "RequestTimeTooSkewed": "the clock of this host, or of the server, is wrong: check its time synchronisation",
+    "ExpiredToken": "the role's credentials have run out, and no new ones were found",
+}
+PERMANENT = {
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "AllAccessDisabled", "AccountProblem", "NoSuchBucket"),
+    *("PermanentRedirect", "AuthorizationHeaderMalformed", "AccessControlListNotSupported", "EntityTooLarge", "MethodNotAllowed"),
+    *("InvalidStorageClass", "InvalidTag", "InvalidArgument", "InvalidBucketName", "MetadataTooLarge", "KeyTooLongError"),
+    *("MalformedACLError", "InvalidEncryptionAlgorithmError", "InvalidToken", "IllegalLocationConstraintException"),
+}
+"""Error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) that no waiting mends; also all of KMS."""
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+
+log = structlog.get_logger()
+
+
+def _endpoint(text: str) -> str | None:
+    """A URL; None for Amazon's own, which the client finds by region (with a URL it would take the global one)."""
+    host = re.sub(r"^https?://", "", text).rstrip("/")
+    if re.fullmatch(r"s3([.-][a-z0-9-]+)?\.amazonaws\.com", host):
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?", host):
+        raise ValueError(f"{text!r} is no host name or URL")
+    return text.rstrip("/") if "://" in text else f"https://{host}"
+
+
+def _folder_problem(folder: str) -> str:
+    parts = folder.strip("/").split("/") if folder.strip("/") else []
+    if any(part in ("", ".", "..") for part in parts):
+        return "empty parts, '.' and '..' are not allowed"
+    return "" if folder.isprintable() and len(folder.encode()) <= 700 else "printable characters are wanted, 700 bytes at most"
+
+
+class S3Settings(Section):
+    """`[s3]`: one bucket, and what a request may choose in its place."""
+
+    upload: bool = Field(False, description="Upload savefiles to S3.")
+    bucket: Name | None = Field(None, description="The bucket. Required.")
+    folder: str = Field(
+        "",
+        validation_alias=AliasChoices("folder", "pcaps"),
+        description="In front of the file's name; empty: none. The original read `pcaps`.",
+    )
+    region: Name | None = Field(
+        None, pattern=r"^[a-z0-9-]{1,40}$", description="Absent: that of the AWS configuration, else us-east-1."
+    )
+    endpoint: Name | None = Field(None, description="Host name or URL of a server that is not Amazon's; without scheme: https.")
+    accessid: Name | None = Field(None, description="Access key id; absent: AWS's default chain (role, environment, files).")
+    accesskey: SecretStr | None = Field(None, description="Secret access key.")
+    acl: Acl = Field("private", description="A canned ACL; none is sent for `private`, which is what S3 does without.")
+    encryption: bool = Field(False, description="Ask for encryption at rest: AES256, or with `kms_key_id` aws:kms.")
+    kms_key_id: Name | None = Field(None, description="The key's id, ARN or alias; switches `encryption` on.")
+    storage_class: Name | None = Field(None, description="`STANDARD_IA` and so on.")
+    object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field({}, description="Tags of each object (not metadata).")
+    presign: int = Field(
+        0, ge=0, le=604_800, description="Tell the requester a URL that opens the savefile for so many seconds; 0: none."
+    )
+    addressing_style: Literal["auto", "path", "virtual"] = Field("auto", description="Where the bucket's name stands in the URL.")
+    checksums: Literal["auto", "when_required", "when_supported"] = Field(
+        "auto", description="CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse them."
+    )
+    allow_buckets: Names = Field((), description="Other buckets that a request may name.")
+    allow_endpoints: Names = Field(
+        (), description="Other endpoints that a request may name; the same credentials are used there."
+    )
+    allow_acls: Annotated[tuple[Acl, ...], Field(strict=False)] = Field((), description="Other ACLs that a request may name.")
+
+    @field_validator("folder")
+    @classmethod
+    def _folder_is_one(cls, folder: str) -> str:
+        if problem := _folder_problem(folder):
+            raise ValueError(problem)
+        return folder.strip("/")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for text in (*([self.endpoint] if self.endpoint else []), *self.allow_endpoints):
+            _endpoint(text)
+        if self.upload and not self.bucket:
+            raise ValueError("bucket is missing")
+        if (self.accessid is None) != (self.accesskey is None):
+            raise ValueError("accessid and accesskey: give both, or none for AWS's default chain")
+        return self
+
+    def flaws(self) -> list[str]:
+        """What can be read by strangers, or on the way."""
+        public = [
+            f"[s3] acl = {acl}: anybody can read the savefiles" for acl in {self.acl, *self.allow_acls} if acl in PUBLIC_ACLS
+        ]
+        plain = [e for e in (self.endpoint, *self.allow_endpoints) if e and e.startswith("http://")]
+        return public + [f"[s3] {endpoint}: savefiles go there unencrypted" for endpoint in plain]
+
+
+class S3(Destination):
+    """Uploads from memory, in parts where it is large; the same savefile twice is one object."""
+
+    name = "s3"
+    Settings = S3Settings
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._clients: OrderedDict[tuple[str | None, str | None], S3Client] = OrderedDict()
+        self._making = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Bucket and folder."""
+        return f"s3://{self._settings.bucket}/{self._settings.folder}"
+
+    def objections(self, request: CaptureRequest) -> list[Problem]:
+        """What the request may not choose."""
+        settings, problems = self._settings, []
+        if request.folder and (words := _folder_problem(request.folder)):
+            problems.append(Problem("folder", words))
+        if request.region and not re.fullmatch(r"[a-z0-9-]{1,40}", request.region):
+            problems.append(Problem("region", "not the name of a region"))
+        allowed: dict[str, tuple[str | None, set[str]]] = {
+            "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
+            "acl": (request.acl, {settings.acl, *settings.allow_acls}),
+            "endpoint": (request.endpoint, {settings.endpoint or "s3.amazonaws.com", *settings.allow_endpoints}),
+        }
+        for field, (value, values) in allowed.items():
+            if value and value not in values and not (field == "endpoint" and self._same_endpoint(value, values)):
+                problems.append(Problem(field, f"{value!r} is not allowed by this node's configuration ([s3] allow_{field}s)"))
+        return problems
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        """Upload it; where nobody waits any more, what was begun is aborted in the background."""
+        uploading = asyncio.create_task(self._upload(savefile, facts))
+        try:
+            return await asyncio.shield(uploading)
+        except asyncio.CancelledError:
+            savefile.close()
+            uploading.add_done_callback(look_at)
+            raise
+        except (BotoCoreError, ClientError, ValueError, OSError) as error:
+            raise _words(error) from None
+
+    async def check(self) -> str:
+        """Begin an upload and abort it: that needs the same rights as the real one, and leaves nothing behind."""
+        try:
+            client = await in_thread(self._client, None, None)
+            options = self._options("", None)
+            target: Any = {"Bucket": self._settings.bucket, "Key": self._key("", ".pcapdaemon-check")}
+            begun = await in_thread(client.create_multipart_upload, **target, **options)
+            await in_thread(client.abort_multipart_upload, **target, UploadId=begun["UploadId"])
+        except (BotoCoreError, ClientError, ValueError) as error:
+            code = error.response["Error"].get("Code") if isinstance(error, ClientError) else ""
+            if code == "AccessControlListNotSupported" and self._settings.acl not in PUBLIC_ACLS:
+                return ""  # it is uploaded without
+            return f"{self.address}: {_words(error)}"
+        return ""
+
+    async def _upload(self, savefile: Savefile, facts: Facts) -> Receipt:
+        request, settings = facts.request, self._settings
+        client = await in_thread(self._client, request.region, request.endpoint)
+        target = {"Bucket": request.bucket or settings.bucket, "Key": self._key(request.folder, facts.file_name)}
+        options = self._options(request.acl or "", request.encryption)
+        png = facts.file_name.endswith(".pcapng")
+        options |= {"ContentType": PNG_TYPE if png else CONTENT_TYPE, "Metadata": {"tags": metadata(facts.tags)}}
+        try:
+            etag = await self._put(client, savefile, target, options)
+        except ClientError as error:
+            acl = options.pop("ACL", "private")
+            if error.response["Error"].get("Code") != "AccessControlListNotSupported" or acl in PUBLIC_ACLS:
+                raise
+            log.warning("the bucket takes no ACL: uploaded without", id=facts.id, bucket=target["Bucket"], acl=acl)
+            etag = await self._put(client, savefile, target, options)
+        link = client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign) if settings.presign else ""
+        return Receipt(f"s3://{target['Bucket']}/{target['Key']}", etag.strip('"'), link)
+
+    async def _put(self, client: "S3Client", savefile: Savefile, target: Any, options: Any) -> str:
+        if savefile.size <= MULTIPART_ABOVE:
+            return await _send(client.put_object, savefile, 1, savefile.size, {**target, **options})
+        begun = await in_thread(client.create_multipart_upload, **target, **options)
+        upload = {**target, "UploadId": begun["UploadId"]}
+        try:
+            parts: Any = {"Parts": await _parts(client, savefile, upload)}
+            return (await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))["ETag"]
+        except BaseException:  # parts that lie around are billed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ABORT_WITHIN):
+                    await in_thread(_abort, client, upload)
+            raise
+
+    def _key(self, folder: str | None, name: str) -> str:
+        prefix = (folder or self._settings.folder).strip("/")
+        return f"{prefix}/{name}" if prefix else name
+
+    def _options(self, acl: str, encryption: bool | None) -> dict[str, Any]:
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if (acl or settings.acl) != "private":
+            options["ACL"] = acl or settings.acl
+        if settings.kms_key_id:
+            options |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms_key_id}
+        elif encryption or settings.encryption:
+            options["ServerSideEncryption"] = "AES256"
+        if settings.storage_class:
+            options["StorageClass"] = settings.storage_class
+        if settings.object_tags:
+            options["Tagging"] = urlencode(settings.object_tags)
+        return options
+
+    def _same_endpoint(self, value: str, values: set[str]) -> bool:
+        try:
+            return _endpoint(value) in {_endpoint(one) for one in values}
+        except ValueError:
+            return False
+
+    def _client(self, region: str | None, endpoint: str | None) -> "S3Client":
+        """A client for a region and an endpoint, made once: that takes 0.1 s, and is not safe in two threads."""
+        settings = self._settings
+        url = _endpoint(endpoint or settings.endpoint or "s3.amazonaws.com")
+        key = (region or settings.region, url)
+        with self._making:
+            if key not in self._clients:
+                self._clients[key] = self._make_client(*key)
+            self._clients.move_to_end(key)
+            while len(self._clients) > MOST_CLIENTS:
+                self._clients.popitem(last=False)
+            return self._clients[key]
+
+    def _make_client(self, region: str | None, url: str | None) -> "S3Client":
+        settings, session = self._settings, boto3.session.Session()
+        auto: Literal["when_required", "when_supported"] = "when_required" if url else "when_supported"
+        checksums = auto if settings.checksums == "auto" else settings.checksums
+        client: S3Client = session.client(
+            "s3",
+            region_name=region or session.region_name or "us-east-1",
+            endpoint_url=url,
+            aws_access_key_id=settings.accessid,
+            aws_secret_access_key=settings.accesskey.get_secret_value() if settings.accesskey else None,
+            config=Config(
+                signature_version="s3v4",
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=32,
+                retries={"total_max_attempts": 1},  # the delivery tries again, and tells that it had to
+                s3={"addressing_style": settings.addressing_style},
+                request_checksum_calculation=checksums,
+                response_checksum_validation="when_required",
+            ),
+        )
+        return client
+
+
+async def _parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send all parts, a few at a time; none is under way any more when it returns or raises."""
+    size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
+    slots = asyncio.Semaphore(PARTS_AT_ONCE)
+    failures: list[Exception] = []
+
+    async def send(number: int) -> dict[str, Any]:
+        async with slots:
+            try:
+                options = {**upload, "PartNumber": number}
+                return {
+                    "PartNumber": number,
+                    "ETag": "" if failures else await _send(client.upload_part, savefile, number, size, options),
+                }
+            except Exception as error:
+                failures.append(error)
+                return {}
+
+    parts = await asyncio.gather(*(send(number) for number in range(1, -(-savefile.size // size) + 1)))
+    if failures:
+        raise failures[0]
+    return list(parts)
+
+
+async def _send(call: Any, savefile: Savefile, number: int, size: int, options: dict[str, Any]) -> str:
+    """Send one part of a savefile, in a thread; its ETag."""
+    with savefile.part((number - 1) * size, size) as body:
+        return str((await in_thread(call, **options, Body=body))["ETag"])
+
+
+def _abort(client: "S3Client", upload: Any) -> None:
+    try:
+        client.abort_multipart_upload(**upload)
+    except (BotoCoreError, ClientError) as error:
+        where = f"s3://{upload['Bucket']}/{upload['Key']}"
+        log.warning("parts of an upload are left behind: a lifecycle rule removes them", upload=where, reason=str(error)[:200])
+
+
+def metadata(tags: str) -> str:
+    """Tags as a header takes them: no control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB."""
+    kept: list[str] = []
+    for tag in "".join(c if c.isprintable() else " " for c in tags).split(","):
+        if len(_encoded(",".join([*kept, tag]))) <= MOST_METADATA:
+            kept.append(tag)
+    return _encoded(",".join(kept))
+
+
+def _encoded(text: str) -> str:
+    return text if text.isascii() else Header(text, "utf-8").encode(linesep="").replace("\n", "")
+
+
+def _words(error: Exception) -> DeliveryFailed | DeliveryRefused:
+    """What went wrong in words for a person, and whether waiting helps."""
+    if isinstance(error, ClientError):
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        hint = HINTS.get(code, "see [s3] kms_key_id, and the key's policy" if code.startswith("KMS.") else "")
+        words = printable(f"{code}: {message}")[:500] + (f" ({hint})" if hint else "")
+        return DeliveryRefused(words) if code in PERMANENT or code.startswith("KMS.") else DeliveryFailed(words)
+    if isinstance(error, NoCredentialsError):
+        return DeliveryFailed("no credentials were found (set [s3] accessid and accesskey, or give the host a role)")
+    if isinstance(error, ParamValidationError):
+        return DeliveryRefused(printable(str(error))[:500])
+    reason = error.kwargs.get("error", error) if isinstance(error, HTTPClientError) else error
+    return DeliveryFailed(printable(str(reason))[:500])

@@ -1,0 +1,153 @@
+"""How each destination is driven in the tests of the contract: one harness a destination, real servers behind it."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pcapdaemon.capture import Savefile
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
+from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
+from pcapdaemon.destinations.memory import MemoryDestination
+from pcapdaemon.destinations.s3 import S3, S3Settings
+from pcapdaemon.request import validate
+from tests.cloudshark import TOKEN
+from tests.contracts.sources import Shared
+from tests.proxy import Proxy
+from tests.servers import free_port
+
+_numbers = itertools.count()
+CONTENT = os.urandom(3_000_000)
+
+
+def savefile(content: bytes = CONTENT) -> Savefile:
+    """A savefile of many parts."""
+    return Savefile([memoryview(content)[n : n + 100_000] for n in range(0, len(content), 100_000)])
+
+
+def facts(name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object) -> Facts:
+    """What goes along with it; `fields` are the request's."""
+    request, problems = validate({"node": "any", "interface": ["lo"], **fields})
+    assert not problems
+    return Facts("ID", "lo", name, tags, request, again)
+
+
+class Harness:
+    """One destination; `server` is False where there is none that could go away."""
+
+    server = True
+    secrets: tuple[str, ...] = ()
+    destination: Destination
+
+    def __init__(self, directory: Path, shared: Shared) -> None: ...
+
+    def contents(self, name: str) -> list[bytes]:
+        """Everything that is there under a file's name."""
+        raise NotImplementedError
+
+    def leftovers(self) -> int:
+        """What is there though nothing was delivered."""
+        return 0
+
+    def name(self, name: str) -> str:
+        """A file's name that no other test uses."""
+        return name
+
+    def behind_proxy(self) -> tuple[Destination, Proxy]:
+        """The same destination, whose connection can be broken."""
+        raise NotImplementedError
+
+    @contextmanager
+    def out_of_order(self) -> Iterator[Destination]:
+        """Nobody answers for a while."""
+        destination, proxy = self.behind_proxy()
+        proxy.close()
+        yield destination
+
+
+class MemoryHarness(Harness):
+    server = False
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.destination = self.memory = MemoryDestination()
+
+    def contents(self, name: str) -> list[bytes]:
+        return [self.memory.savefiles[name]] if name in self.memory.savefiles else []
+
+
+class LocalHarness(Harness):
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.directory = directory / "captures"
+        self.destination = LocalDirectory(LocalSettings(writelocal=True, localdir=str(self.directory)))
+
+    def contents(self, name: str) -> list[bytes]:
+        stem = name.rpartition(".")[0]
+        return [path.read_bytes() for path in self.directory.glob(f"{stem}*")]
+
+    def leftovers(self) -> int:
+        return len(list(self.directory.iterdir()))
+
+    @contextmanager
+    def out_of_order(self) -> Iterator[Destination]:
+        self.directory.rename(self.directory.with_name("away"))
+        yield self.destination
+        self.directory.with_name("away").rename(self.directory)
+
+
+class S3Harness(Harness):
+    secrets = ("secret-key",)
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.moto, self.bucket = shared.moto, shared.moto.bucket(f"bucket-{next(_numbers)}")
+        self.destination = self._at(self.moto.url)
+
+    def _at(self, endpoint: str) -> Destination:
+        section = self.moto.section(self.bucket, accesskey="secret-key", folder="pcaps/fra1")
+        return S3(S3Settings.model_validate({**section, "endpoint": endpoint}))
+
+    def contents(self, name: str) -> list[bytes]:
+        found = self.moto.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        keys = [one["Key"] for one in found if one["Key"].rpartition("/")[2] == name]
+        return [self.moto.object(f"s3://{self.bucket}/{key}") for key in keys]
+
+    def leftovers(self) -> int:
+        objects = self.moto.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return len(objects) + len(self.moto.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
+
+    def behind_proxy(self) -> tuple[Destination, Proxy]:
+        proxy = Proxy(free_port(), self.moto.port)
+        return self._at(f"http://127.0.0.1:{proxy.port}"), proxy
+
+
+class CloudSharkHarness(Harness):
+    secrets = (TOKEN,)
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.cloudshark, self._prefix = shared.cloudshark, f"{next(_numbers)}-"
+        self.destination = self._at(self.cloudshark.port)
+
+    def _at(self, port: int) -> Destination:
+        return CloudShark(CloudSharkSettings.model_validate(self.cloudshark.section(port=port)))
+
+    def name(self, name: str) -> str:
+        return self._prefix + name
+
+    def contents(self, name: str) -> list[bytes]:
+        return [self.cloudshark.content(one) for one in self.cloudshark.uploads if one["filename"] == name]
+
+    def leftovers(self) -> int:
+        return sum(one["filename"].startswith(self._prefix) for one in self.cloudshark.uploads)
+
+    def behind_proxy(self) -> tuple[Destination, Proxy]:
+        proxy = Proxy(free_port(), self.cloudshark.port)
+        return self._at(proxy.port), proxy
+
+
+HARNESSES: dict[str, type[Harness]] = {
+    "memory": MemoryHarness,
+    "local": LocalHarness,
+    "s3": S3Harness,
+    "cloudshark": CloudSharkHarness,
+}

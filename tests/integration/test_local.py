@@ -1,0 +1,86 @@
+"""What is particular to the local directory."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
+from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
+from tests.contracts.destinations import facts, savefile
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalDirectory:
+    return LocalDirectory(LocalSettings(writelocal=True, localdir=str(tmp_path / "captures")))
+
+
+async def test_local_file_has_its_mode_whatever_the_umask(local: LocalDirectory) -> None:
+    before = os.umask(0o077)
+    try:
+        where = (await local.deliver(savefile(), facts())).where
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path(where).stat().st_mode) == 0o640
+
+
+async def test_local_never_overwrites(local: LocalDirectory) -> None:
+    (local.directory / "a.pcap").write_bytes(b"mine")
+    where = (await local.deliver(savefile(), facts("a.pcap"))).where
+    assert where == str(local.directory / "a-1.pcap")
+    assert (local.directory / "a.pcap").read_bytes() == b"mine"
+
+
+async def test_local_follows_no_link_that_stands_in_the_way(local: LocalDirectory, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (local.directory / "a.pcap").symlink_to(victim)
+    where = (await local.deliver(savefile(), facts("a.pcap"))).where
+    assert where.endswith("a-1.pcap")
+    assert not victim.exists()
+
+
+async def test_local_directory_that_is_gone_is_a_failure_for_now_and_not_made_anew(local: LocalDirectory) -> None:
+    local.directory.rmdir()
+    with pytest.raises(DeliveryFailed, match="No such file or directory"):
+        await local.deliver(savefile(), facts())
+    assert not local.directory.exists()
+    assert "No such file" in await local.check()
+    local.directory.mkdir()
+    assert await local.deliver(savefile(), facts())
+
+
+@pytest.fixture
+def full_disk(local: LocalDirectory) -> Iterator[LocalDirectory]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", local.directory], check=True)
+    yield local
+    subprocess.run(["umount", local.directory], check=True)
+
+
+async def test_disk_that_is_full_is_a_failure_for_now_and_nothing_is_left(full_disk: LocalDirectory) -> None:
+    with pytest.raises(DeliveryFailed, match="No space left"):
+        await full_disk.deliver(savefile(), facts())
+    assert list(full_disk.directory.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,size=16m", full_disk.directory], check=True)
+    assert await full_disk.deliver(savefile(), facts())
+
+
+async def test_disk_that_is_read_only_is_a_failure_for_now(full_disk: LocalDirectory) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", full_disk.directory], check=True)
+    with pytest.raises(DeliveryFailed, match="Read-only"):
+        await full_disk.deliver(savefile(), facts())
+    assert "Read-only" in await full_disk.check()
+
+
+async def test_a_name_that_no_disk_takes_is_refused_for_good(local: LocalDirectory) -> None:
+    with pytest.raises(DeliveryRefused, match="too long"):
+        await local.deliver(savefile(), facts("x" * 300))
+
+
+async def test_the_same_one_under_its_second_name_is_found(local: LocalDirectory) -> None:
+    (local.directory / "a.pcap").write_bytes(b"mine")
+    first = await local.deliver(savefile(), facts("a.pcap"))
+    assert await local.deliver(savefile(), facts("a.pcap")) == first
+    assert len(list(local.directory.iterdir())) == 2
