@@ -11,7 +11,9 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.config import CaptureSettings, DeliverySettings, InterfaceAliases, Syslog
 from pcapdaemon.policy import General
 from pcapdaemon.request import MAX_MESSAGE, CaptureRequest, json_schema
+from pcapdaemon.results import ResultsSettings
 from pcapdaemon.section import secret_names
+from pcapdaemon.spool import SpoolSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- written by scripts/generate_docs.py; change the models, not this file -->\n\n"
@@ -23,16 +25,31 @@ ORDERS = """## Other messages
 requests have joined it (`[general] coalesce`), theirs go on. `{"list": true}` has nodes answer what runs. `node`, `nodere` and
 `labels` may stand beside and say which nodes are meant, and `id`, which the answer then has; nothing else may.
 
-## Answers
+## Results
 
-Over HTTP the answer is the response ([http.md](http.md)). On a bus whose section has `results` each node that is meant answers
-there, at once, with a CloudEvents 1.0 JSON object: `type` is `pcapdaemon.request.` and the kind, `subject` the request's id,
-`source` `/pcapdaemon/NODE`; `data` has `node`, `id`, `kind`, `problems`, `interfaces`, `hint`, `warnings`, `joined`, `details`.
+Over HTTP the answer is the response, and the rest of the story is told by `GET /captures/ID` and `GET /events` ([http.md](http.md)).
+On a bus whose section has `results`, and to `[results] webhook`, each node that is meant sends CloudEvents 1.0 JSON objects: `type`
+is `pcapdaemon.request.` and what happened, `subject` the request's id, `source` `/pcapdaemon/NODE`; `data` has `node`, `id` and more.
+By default only `rejected` and `finished` are sent (`[results] events`); a request chooses by `reply_events`. More about all of
+them: [results.md](results.md).
 
-| kind | |
+| | |
 |---|---|
-| `accepted` | captures run on `interfaces`; with `joined`: those of that request serve this one too |
-| `dryrun`, `list`, `cancelled` | what was asked for, in `details` |
+| `rejected` | `kind`, all `problems`, a `hint` |
+| `accepted` | captures begin on `interfaces`; with `joined`: those of that request serve this one too; with `again`: it was accepted before |
+| `started` | the filter is set on an `interface` |
+| `progress` | what it has so far, once a second |
+| `captured` | it is over: `stop_reason`, counts, times, `sha256`, `complete` or what is `missing` |
+| `delivered` | a `destination` has the savefile: `receipt` |
+| `spooled` | destinations lack it, it is kept and tried again: `owed`, `reason` |
+| `failed` | a capture never began, or a `destination` will not get the savefile: `reason` |
+| `finished` | the whole story in one object; `final` is false where a savefile is still in the spool: then another one follows |
+| `dryrun`, `list`, `cancelled` | what was asked for; always sent |
+
+Kinds of a rejection:
+
+| `kind` | |
+|---|---|
 | `invalid` | it can't be obeyed: all `problems` |
 | `expired` | older than `[general] maxage` |
 | `busy` | no room or too many a minute; may be sent again |
@@ -70,8 +87,12 @@ def configuration() -> str:
         ("[redis]", [sources.load("redis").Settings]),
         ("[sqs]", [sources.load("sqs").Settings]),
         ("[[interface]]", [InterfaceAliases]),
-        ("[capture]", [CaptureSettings]),
+        ("[s3]", _shared("s3")),
+        ("[cloudshark]", _shared("cloudshark")),
         ("[delivery]", [DeliverySettings]),
+        ("[spool]", [SpoolSettings]),
+        ("[results]", [ResultsSettings]),
+        ("[capture]", [CaptureSettings]),
         ("[syslog]", [Syslog]),
     ]
     parts = [f"## `{title}`\n\n" + "".join(_table(model) for model in models) for title, models in sections]
@@ -81,8 +102,7 @@ def configuration() -> str:
         "them at once. At least one source (`listen`) and one destination must be on. `SIGHUP` has the file read again: it "
         "is obeyed whole or refused whole, and running captures go on.\n\nEvery secret can be written elsewhere: `KEY_file` "
         "names a file that holds it (`$CREDENTIALS_DIRECTORY` and other variables are filled in), `KEY_env` an environment "
-        "variable.\n\n`[s3]` and `[cloudshark]` of the original are read and, where they are switched on, warned of: this "
-        "version can't do that yet.\n\n" + "\n".join(parts)
+        "variable.\n\n" + "\n".join(parts)
     )
 
 

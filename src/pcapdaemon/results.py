@@ -43,8 +43,9 @@ from pcapdaemon.sources.base import Bus
 if TYPE_CHECKING:
     from pcapdaemon.webhook import Webhook
 
-PLACE = "webhook"
-"""What `reply_to` calls the webhook."""
+_Place = tuple[str, str]
+WEBHOOK: _Place = ("", "webhook")
+"""A bus and the name of one of its places; the webhook has no bus. `reply_to` gives the name."""
 
 DIRECT = ("dryrun", "list", "cancelled")
 """Answers that are no result of a request: they are always sent. What events tell is not told twice."""
@@ -152,7 +153,7 @@ class Results:
         self.node, self.settings = node, settings
         self._story, self._publish = story, publish
         self._webhook: Webhook | None = None
-        self._boxes: dict[str, Outbox] = {}
+        self._boxes: dict[_Place, Outbox] = {}
         self._places: dict[str, tuple[str, ...]] = {}
         self._routes: dict[str, _Route] = {}
         self._joined: dict[str, list[str]] = {}
@@ -161,7 +162,7 @@ class Results:
     @property
     def places(self) -> frozenset[str]:
         """What a request's `reply_to` may name."""
-        return frozenset(self._boxes)
+        return frozenset(name for _, name in self._boxes)
 
     async def configure(self, node: str, settings: ResultsSettings) -> None:
         """Begin, or change to other settings."""
@@ -171,9 +172,9 @@ class Results:
             from pcapdaemon.webhook import Webhook  # noqa: PLC0415  # its HTTP client is large
 
             self._webhook = Webhook(settings, settings.webhook)
-            self._open(PLACE, self._webhook.send)
-        elif PLACE in self._boxes:
-            await self._boxes.pop(PLACE).flush(0)
+            self._open(WEBHOOK, self._webhook.send)
+        elif WEBHOOK in self._boxes:
+            await self._boxes.pop(WEBHOOK).flush(0)
         if old:
             await old.close()
         for box in self._boxes.values():
@@ -182,17 +183,14 @@ class Results:
     def attach(self, bus: Bus) -> None:
         """A bus is there: results of its requests go to the first of its places."""
         self._places[bus.name] = bus.places
-        for place in bus.places:
-            self._open(place, partial(bus.tell, place))
+        for name in bus.places:
+            self._open((bus.name, name), partial(bus.tell, name))
         bus.answer = partial(self._answer, bus.name) if bus.places else None
 
     async def detach(self, name: str) -> None:
-        """A bus is gone; what waits for its places is lost, unless they are another's too."""
-        gone = self._places.pop(name, ())
-        still = {place for places in self._places.values() for place in places}
-        for place in set(gone) - still:
-            if box := self._boxes.pop(place, None):
-                await box.flush(1)
+        """A bus is gone; what can't be sent to its places at once is lost."""
+        for place in self._places.pop(name, ()):
+            await self._boxes.pop((name, place)).flush(1)
 
     async def close(self, seconds: float) -> None:
         """Send what waits, for so long."""
@@ -285,23 +283,26 @@ class Results:
         for place in places:
             self._boxes[place].put(body, progress=kind == "progress")
 
-    def _where(self, route: _Route) -> list[str]:
-        wanted = [route.to] if route.to else [*self._places.get(route.source, ())[:1], PLACE]
-        return [place for place in wanted if place in self._boxes]
+    def _where(self, route: _Route) -> list[_Place]:
+        if route.to:  # of several buses that have such a place it is that of the request
+            named = [place for place in self._boxes if place[1] == route.to]
+            return sorted(named, key=lambda place: place[0] != route.source)[:1]
+        own = [(route.source, name) for name in self._places.get(route.source, ())[:1]]
+        return [place for place in (*own, WEBHOOK) if place in self._boxes]
 
     def _answer(self, source: str, answer: Answer) -> None:
         if answer.kind in DIRECT and (places := self._places.get(source)):
             data = {"interfaces": answer.interfaces, "warnings": answer.warnings, **answer.details}
-            self._boxes[places[0]].put(encode(answer.kind, answer.id, data, self.node, time.time()))
+            self._boxes[source, places[0]].put(encode(answer.kind, answer.id, data, self.node, time.time()))
 
-    def _open(self, place: str, send: Any) -> None:
+    def _open(self, place: _Place, send: Any) -> None:
         if place in self._boxes:
             self._boxes[place].send = send
         else:
             self._boxes[place] = Outbox(send, partial(self._lost, place), self.settings.maxage)
 
-    def _lost(self, place: str, number: int, reason: str) -> None:
-        self._publish(ResultsLost(place, number, reason))
+    def _lost(self, place: _Place, number: int, reason: str) -> None:
+        self._publish(ResultsLost(" ".join(filter(None, place)), number, reason))
 
 
 def _route(source: str, request: CaptureRequest | None) -> _Route:

@@ -278,7 +278,9 @@ def settings_file(path: Path, section: str, **values: Any) -> str:
     return str(path)
 
 
-def test_request_over_each_bus_and_the_answers_of_all_nodes(make: Make, shared: Shared, tmp_path: Path, wire: Wire) -> None:
+def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
+    make: Make, shared: Shared, tmp_path: Path, wire: Wire
+) -> None:
     redis = RedisServer(tmp_path).start()
     shared.kafka.create("asked")
     shared.kafka.create("answered")
@@ -302,9 +304,12 @@ def test_request_over_each_bus_and_the_answers_of_all_nodes(make: Make, shared: 
         words = ("request", "--via", name, "--config", config, "--node", "any", "-i", wire.far, "--timeout", "1", "--wait", "4")
         result = command(*words, "--id", f"by {name}", "--json")
         assert result.returncode == 0, result.stderr
-        answers = json.loads(result.stdout)
-        assert sorted(answer["node"] for answer in answers) == (["a"] if name == "sqs" else ["a", "b"])
-        assert {answer["kind"] for answer in answers} == {"accepted"}
+        records = json.loads(result.stdout)
+        assert sorted(record["node"] for record in records) == (["a"] if name == "sqs" else ["a", "b"])
+        assert {(record["state"], record["final"], record["captures"][0]["state"]) for record in records} == {
+            ("finished", True, "empty")
+        }
+        assert "starting" in result.stderr or "running" in result.stderr
         one = command("request", "--via", name, "--config", config, "--node", "a", "-i", "nowhere0", "--wait", "10")
         assert one.returncode == 1
         assert "no such interface" in one.stdout, "of one named node the first answer is all"

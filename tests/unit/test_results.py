@@ -1,0 +1,268 @@
+"""Events become results, and go where they are wanted."""
+
+import asyncio
+import json
+from typing import Any, Self
+
+import pytest
+from pydantic import ValidationError
+
+from pcapdaemon.answers import Answer, decode
+from pcapdaemon.events import (
+    CaptureFailed,
+    CaptureProgressed,
+    CaptureStarted,
+    CaptureStopped,
+    Counts,
+    Event,
+    Receipt,
+    RequestAccepted,
+    RequestFinished,
+    RequestJoined,
+    RequestRejected,
+    RequestSeenBefore,
+    SavefileDelivered,
+    SavefileLost,
+    SavefileSpooled,
+    SavefileTakenUp,
+)
+from pcapdaemon.history import History
+from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
+from pcapdaemon.policy import General
+from pcapdaemon.request import CaptureRequest, Problem, validate
+from pcapdaemon.results import MOST_WAITING, Results, ResultsSettings, Subscriber
+from pcapdaemon.section import Section
+from pcapdaemon.sources.base import Bus, Message
+
+ALL = ["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]
+
+
+class Wanted(Section):
+    results: tuple[str, ...] = ()
+
+
+class FakeBus(Bus):
+    """A bus that keeps what it was told to send."""
+
+    Settings = Wanted
+
+    def __init__(self, settings: Any, node: str) -> None:
+        self.settings, self.node = settings, node
+        self.told: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def connect(self) -> None: ...
+    async def receive(self) -> Message:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+    @property
+    def address(self) -> str:
+        return "fake"
+
+    async def send(self, body: bytes, to: str | None = None) -> int | None:
+        result = decode(body)
+        assert result
+        self.told.append((str(to), *result))
+        return None
+
+    @classmethod
+    def of_answers(cls, settings: Any, node: str, place: str) -> Self:
+        return cls(settings, node)
+
+
+def bus(name: str, *places: str) -> FakeBus:
+    made = type("Named", (FakeBus,), {"name": name})(Wanted(results=places), "here")
+    assert isinstance(made, FakeBus)
+    return made
+
+
+class Desk:
+    """Results over a history, with buses."""
+
+    def __init__(self, *buses: FakeBus, events: Any = ("rejected", "finished")) -> None:
+        self.history, self.events = History("here"), []  # type: tuple[History, list[Event]]
+        self.results = Results("here", ResultsSettings(events=events), self.history.story, self.events.append)
+        for one in buses:
+            self.results.attach(one)
+
+    async def hear(self, *events: Event) -> None:
+        for event in events:
+            self.history.hear(event)
+            self.results.hear(event)
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+def request(**fields: Any) -> CaptureRequest:
+    found, problems = validate({"node": "any", "interface": ["e0"], **fields})
+    assert not problems
+    return found
+
+
+def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestAccepted:
+    around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, frozenset({"r", "s", "webhook"}))
+    plan = make_plan(name, request(**fields), [], General(), around)
+    assert isinstance(plan, CapturePlan)
+    return RequestAccepted(source, plan, 1.0, ("a warning",))
+
+
+STOPPED = CaptureStopped("ID", "e0", "f.pcap", "idle", Counts(5, 100, 5, 2), (1.0, 2.0), 3.0, sha256="ab", owed=("s3",))
+LIFE: list[Event] = [
+    CaptureStarted("ID", "e0", "EN10MB", 96, 5.0),
+    CaptureProgressed("ID", "e0", Counts(1, 50, 1)),
+    STOPPED,
+    SavefileDelivered("ID", "e0", "s3", Receipt("s3://b/k", "etag", "https://signed"), 0.1),
+    RequestFinished("ID"),
+]
+
+
+async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None:
+    redis = bus("redis", "r")
+    await Desk(redis).hear(accepted(), *LIFE)
+    ((place, kind, story),) = redis.told
+    assert (place, kind, story["id"], story["node"], story["final"]) == ("r", "finished", "ID", "here", True)
+    (capture,) = story["captures"]
+    assert (capture["state"], capture["stop_reason"], capture["sha256"], capture["complete"]) == (
+        "delivered",
+        "idle",
+        "ab",
+        False,
+    )
+    assert "2 packets were dropped" in capture["missing"][0]
+    assert capture["receipts"]["s3"] == {"where": "s3://b/k", "id": "etag", "link": "https://signed"}
+    assert story["warnings"] == ["a warning"]
+
+
+async def test_everything_is_told_where_it_is_wanted_in_order() -> None:
+    redis = bus("redis", "r")
+    await Desk(redis, events=ALL).hear(accepted(), *LIFE)
+    assert [kind for _, kind, _ in redis.told] == ["accepted", "started", "progress", "captured", "delivered", "finished"]
+
+
+async def test_a_request_may_choose_what_and_where() -> None:
+    redis, kafka = bus("redis", "r", "s"), bus("kafka", "r", "t")
+    desk = Desk(redis, kafka)
+    around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, desk.results.places)
+    for to, kinds in (("s", ["captured"]), ("t", ["finished"]), ("r", ["accepted"])):
+        plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], General(), around)
+        assert isinstance(plan, CapturePlan)
+        await desk.hear(RequestAccepted("kafka", plan, 1.0), *LIFE)
+    assert [(place, kind) for place, kind, _ in redis.told] == [("s", "captured")]
+    assert [(place, kind) for place, kind, _ in kafka.told] == [("t", "finished"), ("r", "accepted")], "its own bus's r"
+    unknown = make_plan("ID", request(reply_to="elsewhere"), [], General(), around)
+    assert isinstance(unknown, Rejection)
+    assert str(unknown.problems[0]).startswith("reply_to: 'elsewhere' is no place")
+    assert "r, s, t" in str(unknown.problems[0])
+
+
+async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be_read() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis)
+    problems = (Problem("bpf", "syntax error"), Problem("", "and more"))
+    await desk.hear(RequestRejected("ID", "redis", problems, "invalid", ("w",), "see pcap-filter(7)", request()))
+    await desk.hear(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
+    await desk.hear(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
+    first, second = (data for _, _, data in redis.told)
+    assert first["problems"] == [{"field": "bpf", "message": "syntax error"}, {"field": "", "message": "and more"}]
+    assert (first["kind"], first["hint"], second["problems"][0]["message"]) == ("invalid", "see pcap-filter(7)", "not JSON")
+
+
+async def test_those_who_joined_are_told_the_same_under_their_own_id() -> None:
+    redis, kafka = bus("redis", "r"), bus("kafka", "k")
+    desk = Desk(redis, kafka, events=["captured", "finished"])
+    await desk.hear(accepted(), RequestJoined("OTHER", "kafka", "ID", 2.0, request()), *LIFE, RequestFinished("OTHER"))
+    assert [(kind, data["id"]) for _, kind, data in redis.told] == [("captured", "ID"), ("finished", "ID")]
+    assert [(kind, data["id"]) for _, kind, data in kafka.told] == [("captured", "OTHER"), ("finished", "OTHER")]
+
+
+async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivered() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis, events=["spooled", "delivered", "finished"])
+    spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
+    await desk.hear(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
+    assert [(kind, data.get("final")) for _, kind, data in redis.told] == [("spooled", None), ("finished", False)]
+    assert redis.told[1][2]["captures"][0]["state"] == "spooled"
+    await desk.hear(LIFE[3], RequestFinished("ID"))
+    assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [("delivered", None), ("finished", True)]
+
+
+async def test_what_another_process_captured_is_told_too() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis)
+    taken = SavefileTakenUp(("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),))
+    await desk.hear(taken, LIFE[3], RequestFinished("ID"), RequestFinished("OTHER"))
+    assert [(kind, data["id"], data["final"]) for _, kind, data in redis.told] == [
+        ("finished", "ID", True),
+        ("finished", "OTHER", True),
+    ]
+    assert redis.told[0][2]["captures"][0]["delivered"] == {"local": "/x", "s3": "s3://b/k"}
+
+
+async def test_losses_and_captures_that_never_began_are_failures() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis, events=["failed", "finished"])
+    await desk.hear(accepted(), CaptureFailed("ID", "e1", "no such device", "look"), LIFE[0], STOPPED)
+    await desk.hear(SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID"))
+    assert [data["reason"] for _, kind, data in redis.told if kind == "failed"] == ["no such device", "no such bucket"]
+    states = {capture["interface"]: capture["state"] for capture in redis.told[-1][2]["captures"]}
+    assert states == {"e0": "lost", "e1": "failed"}
+
+
+async def test_a_request_that_comes_again_is_told_so() -> None:
+    redis = bus("redis", "r")
+    await Desk(redis, events=["accepted"]).hear(RequestSeenBefore("ID", "redis", request()))
+    assert redis.told[0][2]["again"] is True
+
+
+async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> None:
+    redis, silent = bus("redis", "r"), bus("kafka")
+    desk = Desk(redis, silent, events=[])
+    assert redis.answer
+    assert silent.answer is None
+    for kind in ("list", "accepted", "elsewhere", "unknown", "invalid"):
+        redis.answer(Answer("x", kind, details={"running": []}))
+    await desk.hear()
+    assert [kind for _, kind, _ in redis.told] == ["list"], "the others are told by events"
+
+
+async def test_readers_of_server_sent_events_hear_all_of_it_or_one_request() -> None:
+    desk, closing = Desk(), asyncio.Event()
+    everything, one = desk.results.subscribe(None, closing), desk.results.subscribe("OTHER", closing)
+    first = [asyncio.ensure_future(anext(reader)) for reader in (everything, one)]
+    await asyncio.sleep(0)
+    await desk.hear(accepted(), accepted("OTHER", "http"), *LIFE)
+    assert (await first[0])[0] == "accepted"
+    kind, body = await first[1]
+    assert (kind, json.loads(body)["subject"]) == ("accepted", "OTHER")
+    kinds = [(await anext(everything))[0] for _ in range(6)]
+    assert kinds == ["accepted", "started", "progress", "captured", "delivered", "finished"]
+    closing.set()
+    assert [item async for item in everything] == []
+    assert [item async for item in one] == []
+
+
+async def test_a_slow_reader_misses_progress_first() -> None:
+    reader = Subscriber(None)
+    reader.put("accepted", b"")
+    for _ in range(MOST_WAITING + 49):
+        reader.put("progress", b"")
+    reader.put("captured", b"")
+    read = [await reader.next(1) for _ in range(MOST_WAITING)]
+    kinds = [one[0] for one in read if one]
+    assert (kinds[0], kinds[-1], len(kinds), reader.left_out) == ("accepted", "captured", MOST_WAITING, 51)
+    assert await reader.next(0) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"events": ["nonsense"]},
+        {"webhook": "ftp://x"},
+        {"webhook": "https://"},
+        {"secret": "whsec_!!!!"},
+        {"ca_file": "/no/such"},
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ResultsSettings.model_validate(wrong)
