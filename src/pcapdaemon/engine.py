@@ -129,7 +129,7 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """End all captures and wait until they are delivered; what is not by then goes to the spool, or is lost and named."""
         self._draining = True
-        self.runs.stop_all()
+        self.runs.stop_all(shutdown=True)
         self.runs.delivery.end_soon()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination
     delivery = Delivery(to, history.hear, settings.delivery)
     engine = Engine(node_name(settings), settings, budget, delivery, history.hear)
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    with _stopped_by_signals(engine.runs.stop_all):
+    with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
         engine.take(Message(body, "command line", answer=answered.set_result))
         answer = await answered
         if answer.kind != "accepted":

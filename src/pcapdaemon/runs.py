@@ -116,10 +116,10 @@ class Runs:
             session.stop()
         return True
 
-    def stop_all(self) -> None:
-        """End all captures, begun or not: the daemon ends."""
+    def stop_all(self, shutdown: bool) -> None:
+        """End all captures, begun or not, because the daemon ends or somebody wants it."""
         for session in self._active:
-            session.stop(shutdown=True)
+            session.stop(shutdown)
 
     def close(self) -> None:
         """Give up what still runs, and say so."""

@@ -184,7 +184,7 @@ def _part(record: dict[str, Any]) -> float:
 def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
     words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
     if record["state"] != "finished" or not record["captures"]:
-        told = {name: record[name] for name in ("interfaces", "limits", "missing", "running") if record.get(name)}
+        told = {name: record[name] for name in ("interfaces", "limits", "missing", "running") if name in record}
         if record["state"] in ("dryrun", "list"):
             words.append(json.dumps(told))
         yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]

@@ -142,9 +142,13 @@ class CloudShark(Destination):
     def _find(self, file_name: str) -> str:
         """The id of a capture of that name; empty where there is none, or the token may not search."""
         status, headers, text = self._call("GET", "search", params={"search[filename]": file_name})
-        if status in (301, 302, 303, 307, 308, 401, 408, 429) or status >= 500:
-            raise self._refusal(status, headers, text)
-        return _id_of(_json(text), file_name) if status == 200 else ""
+        if status in (403, 404):
+            return ""
+        found = _json(text)
+        if status == 200 and found is not None:
+            return _id_of(found, file_name)
+        error = self._refusal(status, headers, text)
+        raise error if status in (301, 302, 307, 308, 401) else DeliveryFailed(str(error))
 
     def _call(self, method: str, call: str, **more: Any) -> tuple[int, Any, str]:
         """Status, headers and the beginning of the answer; network trouble is DeliveryFailed."""
