@@ -65,7 +65,7 @@ class Spool:
     def __init__(self, settings: SpoolSettings, lock: bool = True) -> None:
         self.settings, self.directory = settings, Path(settings.dir or "").absolute()
         self.stored: dict[str, Stored] = {}
-        """What stands in it, by name; the oldest first. Changed under a lock of its own."""
+        """What stands in it, by name; the oldest first. What changes files or this takes the lock."""
         self._changing = threading.Lock()
         self._lock_file = -1
         try:
@@ -122,7 +122,9 @@ class Spool:
 
     def note(self, name: str, story: Mapping[str, Any]) -> None:
         """Change the story; where the disk fails the old one stands, and a delivery may be made twice after a crash."""
-        with suppress(OSError), opened_directory(self.directory) as directory:
+        with self._changing, suppress(OSError), opened_directory(self.directory) as directory:
+            if name not in self.stored:  # it was removed meanwhile
+                return
             self._write(directory, f".{name}.json", _Text(story))
             os.rename(f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory)
 
@@ -130,7 +132,7 @@ class Spool:
         """It is delivered, or given up."""
         with self._changing:
             self.stored.pop(name, None)
-        self._unlink(name)
+            self._unlink(name)
 
     def set_aside(self, name: str) -> None:
         """Move what can't be used out of the way; a person may want to look at it."""

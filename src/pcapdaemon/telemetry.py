@@ -145,8 +145,9 @@ def _hear_capture(event: Event) -> None:
             log.warning("capture failed", id=request_id, interface=interface, reason=reason, hint=hint, kind=kind)
         case CaptureStopped():
             _log_stop(event)
-        case SavefileDelivered(request_id, interface, destination, receipt, seconds):
-            words = {"destination": destination, "where": receipt.where, "seconds": round(seconds, 3)}
+        case SavefileDelivered(request_id, interface, destination, receipt, seconds, since_last):
+            times = {"seconds": round(seconds, 3), "after_last_packet": round(since_last, 3)}
+            words = {"destination": destination, "where": receipt.where, **times}
             log.info("savefile delivered", id=request_id, interface=interface, **words)
         case DeliveryDelayed(request_id, interface, destination, reason, attempt):
             words = {"destination": destination, "reason": reason, "attempt": attempt}

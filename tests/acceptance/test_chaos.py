@@ -182,7 +182,7 @@ def _retried(day: Day) -> int:
     time.sleep(0.5)
     records: list[dict[str, Any]] = day.daemon.api("GET", "/captures?limit=1000").json()
     waiting = len(list(day.spool.glob("*.json")))
-    return waiting + sum(record["state"] == "running" for record in records)
+    return waiting + len([record for record in records if record["state"] == "running"])
 
 
 def _held(daemon: DaemonProcess) -> tuple[int, int]:

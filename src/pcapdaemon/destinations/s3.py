@@ -243,10 +243,12 @@ class S3(Destination):
         if savefile.size <= MULTIPART_ABOVE:
             return await _send(client.put_object, savefile, 1, savefile.size, {**target, **options})
         begun = await in_thread(client.create_multipart_upload, **target, **options)
+        if "UploadId" not in begun:
+            raise DeliveryFailed("a success would name an upload's id: is this an S3?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
             parts: Any = {"Parts": await _parts(client, savefile, upload)}
-            return (await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))["ETag"]
+            return _etag(await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
         except BaseException:  # parts that lie around are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
@@ -342,7 +344,13 @@ async def _parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any])
 async def _send(call: Any, savefile: Savefile, number: int, size: int, options: dict[str, Any]) -> str:
     """Send one part of a savefile, in a thread; its ETag."""
     with savefile.part((number - 1) * size, size) as body:
-        return str((await in_thread(call, **options, Body=body))["ETag"])
+        return _etag(await in_thread(call, **options, Body=body))
+
+
+def _etag(answer: Any) -> str:
+    if not (etag := answer.get("ETag")):
+        raise DeliveryFailed("a success would name an ETag: is this an S3?")
+    return str(etag)
 
 
 def _abort(client: "S3Client", upload: Any) -> None:
