@@ -33,7 +33,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_examples_of_messages_and_configurations_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("token", "kafka", "redis"):
-        (tmp_path / name).write_text("a long token")
+        (tmp_path / name).write_text("a-long-token")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for language, text in re.findall(r"```(json|toml)\n(.*?)```", path.read_text(), re.DOTALL):
         if language == "json":

@@ -213,6 +213,8 @@ class S3(Destination):
             options = self._options("", None)
             target: Any = {"Bucket": self._settings.bucket, "Key": self._key("", ".pcapdaemon-check")}
             begun = await in_thread(client.create_multipart_upload, **target, **options)
+            if "UploadId" not in begun:
+                return f"{self.address}: the server does not answer as S3 does"
             await in_thread(client.abort_multipart_upload, **target, UploadId=begun["UploadId"])
         except (BotoCoreError, ClientError, ValueError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else ""
