@@ -15,12 +15,14 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import Settings, state_directory
 from pcapdaemon.daemon import missing_interfaces, node_name
-from pcapdaemon.errors import CaptureRefused, NotConnected
+from pcapdaemon.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.request import UnreadableMessage, new_id, read, validate
+from pcapdaemon.results import WEBHOOK
 from pcapdaemon.session import Session, try_out
-from pcapdaemon.sources.base import Source
+from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.spool import Spool, SpoolSettings
 
 CONNECT_WITHIN = 8.0
 _CAP_NET_RAW = 13
@@ -45,6 +47,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
     if directory := state_directory(settings.general):
         yield _state(directory)
+    if settings.spool.dir:
+        yield _spool(settings.spool)
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
@@ -65,6 +69,18 @@ def _state(directory: Path) -> Finding:
     except OSError as error:
         words = f"{directory}: {error.strerror}: accepted requests would be forgotten at a restart"
         return Finding("state", False, words, "[general] statedir names the directory")
+
+
+def _spool(settings: SpoolSettings) -> Finding:
+    try:
+        directory = Spool(settings, lock=False).directory
+        with tempfile.TemporaryFile(dir=directory):
+            return Finding("spool", True, f"{directory} can be written to")
+    except ConfigError as error:
+        return Finding("spool", False, str(error))
+    except OSError as error:
+        words = f"{settings.dir}: {error.strerror}: savefiles would wait in memory only"
+        return Finding("spool", False, words, "[spool] dir names the directory")
 
 
 def _permission() -> Finding:
@@ -109,12 +125,20 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         return [Finding("request", False, f"{path}: {error.strerror}")]
     except UnreadableMessage as error:
         return [Finding("request", False, f"{path}: {error}")]
-    around = Surroundings(node_name(settings), time.time(), list_interfaces(), settings.aliases)
+    for name, section in settings.destinations.items():
+        problems = problems + destinations.load(name)(section).objections(request)
+    around = Surroundings(node_name(settings), time.time(), list_interfaces(), settings.aliases, _places(settings))
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
     found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.missing]
     return found + [await _filter(settings, plan, part) for part in plan.captures]
+
+
+def _places(settings: Settings) -> frozenset[str]:
+    made = (sources.load(name)(section, "check") for name, section in settings.sources.items())
+    names = {place for source in made if isinstance(source, Bus) for place in source.places}
+    return frozenset(names | ({WEBHOOK[1]} if settings.results.webhook else set()))
 
 
 def _contents(path: Path) -> bytes:

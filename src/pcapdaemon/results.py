@@ -157,6 +157,7 @@ class Results:
         self._places: dict[str, tuple[str, ...]] = {}
         self._routes: dict[str, _Route] = {}
         self._joined: dict[str, list[str]] = {}
+        self._waiting: set[str] = set()
         self._subscribers: set[Subscriber] = set()
 
     @property
@@ -260,10 +261,14 @@ class Results:
         if route is None or story is None:
             return
         final = not any(capture["owed"] for capture in story["captures"])
-        self._send("finished", request_id, {**story, "final": final}, route)
+        if final or request_id not in self._waiting:
+            self._send("finished", request_id, {**story, "final": final}, route)
         if final:
             self._routes.pop(request_id)
             self._joined.pop(request_id, None)
+            self._waiting.discard(request_id)
+        else:
+            self._waiting.add(request_id)
 
     def _tell(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
         """Tell a request's requester, and those who joined it."""

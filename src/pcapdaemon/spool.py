@@ -114,7 +114,8 @@ class Spool:
                     os.rename(f".{name}.{suffix}", f"{name}.{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
         except OSError as error:
-            self._unlink(name, hidden=True)
+            self._unlink(name)
+            self._unlink(f".{name}")
             raise SpoolError(f"{self.directory}: {os.strerror(error.errno or errno.EIO)}") from None
         with self._changing:
             self.stored[name] = Stored(savefile.size, since)
@@ -122,11 +123,15 @@ class Spool:
 
     def note(self, name: str, story: Mapping[str, Any]) -> None:
         """Change the story; where the disk fails the old one stands, and a delivery may be made twice after a crash."""
-        with self._changing, suppress(OSError), opened_directory(self.directory) as directory:
+        with self._changing:
             if name not in self.stored:  # it was removed meanwhile
                 return
-            self._write(directory, f".{name}.json", _Text(story))
-            os.rename(f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory)
+            try:
+                with opened_directory(self.directory) as directory:
+                    self._write(directory, f".{name}.json", _Text(story))
+                    os.rename(f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory)
+            except OSError:
+                self._unlink(f".{name}")
 
     def remove(self, name: str) -> None:
         """It is delivered, or given up."""
@@ -206,9 +211,9 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def _unlink(self, name: str, hidden: bool = False) -> None:
+    def _unlink(self, name: str) -> None:
         # the JSON first: without it the rest is no savefile of the spool any more
-        for file in (f"{name}.json", f"{name}.savefile", *((f".{name}.json", f".{name}.savefile") if hidden else ())):
+        for file in (f"{name}.json", f"{name}.savefile"):
             with suppress(OSError):
                 (self.directory / file).unlink(missing_ok=True)
 
