@@ -151,6 +151,12 @@ class Savefile(io.RawIOBase):
         self._position += done
         return done
 
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, at most `size` of them; the base's own would copy them twice, into pages that are cold."""
+        data = b"".join(self.views(self._position, size if size >= 0 else None))
+        self._position += len(data)
+        return data
+
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
         """The bytes from `start` on, at most `size` of them; of what is in memory as views without a copy."""
         left = max(0, self.size - start)

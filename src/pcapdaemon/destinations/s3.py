@@ -8,6 +8,7 @@ import asyncio
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import suppress
 from email.header import Header
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -243,13 +244,18 @@ class S3(Destination):
 
     async def _put(self, client: "S3Client", savefile: Savefile, target: Any, options: Any) -> str:
         if savefile.size <= MULTIPART_ABOVE:
-            return await _send(client.put_object, savefile, 1, savefile.size, {**target, **options})
-        begun = await in_thread(client.create_multipart_upload, **target, **options)
+            with savefile.part(0, savefile.size) as body:
+                content: Any = body
+                return _etag(await in_thread(client.put_object, **target, **options, Body=content))
+        # parts that carry checksums must have been announced (API reference of CreateMultipartUpload)
+        checksums = getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
+        extra: Any = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
+        begun = await in_thread(client.create_multipart_upload, **target, **options, **extra)
         if "UploadId" not in begun:
             raise DeliveryFailed("a success would name an upload's id: is this an S3?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
-            parts: Any = {"Parts": await _parts(client, savefile, upload)}
+            parts: Any = {"Parts": await _parts(client, savefile, {**upload, **extra})}
             return _etag(await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
         except BaseException:  # parts that lie around are billed
             with suppress(TimeoutError):
@@ -320,33 +326,37 @@ class S3(Destination):
 
 
 async def _parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any]) -> list[dict[str, Any]]:
-    """Send all parts, a few at a time; none is under way any more when it returns or raises."""
+    """Send all parts, in a few threads; none is under way any more when it returns or raises."""
     size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
-    slots = asyncio.Semaphore(PARTS_AT_ONCE)
-    failures: list[Exception] = []
-
-    async def send(number: int) -> dict[str, Any]:
-        async with slots:
-            try:
-                options = {**upload, "PartNumber": number}
-                return {
-                    "PartNumber": number,
-                    "ETag": "" if failures else await _send(client.upload_part, savefile, number, size, options),
-                }
-            except Exception as error:
-                failures.append(error)
-                return {}
-
-    parts = await asyncio.gather(*(send(number) for number in range(1, -(-savefile.size // size) + 1)))
-    if failures:
-        raise failures[0]
-    return list(parts)
+    numbers = iter(range(1, -(-savefile.size // size) + 1))
+    failed = threading.Event()
+    work = (in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    parts = [part for outcome in outcomes if isinstance(outcome, list) for part in outcome]
+    return sorted(parts, key=lambda part: int(part["PartNumber"]))
 
 
-async def _send(call: Any, savefile: Savefile, number: int, size: int, options: dict[str, Any]) -> str:
-    """Send one part of a savefile, in a thread; its ETag."""
-    with savefile.part((number - 1) * size, size) as body:
-        return _etag(await in_thread(call, **options, Body=body))
+def _send_parts(
+    client: "S3Client", savefile: Savefile, upload: Any, numbers: Iterator[int], size: int, failed: threading.Event
+) -> list[dict[str, Any]]:
+    """Send the next part, until there is none left or one has failed: few threads, for the memory of a new one is cold."""
+    sent = []
+    try:
+        for number in numbers:
+            if failed.is_set():
+                break
+            with savefile.part((number - 1) * size, size) as body:
+                content: Any = body
+                answer = client.upload_part(**upload, PartNumber=number, Body=content)
+            checksum = {name: answer[name] for name in ("ChecksumCRC32",) if name in answer}
+            sent.append({"PartNumber": number, "ETag": _etag(answer), **checksum})
+    except BaseException:
+        failed.set()
+        raise
+    return sent
 
 
 def _etag(answer: Any) -> str:
