@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from pcapdaemon.events import (
     CaptureFailed,
@@ -46,6 +46,7 @@ class Metrics:
     """Counts events; its labels are names from the configuration and kinds of outcomes, never anything that a message brings."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a line for each counter that says when it was made
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
