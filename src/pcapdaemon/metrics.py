@@ -46,7 +46,7 @@ class Metrics:
     """Counts events; its labels are names from the configuration and kinds of outcomes, never anything that a message brings."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a line for each counter that says when it was made
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each counter that says when it was made
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)

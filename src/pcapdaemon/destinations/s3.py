@@ -8,11 +8,9 @@ import asyncio
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import suppress
-from email.header import Header
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import boto3
 import structlog
@@ -22,6 +20,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 
 from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
 from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import Receipt
 from pcapdaemon.request import CaptureRequest, Problem
@@ -32,14 +31,11 @@ from pcapdaemon.threads import in_thread, look_at
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-MULTIPART_ABOVE, PART, PARTS_AT_ONCE = 16 << 20, 8 << 20, 3
-"""Bytes; and parts of one savefile that are sent at the same time."""
+MULTIPART_ABOVE = 16 << 20
+"""Bytes of a savefile."""
 
 ABORT_WITHIN = 10.0
 """Seconds."""
-
-MOST_METADATA = 2000
-"""Bytes: S3 takes 2 KB with names (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 
 MOST_CLIENTS = 8
 """Clients that are kept; a message may name any region."""
@@ -79,6 +75,10 @@ PERMANENT = {
 }
 """Error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) that no waiting mends; also all of KMS."""
 
+_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_AMAZONS = re.compile(r"s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com")
+
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 
@@ -87,12 +87,26 @@ log = structlog.get_logger()
 
 def _endpoint(text: str) -> str | None:
     """A URL; None for Amazon's own, which the client finds by region (with a URL it would take the global one)."""
-    host = re.sub(r"^https?://", "", text).rstrip("/")
-    if re.fullmatch(r"s3([.-][a-z0-9-]+)?\.amazonaws\.com", host):
-        return None
-    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?", host):
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = ""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    if (
+        parts.scheme not in ("http", "https")
+        or not _HOST.fullmatch(host or "")
+        or parts.netloc.lower() != f"{host}{port}"
+        or parts.query
+    ):
         raise ValueError(f"{text!r} is no host name or URL")
-    return text.rstrip("/") if "://" in text else f"https://{host}"
+    return None if _AMAZONS.fullmatch(host or "") else f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _region_in(endpoint: str) -> str | None:
+    """The region that Amazon's own endpoints name."""
+    found = _AMAZONS.fullmatch(re.sub(r"^https?://", "", endpoint.lower()).rstrip("/"))
+    return found[1] if found else None
 
 
 def _folder_problem(folder: str) -> str:
@@ -113,7 +127,7 @@ class S3Settings(Section):
         description="In front of the file's name; empty: none. The original read `pcaps`.",
     )
     region: Name | None = Field(
-        None, pattern=r"^[a-z0-9-]{1,40}$", description="Absent: that of the AWS configuration, else us-east-1."
+        None, pattern=rf"^{_REGION.pattern}$", max_length=40, description="Absent: that of the AWS configuration, else us-east-1."
     )
     endpoint: Name | None = Field(None, description="Host name or URL of a server that is not Amazon's; without scheme: https.")
     accessid: Name | None = Field(None, description="Access key id; absent: AWS's default chain (role, environment, files).")
@@ -158,7 +172,7 @@ class S3Settings(Section):
         public = [
             f"[s3] acl = {acl}: anybody can read the savefiles" for acl in {self.acl, *self.allow_acls} if acl in PUBLIC_ACLS
         ]
-        plain = [e for e in (self.endpoint, *self.allow_endpoints) if e and e.startswith("http://")]
+        plain = [e for e in (self.endpoint, *self.allow_endpoints) if e and e.lower().startswith("http://")]
         return public + [f"[s3] {endpoint}: savefiles go there unencrypted" for endpoint in plain]
 
 
@@ -183,7 +197,7 @@ class S3(Destination):
         settings, problems = self._settings, []
         if request.folder and (words := _folder_problem(request.folder)):
             problems.append(Problem("folder", words))
-        if request.region and not re.fullmatch(r"[a-z0-9-]{1,40}", request.region):
+        if request.region and not (_REGION.fullmatch(request.region) and len(request.region) <= 40):
             problems.append(Problem("region", "not the name of a region"))
         allowed: dict[str, tuple[str | None, set[str]]] = {
             "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
@@ -246,7 +260,7 @@ class S3(Destination):
         if savefile.size <= MULTIPART_ABOVE:
             with savefile.part(0, savefile.size) as body:
                 content: Any = body
-                return _etag(await in_thread(client.put_object, **target, **options, Body=content))
+                return etag_of(await in_thread(client.put_object, **target, **options, Body=content))
         # parts that carry checksums must have been announced (API reference of CreateMultipartUpload)
         checksums = getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
         extra: Any = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
@@ -255,12 +269,12 @@ class S3(Destination):
             raise DeliveryFailed("a success would name an upload's id: is this an S3?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
-            parts: Any = {"Parts": await _parts(client, savefile, {**upload, **extra})}
-            return _etag(await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
+            parts: Any = {"Parts": await send_parts(client, savefile, {**upload, **extra})}
+            return etag_of(await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
         except BaseException:  # parts that lie around are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
-                    await in_thread(_abort, client, upload)
+                    await in_thread(abort, client, upload)
             raise
 
     def _key(self, folder: str | None, name: str) -> str:
@@ -291,8 +305,8 @@ class S3(Destination):
     def _client(self, region: str | None, endpoint: str | None) -> "S3Client":
         """A client for a region and an endpoint, made once: that takes 0.1 s, and is not safe in two threads."""
         settings = self._settings
-        url = _endpoint(endpoint or settings.endpoint or "s3.amazonaws.com")
-        key = (region or settings.region, url)
+        name = endpoint or settings.endpoint or "s3.amazonaws.com"
+        key = (region or settings.region or _region_in(name), _endpoint(name))
         with self._making:
             if key not in self._clients:
                 self._clients[key] = self._make_client(*key)
@@ -305,6 +319,9 @@ class S3(Destination):
         settings, session = self._settings, boto3.session.Session()
         auto: Literal["when_required", "when_supported"] = "when_required" if url else "when_supported"
         checksums = auto if settings.checksums == "auto" else settings.checksums
+        # the client's own `auto` names the global host in signed links; a bucket with dots fits no certificate
+        dots = any("." in bucket for bucket in (str(settings.bucket), *settings.allow_buckets))
+        style = "virtual" if settings.addressing_style == "auto" and not url and not dots else settings.addressing_style
         client: S3Client = session.client(
             "s3",
             region_name=region or session.region_name or "us-east-1",
@@ -317,73 +334,12 @@ class S3(Destination):
                 read_timeout=60,
                 max_pool_connections=32,
                 retries={"total_max_attempts": 1},  # the delivery tries again, and tells that it had to
-                s3={"addressing_style": settings.addressing_style},
+                s3={"addressing_style": style},
                 request_checksum_calculation=checksums,
                 response_checksum_validation="when_required",
             ),
         )
         return client
-
-
-async def _parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any]) -> list[dict[str, Any]]:
-    """Send all parts, in a few threads; none is under way any more when it returns or raises."""
-    size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
-    numbers = iter(range(1, -(-savefile.size // size) + 1))
-    failed = threading.Event()
-    work = (in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
-    outcomes = await asyncio.gather(*work, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    parts = [part for outcome in outcomes if isinstance(outcome, list) for part in outcome]
-    return sorted(parts, key=lambda part: int(part["PartNumber"]))
-
-
-def _send_parts(
-    client: "S3Client", savefile: Savefile, upload: Any, numbers: Iterator[int], size: int, failed: threading.Event
-) -> list[dict[str, Any]]:
-    """Send the next part, until there is none left or one has failed: few threads, for the memory of a new one is cold."""
-    sent = []
-    try:
-        for number in numbers:
-            if failed.is_set():
-                break
-            with savefile.part((number - 1) * size, size) as body:
-                content: Any = body
-                answer = client.upload_part(**upload, PartNumber=number, Body=content)
-            checksum = {name: answer[name] for name in ("ChecksumCRC32",) if name in answer}
-            sent.append({"PartNumber": number, "ETag": _etag(answer), **checksum})
-    except BaseException:
-        failed.set()
-        raise
-    return sent
-
-
-def _etag(answer: Any) -> str:
-    if not (etag := answer.get("ETag")):
-        raise DeliveryFailed("a success would name an ETag: is this an S3?")
-    return str(etag)
-
-
-def _abort(client: "S3Client", upload: Any) -> None:
-    try:
-        client.abort_multipart_upload(**upload)
-    except (BotoCoreError, ClientError) as error:
-        where = f"s3://{upload['Bucket']}/{upload['Key']}"
-        log.warning("parts of an upload are left behind: a lifecycle rule removes them", upload=where, reason=str(error)[:200])
-
-
-def metadata(tags: str) -> str:
-    """Tags as a header takes them: no control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB."""
-    kept: list[str] = []
-    for tag in "".join(c if c.isprintable() else " " for c in tags).split(","):
-        if len(_encoded(",".join([*kept, tag]))) <= MOST_METADATA:
-            kept.append(tag)
-    return _encoded(",".join(kept))
-
-
-def _encoded(text: str) -> str:
-    return text if text.isascii() else Header(text, "utf-8").encode(linesep="").replace("\n", "")
 
 
 def _words(error: Exception) -> DeliveryFailed | DeliveryRefused:

@@ -1,0 +1,89 @@
+"""What S3 wants: an upload in parts, and tags that fit into a header."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from email.header import Header
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.errors import DeliveryFailed
+from pcapdaemon.threads import in_thread
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+PART, PARTS_AT_ONCE = 8 << 20, 3
+"""Bytes; and parts of one savefile that are sent at the same time."""
+
+MOST_METADATA, MOST_METADATA_ENCODED = 2000, 1100
+"""Bytes; S3 takes 2 KB with names, as encoded (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+
+log = structlog.get_logger()
+
+
+def metadata(tags: str) -> str:
+    """Tags as a header takes them: no control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB."""
+    plain = "".join(c if c.isprintable() else " " for c in tags)
+    kept: list[str] = []
+    left = MOST_METADATA if plain.isascii() else MOST_METADATA_ENCODED
+    for tag in plain.split(","):
+        size = len(tag.encode()) + bool(kept)
+        if size <= left:
+            kept.append(tag)
+            left -= size
+    text = ",".join(kept)
+    return text if text.isascii() else Header(text, "utf-8").encode(linesep="").replace("\n", "")
+
+
+async def send_parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send all parts, in a few threads; none is under way any more when it returns or raises."""
+    size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
+    numbers = iter(range(1, -(-savefile.size // size) + 1))
+    failed = threading.Event()
+    work = (in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    parts = [part for outcome in outcomes if isinstance(outcome, list) for part in outcome]
+    return sorted(parts, key=lambda part: int(part["PartNumber"]))
+
+
+def _send_parts(
+    client: "S3Client", savefile: Savefile, upload: Any, numbers: Iterator[int], size: int, failed: threading.Event
+) -> list[dict[str, Any]]:
+    """Send the next part, until there is none left or one has failed: few threads, for the memory of a new one is cold."""
+    sent = []
+    try:
+        for number in numbers:
+            if failed.is_set():
+                break
+            with savefile.part((number - 1) * size, size) as body:
+                content: Any = body
+                answer = client.upload_part(**upload, PartNumber=number, Body=content)
+            checksum = {name: answer[name] for name in ("ChecksumCRC32",) if name in answer}
+            sent.append({"PartNumber": number, "ETag": etag_of(answer), **checksum})
+    except BaseException:
+        failed.set()
+        raise
+    return sent
+
+
+def etag_of(answer: Any) -> str:
+    """The ETag of an answer; DeliveryFailed where it has none, for then it is none of S3's."""
+    if not (etag := answer.get("ETag")):
+        raise DeliveryFailed("a success would name an ETag: is this an S3?")
+    return str(etag)
+
+
+def abort(client: "S3Client", upload: Any) -> None:
+    """Give up an upload in parts; where that fails the log says so."""
+    try:
+        client.abort_multipart_upload(**upload)
+    except (BotoCoreError, ClientError) as error:
+        where = f"s3://{upload['Bucket']}/{upload['Key']}"
+        log.warning("parts of an upload are left behind: a lifecycle rule removes them", upload=where, reason=str(error)[:200])
