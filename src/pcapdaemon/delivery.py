@@ -105,14 +105,17 @@ class Delivery:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(LOOK_EVERY, self.settings.deadline)):
                     await journey.at_rest.wait()
+                    return
             await self._see_to(journey)
 
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
         """Go on with what an earlier process left in the spool, as `Spool.load` has it."""
-        for name, story in left:
-            if self.spool:
-                await self._take_up(self.spool, name, story)
-        self._resumed.set()
+        try:
+            for name, story in left:
+                if self.spool:
+                    await self._take_up(self.spool, name, story)
+        finally:
+            self._resumed.set()
 
     async def _take_up(self, spool: Spool, name: str, story: dict[str, Any] | str) -> None:
         if isinstance(story, str):
@@ -255,7 +258,8 @@ class Delivery:
             if parcel.spool_name and self.spool:
                 await in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
             return
-        self._journeys.pop(parcel, None)
+        if self._journeys.pop(parcel, None) is None:  # somebody else saw the last one go
+            return
         parcel.savefile.close()
         if parcel.spool_name and self.spool:
             await in_thread(self.spool.remove, parcel.spool_name)
@@ -282,6 +286,9 @@ class Delivery:
         parcel = journey.parcel
         if not self.spool or not (parcel.spool_name or await self._store(parcel, make_room=True)):
             return False
+        if parcel not in self._journeys:  # it was delivered while it was written
+            await in_thread(self.spool.remove, parcel.spool_name)
+            return True
         if parcel.savefile.in_memory:
             try:
                 parcel.savefile.move_to(self.spool.path(parcel.spool_name))

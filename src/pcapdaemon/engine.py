@@ -165,9 +165,9 @@ class Engine:
             raise
 
     def _unavailable(self, message: Message, reason: str) -> None:
-        problem = Problem("", reason)
-        self._publish(RequestRejected("", message.source, (problem,), "unavailable"))
-        _answer(message, Answer("", "unavailable", (problem,)))
+        request_id, problem = new_id(), Problem("", reason)
+        self._publish(RequestRejected(request_id, message.source, (problem,), "unavailable"))
+        _answer(message, Answer(request_id, "unavailable", (problem,)))
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
         match find_order(fields):

@@ -191,7 +191,8 @@ class Results:
     async def detach(self, name: str) -> None:
         """A bus is gone; what can't be sent to its places at once is lost."""
         for place in self._places.pop(name, ()):
-            await self._boxes.pop((name, place)).flush(1)
+            if box := self._boxes.pop((name, place), None):
+                await box.flush(1)
 
     async def close(self, seconds: float) -> None:
         """Send what waits, for so long."""

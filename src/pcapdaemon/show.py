@@ -20,14 +20,18 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def follow(api: Any, request_id: str) -> dict[str, Any]:
     """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
     found: dict[str, Any] = {}
-    show = progress()
-    while not found or found["state"] == "running":
-        try:
-            for found in api.follow(request_id):
-                show(found["captures"])
-        except KeyboardInterrupt:
-            errors.print("stopping; what was captured is delivered")
-            api.stop(request_id)
+    say, nodes = progress(live=False), Nodes()
+    with Watch() as watch:
+        while not found or found["state"] == "running":
+            try:
+                for found in api.follow(request_id):
+                    say(found["captures"])
+                    nodes.records[found["node"]] = found
+                    if errors.is_terminal:
+                        watch.show(nodes)
+            except KeyboardInterrupt:
+                errors.print("stopping; what was captured is delivered")
+                api.stop(request_id)
     return found
 
 
@@ -67,8 +71,8 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         errors.print(f"hint: {hint}", markup=False)
 
 
-def progress() -> Any:
-    """A function that says once where captures began, and on a terminal shows what they have on one line."""
+def progress(live: bool = True) -> Any:
+    """A function that says once where captures began, and on a terminal, if `live`, shows what they have on one line."""
     begun: set[str] = set()
 
     def show(captures: list[dict[str, Any]]) -> None:
@@ -76,7 +80,7 @@ def progress() -> Any:
             if one["state"] == "running" and one["interface"] not in begun:
                 begun.add(one["interface"])
                 errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one['snaplen']} bytes")
-        if not sys.stderr.isatty():
+        if not live or not sys.stderr.isatty():
             return
         parts = [f"{c['interface']}: {c['state']} {c['counts']['packets']} packets" for c in captures]
         sys.stderr.write("\r\033[K" + ", ".join(parts) if any(c["state"] == "running" for c in captures) else "\r\033[K")

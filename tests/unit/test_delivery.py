@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -417,4 +418,40 @@ async def test_spool_that_fails_is_told_and_memory_carries_on(tmp_path: Path) ->
     await desk.deliver(parcel())
     assert "No such file" in desk.told(SavefileNotSpooled)[0].reason
     assert good.savefiles
+    await desk.close()
+
+
+async def test_what_is_delivered_while_memory_is_short_is_not_told_as_spooled(tmp_path: Path) -> None:
+    desk = await Desk(MemoryDestination(), spool=tmp_path).begin()
+    desk.pressed = True
+    for number in range(20):
+        await desk.deliver(parcel(str(number)))
+    await asyncio.sleep(0.05)
+    assert not desk.told(SavefileSpooled)
+    assert files(tmp_path) == []
+    await desk.close()
+
+
+async def test_what_is_delivered_while_it_is_written_to_the_spool_does_not_stay_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, put = threading.Event(), Spool.put
+
+    def slow(*args: Any) -> str:
+        gate.wait(5)
+        return put(*args)
+
+    monkeypatch.setattr(Spool, "put", slow)
+    down = Down()
+    desk = await Desk(down, spool=tmp_path, eager=False).begin()
+    desk.pressed = True
+    task = asyncio.create_task(desk.deliver(parcel()))
+    await desk.until(lambda: desk.told(DeliveryDelayed))
+    await asyncio.sleep(0.03)
+    down.up = True
+    await desk.until(lambda: down.savefiles)
+    gate.set()
+    await task
+    await desk.until(lambda: files(tmp_path) == [])
+    assert not desk.told(SavefileSpooled)
     await desk.close()
