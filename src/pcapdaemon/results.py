@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +36,7 @@ from pcapdaemon.events import (
 from pcapdaemon.outbox import Outbox
 from pcapdaemon.policy import Seconds
 from pcapdaemon.request import CaptureRequest, ResultKind
-from pcapdaemon.section import Section
+from pcapdaemon.section import ReadableFile, Section
 from pcapdaemon.sources.base import Bus
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class ResultsSettings(Section):
     secret: SecretStr | None = Field(
         None, min_length=8, description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
     )
-    ca_file: str | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
+    ca_file: ReadableFile | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
 
     @field_validator("webhook")
     @classmethod
@@ -88,13 +87,6 @@ class ResultsSettings(Section):
         if secret:
             key_of(secret.get_secret_value())
         return secret
-
-    @field_validator("ca_file")
-    @classmethod
-    def _ca_file_is_there(cls, name: str | None) -> str | None:
-        if name is not None and not os.access(name, os.R_OK):
-            raise ValueError(f"can't read {name}")
-        return name
 
 
 def key_of(secret: str) -> bytes:

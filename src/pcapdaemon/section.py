@@ -2,9 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+
+
+def _readable(name: str) -> str:
+    if not os.access(name, os.R_OK):
+        raise ValueError(f"can't read {name}")
+    return name
+
+
+ReadableFile = Annotated[str, AfterValidator(_readable)]
+"""The name of a file that is there, and may be read."""
 
 
 class Section(BaseModel):

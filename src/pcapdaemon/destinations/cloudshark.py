@@ -5,7 +5,6 @@ The API token stands in the path of every request: nothing that names a URL may 
 
 import asyncio
 import json
-import os
 import re
 import ssl
 import time
@@ -22,7 +21,7 @@ from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import Receipt
-from pcapdaemon.section import Section
+from pcapdaemon.section import ReadableFile, Section
 from pcapdaemon.text import printable
 from pcapdaemon.threads import InTurn, in_thread
 
@@ -54,7 +53,7 @@ class CloudSharkSettings(Section):
     timeout: int = Field(
         0, ge=0, description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute."
     )
-    ca_file: str | None = Field(None, description="Certificates to trust instead of the system's.")
+    ca_file: ReadableFile | None = Field(None, description="Certificates to trust instead of the system's.")
     insecure: bool = Field(False, description="Do not verify the server's certificate.")
 
     @field_validator("token")
@@ -63,13 +62,6 @@ class CloudSharkSettings(Section):
         if token and not re.fullmatch(r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()):
             raise ValueError("letters and digits are wanted")
         return token
-
-    @field_validator("ca_file")
-    @classmethod
-    def _ca_file_is_there(cls, name: str | None) -> str | None:
-        if name is not None and not os.access(name, os.R_OK):
-            raise ValueError(f"can't read {name}")
-        return name
 
     @model_validator(mode="after")
     def _token_is_there(self) -> Self:

@@ -4,7 +4,6 @@ Pub/sub has no memory: what is published while a node is away is lost for it (re
 have, are in redis_stream.py, on the settings and the connection that stand here.
 """
 
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import Section
+from pcapdaemon.section import ReadableFile, Section
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.text import printable
 
@@ -65,14 +64,7 @@ class RedisSettings(Section):
     username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
-    ca_file: str | None = Field(None, description="Certificates to trust instead of the system's.")
-
-    @field_validator("ca_file")
-    @classmethod
-    def _ca_file_is_there(cls, name: str | None) -> str | None:
-        if name is not None and not os.access(name, os.R_OK):
-            raise ValueError(f"can't read {name}")
-        return name
+    ca_file: ReadableFile | None = Field(None, description="Certificates to trust instead of the system's.")
 
     @field_validator("url")
     @classmethod
