@@ -157,10 +157,15 @@ class S3Settings(Section):
             raise ValueError(problem)
         return folder.strip("/")
 
+    @field_validator("endpoint", "allow_endpoints")
+    @classmethod
+    def _endpoints_are_some(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in (value,) if isinstance(value, str) else value or ():
+            _endpoint(text)
+        return value
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        for text in (*([self.endpoint] if self.endpoint else []), *self.allow_endpoints):
-            _endpoint(text)
         if self.upload and not self.bucket:
             raise ValueError("bucket is missing")
         if (self.accessid is None) != (self.accesskey is None):
