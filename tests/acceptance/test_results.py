@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,14 @@ class Ear:
         self._pubsub: Any = server.client().pubsub()  # type: ignore[no-untyped-call]
         self._pubsub.subscribe(channel)
         assert self._pubsub.get_message(timeout=5)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._pubsub.close()
 
     def kinds(self) -> list[str]:
         return [result["type"].removeprefix("pcapdaemon.request.") for result in self.results]
@@ -40,7 +47,7 @@ class Ear:
         return data
 
     def _listen(self) -> None:
-        while True:
+        while not self._over.is_set():
             try:
                 message: Any = self._pubsub.get_message(timeout=0.2)
             except (redis.RedisError, OSError, ValueError):
@@ -57,6 +64,23 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     made.kill()
 
 
+Listen = Callable[..., Ear]
+
+
+@pytest.fixture
+def listen(server: RedisServer) -> Iterator[Listen]:
+    """Makes ears, and closes them."""
+    ears: list[Ear] = []
+
+    def one(channel: str = "results") -> Ear:
+        ears.append(Ear(server, channel))
+        return ears[-1]
+
+    yield one
+    for ear in ears:
+        ear.close()
+
+
 def section(server: RedisServer, **more: Any) -> dict[str, dict[str, Any]]:
     return {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, "results": "results", **more}}
 
@@ -66,9 +90,11 @@ def publish(server: RedisServer, **message: Any) -> None:
         eventually(lambda: client.publish("capture", json.dumps({"node": "any", **message})))
 
 
-def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(make: Make, server: RedisServer, wire: Wire) -> None:
+def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
+    make: Make, server: RedisServer, listen: Listen, wire: Wire
+) -> None:
     daemon = make(section(server)).start()
-    ear = Ear(server)
+    ear = listen()
     publish(server, interface=[wire.far], id="told", packets=20, customer="acme")
     eventually(lambda: daemon.logged("capture started", id="told"))
     wire.send(20)
@@ -86,7 +112,7 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(make: M
     assert [json.loads(fields[b"result"])["type"] for _, fields in entries] == [r["type"] for r in ear.results]
 
 
-def test_redis_that_is_gone_at_the_moment_of_the_answer(make: Make, server: RedisServer, wire: Wire) -> None:
+def test_redis_that_is_gone_at_the_moment_of_the_answer(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
     daemon = make(section(server)).start()
     publish(server, interface=[wire.far], id="later", packets=5)
     eventually(lambda: daemon.logged("capture started", id="later"))
@@ -94,7 +120,7 @@ def test_redis_that_is_gone_at_the_moment_of_the_answer(make: Make, server: Redi
     wire.send(5)
     eventually(lambda: daemon.logged("request finished", id="later"))
     server.start()
-    ear = Ear(server)
+    ear = listen()
     with server.client() as client:
         eventually(lambda: ear.results or client.xlen("results"), 15)
         eventually(lambda: client.xlen("results") == 1)
@@ -151,9 +177,9 @@ def test_webhook_is_signed_and_sent_again_until_it_is_taken(make: Make, wire: Wi
         receiver.close()
 
 
-def test_a_request_says_where_its_results_go(make: Make, server: RedisServer, wire: Wire) -> None:
+def test_a_request_says_where_its_results_go(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
     daemon = make(section(server, results=["results", "netops"])).start()
-    ear, other = Ear(server, "netops"), Ear(server)
+    ear, other = listen("netops"), listen()
     refused = daemon.request(interface=[wire.far], reply_to="nowhere")
     assert refused.status_code == 400
     assert "netops, results" in refused.json()["detail"]
@@ -163,9 +189,9 @@ def test_a_request_says_where_its_results_go(make: Make, server: RedisServer, wi
     assert other.results == []
 
 
-def test_the_end_of_the_daemon_is_told_as_incomplete(make: Make, server: RedisServer, wire: Wire) -> None:
+def test_the_end_of_the_daemon_is_told_as_incomplete(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
     daemon = make(section(server)).start()
-    ear = Ear(server)
+    ear = listen()
     publish(server, interface=[wire.far], id="cut")
     eventually(lambda: daemon.logged("capture started", id="cut"))
     wire.send(5)
