@@ -343,6 +343,7 @@ class Delivery:
                 return await asyncio.shield(writing)
         except TimeoutError:
             writing.add_done_callback(partial(_take_back, spool))
+            reader.close()  # the thread writes no more, and its memory is not held
             raise SpoolError(f"{spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s") from None
 
     async def _unpacked(self, spool: Spool, name: str, story: Mapping[str, Any]) -> Parcel | None:

@@ -113,10 +113,10 @@ class Spool:
                 for suffix in ("savefile", "json"):
                     os.rename(f".{name}.{suffix}", f"{name}.{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: nobody waits any more, and the savefile was closed
             self._unlink(name)
             self._unlink(f".{name}")
-            raise SpoolError(f"{self.directory}: {os.strerror(error.errno or errno.EIO)}") from None
+            raise SpoolError(f"{self.directory}: {os.strerror(getattr(error, 'errno', None) or errno.EIO)}") from None
         with self._changing:
             self.stored[name] = Stored(savefile.size, since)
         return name
@@ -154,7 +154,7 @@ class Spool:
         """Names with their stories, the oldest first; in place of a story why it can't be used. Raises OSError."""
         for name in sorted({entry.name.partition(".")[0] for entry in os.scandir(self.directory) if _OURS.fullmatch(entry.name)}):
             try:
-                story = json.loads((self.directory / f"{name}.json").read_text())
+                story = _story((self.directory / f"{name}.json").read_text())
                 size = self.path(name).stat().st_size
                 wrong = "" if size == story["size"] else f"torn: {size} bytes in place of {story['size']}"
             except FileNotFoundError as error:
@@ -171,7 +171,7 @@ class Spool:
             return [("", f"can't be read: {error.strerror}")]
         for name, story in found:
             if isinstance(story, dict):
-                self.stored[name] = Stored(int(story["size"]), float(story.get("since", 0)))
+                self.stored[name] = Stored(story["size"], story["since"])
         return found
 
     def _strangers(self) -> Iterator[tuple[str, str]]:
@@ -216,6 +216,14 @@ class Spool:
         for file in (f"{name}.json", f"{name}.savefile"):
             with suppress(OSError):
                 (self.directory / file).unlink(missing_ok=True)
+
+
+def _story(text: str) -> dict[str, Any]:
+    """A story, as far as it is needed to tell of it; raises ValueError, KeyError or TypeError."""
+    story = json.loads(text)
+    known = {"ids": list(map(str, story["ids"])), "owed": list(map(str, story["owed"]))}
+    numbers = {"size": int(story["size"]), "since": float(story["since"])}
+    return {**story, **known, **numbers, "stopped": {**story["stopped"], "file_name": str(story["stopped"]["file_name"])}}
 
 
 class _Text:

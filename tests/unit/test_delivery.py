@@ -322,7 +322,7 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
     await second.close()
 
 
-@pytest.mark.parametrize("damage", ["torn", "changed", "no story", "no savefile", "foreign", "hidden", "story"])
+@pytest.mark.parametrize("damage", ["torn", "changed", "no story", "no savefile", "foreign", "hidden", "story", "list", "since"])
 async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
@@ -340,6 +340,10 @@ async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str)
         savefile.unlink()
     elif damage == "story":
         story.write_text(story.read_text().replace('"stopped"', '"other"'))
+    elif damage == "list":
+        story.write_text("[]")
+    elif damage == "since":
+        story.write_text(story.read_text().replace('"since": ', '"since": "then", "other": '))
     elif damage == "foreign":
         (tmp_path / "0*[note").write_text("mine")
     else:
@@ -454,4 +458,24 @@ async def test_what_is_delivered_while_it_is_written_to_the_spool_does_not_stay_
     await task
     await desk.until(lambda: files(tmp_path) == [])
     assert not desk.told(SavefileSpooled)
+    await desk.close()
+
+
+async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, put = threading.Event(), Spool.put
+
+    def slow(*args: Any) -> str:
+        gate.wait(5)
+        return put(*args)
+
+    monkeypatch.setattr(Spool, "put", slow)
+    monkeypatch.setattr(module, "STORE_WITHIN", 0.05)
+    good = MemoryDestination()
+    desk = await Desk(good, spool=tmp_path).begin()
+    await desk.deliver(parcel())
+    assert "did not answer" in desk.told(SavefileNotSpooled)[0].reason
+    assert good.savefiles
+    gate.set()
+    await asyncio.sleep(0.05)
+    assert files(tmp_path) == []
     await desk.close()
