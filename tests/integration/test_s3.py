@@ -101,6 +101,13 @@ async def test_what_a_request_chooses(shared: Shared, bucket: str) -> None:
     assert head(shared, receipt.where)["ServerSideEncryption"] == "AES256"
 
 
+async def test_what_is_not_allowed_any_more_is_not_sent_there(shared: Shared, bucket: str, strict: Strict) -> None:
+    elsewhere = facts("a.pcap", endpoint=f"http://127.0.0.1:{strict.port}")
+    with pytest.raises(DeliveryRefused, match="allow_endpoints"):
+        await made(shared, bucket).deliver(savefile(), elsewhere)
+    assert not strict.headers
+
+
 async def test_large_ones_go_in_parts_and_nothing_is_left_of_those_that_fail(shared: Shared, bucket: str) -> None:
     large = CONTENT * 6
     receipt = await made(shared, bucket).deliver(savefile(large), facts("large.pcap"))

@@ -216,6 +216,8 @@ class S3(Destination):
 
     async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
         """Upload it; where nobody waits any more, what was begun is aborted in the background."""
+        if problems := self.objections(facts.request):  # allowed when it was accepted, and not any more
+            raise DeliveryRefused("; ".join(map(str, problems)))
         uploading = asyncio.create_task(self._upload(savefile, facts))
         try:
             return await asyncio.shield(uploading)
