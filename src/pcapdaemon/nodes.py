@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-OVER = ("finished", "rejected", "dryrun", "list", "cancelled", "unreachable", "silent")
+OVER = ("finished", "rejected", "dryrun", "list", "cancelled", "elsewhere", "unreachable", "silent")
 """States after which nothing more is expected of a node."""
 
-GOOD = ("finished", "dryrun", "list", "cancelled")
+GOOD = ("finished", "dryrun", "list", "cancelled", "elsewhere")
 
 _STATES = {"started": "running", "progress": "running", "captured": "delivering", "spooled": "spooled", "failed": "failed"}
 _COUNTS = ("packets", "received", "dropped", "dropped_by_interface")
