@@ -52,7 +52,7 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
     if as_json:
         print(json.dumps(captures))
         return
-    table = Table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where", box=None, header_style="")
+    table = _table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
     for one in captures:
         counts = one["counts"]
         where = ", ".join(one["delivered"].values()) or one["error"]
@@ -126,9 +126,7 @@ def nodes(found: Nodes, as_json: bool) -> None:
     if as_json:
         print(json.dumps(list(found.records.values())))
     else:
-        table = Table(
-            "node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where", box=None, header_style=""
-        )
+        table = _table("node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
         for record in found.records.values():
             for row in _rows(record):
                 table.add_row(*(printable(cell) for cell in row))
@@ -159,7 +157,7 @@ def spool(found: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps([{"name": name, **(story if isinstance(story, dict) else {"wrong": story})} for name, story in stories]))
         return
-    table = Table("name", "request", "file", "bytes", "since", "owed to", box=None, header_style="")
+    table = _table("name", "request", "file", "bytes", "since", "owed to")
     for name, story in stories:
         if isinstance(story, dict):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["since"]))
@@ -169,6 +167,14 @@ def spool(found: Any, as_json: bool) -> None:
             cells = ["", story, "", "", ""]
         table.add_row(name, *(printable(cell) for cell in cells))
     wide(sys.stdout).print(table)
+
+
+def _table(*columns: str) -> Table:
+    """A table that folds what is too long for the terminal: half a path or URL helps nobody."""
+    table = Table(box=None, header_style="")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("state", "packets", "bytes", "dropped"))
+    return table
 
 
 def _part(record: dict[str, Any]) -> float:
