@@ -36,7 +36,7 @@ from pcapdaemon.events import (
 from pcapdaemon.outbox import Outbox
 from pcapdaemon.policy import Seconds
 from pcapdaemon.request import CaptureRequest, ResultKind
-from pcapdaemon.section import ReadableFile, Section
+from pcapdaemon.section import CertificateFile, Section
 from pcapdaemon.sources.base import Bus
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ResultsSettings(Section):
     secret: SecretStr | None = Field(
         None, min_length=8, description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
     )
-    ca_file: ReadableFile | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
+    ca_file: CertificateFile | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
 
     @field_validator("webhook")
     @classmethod

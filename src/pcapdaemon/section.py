@@ -1,20 +1,23 @@
 """The base of every section of the configuration, and what they share: strict types, secrets from elsewhere."""
 
 import os
+import ssl
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 
 
-def _readable(name: str) -> str:
-    if not os.access(name, os.R_OK):
-        raise ValueError(f"can't read {name}")
+def _certificates(name: str) -> str:
+    try:
+        ssl.create_default_context(cafile=name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"can't read {name} as certificates: {getattr(error, 'strerror', None) or error}") from None
     return name
 
 
-ReadableFile = Annotated[str, AfterValidator(_readable)]
-"""The name of a file that is there, and may be read."""
+CertificateFile = Annotated[str, AfterValidator(_certificates)]
+"""The name of a file with certificates to trust."""
 
 
 class Section(BaseModel):

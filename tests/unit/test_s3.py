@@ -113,6 +113,23 @@ def test_region_is_that_of_the_request_else_of_the_configuration_else_of_aws(
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "region"),
+    [
+        ("s3.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("s3-eu-west-1.amazonaws.com", "eu-west-1"),
+        ("https://S3.EU-WEST-1.amazonaws.com/", "eu-west-1"),
+        ("https://s3.eu-west-1.amazonaws.com:443", "eu-west-1"),
+        ("s3.amazonaws.com", "us-east-1"),
+        ("s3-external-1.amazonaws.com", "us-east-1"),
+        ("s3-accelerate.amazonaws.com", "us-east-1"),
+    ],
+)
+def test_region_is_that_of_amazons_endpoint_where_nothing_else_names_one(endpoint: str, region: str) -> None:
+    assert S3(settings(endpoint=endpoint))._client(None, None).meta.region_name == region
+    assert S3(settings())._client(None, endpoint).meta.region_name == region
+
+
+@pytest.mark.parametrize(
     ("values", "host", "path"),
     [
         ({}, "captures.s3.amazonaws.com", "/key"),

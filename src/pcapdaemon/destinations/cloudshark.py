@@ -21,7 +21,7 @@ from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import Receipt
-from pcapdaemon.section import ReadableFile, Section
+from pcapdaemon.section import CertificateFile, Section
 from pcapdaemon.text import printable
 from pcapdaemon.threads import InTurn, in_thread
 
@@ -32,11 +32,13 @@ MOST_ANSWER, MOST_WORDS = 65536, 1024
 """Bytes of an answer that are read, and characters that are told."""
 
 HINTS = {
+    400: "the server does not understand this upload: is it a CloudShark, and recent enough?",
     401: "see [cloudshark] token; where its owner must log in, choose another",
     403: "see [cloudshark] token, and what it permits",
     404: "see [cloudshark] host, port and token",
     413: "the savefile is too large for this server, or its quota is used up",
     422: "the server does not take this savefile",
+    **dict.fromkeys((405, 410, 414, 415), "see [cloudshark] host and port: is this a CloudShark?"),
 }
 PERMANENT = {400, 401, 403, 404, 405, 410, 413, 414, 415, 422}
 _SCHEMES = {"http": 80, "https": 443}
@@ -46,20 +48,22 @@ class CloudSharkSettings(Section):
     """`[cloudshark]`: one server."""
 
     upload: bool = Field(False, description="Upload savefiles to CloudShark.")
-    host: str = Field("www.cloudshark.org", pattern=r"^[A-Za-z0-9.:\[\]-]+$", description="The server's name or address.")
+    host: str = Field(
+        "www.cloudshark.org", pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])$", description="The server's name or address."
+    )
     scheme: Literal["https", "http"] = Field("https", description="`http` sends token and packets unencrypted.")
     port: int = Field(0, ge=0, le=65535, description="0: the scheme's own.")
     token: SecretStr | None = Field(None, description="The API token. Required.")
     timeout: int = Field(
         0, ge=0, description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute."
     )
-    ca_file: ReadableFile | None = Field(None, description="Certificates to trust instead of the system's.")
+    ca_file: CertificateFile | None = Field(None, description="Certificates to trust instead of the system's.")
     insecure: bool = Field(False, description="Do not verify the server's certificate.")
 
     @field_validator("token")
     @classmethod
     def _token_fits(cls, token: SecretStr | None) -> SecretStr | None:
-        if token and not re.fullmatch(r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()):
+        if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()):
             raise ValueError("letters and digits are wanted")
         return token
 
@@ -140,7 +144,9 @@ class CloudShark(Destination):
         if status == 200 and found is not None:
             return _id_of(found, file_name)
         error = self._refusal(status, headers, text)
-        raise error if status in (301, 302, 307, 308, 401) else DeliveryFailed(str(error))
+        if isinstance(error, DeliveryRefused) and status not in (301, 302, 307, 308, 401):
+            raise DeliveryFailed(str(error))
+        raise error
 
     def _call(self, method: str, call: str, **more: Any) -> tuple[int, Any, str]:
         """Status, headers and the beginning of the answer; network trouble is DeliveryFailed."""
@@ -199,17 +205,21 @@ def _id_in(text: str) -> str:
     """The id of a successful upload, whatever the content type says."""
     found = _json(text)
     number = found.get("id") if isinstance(found, dict) else None
-    return number if isinstance(number, str) and 0 < len(number) <= 128 else ""
+    return str(number) if _is_id(number) else ""
 
 
-def _id_of(found: Any, file_name: str) -> str:
-    """The id beside a file's name, in an object or in lists and objects of them."""
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable()
+
+
+def _id_of(found: Any, file_name: str, depth: int = 8) -> str:
+    """The id beside a file's name, in an object or in lists and objects of them, not deeper than anybody means."""
     if isinstance(found, dict):
-        if found.get("filename") == file_name and isinstance(found.get("id"), str):
+        if found.get("filename") == file_name and _is_id(found.get("id")):
             return str(found["id"])
         found = list(found.values())
-    if isinstance(found, list):
-        return next((one for one in (_id_of(item, file_name) for item in found) if one), "")
+    if isinstance(found, list) and depth:
+        return next((one for one in (_id_of(item, file_name, depth - 1) for item in found) if one), "")
     return ""
 
 
@@ -221,9 +231,9 @@ def _words_in(text: str) -> str:
 
 def _seconds(retry_after: str) -> float | None:
     """Seconds of a Retry-After header (RFC 9110 section 10.2.3): a number, or a date."""
-    if retry_after.strip().isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
         return float(retry_after)
     try:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -77,7 +77,7 @@ PERMANENT = {
 
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_AMAZONS = re.compile(r"s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com")
+_AMAZONS = re.compile(r"s3(?:[.-](?:([a-z]{2}(?:-[a-z]+)+-[0-9])|[a-z0-9-]+))?\.amazonaws\.com")
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
@@ -105,7 +105,7 @@ def _endpoint(text: str) -> str | None:
 
 def _region_in(endpoint: str) -> str | None:
     """The region that Amazon's own endpoints name."""
-    found = _AMAZONS.fullmatch(re.sub(r"^https?://", "", endpoint.lower()).rstrip("/"))
+    found = _AMAZONS.fullmatch(urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or "")
     return found[1] if found else None
 
 
@@ -206,7 +206,7 @@ class S3(Destination):
             problems.append(Problem("region", "not the name of a region"))
         allowed: dict[str, tuple[str | None, set[str]]] = {
             "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
-            "acl": (request.acl, {settings.acl, *settings.allow_acls}),
+            "acl": (request.acl, {settings.acl, "private", *settings.allow_acls}),
             "endpoint": (request.endpoint, {settings.endpoint or "s3.amazonaws.com", *settings.allow_endpoints}),
         }
         for field, (value, values) in allowed.items():
@@ -285,7 +285,7 @@ class S3(Destination):
             raise
 
     def _key(self, folder: str | None, name: str) -> str:
-        prefix = (folder or self._settings.folder).strip("/")
+        prefix = (folder or "").strip("/") or self._settings.folder
         return f"{prefix}/{name}" if prefix else name
 
     def _options(self, acl: str, encryption: bool | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import ReadableFile, Section
+from pcapdaemon.section import CertificateFile, Section
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.text import printable
 
@@ -64,7 +64,7 @@ class RedisSettings(Section):
     username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
-    ca_file: ReadableFile | None = Field(None, description="Certificates to trust instead of the system's.")
+    ca_file: CertificateFile | None = Field(None, description="Certificates to trust instead of the system's.")
 
     @field_validator("url")
     @classmethod
