@@ -124,7 +124,8 @@ class DaemonProcess:
 
     def log(self) -> list[dict[str, Any]]:
         """All log lines."""
-        lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
+        text = self.log_path.read_text() if self.log_path.exists() else ""
+        lines = text.rpartition("\n")[0].splitlines()  # the last one may be half written
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ class Node:
             self._process = subprocess.Popen(command_line, stderr=log)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in self._log.read_text().rpartition("\n")[0].splitlines() if line.startswith("{")]
         return [line for line in found if line["event"] == event]
 
     def done(self) -> Counter[str]:

@@ -53,7 +53,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     assert (entry["ids"], entry["owed"]) == (["late"], ["local"])
     assert "late" in command("spool", "list", "--config", str(daemon.config)).stdout
     daemon.captures.mkdir()
-    assert command("spool", "retry", "late", "--config", str(daemon.config)).returncode == 0
+    command("spool", "retry", "late", "--config", str(daemon.config))  # which may find it delivered already
     assert numbers(wait_for_file(daemon.captures, "*late.pcap")) == list(range(1000))
     eventually(lambda: not stored(tmp_path))
     assert daemon.record("late")["captures"][0]["state"] == "delivered"
