@@ -35,9 +35,10 @@ class MotoServer(Server):
 
     def start(self) -> "MotoServer":
         """Start it, and wait until it answers."""
-        command = [str(Path(sys.executable).with_name("moto_server")), "-H", "0.0.0.0", "-p", str(self.port)]
+        command = [sys.executable, "-m", "tests.moto_server", "-H", "0.0.0.0", "-p", str(self.port)]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         with (self._directory / "moto.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, env={**os.environ})
+            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, env=env)
         eventually(self._answers, 30)
         return self
 

@@ -26,6 +26,8 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are this run's own too
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 

@@ -20,7 +20,8 @@ class Answer:
     """What became of a message at once.
 
     `kind` is "accepted", "elsewhere" (for another node), "dryrun", "list", "cancelled", or why not: "invalid", "conflict",
-    "expired", "busy", "unknown", "unavailable". `details` are what a dry run or a list tells.
+    "expired", "busy", "unknown", "unavailable". `details` are what a dry run or a list tells,
+    `reply_to` where a dry run is answered, if the request says so.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
     joined: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    reply_to: str | None = None
 
 
 def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: float) -> bytes:

@@ -20,8 +20,8 @@ from pcapdaemon.events import (
     DeliveryDelayed,
     Publish,
     Receipt,
-    RequestFinished,
     SavefileDelivered,
+    SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
     SavefileSpooled,
@@ -101,12 +101,16 @@ class Delivery:
     async def deliver(self, parcel: Parcel) -> None:
         """Return when every destination has the savefile or was given up, or it waits in the spool; each outcome is published."""
         journey = self._begin(parcel)
-        while not journey.at_rest.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(LOOK_EVERY, self.settings.deadline)):
-                    await journey.at_rest.wait()
-                    return
-            await self._see_to(journey)
+        try:
+            while not journey.at_rest.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(LOOK_EVERY, self.settings.deadline)):
+                        await journey.at_rest.wait()
+                        return
+                await self._see_to(journey)
+        except asyncio.CancelledError:  # after `close`, by a capture that ended too late for it
+            self._abandon(journey)
+            raise
 
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
         """Go on with what an earlier process left in the spool, as `Spool.load` has it."""
@@ -263,9 +267,8 @@ class Delivery:
         parcel.savefile.close()
         if parcel.spool_name and self.spool:
             await in_thread(self.spool.remove, parcel.spool_name)
-        if journey.spooled:  # else whoever called `deliver` tells it
-            for request_id in parcel.ids:
-                self._publish(RequestFinished(request_id))
+        if journey.spooled:
+            self._publish(SavefileLeftSpool(parcel.ids, parcel.facts.interface))
         journey.at_rest.set()
 
     async def _see_to(self, journey: _Journey) -> None:
@@ -296,8 +299,7 @@ class Delivery:
                 parcel.spool_name = ""
                 return False
         if tell or not journey.spooled:
-            facts = parcel.facts
-            self._publish(SavefileSpooled(facts.id, facts.interface, facts.file_name, tuple(parcel.owed), reason))
+            self._tell_spooled(parcel, reason)
         journey.spooled = True
         journey.at_rest.set()
         return True
@@ -308,6 +310,22 @@ class Delivery:
             words = journey.refused.get(name) or journey.failed.get(name)
             self._lose(journey, name, f"{reason}: {words}" if words else reason)
         await self._settle(journey)
+
+    def _abandon(self, journey: _Journey) -> None:
+        """Say what becomes of a savefile that nobody has time for any more."""
+        if self._journeys.pop(journey.parcel, None) is None or journey.at_rest.is_set():
+            return
+        for task in journey.tasks.values():
+            task.cancel()
+        if journey.parcel.spool_name:
+            self._tell_spooled(journey.parcel, "the daemon ended")
+            return
+        for name in list(journey.parcel.owed):
+            self._lose(journey, name, "the daemon ended before it could be delivered")
+
+    def _tell_spooled(self, parcel: Parcel, reason: str) -> None:
+        facts = parcel.facts
+        self._publish(SavefileSpooled(facts.id, facts.interface, facts.file_name, tuple(parcel.owed), reason))
 
     async def _cancel(self, journey: _Journey) -> None:
         tasks = [task for task in journey.tasks.values() if task is not asyncio.current_task()]

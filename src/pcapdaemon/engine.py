@@ -234,7 +234,8 @@ class Engine:
         else:
             interfaces = tuple(part.interface.name for part in plan.captures)
             details = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "missing": dict(plan.missing)}
-            _answer(message, Answer(plan.id, "dryrun", interfaces=interfaces, warnings=warnings, details=details))
+            to = plan.request.reply_to
+            _answer(message, Answer(plan.id, "dryrun", interfaces=interfaces, warnings=warnings, details=details, reply_to=to))
             _settle(message, Verdict.DONE)
 
     async def _take_once(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:

@@ -218,6 +218,17 @@ class SavefileTakenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class SavefileLeftSpool:
+    """The last destination has a savefile that stood in the spool, or it was given up; `ids` are the requests that want it.
+
+    Whether those are over is not known here: captures on other interfaces may still run.
+    """
+
+    ids: tuple[str, ...]
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolFileSetAside:
     """Something in the spool's directory can't be used."""
 
@@ -250,7 +261,7 @@ class SavefileLost:
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished:
-    """All captures of a request are over, and delivered, lost or in the spool; told once more when the spool is rid of them."""
+    """All captures of a request are over, and delivered, lost or in the spool, which SavefileLeftSpool tells the end of."""
 
     id: str
 
@@ -349,6 +360,7 @@ NodeEvent = (
     | ConfigurationReloaded
     | ConfigurationRefused
     | SavefileTakenUp
+    | SavefileLeftSpool
     | SpoolFileSetAside
     | ResultsLost
 )

@@ -79,6 +79,11 @@ class RequestRecord:
     joined: str = ""
     node: str = ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be told of it: no capture runs, no savefile stands in the spool."""
+        return self.state != "running" and not any(capture.owed for capture in self.captures)
+
     def capture(self, interface: str) -> CaptureRecord:
         """The record of the capture on an interface, made at its first mention."""
         for capture in self.captures:
@@ -127,7 +132,7 @@ class History:
                 self._take_up(event)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
-                if known is None or known.state != "running":  # else the record of that id is another request's
+                if known is None or known.is_over:  # else the record of that id is another request's
                     words = [str(problem) for problem in problems]
                     self._remember(RequestRecord(request_id, source, time.time(), "rejected", {}, words, list(warnings)))
             case RequestFinished(request_id):
@@ -187,7 +192,7 @@ class History:
         record.node = self.node
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
-        over = [r for r in self.requests.values() if r.state != "running" and not any(c.owed for c in r.captures)]
+        over = [r for r in self.requests.values() if r.is_over]
         captures = sum(len(r.captures) for r in over)
         for old in over:
             if len(self.requests) <= KEPT and captures <= KEPT_CAPTURES:

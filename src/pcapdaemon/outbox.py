@@ -7,12 +7,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from pcapdaemon.errors import NotConnected, ResultRefused
 
 MOST, MOST_BYTES = 1000, 16 << 20
 """Results that wait for one place, and bytes of them; beyond, progress goes first, then the oldest."""
 
 LONGEST_PAUSE = 60.0
+
+log = structlog.get_logger()
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -63,6 +67,7 @@ class Outbox:
         if self._waiting:
             self._lost(len(self._waiting), "the daemon ended, or the place was switched off")
             self._waiting.clear()
+            self._size = 0
 
     async def _send_all(self) -> None:
         failures = 0
@@ -79,6 +84,10 @@ class Outbox:
                     await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(1, 1.3))  # noqa: S311
             except ResultRefused as error:
                 reason = str(error)
+                self._give_up(result)
+            except Exception as error:  # a defect: those that wait behind it must not wait for ever
+                log.exception("a result failed in an unforeseen way")
+                reason = f"internal error: {type(error).__name__}"
                 self._give_up(result)
             else:
                 failures = 0

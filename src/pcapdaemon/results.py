@@ -29,6 +29,7 @@ from pcapdaemon.events import (
     RequestSeenBefore,
     ResultsLost,
     SavefileDelivered,
+    SavefileLeftSpool,
     SavefileLost,
     SavefileSpooled,
     SavefileTakenUp,
@@ -226,6 +227,9 @@ class Results:
                 self._joined[ids[0]] = list(ids[1:])
             case RequestFinished(request_id):
                 self._finished(request_id)
+            case SavefileLeftSpool(ids):
+                for request_id in ids:
+                    self._finished(request_id)
             case _:
                 self._hear_capture(event)
 
@@ -251,7 +255,7 @@ class Results:
 
     def _finished(self, request_id: str) -> None:
         route, story = self._routes.get(request_id), self._story(request_id)
-        if route is None or story is None:
+        if route is None or story is None or story["state"] == "running":  # another of its captures is not over
             return
         final = not any(capture["owed"] for capture in story["captures"])
         if final or request_id not in self._waiting:
@@ -282,16 +286,17 @@ class Results:
             self._boxes[place].put(body, progress=kind == "progress")
 
     def _where(self, route: _Route) -> list[_Place]:
-        if route.to:  # of several buses that have such a place it is that of the request
-            named = [place for place in self._boxes if place[1] == route.to]
+        named = [place for place in self._boxes if place[1] == route.to]
+        if named:  # of several buses that have such a place it is that of the request
             return sorted(named, key=lambda place: place[0] != route.source)[:1]
         own = [(route.source, name) for name in self._places.get(route.source, ())[:1]]
         return [place for place in (*own, WEBHOOK) if place in self._boxes]
 
     def _answer(self, source: str, answer: Answer) -> None:
-        if answer.kind in DIRECT and (places := self._places.get(source)):
+        if answer.kind in DIRECT:
             data = {"interfaces": answer.interfaces, "warnings": answer.warnings, **answer.details}
-            self._boxes[source, places[0]].put(encode(answer.kind, answer.id, data, self.node, time.time()))
+            for place in self._where(_Route(source, answer.reply_to, None))[:1]:
+                self._boxes[place].put(encode(answer.kind, answer.id, data, self.node, time.time()))
 
     def _open(self, place: _Place, send: Any) -> None:
         if place in self._boxes:

@@ -37,6 +37,7 @@ from pcapdaemon.events import (
     RequestSeenBefore,
     ResultsLost,
     SavefileDelivered,
+    SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
     SavefileSpooled,
@@ -102,6 +103,8 @@ class Telemetry:
             case SavefileTakenUp(ids, _, _, _, stopped):
                 facts = {"interface": stopped.interface, "file": stopped.file_name, "owed": list(stopped.owed)}
                 log.info("savefile taken up from the spool", id=ids[0], **facts)
+            case SavefileLeftSpool(ids, interface):
+                log.info("savefile left the spool", id=ids[0], interface=interface)
             case SpoolFileSetAside(name, reason):
                 log.warning("file in the spool set aside", file=name, reason=reason)
             case ResultsLost(place, number, reason):

@@ -206,3 +206,23 @@ def test_region_and_endpoint_are_taken_from_the_url(
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     client = SqsSource(SqsSettings(listen=True, url=url, accessid="a", accesskey="b"), "here")._make_client()  # type: ignore[arg-type]
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, endpoint)
+
+
+async def test_what_sqs_fails_on_in_a_batch_is_asked_again_and_what_is_the_callers_fault_is_not(shared: Shared) -> None:
+    url = shared.moto.queue("failing")
+    source = source_of(shared.moto, url=url, visibility=30)
+    async with listening(source) as ear:
+        await ear.until(ear.connections)
+        client, asked = source._client, []
+
+        class Failing:
+            def delete_message_batch(self, **call: Any) -> dict[str, Any]:
+                asked.append([entry["ReceiptHandle"] for entry in call["Entries"]])
+                faults = {"a": True, "b": False, "c": False}
+                failed = [{"Id": e["Id"], "SenderFault": faults[e["ReceiptHandle"]]} for e in call["Entries"]]
+                return {"Failed": failed if len(asked) == 1 else []}
+
+        source._client = Failing()  # type: ignore[assignment]
+        await source._call_patiently([("a", None), ("b", None), ("c", None)])
+        source._client = client
+    assert asked == [["a", "b", "c"], ["b", "c"]]

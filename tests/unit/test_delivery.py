@@ -24,8 +24,8 @@ from pcapdaemon.events import (
     DeliveryDelayed,
     Event,
     Receipt,
-    RequestFinished,
     SavefileDelivered,
+    SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
     SavefileSpooled,
@@ -257,7 +257,7 @@ async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(tmp
     down.up = True
     desk.delivery.retry()
     await desk.until(lambda: down.savefiles == {"x.pcap": CONTENT})
-    await desk.until(lambda: [event.id for event in desk.told(RequestFinished)] == ["ID", "JOINED"])
+    await desk.until(lambda: [event.ids for event in desk.told(SavefileLeftSpool)] == [("ID", "JOINED")])
     assert files(tmp_path) == []
     await desk.close()
 
@@ -370,7 +370,7 @@ async def test_room_is_made_by_the_oldest_which_is_named(tmp_path: Path) -> None
     assert lost.file_name == "0.pcap"
     assert "the oldest" in lost.reason
     assert "down" in lost.reason
-    assert len(desk.told(RequestFinished)) == 2
+    assert len(desk.told(SavefileLeftSpool)) == 1
     assert len(files(tmp_path)) == 4
     await desk.close()
 
@@ -407,7 +407,7 @@ async def test_dropped_by_hand(tmp_path: Path) -> None:
     assert desk.spool
     desk.spool.order("drop", next(iter(desk.spool.stored)))
     watching = asyncio.create_task(desk.delivery.keep_watch())
-    await desk.until(lambda: desk.told(RequestFinished))
+    await desk.until(lambda: desk.told(SavefileLeftSpool))
     assert "by hand" in desk.told(SavefileLost)[0].reason
     assert files(tmp_path) == []
     watching.cancel()
@@ -478,4 +478,16 @@ async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(tmp_path: Path,
     gate.set()
     await asyncio.sleep(0.05)
     assert files(tmp_path) == []
+    await desk.close()
+
+
+@pytest.mark.parametrize("spooled", [True, False])
+async def test_a_capture_that_ends_too_late_for_the_end_of_the_daemon_is_told(tmp_path: Path, spooled: bool) -> None:
+    desk = await Desk(Hanging(), spool=tmp_path if spooled else None).begin()
+    task = asyncio.create_task(desk.deliver(parcel()))
+    await desk.until(lambda: desk.told(CaptureStopped))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (len(desk.told(SavefileSpooled)), len(desk.told(SavefileLost))) == ((1, 0) if spooled else (0, 1))
     await desk.close()

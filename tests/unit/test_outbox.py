@@ -72,6 +72,17 @@ async def test_one_that_is_refused_does_not_hold_up_the_others() -> None:
     assert place.lost == [(1, "status 400")]
 
 
+async def test_one_that_fails_by_a_defect_does_not_hold_up_the_others() -> None:
+    place = Place()
+    answers = iter([TypeError("unforeseen"), None])
+    place.answers = lambda: next(answers)
+    place.box.put(b"poison")
+    place.box.put(b"good")
+    await place.box.flush(5)
+    assert place.there == [b"good"]
+    assert place.lost == [(1, "internal error: TypeError")]
+
+
 async def test_a_full_queue_drops_progress_first_and_counts() -> None:
     place = Place()
     gate = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -22,6 +23,7 @@ from pcapdaemon.events import (
     RequestRejected,
     RequestSeenBefore,
     SavefileDelivered,
+    SavefileLeftSpool,
     SavefileLost,
     SavefileSpooled,
     SavefileTakenUp,
@@ -107,7 +109,7 @@ def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestA
 
 
 STOPPED = CaptureStopped("ID", "e0", "f.pcap", "idle", Counts(5, 100, 5, 2), (1.0, 2.0), 3.0, sha256="ab", owed=("s3",))
-LIFE: list[Event] = [
+LIFE: list[Any] = [
     CaptureStarted("ID", "e0", "EN10MB", 96, 5.0),
     CaptureProgressed("ID", "e0", Counts(1, 50, 1)),
     STOPPED,
@@ -182,15 +184,52 @@ async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivere
     await desk.hear(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
     assert [(kind, data.get("final")) for _, kind, data in redis.told] == [("spooled", None), ("finished", False)]
     assert redis.told[1][2]["captures"][0]["state"] == "spooled"
-    await desk.hear(LIFE[3], RequestFinished("ID"))
+    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [("delivered", None), ("finished", True)]
+
+
+async def test_a_request_is_not_finished_while_another_of_its_captures_runs() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis, events=["captured", "finished"])
+    spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
+    await desk.hear(accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled)
+    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
+    assert [kind for _, kind, _ in redis.told] == ["captured"]
+    other = replace(STOPPED, interface="e1", file_name="g.pcap")
+    await desk.hear(other, replace(LIFE[3], interface="e1"), RequestFinished("ID"))
+    assert [(kind, data.get("final")) for _, kind, data in redis.told[1:]] == [("captured", None), ("finished", True)]
+
+
+async def test_a_place_that_is_none_does_not_silence_the_rejection_that_says_so() -> None:
+    redis = bus("redis", "r")
+    await Desk(redis).hear(RequestRejected("ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere")))
+    assert [(place, kind) for place, kind, _ in redis.told] == [("r", "rejected")]
+
+
+async def test_a_dry_run_is_answered_where_it_asks_for() -> None:
+    redis = bus("redis", "r", "s")
+    desk = Desk(redis)
+    assert redis.answer
+    redis.answer(Answer("x", "dryrun", reply_to="s"))
+    await desk.hear()
+    assert [(place, kind) for place, kind, _ in redis.told] == [("s", "dryrun")]
+
+
+async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spool() -> None:
+    redis = bus("redis", "r")
+    desk = Desk(redis)
+    await desk.hear(accepted(), LIFE[0], STOPPED, SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "down"), RequestFinished("ID"))
+    await desk.hear(RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request()))
+    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
+    assert redis.told[-1][1:2] == ("finished",)
+    assert redis.told[-1][2]["captures"][0]["delivered"] == {"s3": "s3://b/k"}
 
 
 async def test_what_another_process_captured_is_told_too() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis)
     taken = SavefileTakenUp(("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),))
-    await desk.hear(taken, LIFE[3], RequestFinished("ID"), RequestFinished("OTHER"))
+    await desk.hear(taken, LIFE[3], SavefileLeftSpool(("ID", "OTHER"), "e0"))
     assert [(kind, data["id"], data["final"]) for _, kind, data in redis.told] == [
         ("finished", "ID", True),
         ("finished", "OTHER", True),

@@ -165,12 +165,14 @@ class RedisBus(Bus):
     async def tell(self, place: str, body: bytes) -> None:
         """Publish a result on a channel, and add it to the stream of the same name for those who were not listening."""
         async with self.any_client() as client:
-            if self.settings.results_length and not self._no_stream:
+            if self.settings.results_length:
                 try:
                     await client.xadd(place, {"result": body}, maxlen=self.settings.results_length, approximate=True)
+                    self._no_stream = False
                 except (NoPermissionError, ResponseError) as error:  # the channel is what counts
+                    if not self._no_stream:
+                        log.warning("results go to the channel only", source=self.name, stream=place, reason=_reason(error))
                     self._no_stream = True
-                    log.warning("results go to the channel only", source=self.name, stream=place, reason=_reason(error))
             await client.execute_command("PUBLISH", place, body)
 
     @asynccontextmanager

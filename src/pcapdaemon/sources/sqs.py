@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BATCH = 10
 """Most entries of one call, by SQS."""
 
-TRIES = 3
+LONGEST_PAUSE = 5
 LONGEST_HELD = 12 * 3600
 """Seconds after which SQS no longer lets a message be kept invisible."""
 
@@ -266,29 +266,38 @@ class SqsSource(Bus):
                 await self._call_patiently([(receipt, self.settings.visibility) for receipt in held[start : start + BATCH]])
 
     async def _call_patiently(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
-        for attempt in range(TRIES):
+        """Until SQS has them, or the messages may be another's already: what is not deleted on a shared queue is done twice."""
+        clock, pause, left = asyncio.get_running_loop().time, 0, list(verdicts)
+        until = clock() + self.settings.visibility
+        while left:
             try:
-                await in_thread(self._call, verdicts)
-                return
+                left, reason = await in_thread(self._call, left), "SQS failed on some of them"
             except (BotoCoreError, ClientError) as error:
                 reason = _reason(error)
-                await asyncio.sleep(attempt)
-        log.warning("messages could not be settled: they come again", source=self.name, messages=len(verdicts), reason=reason)
+            if left and clock() + pause > until:
+                log.warning("messages could not be settled: they come again", source=self.name, messages=len(left), reason=reason)
+                return
+            await asyncio.sleep(pause if left else 0)
+            pause = min(pause + 1, LONGEST_PAUSE)
 
-    def _call(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
+    def _call(self, verdicts: list[tuple[Receipt, int | None]]) -> list[tuple[Receipt, int | None]]:
+        """Those that SQS failed on through no fault of the caller: a batch is answered 200 though entries of it failed."""
         client = self._client
         if client is None:
-            return
-        deleted: Any = [{"Id": str(next(self._numbers)), "ReceiptHandle": r} for r, seconds in verdicts if seconds is None]
+            return []
+        by_id = {str(next(self._numbers)): verdict for verdict in verdicts}
+        deleted: Any = [{"Id": n, "ReceiptHandle": receipt} for n, (receipt, seconds) in by_id.items() if seconds is None]
         changed: Any = [
-            {"Id": str(next(self._numbers)), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
-            for receipt, seconds in verdicts
+            {"Id": n, "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            for n, (receipt, seconds) in by_id.items()
             if seconds is not None
         ]
+        failed: list[Any] = []
         if deleted:
-            client.delete_message_batch(QueueUrl=self._url, Entries=deleted)
+            failed += client.delete_message_batch(QueueUrl=self._url, Entries=deleted).get("Failed", [])
         if changed:
-            client.change_message_visibility_batch(QueueUrl=self._url, Entries=changed)
+            failed += client.change_message_visibility_batch(QueueUrl=self._url, Entries=changed).get("Failed", [])
+        return [by_id[one["Id"]] for one in failed if not one.get("SenderFault") and one["Id"] in by_id]
 
     def _send(self, body: bytes, to: str | None) -> None:
         try:
