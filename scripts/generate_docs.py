@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture import RecorderSettings
 from pcapdaemon.config import CaptureSettings, DeliverySettings, InterfaceAliases, Syslog
 from pcapdaemon.policy import General
 from pcapdaemon.request import MAX_MESSAGE, CaptureRequest, json_schema
@@ -87,6 +88,7 @@ def configuration() -> str:
         ("[redis]", [sources.load("redis").Settings]),
         ("[sqs]", [sources.load("sqs").Settings]),
         ("[[interface]]", [InterfaceAliases]),
+        ("[[recorder]]", [RecorderSettings]),
         ("[s3]", _shared("s3")),
         ("[cloudshark]", _shared("cloudshark")),
         ("[delivery]", [DeliverySettings]),

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__, docs_page
 from pcapdaemon.answers import Answer
+from pcapdaemon.capture import RecorderStatus
 from pcapdaemon.engine import Engine
 from pcapdaemon.errors import ConfigError
 from pcapdaemon.history import History, RequestRecord
@@ -103,10 +104,16 @@ class Api:
     """The routes, over what the engine and the history know."""
 
     def __init__(
-        self, engine: Engine, history: History, source: HttpSource, subscribe: Subscribe, metrics: Callable[[], bytes]
+        self,
+        engine: Engine,
+        history: History,
+        source: HttpSource,
+        subscribe: Subscribe,
+        metrics: Callable[[], bytes],
+        recorders: Callable[[], list[RecorderStatus]],
     ) -> None:
         self._engine, self._history, self._source = engine, history, source
-        self._subscribe, self._metrics = subscribe, metrics
+        self._subscribe, self._metrics, self._recorders = subscribe, metrics, recorders
 
     def app(self) -> FastAPI:
         """The application that serves them."""
@@ -123,6 +130,7 @@ class Api:
         add("/captures", self.last, response_model=list[RequestRecord])
         add(one, self.tell, response_model=RequestRecord)
         add(one, self.end, methods=["DELETE"], status_code=202, response_model=RequestRecord)
+        add("/recorders", self.recorders, response_model=list[RecorderStatus])
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
@@ -155,6 +163,10 @@ class Api:
         """Stop a request's captures and deliver what they have."""
         self._engine.cancel(request_id, "http")
         return self._view(request_id)
+
+    async def recorders(self) -> list[RecorderStatus]:
+        """What each recorder does and how far back it reaches."""
+        return self._recorders()
 
     async def healthz(self) -> dict[str, str]:
         """The daemon is alive."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 
 from pcapdaemon import destinations, sources
-from pcapdaemon.capture import MemoryBudget, list_interfaces
+from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecorderSettings, list_interfaces
+from pcapdaemon.capture.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER
 from pcapdaemon.config import Settings, state_directory
 from pcapdaemon.daemon import missing_interfaces, node_name
 from pcapdaemon.errors import CaptureRefused, ConfigError, NotConnected
@@ -45,6 +46,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     yield _permission()
     for problem in missing_interfaces(settings):
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
+    for name, recorder in settings.recorders.items():
+        yield _recorder(name, recorder)
     if directory := state_directory(settings.general):
         yield _state(directory)
     if settings.spool.dir:
@@ -81,6 +84,26 @@ def _spool(settings: SpoolSettings) -> Finding:
     except OSError as error:
         words = f"{settings.dir}: {error.strerror}: savefiles would wait in memory only"
         return Finding("spool", False, words, "[spool] dir names the directory")
+
+
+def _recorder(name: str, settings: RecorderSettings) -> Finding:
+    words = f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
+    capture = Capture(name, MemoryBudget(BLOCK_SIZE).pool)
+    try:
+        capture.open(
+            snaplen=settings.snaplen,
+            promiscuous=settings.promiscuous,
+            buffer_size=SMALLEST_KERNEL_BUFFER,
+            buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+            loopback=name == "lo",
+        )
+        capture.set_filter(settings.filter, optimize=True)
+    except CaptureRefused as error:
+        waits = error.kind == "interface"
+        return Finding(f"recorder {name}", waits, f"{error}{': it begins when that changes' if waits else ''}", error.hint)
+    finally:
+        capture.close()
+    return Finding(f"recorder {name}", True, words)
 
 
 def _permission() -> Finding:

@@ -25,10 +25,13 @@ from pcapdaemon.options import (
     Id,
     Interfaces,
     JsonOption,
+    Lookback,
     Packets,
     Snap,
     Tags,
     Timeout,
+    TokenFile,
+    Urls,
 )
 from pcapdaemon.show import errors, fail
 from pcapdaemon.text import printable
@@ -42,7 +45,7 @@ app = typer.Typer(
 )
 MESSAGE_OPTIONS = (
     *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
-    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to"),
+    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to", "lookback"),
 )
 
 
@@ -121,16 +124,24 @@ def capture(
         str | None, typer.Option("-w", "--write", help="The savefile; - is stdout. Written at the end.", show_default=False)
     ] = None,
     id_: Id = None,
+    lookback: Lookback = None,
+    url: Urls = None,
+    token_file: TokenFile = None,
     config_file: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Capture now, on this host, under the configuration's limits; Ctrl-C ends it and keeps what is there.
 
+    With --lookback the daemon that runs is asked (--url, --config): its recorder alone knows what was before.
+
     Example: pcapdaemon capture -i lo --packets 10 -w - | tcpdump -nr -
     """
-    from pcapdaemon import now
+    from pcapdaemon import cli_recorders, now
 
     message = _message(locals())
+    if lookback:
+        cli_recorders.capture(message, write, config_file, url, token_file, json_)
+        return
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
         fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
@@ -205,6 +216,7 @@ def request(
     timeout: Timeout = None,
     duration: Duration = None,
     bytes_: Bytes = None,
+    lookback: Lookback = None,
     customer: Customer = None,
     alertid: AlertId = None,
     tags: Tags = None,
@@ -218,10 +230,8 @@ def request(
     list_: Annotated[bool, typer.Option("--list", help="Have nodes list what runs instead.")] = False,
     via: Annotated[str, typer.Option(help="http, or kafka, redis or sqs as --config has it.")] = "http",
     config_file: ConfigOption = None,
-    url: Annotated[
-        list[str] | None, typer.Option(help="A daemon's API; may be repeated. By default that of --config.", show_default=False)
-    ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the API's token.", show_default=False)] = None,
+    url: Urls = None,
+    token_file: TokenFile = None,
     redis: Annotated[str | None, typer.Option(help="redis://... to publish on Redis without --config.")] = None,
     channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
     comment: Annotated[str | None, typer.Option(help="Goes along with the savefile.", show_default=False)] = None,
@@ -278,6 +288,20 @@ def _labels(options: list[str] | None) -> dict[str, str] | None:
 
 
 app.add_typer(cli_spool.app, name="spool")
+
+
+@app.command()
+def recorders(
+    url: Urls = None, token_file: TokenFile = None, config_file: ConfigOption = None, json_: JsonOption = False
+) -> None:
+    """Show what the recorders of a running daemon have; on a terminal until Ctrl-C.
+
+    Example: pcapdaemon recorders --config pcapdaemon.toml
+    """
+    from pcapdaemon import cli_recorders
+
+    cli_recorders.recorders(config_file, url, token_file, json_)
+
 
 sources_app = typer.Typer(help="Look after what nodes leave on a bus.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")

@@ -60,6 +60,11 @@ class ApiClient:
         """Have its captures ended and delivered."""
         self._call("DELETE", f"/captures/{quote(request_id, safe='')}")
 
+    def recorders(self) -> list[dict[str, Any]]:
+        """What its recorders do and have."""
+        found: Any = self._call("GET", "/recorders")
+        return list(found)
+
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **more)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture import RecorderSettings
 from pcapdaemon.errors import ConfigError, PcapdaemonError
 from pcapdaemon.policy import General, Seconds, Strings
 from pcapdaemon.results import ResultsSettings
@@ -81,6 +82,7 @@ class Settings:
     results: ResultsSettings
     syslog: Syslog | None
     interfaces: tuple[InterfaceAliases, ...]
+    recorder: tuple[RecorderSettings, ...]
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
     warnings: tuple[str, ...] = ()
@@ -93,6 +95,15 @@ class Settings:
             for alias in interface.alias:
                 found.setdefault(alias, []).append(interface.name)
         return found
+
+    @property
+    def recorders(self) -> dict[str, RecorderSettings]:
+        """The recorders by interface."""
+        return {name: one for one in self.recorder for name in self.recorders_of(one)}
+
+    def recorders_of(self, recorder: RecorderSettings) -> list[str]:
+        """The interfaces that one of them is for."""
+        return [recorder.interface] if recorder.interface else self.aliases.get(recorder.alias or "", [])
 
 
 EMBEDDED: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "./captures"}}
@@ -129,7 +140,8 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         spool=reader.section("spool", SpoolSettings),
         results=reader.section("results", ResultsSettings),
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
-        interfaces=reader.interfaces(),
+        interfaces=reader.tables("interface", InterfaceAliases),
+        recorder=reader.tables("recorder", RecorderSettings),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
@@ -174,19 +186,19 @@ class _Reader:
         self.values, self.origin = values, origin
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        known = {"general", "capture", "delivery", "spool", "results", "syslog", "interface"}
+        known = {"general", "capture", "delivery", "spool", "results", "syslog", "interface", "recorder"}
         known |= {plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())}
         self._warn_unknown("", values, known)
 
     def section(self, name: str, model: type[S]) -> S:
         return self._section(f"[{name}]", self.values.get(name, {}), model)
 
-    def interfaces(self) -> tuple[InterfaceAliases, ...]:
-        tables = self.values.get("interface", [])
+    def tables(self, name: str, model: type[S]) -> tuple[S, ...]:
+        tables = self.values.get(name, [])
         if not isinstance(tables, list):
-            self.problems.append(f"{self.origin}: [interface]: write [[interface]], one for each interface")
+            self.problems.append(f"{self.origin}: [{name}]: write [[{name}]], one for each {name}")
             return ()
-        return tuple(self._section(f"[[interface]] number {n}", t, InterfaceAliases) for n, t in enumerate(tables, 1))
+        return tuple(self._section(f"[[{name}]] number {n}", t, model) for n, t in enumerate(tables, 1))
 
     def plugins(self, table: Mapping[str, Any], load: Any) -> dict[str, Section]:
         found = {}
@@ -204,6 +216,7 @@ class _Reader:
         return found
 
     def whole(self, settings: Settings) -> None:
+        self._recorders(settings)
         self.warnings += [f"{self.origin}: {words}" for one in settings.destinations.values() for words in one.flaws()]
         kafka = settings.sources.get("kafka")
         repeating = {"redis-stream", "sqs"} & settings.sources.keys() | ({"kafka"} if getattr(kafka, "group", None) else set())
@@ -217,6 +230,16 @@ class _Reader:
         if not settings.destinations:
             keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section)
             self.problems.append(f"{self.origin}: no destination is on, so no savefile would be kept: set {keys}")
+
+    def _recorders(self, settings: Settings) -> None:
+        seen: set[str] = set()
+        for n, recorder in enumerate(settings.recorder, 1):
+            label = f"{self.origin}: [[recorder]] number {n}"
+            if recorder.alias and recorder.alias not in settings.aliases:
+                self.problems.append(f"{label} alias: no [[interface]] has the alias {recorder.alias}")
+            names = set(settings.recorders_of(recorder))
+            self.problems += [f"{label}: {name} has a recorder already" for name in sorted(names & seen)]
+            seen |= names
 
     def _switch(self, section: str, key: str, values: Mapping[str, Any]) -> bool:
         value = values.get(key, False)

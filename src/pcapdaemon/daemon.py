@@ -19,6 +19,7 @@ from pcapdaemon.errors import ConfigError
 from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
 from pcapdaemon.history import History, SourceRecord
 from pcapdaemon.metrics import Levels, Metrics
+from pcapdaemon.recorders import Recorders
 from pcapdaemon.results import Results
 from pcapdaemon.sources.base import Bus, Source, close, end, pump
 from pcapdaemon.sources.http import HttpSettings, HttpSource
@@ -62,6 +63,7 @@ class Daemon:
         self._history, self._metrics = History(node), Metrics()
         self._results = Results(node, self._settings.results, self._history.story, self._publish)
         self._budget = budget = MemoryBudget(general.memory)
+        self._recorders = Recorders(self._publish)
         self._spool = Spool(self._settings.spool) if self._settings.spool.dir else None
         self._delivery = Delivery(
             _destinations(self._settings),
@@ -78,6 +80,7 @@ class Daemon:
             self._publish,
             statedir=state_directory(general),
             places=lambda: self._results.places,
+            recorder_of=self._recorders.get,
         )
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
@@ -102,6 +105,7 @@ class Daemon:
         await _cancelled(helpers)  # a reload that is under way must not come between
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
+        await self._recorders.close()
         await self._results.close(LAST_RESULTS)
         await asyncio.gather(*(close(source) for source in ending))  # after the last verdict on their messages
         await self._stop_api(LAST_ANSWERS)
@@ -119,11 +123,13 @@ class Daemon:
         same = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
         unchanged = same if node == self._engine.node else set()
         made = {n: sources.load(n)(section, node) for n, section in settings.sources.items() if n not in unchanged}
+        recorders = await self._recorders.make(settings.recorders, settings.capture.buffer)
         http = settings.sources.get("http")
         await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         await self._results.configure(node, settings.results)
+        self._recorders.exchange(recorders)
         self._take_over(settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
@@ -196,7 +202,12 @@ class Daemon:
         self.api.settings = http
         closing = self.api.closing
         self.api.app = Api(
-            self._engine, self._history, source, lambda name: self._results.subscribe(name, closing), self._metrics_text
+            self._engine,
+            self._history,
+            source,
+            lambda name: self._results.subscribe(name, closing),
+            self._metrics_text,
+            self._recorders.status,
         ).app()
         if self.api not in self._serving:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
@@ -221,6 +232,7 @@ class Daemon:
             spool_files=len(stored),
             spool_bytes=self._spool.size if self._spool else 0,
             spool_oldest=age(stored),
+            recorders=self._recorders.status(),
         )
         return self._metrics.text(levels)
 

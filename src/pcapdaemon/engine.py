@@ -44,7 +44,7 @@ from pcapdaemon.request import (
     unknown_fields,
     validate,
 )
-from pcapdaemon.runs import ENDED, Runs
+from pcapdaemon.runs import ENDED, RecorderOf, Runs
 from pcapdaemon.sources.base import Message, Verdict
 
 MOST_PROBLEMS = 20
@@ -75,10 +75,11 @@ class Engine:
         interfaces: Callable[[], dict[str, Interface]] = list_interfaces,
         statedir: Path | None = None,
         places: Callable[[], frozenset[str]] = frozenset,
+        recorder_of: RecorderOf = lambda _: None,
     ) -> None:
         self.node, self._settings = node, settings
         self.set_aside = 0
-        self.runs = Runs(settings, budget, delivery, publish)
+        self.runs = Runs(settings, budget, delivery, publish, recorder_of)
         self._draining = False
         self._publish, self._interfaces, self._places = publish, interfaces, places
         self._once, self._rates = Once(statedir), Rates()
@@ -233,7 +234,12 @@ class Engine:
             self._reject(message, rejection, warnings, plan.request)
         else:
             interfaces = tuple(part.interface.name for part in plan.captures)
-            details = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "missing": dict(plan.missing)}
+            details = {
+                "limits": asdict(plan.limits),
+                "snaplen": plan.snaplen,
+                "lookback": plan.lookback,
+                "missing": dict(plan.missing),
+            }
             to = plan.request.reply_to
             _answer(message, Answer(plan.id, "dryrun", interfaces=interfaces, warnings=warnings, details=details, reply_to=to))
             _settle(message, Verdict.DONE)

@@ -24,6 +24,16 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookback:
+    """What a savefile has from before its trigger: seconds asked for and covered, packets, and why it is not all."""
+
+    asked: int
+    covered: float
+    packets: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRejected:
     """A request was not taken; `kind` is that of the answer: "invalid", "conflict", "expired", "busy" or "unavailable"."""
 
@@ -116,6 +126,8 @@ class CaptureProgressed:
 class CaptureStopped:
     """A capture ended with what it has, which may be nothing; `times` of its first and last packet are seconds since the epoch.
 
+    So is `trigger`, from which its limits count; `lookback` is there where packets from before it were asked for.
+
     Where it has packets, `sha256` is that of the savefile, which is owed to the destinations `owed`; and where there is a
     spool it stands there, unless SavefileNotSpooled says why not.
     """
@@ -130,6 +142,8 @@ class CaptureStopped:
     error: str = ""
     sha256: str = ""
     owed: tuple[str, ...] = ()
+    trigger: float = 0.0
+    lookback: Lookback | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -226,6 +240,14 @@ class SavefileLeftSpool:
 
     ids: tuple[str, ...]
     interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderChanged:
+    """A recorder began to record, or could not go on; `reason` says why not, and is empty where it records."""
+
+    interface: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +383,7 @@ NodeEvent = (
     | ConfigurationRefused
     | SavefileTakenUp
     | SavefileLeftSpool
+    | RecorderChanged
     | SpoolFileSetAside
     | ResultsLost
 )

@@ -13,6 +13,7 @@ from pcapdaemon.events import (
     Counts,
     DeliveryDelayed,
     Event,
+    Lookback,
     Receipt,
     RequestAccepted,
     RequestFinished,
@@ -52,6 +53,8 @@ class CaptureRecord:
     seconds: float | None = None
     first_packet_at: float | None = None
     last_packet_at: float | None = None
+    trigger: float | None = None
+    lookback: Lookback | None = None
     file_name: str = ""
     sha256: str = ""
     complete: bool | None = None
@@ -227,6 +230,7 @@ def _note_stop(capture: CaptureRecord, event: CaptureStopped) -> None:
     capture.state = "delivering" if event.counts.packets else "empty"
     capture.counts, capture.stop_reason, capture.error = event.counts, event.reason, event.error
     capture.seconds, capture.file_name = event.seconds, event.file_name if event.counts.packets else ""
+    capture.trigger, capture.lookback = event.trigger or None, event.lookback
     capture.sha256, capture.owed = event.sha256, list(event.owed)
     capture.missing, capture.complete = list(event.missing), not event.missing
     if event.counts.packets:

@@ -1,10 +1,12 @@
 """Counters for Prometheus: requests, captures, deliveries, the spool, results, sources. A listener of events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from pcapdaemon.capture import RecorderStatus
 from pcapdaemon.events import (
     CaptureFailed,
     CaptureStarted,
@@ -40,6 +42,7 @@ class Levels:
     spool_files: int = 0
     spool_bytes: int = 0
     spool_oldest: float = 0.0
+    recorders: Sequence[RecorderStatus] = ()
 
 
 class Metrics:
@@ -81,6 +84,17 @@ class Metrics:
         self._spool_files = gauge("pcapdaemon_spool_files", "Savefiles in the spool")
         self._spool_bytes = gauge("pcapdaemon_spool_bytes", "Bytes of them")
         self._spool_oldest = gauge("pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits")
+        recorder = partial(gauge, labelnames=["interface"])
+        self._recorders = {
+            "recording": recorder("pcapdaemon_recorder_recording", "1: the recorder records; 0: its interface can't be had"),
+            "covered": recorder("pcapdaemon_recorder_covered_seconds", "How far back it reaches, gaps not counted"),
+            "bytes": recorder("pcapdaemon_recorder_bytes", "What it keeps"),
+            "memory": recorder("pcapdaemon_recorder_memory_bytes", "The most of it, with the kernel's buffer"),
+            "packets": recorder("pcapdaemon_recorder_packets", "Packets recorded since it began; rate() of it is its load"),
+            "dropped": recorder("pcapdaemon_recorder_dropped_packets", "Packets lost since it began"),
+            "captures": recorder("pcapdaemon_recorder_captures", "Captures that read from it"),
+            "cpu": recorder("pcapdaemon_recorder_cpu_seconds", "CPU time of its thread since it began"),
+        }
         self._results_lost = counter("pcapdaemon_results_lost", "Results that were given up", ["place"])
 
     def hear(self, event: Event) -> None:
@@ -132,6 +146,10 @@ class Metrics:
             (self._spool_oldest, levels.spool_oldest),
         ):
             metric.set(value)
+        for name, metric in self._recorders.items():
+            metric.clear()
+            for status in levels.recorders:
+                metric.labels(status.interface).set(getattr(status, name))
         return generate_latest(self._registry)
 
     def _hear_capture(self, event: Event) -> None:

@@ -19,3 +19,12 @@ Customer = Annotated[str | None, typer.Option(help="Becomes a tag.", show_defaul
 AlertId = Annotated[int | None, typer.Option("--alertid", help="Becomes a tag.", show_default=False)]
 Tags = Annotated[str | None, typer.Option(help="Comma separated.", show_default=False)]
 Id = Annotated[str | None, typer.Option("--id", help="Names the request; made up where absent.", show_default=False)]
+Lookback = Annotated[
+    int | None,
+    typer.Option(help="Begin so many seconds before now, where a recorder has them.", min=0, show_default=False),
+]
+Urls = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="A daemon's API; may be repeated. By default that of --config.", show_default=False),
+]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the API's token.", show_default=False)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pcapdaemon.capture.savefile import Savefile
 from pcapdaemon.destinations.base import Facts
-from pcapdaemon.events import CaptureStopped, Counts, Receipt, SavefileTakenUp
+from pcapdaemon.events import CaptureStopped, Counts, Lookback, Receipt, SavefileTakenUp
 from pcapdaemon.limits import CaptureLimits
 from pcapdaemon.request import CaptureRequest
 
@@ -75,7 +75,8 @@ class Parcel:
             raise ValueError(f"version {found['version']!r} is not known here")
         end = dict(found["stopped"])
         counts, times, owed = Counts(**end.pop("counts")), tuple(map(float, end.pop("times"))), tuple(end.pop("owed"))
-        stopped = CaptureStopped(**end, counts=counts, times=(times[0], times[1]), owed=owed)
+        lookback = Lookback(**found_lookback) if (found_lookback := end.pop("lookback", None)) else None
+        stopped = CaptureStopped(**end, counts=counts, times=(times[0], times[1]), owed=owed, lookback=lookback)
         request = CaptureRequest.model_validate(found["request"])
         facts = Facts(stopped.id, stopped.interface, stopped.file_name, str(found["tags"]), request)
         return cls(

@@ -34,7 +34,11 @@ class InterfacePlan:
 
 @dataclass(frozen=True, slots=True)
 class CapturePlan:
-    """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why."""
+    """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why.
+
+    `lookback` is seconds; with it the whole savefile has at most `most_packets` and `most_size` bytes. `share_recorder`: live
+    packets may come from a recorder too.
+    """
 
     id: str
     request: CaptureRequest
@@ -43,6 +47,10 @@ class CapturePlan:
     snaplen: int
     capture_filter: str
     packet_debug: bool
+    lookback: int = 0
+    share_recorder: bool = True
+    most_packets: int = 0
+    most_size: int = 0
     missing: tuple[tuple[str, str], ...] = ()
 
     def equals(self, other: "CapturePlan") -> bool:
@@ -53,7 +61,7 @@ class CapturePlan:
         request = self.request
         where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
         interfaces = frozenset(part.interface.name for part in self.captures)
-        return interfaces, self.capture_filter, self.snaplen, self.packet_debug, where
+        return interfaces, self.capture_filter, self.snaplen, self.packet_debug, self.lookback, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,10 @@ def make_plan(
         snaplen=snaplen,
         capture_filter=request.capture_filter or "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
+        lookback=request.lookback or 0,
+        share_recorder=policy.share_recorder,
+        most_packets=policy.maxpackets,
+        most_size=policy.maxbytes,
         missing=tuple(missing),
     )
 
@@ -116,6 +128,7 @@ def _limits(request: CaptureRequest, policy: General) -> tuple[CaptureLimits, li
         "size": (request.size, policy.maxbytes, "maxbytes"),
         "duration": (request.duration, policy.maxduration, "maxduration"),
         "idle_timeout": (request.idle_timeout, policy.maxtimeout, "maxtimeout"),
+        "lookback": (request.lookback, policy.maxlookback, "maxlookback"),
     }
     problems = [
         Problem(ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})")

@@ -37,6 +37,12 @@ class General(Section):
     maxbytes: int = Field(100_000_000, gt=0, description="Most bytes of a savefile, headers counted.")
     maxduration: Seconds = Field(3600, description="Longest duration, seconds.")
     maxtimeout: Seconds = Field(3600, description="Longest idle timeout, seconds.")
+    maxlookback: int = Field(60, ge=0, le=86400, description="Longest `lookback`, seconds.")
+    share_recorder: bool = Field(
+        True,
+        description="Where an interface has a recorder that keeps enough of each packet, captures without `lookback` read from "
+        "it too; `false`: they open the interface for themselves.",
+    )
     defaulttimeout: Seconds = Field(10, description="Idle timeout where a request names none, seconds.")
     snaplength: int = Field(500, gt=0, description="Snapshot length where a request names none, bytes.")
     maxfilter: int = Field(1024, gt=0, description="Longest capture filter, characters.")

@@ -106,6 +106,11 @@ class CaptureRequest(BaseModel):
         description="Stop with the packet that reaches this size of the file, headers counted (24, and 16 a packet). "
         "0 or absent: `maxbytes`, which is also the most.",
     )
+    lookback: Count | None = Field(
+        None,
+        description="Begin the savefile so many seconds before the request, where a recorder of the interface (`[[recorder]]`) "
+        "has them; at most `maxlookback`. What is limited above counts from the request on.",
+    )
     packet_debug: bool = Field(
         False,
         alias="packetdebug",

@@ -323,6 +323,8 @@ def _captured(event: CaptureStopped) -> dict[str, Any]:
         "first_packet_at": event.times[0] if counts.packets else None,
         "last_packet_at": event.times[1] if counts.packets else None,
         "seconds": event.seconds,
+        "trigger": event.trigger or None,
+        "lookback": asdict(event.lookback) if event.lookback else None,
         "sha256": event.sha256,
         "complete": not event.missing,
         "missing": event.missing,

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import structlog
 
-from pcapdaemon.capture import MemoryBudget, Record, Savefile
+from pcapdaemon.capture import MemoryBudget, Record, Recorder, Savefile
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Facts
@@ -47,6 +47,7 @@ FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavaila
 """Kinds of CaptureFailed -> kinds of an Answer."""
 
 Outcome = Stopped | CaptureFailed
+RecorderOf = Callable[[str], Recorder | None]
 
 log = structlog.get_logger()
 
@@ -74,8 +75,11 @@ class Run:
 class Runs:
     """All requests in progress. `settings` may be replaced at any time; captures that run keep their own."""
 
-    def __init__(self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish) -> None:
+    def __init__(
+        self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish, recorder_of: RecorderOf
+    ) -> None:
         self.settings, self.delivery, self.budget = settings, delivery, budget
+        self._recorder_of = recorder_of
         self._publish = publish
         self._runs: dict[str, Run] = {}
         self._active: set[Session] = set()
@@ -207,7 +211,7 @@ class Runs:
         del self._runs[run.plan.id]
 
     def _session(self, plan: CapturePlan, part: InterfacePlan) -> Session:
-        return Session(plan, part, self.budget, self.settings.capture)
+        return Session(plan, part, self.budget, self.settings.capture, self._recorder_of(part.interface.name))
 
     async def _run(self, session: Session) -> Outcome:
         """One capture from beginning to end; what went wrong is a result too."""
@@ -253,7 +257,16 @@ class Runs:
         plan, part = session.plan, session.part
         interface, name = part.interface.name, part.file_name
         event = CaptureStopped(
-            plan.id, interface, name, stopped.reason, stopped.counts, stopped.times, stopped.seconds, stopped.error
+            id=plan.id,
+            interface=interface,
+            file_name=name,
+            reason=stopped.reason,
+            counts=stopped.counts,
+            times=stopped.times,
+            seconds=stopped.seconds,
+            error=stopped.error,
+            trigger=stopped.trigger,
+            lookback=stopped.lookback,
         )
         if (savefile := stopped.savefile) is None:
             self._publish(event)

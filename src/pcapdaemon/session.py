@@ -1,23 +1,22 @@
-"""One plan on one interface: from opening it to a savefile in memory."""
+"""One plan on one interface: from opening it, or its recorder, to a savefile in memory."""
 
 import asyncio
 import time
 from dataclasses import asdict, dataclass
 
-from pcapdaemon.capture import Capture, MemoryBudget, Savefile
+from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder, Savefile
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.errors import Busy, CaptureRefused
-from pcapdaemon.events import Counts
+from pcapdaemon.events import Counts, Lookback
 from pcapdaemon.limits import CaptureLimits, StopReason
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 from pcapdaemon.threads import call_in_loop, in_thread
 
-PACKET_BUFFER_TIMEOUT_MS = 40
-"""How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
-immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c)."""
-
 OPTIMIZED_FILTER = 256
 """Capture filters up to this length are optimized: beyond, libpcap's optimizer may take seconds of CPU."""
+
+NO_RECORDER = "this interface has no recorder ([[recorder]])"
+NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,10 @@ class Armed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How a capture ended; `times` of the first and last packet and `seconds` of its run; the savefile if it has packets."""
+    """How a capture ended; `times` of the first and last packet and `seconds` of its run; the savefile if it has packets.
+
+    `trigger` is when it was asked for, seconds since the epoch; `lookback` what was asked for and had from before that.
+    """
 
     reason: StopReason
     counts: Counts
@@ -39,16 +41,30 @@ class Stopped:
     seconds: float
     error: str
     savefile: Savefile | None
+    trigger: float = 0.0
+    lookback: Lookback | None = None
 
 
 class Session:
-    """One capture on one interface, in a thread of its own. `stop` and `counts` may be used at any time."""
+    """One capture on one interface, in a thread of its own. `stop` and `counts` may be used at any time.
 
-    def __init__(self, plan: CapturePlan, part: InterfacePlan, budget: MemoryBudget, settings: CaptureSettings) -> None:
+    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from now on or from before.
+    """
+
+    def __init__(
+        self,
+        plan: CapturePlan,
+        part: InterfacePlan,
+        budget: MemoryBudget,
+        settings: CaptureSettings,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.plan, self.part = plan, part
-        self._budget, self._settings = budget, settings
-        self._capture = Capture(part.interface.name, budget.pool)
-        self._shutdown = False
+        self._budget, self._settings, self._recorder = budget, settings, recorder
+        self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
+        self._shutdown = self._stopping = False
+        self._nothing_recorded = "" if recorder else NO_RECORDER
+        self._capture: Capture | RecordedCapture = self._recorded() or Capture(part.interface.name, budget.pool)
         self._loop = asyncio.get_running_loop()
         self.armed: asyncio.Future[Armed] = self._loop.create_future()
 
@@ -65,6 +81,7 @@ class Session:
     def stop(self, shutdown: bool = False) -> None:
         """End it soon, by somebody's wish or because the daemon ends; what was captured is kept."""
         self._shutdown = self._shutdown or shutdown
+        self._stopping = True
         self._capture.stop()
 
     def extend(self, limits: CaptureLimits) -> bool:
@@ -76,39 +93,105 @@ class Session:
         capture = self._capture
         return Counts(capture.packets, capture.size if capture.packets else 0, *capture.stats)
 
+    def _recorded(self) -> RecordedCapture | None:
+        """A capture from the recorder, where there is one that has what is wanted. Packets wait for it from here on."""
+        recorder, plan = self._recorder, self.plan
+        if recorder is None or not (plan.lookback or (plan.share_recorder and self._keeps_enough(recorder))):
+            return None
+        capture = recorder.capture(self._budget.pool, self._trigger_ns, plan.lookback)
+        if capture is None:
+            self._nothing_recorded = f"the recorder does not record: {recorder.reason}"
+        return capture
+
+    def _keeps_enough(self, recorder: Recorder) -> bool:
+        kept = recorder.settings
+        wide = kept.promiscuous or not self._settings.promiscuous
+        return wide and not kept.filter and kept.snaplen >= self.plan.snaplen
+
     def _run(self) -> Stopped:
-        buffer = 0
         try:
-            buffer = self._budget.take_kernel_buffer(self._settings.buffer)
-            return self._capture_into_memory(buffer)
+            return self._capture_in_some_way(self._capture)
         except MemoryError as error:
             raise Busy(str(error), "try again later") from None
         finally:
             self._capture.close()
+
+    def _capture_in_some_way(self, capture: Capture | RecordedCapture) -> Stopped:
+        if isinstance(capture, Capture):
+            return self._capture_live(capture)
+        try:
+            return self._read_on(capture)
+        except CaptureRefused as error:
+            if error.kind != "unrecorded":
+                raise
+            self._nothing_recorded = str(error)
+        return self._capture_live(self._open_instead(capture))
+
+    def _open_instead(self, recorded: RecordedCapture) -> Capture:
+        self._capture = capture = Capture(self.part.interface.name, self._budget.pool)
+        recorded.close()
+        if self._stopping:
+            capture.stop()
+        return capture
+
+    def _read_on(self, capture: RecordedCapture) -> Stopped:
+        plan = self.plan
+        capture.extend(**asdict(plan.limits))
+        capture.keep_within(packets=plan.most_packets, size=plan.most_size, snaplen=plan.snaplen)
+        self._set_filter(capture)
+        capture.catch_up()
+        return self._armed_run(capture, self._trigger_ns)
+
+    def _capture_live(self, capture: Capture) -> Stopped:
+        buffer = self._budget.take_kernel_buffer(self._settings.buffer)
+        try:
+            capture.extend(**asdict(self.plan.limits))
+            capture.open(
+                snaplen=self.plan.snaplen,
+                promiscuous=self._settings.promiscuous,
+                buffer_size=buffer,
+                buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+                loopback=self.part.interface.loopback,
+            )
+            self._set_filter(capture)
+            return self._armed_run(capture, time.monotonic_ns())
+        finally:
+            capture.close()
             self._budget.give_kernel_buffer(buffer)
 
-    def _capture_into_memory(self, buffer: int) -> Stopped:
-        capture = self._capture
-        capture.extend(**asdict(self.plan.limits))
-        capture.open(
-            snaplen=self.plan.snaplen,
-            promiscuous=self._settings.promiscuous,
-            buffer_size=buffer,
-            buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
-            loopback=self.part.interface.loopback,
-        )
+    def _set_filter(self, capture: Capture | RecordedCapture) -> None:
         expression = self.plan.capture_filter
         capture.set_filter(expression, len(expression) <= OPTIMIZED_FILTER)
-        begun = time.monotonic()
-        call_in_loop(self._loop, self._set_armed, Armed(capture.linktype, capture.snaplen, time.time()))
-        return self._stopped(StopReason(capture.run()), time.monotonic() - begun)
 
-    def _stopped(self, reason: StopReason, seconds: float) -> Stopped:
-        capture = self._capture
-        reason = StopReason.SHUTDOWN if self._shutdown and reason is StopReason.STOPPED else reason
-        first, last = (microseconds / 1e6 for microseconds in capture.times)
+    def _armed_run(self, capture: Capture | RecordedCapture, begun: int) -> Stopped:
+        call_in_loop(self._loop, self._set_armed, Armed(capture.linktype, capture.snaplen, time.time()))
+        reason = StopReason(capture.run())
+        seconds = (time.monotonic_ns() - begun) / 1e9
+        if self._shutdown and reason is StopReason.STOPPED:
+            reason = StopReason.SHUTDOWN
+        counts, lookback = self.counts(), self._lookback(capture)
+        first, last = (nanoseconds / 1e9 for nanoseconds in capture.times)
         savefile = Savefile.of(capture.header, capture.take_blocks()) if capture.packets else None
-        return Stopped(reason, self.counts(), (first, last), seconds, capture.error, savefile)
+        return Stopped(reason, counts, (first, last), seconds, capture.error, savefile, self._trigger, lookback)
+
+    def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:
+        asked, recorder = self.plan.lookback, self._recorder
+        if not asked:
+            return None
+        if recorder is None or not isinstance(capture, RecordedCapture):
+            return Lookback(asked, 0.0, 0, self._nothing_recorded)
+        coverage = recorder.coverage(self._trigger_ns, asked, capture.recorded_until)
+        packets, given_up = capture.past
+        covered, reasons = coverage.seconds, [coverage.reason, *self._narrowed(recorder)]
+        if given_up:
+            covered = max(0.0, min(covered, self._trigger - capture.times[0] / 1e9)) if packets else 0.0
+            reasons.append(NO_ROOM)
+        return Lookback(asked, round(covered, 3), packets, "; ".join(reason for reason in reasons if reason))
+
+    def _narrowed(self, recorder: Recorder) -> list[str]:
+        kept = recorder.settings
+        words = [f"the recorder keeps only what matches {kept.filter!r}"] if kept.filter else []
+        return words + ([f"the recorder keeps {kept.snaplen} bytes of a packet"] if kept.snaplen < self.plan.snaplen else [])
 
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():

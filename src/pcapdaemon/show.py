@@ -3,11 +3,12 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
@@ -35,14 +36,14 @@ def follow(api: Any, request_id: str) -> dict[str, Any]:
     return found
 
 
-def record(found: dict[str, Any], as_json: bool) -> None:
+def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
     """What a daemon tells of a request; ends with status 1 where it came to nothing."""
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found), file=to)
     elif "captures" in found:
-        results(found["captures"], False, sys.stdout)
+        results(found["captures"], False, to)
     else:
-        print(f"{found['state']}: {found.get('href') or found.get('detail')}")
+        print(f"{found['state']}: {found.get('href') or found.get('detail')}", file=to)
     if found["state"] == "rejected" or any(c["state"] in ("failed", "lost") for c in found.get("captures", [])):
         raise typer.Exit(1)
 
@@ -67,6 +68,11 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
             printable(where),
         )
     wide(to).print(table)
+    for one in captures:
+        if past := one.get("lookback"):
+            why = f": {past['reason']}" if past["reason"] else ""
+            words = f"lookback {past['covered']:g} of {past['asked']} s, {past['packets']} packets{why}"
+            errors.print(f"{one['interface']}: {words}", markup=False)
     for hint in dict.fromkeys(one["hint"] for one in captures if one["hint"]):
         errors.print(f"hint: {hint}", markup=False)
 
@@ -167,6 +173,42 @@ def spool(found: Any, as_json: bool) -> None:
             cells = ["", story, "", "", ""]
         table.add_row(name, *(printable(cell) for cell in cells))
     wide(sys.stdout).print(table)
+
+
+def recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None) -> None:
+    """What recorders do and have."""
+    wide(sys.stdout).print(_recorders(found, before or {}))
+
+
+def recorders_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
+    """The same again and again, until Ctrl-C."""
+    found, before = look(), {}
+    with Live(_recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False) as live:
+        while True:
+            try:
+                time.sleep(seconds)
+                before, found = {(one["node"], one["interface"]): one for one in found}, look()
+            except KeyboardInterrupt:
+                return
+            live.update(_recorders(found, before), refresh=True)
+
+
+def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
+    table = _table("interface", "state", "covered", "bytes", "packets", "dropped", "captures", "packets/s", "CPU %", "filter")
+    for one in found:
+        rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
+        state = "recording" if one["recording"] else one["reason"]
+        numbers = [f"{one['covered']:.1f} of {one['seconds']} s", f"{one['bytes']} of {one['memory']}", str(one["packets"])]
+        cells = [f"{one['node']} {one['interface']}".strip(), state, *numbers, str(one["dropped"]), str(one["captures"])]
+        table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one["filter"])))
+    return table
+
+
+def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str]:
+    if before is None or one["at"] <= before["at"]:
+        return "", ""
+    seconds = one["at"] - before["at"]
+    return f"{(one['packets'] - before['packets']) / seconds:.0f}", f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}"
 
 
 def _table(*columns: str) -> Table:

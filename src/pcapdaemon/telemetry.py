@@ -6,6 +6,7 @@ import queue
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
+from dataclasses import asdict
 from logging.handlers import QueueHandler, QueueListener, SysLogHandler
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pcapdaemon.events import (
     DestinationNotReady,
     Event,
     PacketsLogged,
+    RecorderChanged,
     RequestAccepted,
     RequestCancelled,
     RequestEvent,
@@ -165,6 +167,10 @@ def _hear_capture(event: Event) -> None:
         case SavefileLost(request_id, interface, destination, reason, name, packets):
             words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
             log.error("savefile lost", id=request_id, interface=interface, **words)
+        case RecorderChanged(interface, ""):
+            log.info("recorder records", interface=interface)
+        case RecorderChanged(interface, reason):
+            log.warning("recorder does not record", interface=interface, reason=reason)
         case PacketsLogged(request_id, interface, lines):
             for line in lines:
                 log.info("packet", id=request_id, interface=interface, packet=line)
@@ -186,6 +192,7 @@ def _log_stop(event: CaptureStopped) -> None:
         complete=not event.missing,
         **({"missing": list(event.missing)} if event.missing else {}),
         **({"file": event.file_name, "sha256": event.sha256, "owed": list(event.owed)} if counts.packets else {}),
+        **({"lookback": asdict(event.lookback)} if event.lookback else {}),
         **({"error": event.error} if event.error else {}),
     )
 

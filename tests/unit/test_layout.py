@@ -41,12 +41,13 @@ def test_only_the_daemon_and_the_command_line_see_all_parts(path: Path) -> None:
 def test_only_the_loop_knows_libpcap() -> None:
     for path in SOURCE.rglob("*.py*"):
         if path.suffix in (".py", ".pyx") and "pcap_" in path.read_text():
-            assert path.name in ("_native.pyx", "_loop.pyx", "cli.py"), path
+            assert path.name in ("_filter.pyx", "_handle.pyx", "_loop.pyx", "_native.pyx", "_recorder.pyx", "cli.py"), path
 
 
 def test_only_the_command_line_prints() -> None:
     assert [path.name for path in MODULES if re.search(r"^\s*print\(", path.read_text(), re.MULTILINE)] == [
         "cli.py",
+        "cli_recorders.py",
         "cli_spool.py",
         "show.py",
     ]

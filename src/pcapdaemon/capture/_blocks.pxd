@@ -1,7 +1,7 @@
 # cython: language_level=3
 """What the packet loop uses of the block pool, without the GIL."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -10,7 +10,9 @@ cdef extern from "<pthread.h>" nogil:
 cdef struct Block:
     Block *next
     uint8_t *data
-    size_t used                      # bytes filled, whole records
+    size_t start                     # bytes at the beginning that are given up, whole records
+    size_t used                      # bytes filled, whole records, those given up counted
+    uint32_t packets                 # records, those given up counted
 
 cdef struct Pool:
     pthread_mutex_t lock

@@ -17,8 +17,8 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
-# A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in, the record's header.
-MIN_BLOCK = 262144 + 4 + 16
+# A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in, what a record adds.
+MIN_BLOCK = 262144 + 4 + 64
 
 
 cdef Block *new_block(size_t size) noexcept nogil:
@@ -65,7 +65,7 @@ cdef Block *take_block(Pool *pool) noexcept nogil:
             pthread_mutex_unlock(&pool.lock)
     if block != NULL:
         block.next = NULL
-        block.used = 0
+        block.start = block.used = block.packets = 0
     return block
 
 cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
@@ -154,7 +154,9 @@ cdef class _View:
     cdef Block *block
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.block.data, <Py_ssize_t> self.block.used, 1, flags)
+        PyBuffer_FillInfo(
+            buffer, self, self.block.data + self.block.start, <Py_ssize_t> (self.block.used - self.block.start), 1, flags
+        )
 
 
 # The collector must not take `pool` away before __dealloc__ needs it; neither class can be part of a cycle by itself.
@@ -172,7 +174,7 @@ cdef class Blocks:
         cdef _View view
         views = []
         while block != NULL:
-            if block.used:
+            if block.used > block.start:
                 view = _View.__new__(_View)
                 view.owner = self
                 view.block = block

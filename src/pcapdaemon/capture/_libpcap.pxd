@@ -17,7 +17,7 @@ cdef extern from "<time.h>" nogil:
         int64_t tv_sec
         long tv_nsec
     int clock_gettime(int clock, timespec *ts)
-    int CLOCK_MONOTONIC, CLOCK_REALTIME
+    int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
 
 cdef extern from "<sys/time.h>" nogil:
     struct timeval:
@@ -82,6 +82,7 @@ cdef extern from "<pcap/pcap.h>" nogil:
     int pcap_set_promisc(pcap_t *p, int promisc)
     int pcap_set_timeout(pcap_t *p, int milliseconds)
     int pcap_set_buffer_size(pcap_t *p, int size)
+    int pcap_set_tstamp_precision(pcap_t *p, int precision)
     int pcap_activate(pcap_t *p)
     int pcap_setnonblock(pcap_t *p, int nonblock, char *error)
     int pcap_get_selectable_fd(pcap_t *p)
@@ -106,3 +107,5 @@ cdef extern from "<pcap/pcap.h>" nogil:
     int PCAP_ERROR, PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED
     int PCAP_ERROR_PROMISC_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP
     uint32_t PCAP_NETMASK_UNKNOWN
+    int PCAP_TSTAMP_PRECISION_NANO
+    unsigned int bpf_filter(const bpf_insn *program, const uint8_t *data, unsigned int length, unsigned int captured)

@@ -3,12 +3,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from pcapdaemon.capture._blocks cimport Block, Pool
 from pcapdaemon.capture._libpcap cimport pcap_stat, pcap_t
-
-cdef enum:
-    RECORD_HEADER = 16
-    FILE_HEADER = 24
+from pcapdaemon.capture._output cimport Output
 
 cdef enum Reason:
     RUNNING = 0
@@ -16,19 +12,14 @@ cdef enum Reason:
 
 cdef struct Loop:
     pcap_t *pcap
-    Pool *pool
-    Block *first
-    Block *last
-    uint64_t packets
-    uint64_t size                    # of the savefile in bytes, its header counted
+    Output output
+    int64_t tick_ns                  # of the second part of a packet's time
     uint64_t max_packets
     uint64_t max_size
     int64_t duration_ns
     int64_t idle_ns
     bint ending                      # a limit of time was reached: what the kernel holds is taken, then it is over
-    int64_t first_us                 # time of the first and the last packet stored
-    int64_t last_us
-    int64_t cutoff_us                # while draining: packets later than this do not belong to the capture; 0: none
+    int64_t cutoff_ns                # while draining: packets later than this do not belong to the capture; 0: none
     bint idle_drain                  # a packet from before the cutoff proves that it was not idle after all
     bint past_cutoff
     Reason reason

@@ -2,18 +2,17 @@
 """The packet loop: no Python runs in this file.
 
 `poll` waits for the kernel's buffer or for the stop, `pcap_dispatch` hands each packet to `on_packet`, which appends a
-finished savefile record to blocks of the pool and checks the packet and byte limits.
+finished savefile record to blocks of the pool (`_output.pxd`) and checks the packet and byte limits.
 
-Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop; microseconds of CLOCK_REALTIME are compared with packet
+Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop; those of CLOCK_REALTIME are compared with packet
 times only, and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
 """
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from pcapdaemon.capture._blocks cimport Block, take_block
 from pcapdaemon.capture._libpcap cimport *
+from pcapdaemon.capture._output cimport store
 
 cdef enum:
     BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
@@ -26,57 +25,32 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
     clock_gettime(clock, &now)
     return now.tv_sec * SECOND + now.tv_nsec
 
-cdef bint room_for(Loop *loop, size_t size) noexcept nogil:
-    cdef Block *block
-    if loop.last.used + size <= loop.pool.block_size:
-        return True
-    block = take_block(loop.pool)
-    if block == NULL:
-        return False
-    loop.last.next = block
-    loop.last = block
-    return True
-
 cdef void end(Loop *loop, Reason reason) noexcept nogil:
     loop.reason = reason
     pcap_breakloop(loop.pcap)
 
-cdef bint belongs(Loop *loop, int64_t us) noexcept nogil:
-    if loop.cutoff_us == 0:
+cdef bint belongs(Loop *loop, int64_t ns) noexcept nogil:
+    if loop.cutoff_ns == 0:
         return True
-    if us > loop.cutoff_us:
+    if ns > loop.cutoff_ns:
         loop.past_cutoff = True
         pcap_breakloop(loop.pcap)
         return False
     if loop.idle_drain:
-        loop.cutoff_us = 0
+        loop.cutoff_ns = 0
     return True
 
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Loop *loop = <Loop *> user
-    cdef int64_t us = header.ts.tv_sec * 1000000 + header.ts.tv_usec
-    cdef uint32_t *record
+    cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * loop.tick_ns
     # breakloop ends the batch only where libpcap looks at it: some device types hand over a few packets more
-    if loop.reason != RUNNING or loop.past_cutoff or not belongs(loop, us):
+    if loop.reason != RUNNING or loop.past_cutoff or not belongs(loop, ns):
         return
-    if not room_for(loop, RECORD_HEADER + header.caplen):
+    if not store(&loop.output, ns, header.caplen, header.len, data):
         end(loop, MEMORY)
-        return
-    record = <uint32_t *> (loop.last.data + loop.last.used)
-    record[0] = <uint32_t> header.ts.tv_sec
-    record[1] = <uint32_t> header.ts.tv_usec
-    record[2] = header.caplen
-    record[3] = header.len
-    memcpy(<uint8_t *> record + RECORD_HEADER, data, header.caplen)
-    loop.last.used += RECORD_HEADER + header.caplen
-    loop.size += RECORD_HEADER + header.caplen
-    if loop.packets == 0:
-        loop.first_us = us
-    loop.last_us = us
-    loop.packets += 1
-    if loop.packets >= loop.max_packets:
+    elif loop.output.packets >= loop.max_packets:
         end(loop, PACKETS)
-    elif loop.size >= loop.max_size:
+    elif loop.output.size >= loop.max_size:
         end(loop, BYTES)
 
 cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
@@ -98,16 +72,16 @@ cdef void sample_stats(Loop *loop, int64_t now) noexcept nogil:
 cdef void note_arrival(Loop *loop, int64_t now) noexcept nogil:
     # When the last packet came, not when its batch was handed over: the kernel holds packets back for a while, but
     # not longer than this bound, which also keeps a stepped clock from counting.
-    cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.last_us * 1000
+    cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.output.last_ns
     age = min(max(age, 0), <int64_t> loop.buffer_timeout_ms * 2000000)
     loop.last_at = max(loop.last_at, now - age)
 
 cdef void dispatch(Loop *loop) noexcept nogil:
-    cdef uint64_t before = loop.packets
+    cdef uint64_t before = loop.output.packets
     cdef int64_t now
     cdef int outcome = pcap_dispatch(loop.pcap, BATCH, on_packet, <uint8_t *> loop)
     now = clock_ns(CLOCK_MONOTONIC)
-    if loop.packets != before:
+    if loop.output.packets != before:
         note_arrival(loop, now)
     if now - loop.stats_at > SECOND:
         sample_stats(loop, now)
@@ -121,14 +95,14 @@ cdef int take_error(int fd) noexcept nogil:
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
     return error
 
-cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
+cdef void drain(Loop *loop, int64_t cutoff_ns) noexcept nogil:
     """Take what the kernel still holds: it hands a started block over after the packet buffer timeout at the latest."""
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * <int64_t> 1000000
     cdef pollfd ready
     ready.fd = pcap_get_selectable_fd(loop.pcap)
     ready.events = POLLIN
-    loop.cutoff_us = cutoff_us
+    loop.cutoff_ns = cutoff_ns
     loop.past_cutoff = False
     while now < deadline and loop.reason == RUNNING and not loop.past_cutoff:
         ready.revents = 0
@@ -142,17 +116,17 @@ cdef void drain(Loop *loop, int64_t cutoff_us) noexcept nogil:
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
     # A limit counts from when it was due, not from when a busy machine noticed it `late_ns` afterwards.
     loop.ending = True
-    drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
+    drain(loop, clock_ns(CLOCK_REALTIME) - late_ns)
     if loop.reason == RUNNING:
         loop.reason = reason
 
 cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
-    cdef uint64_t before = loop.packets
+    cdef uint64_t before = loop.output.packets
     loop.ending = loop.idle_drain = True
-    drain(loop, (clock_ns(CLOCK_REALTIME) - late_ns) // 1000)
+    drain(loop, clock_ns(CLOCK_REALTIME) - late_ns)
     loop.ending = loop.idle_drain = False
-    loop.cutoff_us = 0
-    if loop.packets == before and loop.reason == RUNNING:
+    loop.cutoff_ns = 0
+    if loop.output.packets == before and loop.reason == RUNNING:
         loop.reason = IDLE
 
 cdef void look_at_error(Loop *loop, short events) noexcept nogil:

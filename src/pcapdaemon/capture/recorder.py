@@ -1,0 +1,225 @@
+"""The flight recorder: what was on the wire before the request came.
+
+Each recorder keeps the last packets of one interface in a circle of blocks, in a thread of its own that no capture can hold
+up; captures read from it. It waits for an interface that is not there, and goes on when it comes back.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pcapdaemon.capture._blocks import BlockPool
+from pcapdaemon.capture._recorded import RecordedCapture
+from pcapdaemon.capture._recorder import Recording
+from pcapdaemon.capture.memory import BLOCK_SIZE
+from pcapdaemon.errors import CaptureRefused
+from pcapdaemon.limits import MAX_SNAPLEN
+from pcapdaemon.section import Section
+
+SECOND = 1_000_000_000
+TRY_EVERY = 0.5
+TRY_REFUSED_EVERY = 5.0
+"""Seconds between two looks for an interface that is not there, and for one that can't be captured on."""
+
+PACKET_BUFFER_TIMEOUT_MS = 40
+"""How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
+immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c)."""
+
+MOST_GAPS = 100
+NOT_BEGUN = "it has not begun yet"
+
+
+class RecorderSettings(Section):
+    """One `[[recorder]]`: an interface whose last packets are kept."""
+
+    interface: str | None = Field(None, min_length=1, description="An interface of this host, which may come later.")
+    alias: str | None = Field(
+        None, min_length=1, description="In its place: an alias; each of its interfaces gets a recorder of its own."
+    )
+    seconds: int = Field(30, gt=0, le=86400, description="How long packets are kept, where `memory` is enough for it.")
+    memory: int = Field(
+        64 * 1024**2,
+        ge=8 * 1024**2,
+        description="Bytes for the packets and the kernel's buffer, taken at the start; not part of `[general] memory`.",
+    )
+    snaplen: int = Field(MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of a packet.")
+    filter: str = Field("", max_length=1024, description="Capture filter: only what matches is kept.")
+    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.interface is None) == (self.alias is None):
+            raise ValueError("interface or alias: give one of them")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many seconds before a trigger were recorded, and why not more."""
+
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """What a recorder does and has; `covered` is seconds, `cpu` seconds since it began, `reason` why it does not record."""
+
+    interface: str
+    recording: bool
+    reason: str
+    linktype: str
+    snaplen: int
+    filter: str
+    seconds: int
+    memory: int
+    covered: float
+    bytes: int
+    packets: int
+    dropped: int
+    dropped_by_interface: int
+    captures: int
+    cpu: float
+
+
+class Recorder:
+    """The recorder of one interface; `reason` is why it does not record.
+
+    `told` is called from its thread with the interface and "" when it begins, or why it has to stop.
+    """
+
+    def __init__(self, settings: RecorderSettings, interface: str, buffer: int, told: Callable[[str, str], None]) -> None:
+        self.settings, self.interface = settings, interface
+        self._buffer = min(buffer, settings.memory // 4)
+        self._told = told
+        self._recording = self._new_recording()
+        self._closing = threading.Event()
+        self.reason = NOT_BEGUN
+        self._began = 0
+        self._gaps: deque[list[int]] = deque(maxlen=MOST_GAPS)
+        self._thread = threading.Thread(target=self._work, name=f"pcapdaemon-recorder-{interface}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to record, as soon as the interface is there."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; captures that read from it end too, as if the interface had gone. Blocks for some milliseconds."""
+        self._closing.set()
+        self._recording.stop()
+        if self._thread.ident:
+            self._thread.join()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it records now."""
+        return self._recording.is_open
+
+    @property
+    def captures(self) -> int:
+        """How many captures read from it."""
+        return self._recording.followers
+
+    def capture(self, pool: BlockPool, trigger: int, lookback: int) -> RecordedCapture | None:
+        """A capture on what is recorded from `lookback` seconds before `trigger` (monotonic ns) on; None: it does not record."""
+        recording = self._recording
+        if not recording.is_open:
+            return None
+        since = trigger - min(lookback, self.settings.seconds) * SECOND
+        return RecordedCapture(recording, pool, trigger=trigger, since=since, hold_ms=PACKET_BUFFER_TIMEOUT_MS)
+
+    def coverage(self, trigger: int, lookback: int, given_up_until: int) -> Coverage:
+        """What of the seconds before the trigger a capture has that found packets given up until then."""
+        wanted = trigger - lookback * SECOND
+        kept = self.settings.seconds
+        limits = {
+            wanted: "",
+            trigger - kept * SECOND: f"the recorder keeps {kept} s ([[recorder]] seconds)",
+            self._began: "the recorder began later",
+            given_up_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
+        }
+        begin = min(max(limits), trigger)
+        away = sum(max(0, min(end or trigger, trigger) - max(start, begin)) for start, end in self._gaps)
+        reasons = [limits[max(limits)]] if begin > wanted else []
+        reasons += [f"the interface was away for {away / SECOND:.1f} s"] if away else []
+        return Coverage((trigger - begin - away) / SECOND, "; ".join(reasons))
+
+    def status(self) -> RecorderStatus:
+        """What it does and has now."""
+        recording, settings = self._recording, self.settings
+        size, given_up_until = recording.kept()
+        packets, _, dropped, by_interface, missed, cpu = recording.counters
+        now = time.monotonic_ns()
+        covered = self.coverage(now, settings.seconds, given_up_until).seconds if self._began else 0.0
+        return RecorderStatus(
+            interface=self.interface,
+            recording=recording.is_open,
+            reason=self.reason,
+            linktype=recording.linktype,
+            snaplen=recording.snaplen or settings.snaplen,
+            filter=settings.filter,
+            seconds=settings.seconds,
+            memory=settings.memory,
+            covered=round(covered, 3),
+            bytes=size,
+            packets=packets,
+            dropped=dropped + missed,
+            dropped_by_interface=by_interface,
+            captures=recording.followers,
+            cpu=cpu / SECOND,
+        )
+
+    def _new_recording(self) -> Recording:
+        return Recording(self.interface, self.settings.memory - self._buffer, BLOCK_SIZE, self.settings.seconds)
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            pause = self._open()
+            if pause:
+                self._closing.wait(pause)
+            else:
+                self._record()
+
+    def _open(self) -> float:
+        """0, or the seconds after which to try again."""
+        try:
+            same = self._recording.open(
+                self.settings.filter,
+                snaplen=self.settings.snaplen,
+                promiscuous=self.settings.promiscuous,
+                buffer_size=self._buffer,
+                buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+                loopback=self.interface == "lo",
+            )
+        except CaptureRefused as error:
+            self._tell(str(error))
+            return TRY_EVERY if error.kind == "interface" else TRY_REFUSED_EVERY
+        if same:
+            return 0
+        # another kind of device of the same name: what was recorded can't be in one file with what comes
+        self._recording, self._began = self._new_recording(), 0
+        self._gaps.clear()
+        return TRY_EVERY
+
+    def _record(self) -> None:
+        now = time.monotonic_ns()
+        if self._gaps and not self._gaps[-1][1]:
+            self._gaps[-1][1] = now
+        self._began = self._began or now
+        self._tell("")
+        word = self._recording.run()
+        self._gaps.append([time.monotonic_ns(), 0])
+        if not self._closing.is_set():
+            self._tell(self._recording.error if word == "error" else "the interface went down or away")
+
+    def _tell(self, reason: str) -> None:
+        # once for an outage: "went down" and "No such device" are the same one
+        changed = self.reason == NOT_BEGUN or (reason == "") != (self.reason == "")
+        self.reason = reason
+        if changed:
+            self._told(self.interface, reason)
