@@ -148,18 +148,23 @@ class CaptureStopped:
     @property
     def missing(self) -> tuple[str, ...]:
         """Why the savefile may lack packets that a requester expects in it; empty: it is complete."""
-        words = {
-            StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
-            StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
-            StopReason.INTERFACE_DOWN: "the interface went down or away",
-            StopReason.ERROR: self.error,
-        }
-        drops = {
-            "packets were dropped: the kernel's buffer was full ([capture] buffer)": self.counts.dropped,
-            "packets were dropped by the interface": self.counts.dropped_by_interface,
-        }
-        why = words.get(StopReason(self.reason))
-        return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))
+        return shortfalls(StopReason(self.reason), self.counts, self.error)
+
+
+def shortfalls(reason: StopReason, counts: Counts, error: str) -> tuple[str, ...]:
+    """Why a capture that ended so may lack packets; empty: it does not."""
+    words = {
+        StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
+        StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
+        StopReason.INTERFACE_DOWN: "the interface went down or away",
+        StopReason.ERROR: error,
+    }
+    drops = {
+        "packets were dropped: the kernel's buffer was full ([capture] buffer)": counts.dropped,
+        "packets were dropped by the interface": counts.dropped_by_interface,
+    }
+    why = words.get(reason)
+    return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pcapdaemon.text import path_safe
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A device that libpcap can capture on; `kind` is "network", "any" or "pseudo"."""
+    """A device that libpcap can capture on; `kind` is "network", "any" or "pseudo"; `networks` are addresses with prefixes."""
 
     name: str
     kind: str
@@ -20,6 +20,7 @@ class Interface:
     loopback: bool = False
     up: bool = True
     addresses: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class CapturePlan:
     snaplen: int
     capture_filter: str
     packet_debug: bool
+    node: str = ""
+    pcapng: bool = False
+    compress: str = "none"
     lookback: int = 0
     share_recorder: bool = True
     most_packets: int = 0
@@ -61,7 +65,8 @@ class CapturePlan:
         request = self.request
         where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
         interfaces = frozenset(part.interface.name for part in self.captures)
-        return interfaces, self.capture_filter, self.snaplen, self.packet_debug, self.lookback, where
+        form = (self.snaplen, self.pcapng, self.compress, self.lookback)
+        return interfaces, self.capture_filter, form, self.packet_debug, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,9 @@ def make_plan(
         snaplen=snaplen,
         capture_filter=request.capture_filter or "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
+        node=around.node,
+        pcapng=(request.format or policy.format) == "pcapng",
+        compress=request.compress or policy.compress,
         lookback=request.lookback or 0,
         share_recorder=policy.share_recorder,
         most_packets=policy.maxpackets,
@@ -206,7 +214,14 @@ def _capture(
     snaplen: int,
 ) -> InterfacePlan:
     tags = _tags(request, alias, around.node, interface.name, snaplen)
-    return InterfacePlan(interface, alias, tags, _file_name(policy.filename, around, interface.name, request_id))
+    name = _file_name(policy.filename, around, interface.name, request_id)
+    return InterfacePlan(interface, alias, tags, name.removesuffix(".pcap") + _extension(request, policy, name))
+
+
+def _extension(request: CaptureRequest, policy: General, name: str) -> str:
+    png, dotted = (request.format or policy.format) == "pcapng", name.endswith(".pcap")
+    form = ".pcapng" if png and not name.endswith(".pcapng") else ".pcap" if dotted else ""
+    return form + {"gzip": ".gz", "zstd": ".zst"}.get(request.compress or policy.compress, "")
 
 
 def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaplen: int) -> str:
@@ -225,4 +240,4 @@ def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaple
 def _file_name(template: str, around: Surroundings, interface: str, request_id: str) -> str:
     parts = {"node": around.node, "interface": interface, "epoch": str(int(around.now)), "id": request_id}
     safe = {key: path_safe(value, 128) for key, value in parts.items()}
-    return path_safe(template.format_map(safe), 240)
+    return path_safe(template.format_map(safe), 230)

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pcapdaemon.request import Compression, Format
 from pcapdaemon.section import Section
 
 Seconds = Annotated[int, Field(gt=0, le=366 * 86400)]
@@ -83,6 +84,8 @@ class General(Section):
     filename: Annotated[str, AfterValidator(_template)] = Field(
         "{node}-{interface}-{epoch}-{id}.pcap", description="Name of a savefile."
     )
+    format: Format = Field("pcap", description="Format of savefiles where a request names none.")
+    compress: Compression = Field("none", description="Compression of savefiles where a request names none.")
     packetdebug: bool = Field(False, description="Log one line of metadata per captured packet, for every request.")
     allow_packetdebug: bool = Field(False, description="A request's `packetdebug` is obeyed.")
     logrequests: bool = Field(False, description="Log every request as it came.")

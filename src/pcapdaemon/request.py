@@ -26,6 +26,8 @@ Text = Annotated[str, Field(max_length=4096)]
 Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 Label = Annotated[str, Field(max_length=128)]
+Format = Literal["pcap", "pcapng"]
+Compression = Literal["none", "gzip", "zstd"]
 ResultKind = Literal["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]
 """What may be told to a requester, in the order in which it happens."""
 
@@ -110,6 +112,10 @@ class CaptureRequest(BaseModel):
         None,
         description="Begin the savefile so many seconds before the request, where a recorder of the interface (`[[recorder]]`) "
         "has them; at most `maxlookback`. What is limited above counts from the request on.",
+    )
+    format: Format | None = Field(None, description="Of the savefile; absent: `[general] format`.")
+    compress: Compression | None = Field(
+        None, description="How the savefile is compressed while it is delivered; absent: `[general] compress`."
     )
     packet_debug: bool = Field(
         False,

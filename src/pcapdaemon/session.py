@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from pcapdaemon import annotation
 from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder, Savefile
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.errors import Busy, CaptureRefused
@@ -138,6 +139,7 @@ class Session:
         plan = self.plan
         capture.extend(**asdict(plan.limits))
         capture.keep_within(packets=plan.most_packets, size=plan.most_size, snaplen=plan.snaplen)
+        self._choose_format(capture)
         self._set_filter(capture)
         capture.catch_up()
         return self._armed_run(capture, self._trigger_ns)
@@ -153,11 +155,16 @@ class Session:
                 buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
                 loopback=self.part.interface.loopback,
             )
+            self._choose_format(capture)
             self._set_filter(capture)
             return self._armed_run(capture, time.monotonic_ns())
         finally:
             capture.close()
             self._budget.give_kernel_buffer(buffer)
+
+    def _choose_format(self, capture: Capture | RecordedCapture) -> None:
+        if self.plan.pcapng:
+            capture.write_as(pcapng=True, overhead=annotation.overhead(self.plan, self.part, capture.header))
 
     def _set_filter(self, capture: Capture | RecordedCapture) -> None:
         expression = self.plan.capture_filter
@@ -171,7 +178,14 @@ class Session:
             reason = StopReason.SHUTDOWN
         counts, lookback = self.counts(), self._lookback(capture)
         first, last = (nanoseconds / 1e9 for nanoseconds in capture.times)
-        savefile = Savefile.of(capture.header, capture.take_blocks()) if capture.packets else None
+        if not capture.packets:
+            return Stopped(reason, counts, (first, last), seconds, capture.error, None, self._trigger, lookback)
+        head, tail = capture.header, b""
+        if self.plan.pcapng:
+            end = annotation.End(reason, counts, capture.error, seconds, self._trigger, lookback)
+            head, tail = annotation.around(self.plan, self.part, head, end)
+        savefile = Savefile.of(head, capture.take_blocks(), tail)
+        counts = replace(counts, size=savefile.size)
         return Stopped(reason, counts, (first, last), seconds, capture.error, savefile, self._trigger, lookback)
 
     def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:

@@ -70,6 +70,7 @@ cdef extern from "<pcap/pcap.h>" nogil:
     struct pcap_addr:
         pcap_addr *next
         sockaddr *addr
+        sockaddr *netmask
     ctypedef struct pcap_if_t:
         pcap_if_t *next
         char *name

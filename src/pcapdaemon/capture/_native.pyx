@@ -78,6 +78,7 @@ cdef class Capture:
         self.loop.output.size = overhead
         self.loop.output.number = number
         self.loop.output.cooked = self.handle.linktype == "LINUX_SLL"
+        self.loop.output.mark = pcapng
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter on the live handle and arm the capture; may block for long on names in DNS.
@@ -184,7 +185,7 @@ cdef class Capture:
 
 
 def list_devices():
-    """All devices that libpcap knows: tuples of name, description, is loopback, is up, addresses. Needs no privilege."""
+    """All devices that libpcap knows: tuples of name, description, is loopback, is up, (address, netmask)s. Needs no privilege."""
     cdef pcap_if_t *devices
     cdef pcap_if_t *device
     cdef char error[256]
@@ -205,14 +206,21 @@ def list_devices():
 
 
 cdef list _addresses(pcap_addr *address):
-    cdef char text[64]
     found = []
     while address != NULL:
-        if address.addr != NULL and address.addr.sa_family in (AF_INET, AF_INET6):
-            if getnameinfo(address.addr, SOCKADDR_SIZE, text, sizeof(text), NULL, 0, NI_NUMERICHOST) == 0:
-                found.append(text.decode())
+        if text := _text(address.addr):
+            found.append((text, _text(address.netmask)))
         address = address.next
     return found
+
+
+cdef str _text(const sockaddr *address):
+    cdef char text[64]
+    if address == NULL or address.sa_family not in (AF_INET, AF_INET6):
+        return ""
+    if getnameinfo(address, SOCKADDR_SIZE, text, sizeof(text), NULL, 0, NI_NUMERICHOST) != 0:
+        return ""
+    return text.decode()
 
 
 def library_version():

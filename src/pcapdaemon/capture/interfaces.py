@@ -1,6 +1,8 @@
 """The devices of this host, as they are now."""
 
+import ipaddress
 import socket
+from pathlib import Path
 from typing import Any
 
 from pcapdaemon.capture import _native
@@ -17,9 +19,31 @@ def list_interfaces() -> dict[str, Interface]:
     """
     networks = {name for _, name in socket.if_nameindex()}
     return {
-        name: Interface(name, _kind(name, networks), description, loopback, up, tuple(addresses))
+        name: Interface(
+            name,
+            _kind(name, networks),
+            description,
+            loopback,
+            up,
+            tuple(address for address, _ in addresses),
+            tuple(_network(*one) for one in addresses),
+        )
         for name, description, loopback, up, addresses in _native.list_devices()
     }
+
+
+def hardware(name: str) -> tuple[bytes, int]:
+    """The hardware address and the speed in bits per second, empty and 0 where the kernel does not tell."""
+    directory = Path("/sys/class/net") / name
+    try:
+        address = bytes.fromhex((directory / "address").read_text().strip().replace(":", ""))
+    except (OSError, ValueError):
+        address = b""
+    try:
+        speed = int((directory / "speed").read_text())
+    except (OSError, ValueError):  # a device that has none answers EINVAL
+        speed = 0
+    return address, max(0, speed) * 1_000_000
 
 
 def describe_interfaces() -> list[dict[str, Any]]:
@@ -45,6 +69,14 @@ def _linktype(interface: Interface) -> str:
     finally:
         capture.close()
     return capture.linktype
+
+
+def _network(address: str, netmask: str) -> str:
+    address, _, _ = address.partition("%")  # the scope of a link-local one
+    if not netmask:
+        return address
+    bits = int(ipaddress.ip_address(netmask.partition("%")[0]))
+    return f"{address}/{bits.bit_count()}"
 
 
 def _kind(name: str, networks: set[str]) -> str:

@@ -14,6 +14,8 @@ CONTENT_TYPE = "application/vnd.tcpdump.pcap"
 _MOST_PARTS = 1024
 """IOV_MAX of writev(2) on Linux."""
 
+_PCAPNG = b"\x0a\x0d\x0d\x0a"
+_ENHANCED_PACKET = 6
 _CHUNK = 1024 * 1024
 _LARGEST_WRITE = 8 * _CHUNK
 """Bytes of a file on disk that are read, and that are held in memory, at a time."""
@@ -85,9 +87,9 @@ class Savefile(io.RawIOBase):
         self.size = self._content.place.size - start if size is None else size
 
     @classmethod
-    def of(cls, header: bytes, blocks: Blocks) -> "Savefile":
-        """The file made of its header and blocks of records."""
-        return cls([memoryview(header), *blocks.views()])
+    def of(cls, header: bytes, blocks: Blocks, trailer: bytes = b"") -> "Savefile":
+        """The file made of its header, blocks of records, and what comes after them."""
+        return cls([memoryview(header), *blocks.views(), memoryview(trailer)])
 
     @classmethod
     def on_disk(cls, path: Path) -> "Savefile":
@@ -178,8 +180,22 @@ class Savefile(io.RawIOBase):
 
     def records(self) -> Iterator[Record]:
         """The metadata of each packet in order; a Python step per packet, for those who ask for it."""
-        with io.BufferedReader(self.reader(24), _CHUNK) as file:
+        with io.BufferedReader(self.reader(), _CHUNK) as file:
+            if file.peek(4)[:4] == _PCAPNG:
+                yield from _enhanced_packets(file)
+                return
+            file.read(24)
             while header := file.read(16):
                 record = Record(*struct.unpack("<IIII", header))
                 yield record
                 file.read(record.captured)
+
+
+def _enhanced_packets(file: "io.BufferedReader[Any]") -> Iterator[Record]:
+    while header := file.read(8):
+        kind, length = struct.unpack("<II", header)
+        body = file.read(length - 8)
+        if kind == _ENHANCED_PACKET:
+            high, low, captured, size = struct.unpack_from("<IIII", body, 4)
+            seconds, nanoseconds = divmod(high << 32 | low, 1_000_000_000)
+            yield Record(seconds, nanoseconds // 1000, captured, size)

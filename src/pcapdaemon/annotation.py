@@ -1,0 +1,97 @@
+"""What a pcapng savefile says of itself: its head and its tail, around the packets that the native module wrote."""
+
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pcapdaemon import __version__
+from pcapdaemon.capture import library_version
+from pcapdaemon.capture.interfaces import hardware
+from pcapdaemon.capture.pcapng import Description, Statistics, interface, section, statistics
+from pcapdaemon.events import Counts, Lookback, shortfalls
+from pcapdaemon.limits import StopReason
+from pcapdaemon.plan import CapturePlan, InterfacePlan
+
+ROOM_FOR_THE_END = 2048
+"""Bytes of a file that are set aside for what is known at its end only: why it ended, what it lacks."""
+
+SYSTEM = f"{platform.system()} {platform.release()}"
+LINKTYPE_AT = 20
+"""Where in a pcap file's header libpcap puts the LINKTYPE_ value."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a capture ended, as far as its savefile tells it; `seconds` of its run."""
+
+    reason: StopReason
+    counts: Counts
+    error: str
+    seconds: float
+    trigger: float
+    lookback: Lookback | None
+
+
+def overhead(plan: CapturePlan, part: InterfacePlan, header: bytes) -> int:
+    """Bytes that a file will have beside its packets, at most, where nothing unusual ends it."""
+    known = len(_head(plan, part, header, _facts(plan, part))) + len(statistics(0, Statistics(0, 0, 0, 0, 0, 0)))
+    return known + ROOM_FOR_THE_END
+
+
+def around(plan: CapturePlan, part: InterfacePlan, header: bytes, end: End) -> tuple[bytes, bytes]:
+    """What stands before and after the packets; `header` is that of a pcap file of the same capture."""
+    now, counts = time.time_ns(), end.counts
+    missing = shortfalls(end.reason, counts, end.error)
+    outcome = {
+        "stop_reason": end.reason,
+        "packets": counts.packets,
+        "received": counts.received,
+        "dropped": counts.dropped,
+        "dropped_by_interface": counts.dropped_by_interface,
+        "trigger": end.trigger,
+        "lookback": asdict(end.lookback) if end.lookback else None,
+        "complete": not missing,
+        "missing": missing,
+    }
+    begun = now - int(end.seconds * 1e9)
+    seen = Statistics(begun, now, counts.received, counts.packets, counts.dropped, counts.dropped_by_interface)
+    return _head(plan, part, header, {**_facts(plan, part), **outcome}), statistics(0, seen)
+
+
+def _head(plan: CapturePlan, part: InterfacePlan, header: bytes, facts: dict[str, Any]) -> bytes:
+    application = f"pcapdaemon {__version__} ({library_version()})"
+    comment = json.dumps(facts, ensure_ascii=False)
+    return section(platform.machine(), SYSTEM, application, comment) + interface(_description(plan, part, header))
+
+
+def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Description:
+    device = part.interface
+    address, speed = hardware(device.name)
+    return Description(
+        name=device.name,
+        linktype=int.from_bytes(header[LINKTYPE_AT : LINKTYPE_AT + 2], "little"),
+        snaplen=int.from_bytes(header[16:20], "little"),
+        description=device.description,
+        capture_filter=plan.capture_filter,
+        system=SYSTEM,
+        hardware_address=address if any(address) else b"",
+        speed=speed,
+        networks=device.networks,
+    )
+
+
+def _facts(plan: CapturePlan, part: InterfacePlan) -> dict[str, Any]:
+    request = plan.request
+    asked = {"customer": request.customer, "alertid": request.alert_id, "tags": request.tags, "comment": request.comment}
+    return {
+        "id": plan.id,
+        **{name: value for name, value in asked.items() if value},
+        "node": plan.node,
+        "interface": part.interface.name,
+        "filter": plan.capture_filter,
+        "snaplen": plan.snaplen,
+        "limits": asdict(plan.limits),
+        "version": __version__,
+    }
