@@ -10,9 +10,10 @@ from pcapdaemon import __version__
 from pcapdaemon.capture import library_version
 from pcapdaemon.capture.interfaces import hardware
 from pcapdaemon.capture.pcapng import Description, Statistics, interface, section, statistics
-from pcapdaemon.events import Counts, Lookback, shortfalls
 from pcapdaemon.limits import StopReason
+from pcapdaemon.outcome import Counts, Lookback, shortfalls
 from pcapdaemon.plan import CapturePlan, InterfacePlan
+from pcapdaemon.request import ON_THE_WIRE
 
 ROOM_FOR_THE_END = 2048
 """Bytes of a file that are set aside for what is known at its end only: why it ended, what it lacks."""
@@ -84,7 +85,12 @@ def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Descr
 
 def _facts(plan: CapturePlan, part: InterfacePlan) -> dict[str, Any]:
     request = plan.request
-    asked = {"customer": request.customer, "alertid": request.alert_id, "tags": request.tags, "comment": request.comment}
+    asked = {
+        "customer": request.customer,
+        ON_THE_WIRE["alert_id"]: request.alert_id,
+        "tags": request.tags,
+        "comment": request.comment,
+    }
     return {
         "id": plan.id,
         **{name: value for name, value in asked.items() if value},

@@ -21,7 +21,6 @@ from pcapdaemon.delivery import Delivery
 from pcapdaemon.events import (
     CaptureFailed,
     ClockIsOff,
-    Counts,
     Publish,
     RequestAccepted,
     RequestCancelled,
@@ -33,6 +32,7 @@ from pcapdaemon.events import (
 )
 from pcapdaemon.once import Once
 from pcapdaemon.orders import Order, find_order
+from pcapdaemon.outcome import Counts
 from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
 from pcapdaemon.request import (
     CaptureRequest,

@@ -8,29 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pcapdaemon.limits import StopReason
+from pcapdaemon.outcome import Content, Counts, Lookback, shortfalls
 from pcapdaemon.plan import CapturePlan
 from pcapdaemon.request import CaptureRequest, Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What one capture took and lost; `size` is bytes of the savefile. See the glossary in ARCHITECTURE.md."""
-
-    packets: int = 0
-    size: int = 0
-    received: int = 0
-    dropped: int = 0
-    dropped_by_interface: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lookback:
-    """What a savefile has from before its trigger: seconds asked for and covered, packets, and why it is not all."""
-
-    asked: int
-    covered: float
-    packets: int
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +106,8 @@ class CaptureProgressed:
 class CaptureStopped:
     """A capture ended with what it has, which may be nothing; `times` of its first and last packet are seconds since the epoch.
 
-    So is `trigger`, from which its limits count; `lookback` is there where packets from before it were asked for.
+    So is `trigger`, from which its limits count; `lookback` is there where packets from before it were asked for. `content`
+    is what is inside of a savefile that is compressed; all sizes but that of the file itself are of the content.
 
     Where it has packets, `sha256` is that of the savefile, which is owed to the destinations `owed`; and where there is a
     spool it stands there, unless SavefileNotSpooled says why not.
@@ -144,27 +125,12 @@ class CaptureStopped:
     owed: tuple[str, ...] = ()
     trigger: float = 0.0
     lookback: Lookback | None = None
+    content: Content | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Why the savefile may lack packets that a requester expects in it; empty: it is complete."""
         return shortfalls(StopReason(self.reason), self.counts, self.error)
-
-
-def shortfalls(reason: StopReason, counts: Counts, error: str) -> tuple[str, ...]:
-    """Why a capture that ended so may lack packets; empty: it does not."""
-    words = {
-        StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
-        StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
-        StopReason.INTERFACE_DOWN: "the interface went down or away",
-        StopReason.ERROR: error,
-    }
-    drops = {
-        "packets were dropped: the kernel's buffer was full ([capture] buffer)": counts.dropped,
-        "packets were dropped by the interface": counts.dropped_by_interface,
-    }
-    why = words.get(reason)
-    return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,8 @@ from pcapdaemon.events import (
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
-    Counts,
     DeliveryDelayed,
     Event,
-    Lookback,
     Receipt,
     RequestAccepted,
     RequestFinished,
@@ -26,6 +24,7 @@ from pcapdaemon.events import (
     SourceConnected,
     SourceDisconnected,
 )
+from pcapdaemon.outcome import Content, Counts, Lookback
 
 KEPT = 1000
 """Requests that are over and still told of."""
@@ -57,6 +56,7 @@ class CaptureRecord:
     lookback: Lookback | None = None
     file_name: str = ""
     sha256: str = ""
+    content: Content | None = None
     complete: bool | None = None
     missing: list[str] = field(default_factory=list)
     delivered: dict[str, str] = field(default_factory=dict)
@@ -231,7 +231,7 @@ def _note_stop(capture: CaptureRecord, event: CaptureStopped) -> None:
     capture.counts, capture.stop_reason, capture.error = event.counts, event.reason, event.error
     capture.seconds, capture.file_name = event.seconds, event.file_name if event.counts.packets else ""
     capture.trigger, capture.lookback = event.trigger or None, event.lookback
-    capture.sha256, capture.owed = event.sha256, list(event.owed)
+    capture.sha256, capture.owed, capture.content = event.sha256, list(event.owed), event.content
     capture.missing, capture.complete = list(event.missing), not event.missing
     if event.counts.packets:
         capture.first_packet_at, capture.last_packet_at = event.times

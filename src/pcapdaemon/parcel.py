@@ -7,8 +7,9 @@ from typing import Any
 
 from pcapdaemon.capture.savefile import Savefile
 from pcapdaemon.destinations.base import Facts
-from pcapdaemon.events import CaptureStopped, Counts, Lookback, Receipt, SavefileTakenUp
+from pcapdaemon.events import CaptureStopped, Receipt, SavefileTakenUp
 from pcapdaemon.limits import CaptureLimits
+from pcapdaemon.outcome import Content, Counts, Lookback
 from pcapdaemon.request import CaptureRequest
 
 VERSION = 1
@@ -76,7 +77,8 @@ class Parcel:
         end = dict(found["stopped"])
         counts, times, owed = Counts(**end.pop("counts")), tuple(map(float, end.pop("times"))), tuple(end.pop("owed"))
         lookback = Lookback(**found_lookback) if (found_lookback := end.pop("lookback", None)) else None
-        stopped = CaptureStopped(**end, counts=counts, times=(times[0], times[1]), owed=owed, lookback=lookback)
+        content = Content(**found_content) if (found_content := end.pop("content", None)) else None
+        stopped = CaptureStopped(**end, counts=counts, times=(times[0], times[1]), owed=owed, lookback=lookback, content=content)
         request = CaptureRequest.model_validate(found["request"])
         facts = Facts(stopped.id, stopped.interface, stopped.file_name, str(found["tags"]), request)
         return cls(

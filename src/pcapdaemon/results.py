@@ -326,6 +326,7 @@ def _captured(event: CaptureStopped) -> dict[str, Any]:
         "trigger": event.trigger or None,
         "lookback": asdict(event.lookback) if event.lookback else None,
         "sha256": event.sha256,
+        "content": asdict(event.content) if event.content else None,
         "complete": not event.missing,
         "missing": event.missing,
         "owed": event.owed,

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from pcapdaemon.capture import MemoryBudget, Record, Recorder, Savefile
+from pcapdaemon.capture import MemoryBudget, Record, Recorder, Savefile, records
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Facts
@@ -19,11 +19,11 @@ from pcapdaemon.events import (
     CaptureProgressed,
     CaptureStarted,
     CaptureStopped,
-    Counts,
     PacketsLogged,
     Publish,
     RequestFinished,
 )
+from pcapdaemon.outcome import Counts
 from pcapdaemon.parcel import Parcel
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.request import ON_THE_WIRE, Problem
@@ -255,7 +255,7 @@ class Runs:
 
     async def _stopped(self, run: Run, session: Session, stopped: Stopped) -> None:
         plan, part = session.plan, session.part
-        interface, name = part.interface.name, part.file_name
+        interface, name = part.interface.name, _named(plan, part, stopped)
         event = CaptureStopped(
             id=plan.id,
             interface=interface,
@@ -267,6 +267,7 @@ class Runs:
             error=stopped.error,
             trigger=stopped.trigger,
             lookback=stopped.lookback,
+            content=stopped.content,
         )
         if (savefile := stopped.savefile) is None:
             self._publish(event)
@@ -281,8 +282,8 @@ class Runs:
                 await self._log_packets(plan.id, interface, packets)
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
-        records = savefile.records()
-        while lines := tuple(_packet_line(record) for record in islice(records, PACKETS_AT_ONCE)):
+        found = records(savefile)
+        while lines := tuple(_packet_line(record) for record in islice(found, PACKETS_AT_ONCE)):
             self._publish(PacketsLogged(request_id, interface, lines))
             await asyncio.sleep(0.01)  # for others, and for the log to be written
 
@@ -316,6 +317,11 @@ def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
 def _blamed(failure: CaptureFailed) -> str:
     field_name = {"filter": "capture_filter", "interface": "interfaces"}.get(failure.kind)
     return ON_THE_WIRE[field_name] if field_name else ""
+
+
+def _named(plan: CapturePlan, part: InterfacePlan, stopped: Stopped) -> str:
+    """The savefile's name, which says of itself that it is compressed; there may have been no memory for that."""
+    return part.file_name if stopped.content or plan.compress == "none" else part.file_name.rpartition(".")[0]
 
 
 def _packet_line(record: Record) -> str:

@@ -5,11 +5,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from pcapdaemon import annotation
-from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder, Savefile
+from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder, Savefile, compressed
+from pcapdaemon.capture._blocks import Blocks
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.errors import Busy, CaptureRefused
-from pcapdaemon.events import Counts, Lookback
 from pcapdaemon.limits import CaptureLimits, StopReason
+from pcapdaemon.outcome import Content, Counts, Lookback
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 from pcapdaemon.threads import call_in_loop, in_thread
 
@@ -33,7 +34,8 @@ class Armed:
 class Stopped:
     """How a capture ended; `times` of the first and last packet and `seconds` of its run; the savefile if it has packets.
 
-    `trigger` is when it was asked for, seconds since the epoch; `lookback` what was asked for and had from before that.
+    `trigger` is when it was asked for, seconds since the epoch; `lookback` what was asked for and had from before that; `content`
+    what is inside of the savefile where it is compressed.
     """
 
     reason: StopReason
@@ -44,6 +46,7 @@ class Stopped:
     savefile: Savefile | None
     trigger: float = 0.0
     lookback: Lookback | None = None
+    content: Content | None = None
 
 
 class Session:
@@ -184,9 +187,19 @@ class Session:
         if self.plan.pcapng:
             end = annotation.End(reason, counts, capture.error, seconds, self._trigger, lookback)
             head, tail = annotation.around(self.plan, self.part, head, end)
-        savefile = Savefile.of(head, capture.take_blocks(), tail)
-        counts = replace(counts, size=savefile.size)
-        return Stopped(reason, counts, (first, last), seconds, capture.error, savefile, self._trigger, lookback)
+        blocks, times, error = capture.take_blocks(), (first, last), capture.error
+        capture.close()
+        savefile, content = self._pack(head, blocks, tail)
+        counts = replace(counts, size=content.size if content else savefile.size)
+        return Stopped(reason, counts, times, seconds, error, savefile, self._trigger, lookback, content)
+
+    def _pack(self, head: bytes, blocks: Blocks, tail: bytes) -> tuple[Savefile, Content | None]:
+        if self.plan.compress == "none":
+            return Savefile.of(head, blocks, tail), None
+        try:
+            return compressed(self.plan.compress, head, blocks, tail, self._budget.pool)
+        except MemoryError:  # told by its name, which then lacks what the compression would add
+            return Savefile.of(head, blocks, tail), None
 
     def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:
         asked, recorder = self.plan.lookback, self._recorder

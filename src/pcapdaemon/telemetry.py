@@ -192,6 +192,7 @@ def _log_stop(event: CaptureStopped) -> None:
         complete=not event.missing,
         **({"missing": list(event.missing)} if event.missing else {}),
         **({"file": event.file_name, "sha256": event.sha256, "owed": list(event.owed)} if counts.packets else {}),
+        **({"content": asdict(event.content)} if event.content else {}),
         **({"lookback": asdict(event.lookback)} if event.lookback else {}),
         **({"error": event.error} if event.error else {}),
     )

@@ -1,6 +1,7 @@
 """Savefiles that explain themselves: captures in pcapng, as tshark, capinfos and scapy read them."""
 
 import asyncio
+import hashlib
 import json
 import socket
 import struct
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader
 
 from pcapdaemon import __version__
-from pcapdaemon.capture import Recorder
+from pcapdaemon.capture import Recorder, records
 from pcapdaemon.limits import StopReason
 from tests.helpers import Wire, captured, eventually, numbers, saved, session_for, tshark
 from tests.integration.test_recorder import has_recorded, recording, session_on
@@ -112,7 +113,7 @@ async def test_the_size_of_the_file_stays_under_its_limit(wire: Wire, tmp_path: 
 async def test_metadata_of_packets_is_read_from_it(wire: Wire) -> None:
     stopped = await captured(session_for(wire.far, format="pcapng", packets=3, snap=61), lambda: wire.send(3))
     assert stopped.savefile is not None
-    assert [(record.captured, record.length) for record in stopped.savefile.records()] == [(61, 100)] * 3
+    assert [(record.captured, record.length) for record in records(stopped.savefile)] == [(61, 100)] * 3
 
 
 FRAMES = st.lists(st.binary(min_size=20, max_size=1500), min_size=1, max_size=30)
@@ -139,3 +140,18 @@ def test_whatever_is_captured_is_read_back(wire: Wire, tmp_path: Path, frames: l
 
 def _session(recorder: Recorder, wire: Wire, snap: int, packets: int) -> Any:
     return session_on(recorder, wire.far, format="pcapng", snap=snap, packets=packets, bpf="ether proto 0x88b5", timeout=5)
+
+
+@pytest.mark.parametrize(("form", "how", "ending"), [("pcap", "gzip", ".pcap.gz"), ("pcapng", "zstd", ".pcapng.zst")])
+async def test_a_compressed_savefile_is_opened_by_tshark(wire: Wire, tmp_path: Path, form: str, how: str, ending: str) -> None:
+    session = session_for(wire.far, format=form, compress=how, packets=500)
+    stopped = await captured(session, lambda: wire.send(500))
+    assert session.part.file_name.endswith(ending)
+    path = saved(stopped, tmp_path / session.part.file_name)
+    assert numbers(path) == list(range(500))
+    assert stopped.content is not None
+    plain = subprocess.run(["gzip" if how == "gzip" else "zstd", "-dc", path], check=True, capture_output=True).stdout
+    assert (stopped.content.size, stopped.content.sha256) == (len(plain), hashlib.sha256(plain).hexdigest())
+    assert stopped.counts.size == len(plain)
+    assert stopped.savefile is not None
+    assert len(list(records(stopped.savefile))) == 500

@@ -20,7 +20,6 @@ from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import (
     CaptureStopped,
-    Counts,
     DeliveryDelayed,
     Event,
     Receipt,
@@ -33,6 +32,7 @@ from pcapdaemon.events import (
     SpoolFileSetAside,
 )
 from pcapdaemon.limits import CaptureLimits
+from pcapdaemon.outcome import Counts
 from pcapdaemon.parcel import Parcel
 from pcapdaemon.request import validate
 from pcapdaemon.spool import Spool, SpoolSettings

@@ -6,7 +6,6 @@ from pcapdaemon.events import (
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
-    Counts,
     DeliveryDelayed,
     Event,
     Receipt,
@@ -19,6 +18,7 @@ from pcapdaemon.events import (
     SourceDisconnected,
 )
 from pcapdaemon.history import KEPT, CaptureRecord, History
+from pcapdaemon.outcome import Counts
 from pcapdaemon.plan import CapturePlan, Interface, Surroundings, make_plan
 from pcapdaemon.policy import General
 from pcapdaemon.request import Problem, validate

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
-PURE = {"limits", "request", "plan", "events", "text", "legacy", "policy", "nodes", "orders", "answers"}
+PURE = {"limits", "request", "plan", "events", "text", "legacy", "policy", "nodes", "orders", "answers", "outcome"}
 IMPURE = {"asyncio", "socket", "subprocess", "threading", "logging", "pathlib", "os", "time", "uvicorn", "fastapi", "redis"}
 
 

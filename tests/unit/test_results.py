@@ -14,7 +14,6 @@ from pcapdaemon.events import (
     CaptureProgressed,
     CaptureStarted,
     CaptureStopped,
-    Counts,
     Event,
     Receipt,
     RequestAccepted,
@@ -29,6 +28,7 @@ from pcapdaemon.events import (
     SavefileTakenUp,
 )
 from pcapdaemon.history import History
+from pcapdaemon.outcome import Counts
 from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
 from pcapdaemon.policy import General
 from pcapdaemon.request import CaptureRequest, Problem, validate

@@ -17,7 +17,6 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.errors import Busy, CaptureRefused
 from pcapdaemon.events import (
     ClockIsOff,
-    Counts,
     Event,
     RequestAccepted,
     RequestFinished,
@@ -26,6 +25,7 @@ from pcapdaemon.events import (
     RequestRejected,
 )
 from pcapdaemon.limits import StopReason
+from pcapdaemon.outcome import Counts
 from pcapdaemon.plan import Interface
 from pcapdaemon.session import Armed, Session, Stopped
 from pcapdaemon.sources.base import Message, Verdict

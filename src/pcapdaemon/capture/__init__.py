@@ -7,10 +7,12 @@ the last packets of an interface, on which a `RecordedCapture` reads on: it is u
 
 from pcapdaemon.capture._native import Capture, library_version
 from pcapdaemon.capture._recorded import RecordedCapture
+from pcapdaemon.capture.compression import compressed
 from pcapdaemon.capture.interfaces import describe_interfaces, list_interfaces
 from pcapdaemon.capture.memory import MemoryBudget
 from pcapdaemon.capture.recorder import PACKET_BUFFER_TIMEOUT_MS, Recorder, RecorderSettings, RecorderStatus
-from pcapdaemon.capture.savefile import Record, Savefile
+from pcapdaemon.capture.records import Record, records
+from pcapdaemon.capture.savefile import Savefile
 
 __all__ = [
     "PACKET_BUFFER_TIMEOUT_MS",
@@ -22,7 +24,9 @@ __all__ = [
     "RecorderSettings",
     "RecorderStatus",
     "Savefile",
+    "compressed",
     "describe_interfaces",
     "library_version",
     "list_interfaces",
+    "records",
 ]

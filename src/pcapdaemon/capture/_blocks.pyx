@@ -4,6 +4,7 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
@@ -181,3 +182,89 @@ cdef class Blocks:
                 views.append(memoryview(view))
             block = block.next
         return views
+
+    def pieces(self):
+        """The same blocks one by one, each of which goes back on its own; this one has none then."""
+        cdef Blocks piece
+        found = []
+        while self.first != NULL:
+            piece = Blocks.__new__(Blocks)
+            piece.pool, piece.first = self.pool, self.first
+            self.first = self.first.next
+            piece.first.next = NULL
+            found.append(piece)
+        return found
+
+
+@cython.no_gc
+cdef class BlockWriter:
+    """Bytes written into blocks: into `spares` that are taken from the pool at once, those that are adopted, and new ones.
+
+    Raises MemoryError where the pool has none.
+    """
+
+    cdef BlockPool pool
+    cdef Block *first
+    cdef Block *last
+    cdef Block *spare
+
+    def __cinit__(self, BlockPool pool, int spares):
+        cdef Block *block
+        self.pool = pool
+        for _ in range(spares):
+            block = take_block(&pool.pool)
+            if block == NULL:
+                raise MemoryError("the memory budget is spent")
+            self._put_by(block)
+
+    def __dealloc__(self):
+        if self.first != NULL:
+            give_blocks(&self.pool.pool, self.first)
+        if self.spare != NULL:
+            give_blocks(&self.pool.pool, self.spare)
+
+    cdef void _put_by(self, Block *block):
+        block.start = block.used = block.packets = 0
+        block.next = self.spare
+        self.spare = block
+
+    def adopt(self, Blocks piece):
+        """Use a block of the same pool, which nobody looks at any more."""
+        cdef Block *block = piece.first
+        piece.first = NULL
+        if block != NULL:
+            self._put_by(block)
+
+    def write(self, const uint8_t[::1] data):
+        """Append."""
+        cdef size_t at = 0, size = data.shape[0], part
+        while at < size:
+            if self.last == NULL or self.last.used == self.pool.pool.block_size:
+                self._next()
+            part = min(size - at, self.pool.pool.block_size - self.last.used)
+            memcpy(self.last.data + self.last.used, &data[at], part)
+            self.last.used += part
+            at += part
+
+    def blocks(self):
+        """What was written, once."""
+        cdef Blocks blocks = Blocks.__new__(Blocks)
+        blocks.pool, blocks.first = self.pool, self.first
+        self.first = self.last = NULL
+        return blocks
+
+    cdef int _next(self) except -1:
+        cdef Block *block = self.spare
+        if block != NULL:
+            self.spare = block.next
+            block.next = NULL
+        else:
+            block = take_block(&self.pool.pool)
+        if block == NULL:
+            raise MemoryError("the memory budget is spent")
+        if self.last == NULL:
+            self.first = block
+        else:
+            self.last.next = block
+        self.last = block
+        return 0

@@ -3,31 +3,31 @@
 import errno
 import io
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pcapdaemon.capture._blocks import Blocks
 
-CONTENT_TYPE = "application/vnd.tcpdump.pcap"
+CONTENT_TYPES = {
+    ".gz": "application/gzip",
+    ".zst": "application/zstd",
+    ".pcapng": "application/x-pcapng",
+    ".pcap": "application/vnd.tcpdump.pcap",
+}
+"""By how a savefile's name ends; IANA has registered all but that of pcapng."""
+
 _MOST_PARTS = 1024
 """IOV_MAX of writev(2) on Linux."""
 
-_PCAPNG = b"\x0a\x0d\x0d\x0a"
-_ENHANCED_PACKET = 6
 _CHUNK = 1024 * 1024
 _LARGEST_WRITE = 8 * _CHUNK
 """Bytes of a file on disk that are read, and that are held in memory, at a time."""
 
 
-class Record(NamedTuple):
-    """The metadata of one packet: seconds since the epoch with microseconds, bytes kept, bytes on the wire."""
-
-    seconds: int
-    microseconds: int
-    captured: int
-    length: int
+def content_type(file_name: str) -> str:
+    """The media type of a savefile."""
+    return next((kind for ending, kind in CONTENT_TYPES.items() if file_name.endswith(ending)), CONTENT_TYPES[".pcap"])
 
 
 class _Memory:
@@ -177,25 +177,3 @@ class Savefile(io.RawIOBase):
             if not parts:
                 raise OSError(errno.EIO, "the file on disk is shorter than it was")
             done += os.writev(descriptor, parts)
-
-    def records(self) -> Iterator[Record]:
-        """The metadata of each packet in order; a Python step per packet, for those who ask for it."""
-        with io.BufferedReader(self.reader(), _CHUNK) as file:
-            if file.peek(4)[:4] == _PCAPNG:
-                yield from _enhanced_packets(file)
-                return
-            file.read(24)
-            while header := file.read(16):
-                record = Record(*struct.unpack("<IIII", header))
-                yield record
-                file.read(record.captured)
-
-
-def _enhanced_packets(file: "io.BufferedReader[Any]") -> Iterator[Record]:
-    while header := file.read(8):
-        kind, length = struct.unpack("<II", header)
-        body = file.read(length - 8)
-        if kind == _ENHANCED_PACKET:
-            high, low, captured, size = struct.unpack_from("<IIII", body, 4)
-            seconds, nanoseconds = divmod(high << 32 | low, 1_000_000_000)
-            yield Record(seconds, nanoseconds // 1000, captured, size)

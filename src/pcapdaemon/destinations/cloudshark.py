@@ -17,7 +17,7 @@ import httpx2
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon import __version__
-from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
+from pcapdaemon.capture.savefile import Savefile, content_type
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.events import Receipt
@@ -129,7 +129,7 @@ class CloudShark(Destination):
         fields = {"filename": facts.file_name, "additional_tags": _tags(facts)}
         if facts.request.comment:
             fields["comments"] = facts.request.comment
-        files = {"file": (facts.file_name, savefile, CONTENT_TYPE)}
+        files = {"file": (facts.file_name, savefile, content_type(facts.file_name))}
         status, headers, text = self._call("POST", "upload", data=fields, files=files)
         if status == 200 and (found := _id_in(text)):
             return found

@@ -152,7 +152,7 @@ def _give_name(directory: int, hidden: str, name: str) -> str:
 
 
 def _numbered(name: str, number: int) -> str:
-    stem, dot, extension = name.rpartition(".")
+    stem, dot, extension = name.rpartition(".pcap" if ".pcap" in name else ".")
     return f"{stem}-{number}{dot}{extension}" if number else name
 
 

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ParamValidationError
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from pcapdaemon.capture.savefile import CONTENT_TYPE, Savefile
+from pcapdaemon.capture.savefile import Savefile, content_type
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
 from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
@@ -40,7 +40,6 @@ ABORT_WITHIN = 10.0
 MOST_CLIENTS = 8
 """Clients that are kept; a message may name any region."""
 
-PNG_TYPE = "application/x-pcapng"
 ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read")
 PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
 Acl = Literal[
@@ -250,8 +249,7 @@ class S3(Destination):
         client = await in_thread(self._client, request.region, request.endpoint)
         target = {"Bucket": request.bucket or settings.bucket, "Key": self._key(request.folder, facts.file_name)}
         options = self._options(request.acl or "", request.encryption)
-        png = facts.file_name.endswith(".pcapng")
-        options |= {"ContentType": PNG_TYPE if png else CONTENT_TYPE, "Metadata": {"tags": metadata(facts.tags)}}
+        options |= {"ContentType": content_type(facts.file_name), "Metadata": {"tags": metadata(facts.tags)}}
         try:
             etag = await self._put(client, savefile, target, options)
         except ClientError as error:
