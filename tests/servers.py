@@ -104,7 +104,7 @@ class DaemonProcess:
         lines = [
             line
             for name, table in tables.items()
-            for line in (f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+            for line in (_heading(name), *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
         ]
         self.config.write_text("\n".join(lines))
 
@@ -187,6 +187,11 @@ class DaemonProcess:
         assert self.process
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _heading(name: str) -> str:
+    """`recorder 1` is the first of several tables."""
+    return f"[[{name.split(maxsplit=1)[0]}]]" if " " in name else f"[{name}]"
 
 
 def wait_for_file(directory: Path, pattern: str, seconds: float = 10) -> Path:
