@@ -13,6 +13,6 @@ def native(name: str, libraries: list[str]) -> Extension:
     )
 
 
-NAMES = ("_blocks", "_filter", "_handle", "_loop", "_native", "_reader", "_recorded", "_recorder", "_ring")
+NAMES = ("_blocks", "_filter", "_handle", "_loop", "_merge", "_native", "_reader", "_recorded", "_recorder", "_ring")
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(ext_modules=cythonize(extensions, build_dir="build", include_path=["src"]))

@@ -12,10 +12,11 @@ from scapy.utils import RawPcapReader
 
 from pcapdaemon.capture import MemoryBudget, list_interfaces
 from pcapdaemon.config import CaptureSettings
+from pcapdaemon.packing import Stopped
 from pcapdaemon.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.policy import General
 from pcapdaemon.request import validate
-from pcapdaemon.session import Session, Stopped
+from pcapdaemon.session import Session
 
 T = TypeVar("T")
 SEQUENCE_AT = 42

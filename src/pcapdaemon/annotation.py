@@ -3,8 +3,9 @@
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from pcapdaemon import __version__
 from pcapdaemon.capture import library_version
@@ -23,26 +24,35 @@ LINKTYPE_AT = 20
 """Where in a pcap file's header libpcap puts the LINKTYPE_ value."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a capture ended, as far as its savefile tells it; `seconds` of its run."""
-
-    reason: StopReason
-    counts: Counts
-    error: str
-    seconds: float
-    trigger: float
-    lookback: Lookback | None
+Captured = tuple[InterfacePlan, bytes, Counts]
+"""An interface, the header of a pcap file of its capture, and what that took and lost."""
 
 
-def overhead(plan: CapturePlan, part: InterfacePlan, header: bytes) -> int:
+class End(Protocol):
+    """How a capture ended, as far as its savefile tells it; `seconds` of its run, `trigger` since the epoch."""
+
+    @property
+    def reason(self) -> StopReason: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def trigger(self) -> float: ...
+    @property
+    def lookback(self) -> Lookback | None: ...
+
+
+def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
     """Bytes that a file will have beside its packets, at most, where nothing unusual ends it."""
-    known = len(_head(plan, part, header, _facts(plan, part))) + len(statistics(0, Statistics(0, 0, 0, 0, 0, 0)))
-    return known + ROOM_FOR_THE_END
+    known = _head(plan, [(part, bytes(24), Counts()) for part in parts], _facts(plan, parts))
+    return len(known) + len(parts) * len(statistics(0, Statistics(0, 0, 0, 0, 0, 0))) + ROOM_FOR_THE_END
 
 
-def around(plan: CapturePlan, part: InterfacePlan, header: bytes, end: End) -> tuple[bytes, bytes]:
-    """What stands before and after the packets; `header` is that of a pcap file of the same capture."""
+def around(plan: CapturePlan, captured: Sequence[Captured], end: End) -> tuple[bytes, bytes]:
+    """What stands before and after the packets of all."""
     now, counts = time.time_ns(), end.counts
     missing = shortfalls(end.reason, counts, end.error)
     outcome = {
@@ -56,15 +66,20 @@ def around(plan: CapturePlan, part: InterfacePlan, header: bytes, end: End) -> t
         "complete": not missing,
         "missing": missing,
     }
+    facts = {**_facts(plan, [part for part, _, _ in captured]), **outcome}
     begun = now - int(end.seconds * 1e9)
-    seen = Statistics(begun, now, counts.received, counts.packets, counts.dropped, counts.dropped_by_interface)
-    return _head(plan, part, header, {**_facts(plan, part), **outcome}), statistics(0, seen)
+    tails = [
+        statistics(n, Statistics(begun, now, one.received, one.packets, one.dropped, one.dropped_by_interface))
+        for n, (_, _, one) in enumerate(captured)
+    ]
+    return _head(plan, captured, facts), b"".join(tails)
 
 
-def _head(plan: CapturePlan, part: InterfacePlan, header: bytes, facts: dict[str, Any]) -> bytes:
+def _head(plan: CapturePlan, captured: Sequence[Captured], facts: dict[str, Any]) -> bytes:
     application = f"pcapdaemon {__version__} ({library_version()})"
     comment = json.dumps(facts, ensure_ascii=False)
-    return section(platform.machine(), SYSTEM, application, comment) + interface(_description(plan, part, header))
+    described = [interface(_description(plan, part, header)) for part, header, _ in captured]
+    return section(platform.machine(), SYSTEM, application, comment) + b"".join(described)
 
 
 def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Description:
@@ -83,7 +98,7 @@ def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Descr
     )
 
 
-def _facts(plan: CapturePlan, part: InterfacePlan) -> dict[str, Any]:
+def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
     request = plan.request
     asked = {
         "customer": request.customer,
@@ -95,7 +110,7 @@ def _facts(plan: CapturePlan, part: InterfacePlan) -> dict[str, Any]:
         "id": plan.id,
         **{name: value for name, value in asked.items() if value},
         "node": plan.node,
-        "interface": part.interface.name,
+        "interface": "+".join(part.interface.name for part in parts),
         "filter": plan.capture_filter,
         "snaplen": plan.snaplen,
         "limits": asdict(plan.limits),

@@ -17,10 +17,11 @@ from pcapdaemon.capture.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER
 from pcapdaemon.config import Settings, state_directory
 from pcapdaemon.daemon import missing_interfaces, node_name
 from pcapdaemon.errors import CaptureRefused, ConfigError, NotConnected
+from pcapdaemon.merged import try_out
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.request import UnreadableMessage, new_id, read, validate
 from pcapdaemon.results import WEBHOOK
-from pcapdaemon.session import Session, try_out
+from pcapdaemon.session import Session
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
 from pcapdaemon.spool import Spool, SpoolSettings

@@ -44,7 +44,8 @@ from pcapdaemon.request import (
     unknown_fields,
     validate,
 )
-from pcapdaemon.runs import ENDED, RecorderOf, Runs
+from pcapdaemon.runs import ENDED, Runs
+from pcapdaemon.session import RecorderOf
 from pcapdaemon.sources.base import Message, Verdict
 
 MOST_PROBLEMS = 20

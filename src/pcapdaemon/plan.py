@@ -1,7 +1,7 @@
 """From a request to what this node will do: which interfaces, which limits, or why not. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pcapdaemon.limits import MAX_SNAPLEN, CaptureLimits
@@ -37,8 +37,8 @@ class InterfacePlan:
 class CapturePlan:
     """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why.
 
-    `lookback` is seconds; with it the whole savefile has at most `most_packets` and `most_size` bytes. `share_recorder`: live
-    packets may come from a recorder too.
+    With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it the whole savefile has at
+    most `most_packets` and `most_size` bytes. `share_recorder`: live packets may come from a recorder too.
     """
 
     id: str
@@ -49,13 +49,23 @@ class CapturePlan:
     capture_filter: str
     packet_debug: bool
     node: str = ""
+    file_name: str = ""
     pcapng: bool = False
+    merge: bool = False
     compress: str = "none"
     lookback: int = 0
     share_recorder: bool = True
     most_packets: int = 0
     most_size: int = 0
     missing: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def whole(self) -> InterfacePlan:
+        """All its captures as if they were one, on an interface with the names of all."""
+        first = self.captures[0]
+        name = "+".join(part.interface.name for part in self.captures)
+        tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
+        return InterfacePlan(replace(first.interface, name=name), first.alias, tags, self.file_name)
 
     def equals(self, other: "CapturePlan") -> bool:
         """Whether one capture could serve both: interfaces, filter, snapshot length, and where the savefile goes."""
@@ -65,7 +75,7 @@ class CapturePlan:
         request = self.request
         where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
         interfaces = frozenset(part.interface.name for part in self.captures)
-        form = (self.snaplen, self.pcapng, self.compress, self.lookback)
+        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.lookback)
         return interfaces, self.capture_filter, form, self.packet_debug, where
 
 
@@ -106,6 +116,7 @@ def make_plan(
         *_filter_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
+        *_merge_problems(request),
     ]
     if found:
         return Rejection(request_id, tuple(found))
@@ -119,7 +130,9 @@ def make_plan(
         capture_filter=request.capture_filter or "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
-        pcapng=(request.format or policy.format) == "pcapng",
+        file_name=_whole_name(request_id, request, policy, around, [interface.name for interface, _ in chosen]),
+        pcapng=_is_pcapng(request, policy),
+        merge=request.merge,
         compress=request.compress or policy.compress,
         lookback=request.lookback or 0,
         share_recorder=policy.share_recorder,
@@ -168,6 +181,12 @@ def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     return [Problem("reply_to", f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}")]
 
 
+def _merge_problems(request: CaptureRequest) -> list[Problem]:
+    if request.merge and request.format == "pcap":
+        return [Problem("merge", "several interfaces in one file need format pcapng; leave format out, or merge")]
+    return []
+
+
 def _interfaces(
     request: CaptureRequest, policy: General, around: Surroundings
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
@@ -214,12 +233,22 @@ def _capture(
     snaplen: int,
 ) -> InterfacePlan:
     tags = _tags(request, alias, around.node, interface.name, snaplen)
-    name = _file_name(policy.filename, around, interface.name, request_id)
-    return InterfacePlan(interface, alias, tags, name.removesuffix(".pcap") + _extension(request, policy, name))
+    return InterfacePlan(interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name]))
+
+
+def _is_pcapng(request: CaptureRequest, policy: General) -> bool:
+    return request.merge or (request.format or policy.format) == "pcapng"
+
+
+def _whole_name(
+    request_id: str, request: CaptureRequest, policy: General, around: Surroundings, interfaces: Sequence[str]
+) -> str:
+    name = _file_name(policy.filename, around, "+".join(interfaces), request_id)
+    return name.removesuffix(".pcap") + _extension(request, policy, name)
 
 
 def _extension(request: CaptureRequest, policy: General, name: str) -> str:
-    png, dotted = (request.format or policy.format) == "pcapng", name.endswith(".pcap")
+    png, dotted = _is_pcapng(request, policy), name.endswith(".pcap")
     form = ".pcapng" if png and not name.endswith(".pcapng") else ".pcap" if dotted else ""
     return form + {"gzip": ".gz", "zstd": ".zst"}.get(request.compress or policy.compress, "")
 

@@ -114,6 +114,10 @@ class CaptureRequest(BaseModel):
         "has them; at most `maxlookback`. What is limited above counts from the request on.",
     )
     format: Format | None = Field(None, description="Of the savefile; absent: `[general] format`.")
+    merge: bool = Field(
+        False,
+        description="Of several interfaces make one savefile, in one order of time and with one limit over all; it is pcapng.",
+    )
     compress: Compression | None = Field(
         None, description="How the savefile is compressed while it is delivered; absent: `[general] compress`."
     )

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import structlog
 
-from pcapdaemon.capture import MemoryBudget, Record, Recorder, Savefile, records
+from pcapdaemon.capture import MemoryBudget, Record, Savefile, records
 from pcapdaemon.config import Settings
 from pcapdaemon.delivery import Delivery
 from pcapdaemon.destinations.base import Facts
@@ -23,11 +23,13 @@ from pcapdaemon.events import (
     Publish,
     RequestFinished,
 )
+from pcapdaemon.merged import AnySession, sessions_of, try_out
 from pcapdaemon.outcome import Counts
+from pcapdaemon.packing import Stopped
 from pcapdaemon.parcel import Parcel
 from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.request import ON_THE_WIRE, Problem
-from pcapdaemon.session import Armed, Session, Stopped, try_out
+from pcapdaemon.session import Armed, RecorderOf
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""
@@ -47,7 +49,6 @@ FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavaila
 """Kinds of CaptureFailed -> kinds of an Answer."""
 
 Outcome = Stopped | CaptureFailed
-RecorderOf = Callable[[str], Recorder | None]
 
 log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ class Run:
     """A request in progress: its captures, and the ids of all requests that want them (others may have joined)."""
 
     plan: CapturePlan
-    tasks: "dict[Session, asyncio.Task[Outcome]]"
+    tasks: "dict[AnySession, asyncio.Task[Outcome]]"
     source: str
     received_at: float
     wanted_by: set[str]
@@ -67,9 +68,9 @@ class Run:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def sessions(self) -> dict[str, Session]:
+    def sessions(self) -> dict[str, AnySession]:
         """Its captures by interface."""
-        return {session.part.interface.name: session for session in self.tasks}
+        return {session.name: session for session in self.tasks}
 
 
 class Runs:
@@ -82,7 +83,7 @@ class Runs:
         self._recorder_of = recorder_of
         self._publish = publish
         self._runs: dict[str, Run] = {}
-        self._active: set[Session] = set()
+        self._active: set[AnySession] = set()
         self._trim: asyncio.TimerHandle | None = None
 
     def __contains__(self, request_id: str) -> bool:
@@ -137,8 +138,9 @@ class Runs:
     def no_room_for(self, plan: CapturePlan) -> str:
         """Why a plan can't begin now, in words; empty where it can."""
         most = self.settings.general.maxcaptures
-        if len(self._active) + len(plan.captures) > most:
-            return f"{len(self._active)} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
+        running = sum(len(session.plan.captures) if session.plan.merge else 1 for session in self._active)
+        if running + len(plan.captures) > most:
+            return f"{running} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
         return ""
 
     def join(self, plan: CapturePlan) -> Run | None:
@@ -159,7 +161,7 @@ class Runs:
 
     async def try_out(self, plan: CapturePlan) -> Rejection | None:
         """Begin the captures of a plan and end them at once; why they can't be made, or None."""
-        sessions = [self._session(plan, part) for part in plan.captures]
+        sessions = self._sessions(plan)
         self._active.update(sessions)
         try:
             errors = await asyncio.gather(*(try_out(session) for session in sessions))
@@ -173,7 +175,7 @@ class Runs:
 
         Where it returns a run, `follow` must be called.
         """
-        sessions = [self._session(plan, part) for part in plan.captures]
+        sessions = self._sessions(plan)
         tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
         run = Run(plan, tasks, source, received_at, {plan.id})
         self._runs[plan.id] = run
@@ -210,31 +212,31 @@ class Runs:
             task.cancel()
         del self._runs[run.plan.id]
 
-    def _session(self, plan: CapturePlan, part: InterfacePlan) -> Session:
-        return Session(plan, part, self.budget, self.settings.capture, self._recorder_of(part.interface.name))
+    def _sessions(self, plan: CapturePlan) -> list[AnySession]:
+        return sessions_of(plan, self.budget, self.settings.capture, self._recorder_of)
 
-    async def _run(self, session: Session) -> Outcome:
+    async def _run(self, session: AnySession) -> Outcome:
         """One capture from beginning to end; what went wrong is a result too."""
         try:
             return await session.run()
         except (CaptureRefused, Busy) as error:
             return _failure(session, error)
         except Exception as error:
-            log.exception("a capture failed in an unforeseen way", id=session.plan.id, interface=session.part.interface.name)
+            log.exception("a capture failed in an unforeseen way", id=session.plan.id, interface=session.name)
             words = f"internal error: {type(error).__name__}: {error}"
-            return CaptureFailed(session.plan.id, session.part.interface.name, words)
+            return CaptureFailed(session.plan.id, session.name, words)
         finally:
             self._active.discard(session)
             self._trim_later()
 
-    async def _follow(self, run: Run, session: Session) -> None:
+    async def _follow(self, run: Run, session: AnySession) -> None:
         """Tell of one capture of an accepted request, and deliver what it has."""
         await asyncio.wait([session.armed])
-        self._started(session.plan.id, session.part.interface.name, session.armed)
+        self._started(session.plan.id, session.name, session.armed)
         try:
             result = await self._ended(run.tasks[session], session)
         except asyncio.CancelledError:
-            self._publish(CaptureFailed(session.plan.id, session.part.interface.name, ENDED))
+            self._publish(CaptureFailed(session.plan.id, session.name, ENDED))
             raise
         if isinstance(result, CaptureFailed):
             self._publish(result)
@@ -246,14 +248,14 @@ class Runs:
             at = armed.result()
             self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
 
-    async def _ended(self, task: "asyncio.Task[Outcome]", session: Session) -> Outcome:
+    async def _ended(self, task: "asyncio.Task[Outcome]", session: AnySession) -> Outcome:
         """The outcome of a capture; meanwhile it is told once a second what it has."""
         while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
             if session.armed.done() and not session.armed.cancelled():
-                self._publish(CaptureProgressed(session.plan.id, session.part.interface.name, session.counts()))
+                self._publish(CaptureProgressed(session.plan.id, session.name, session.counts()))
         return await task
 
-    async def _stopped(self, run: Run, session: Session, stopped: Stopped) -> None:
+    async def _stopped(self, run: Run, session: AnySession, stopped: Stopped) -> None:
         plan, part = session.plan, session.part
         interface, name = part.interface.name, _named(plan, part, stopped)
         event = CaptureStopped(
@@ -297,13 +299,13 @@ class Runs:
             self.budget.trim()
 
 
-def _extended(sessions: Iterable[Session], plan: CapturePlan) -> bool:
+def _extended(sessions: Iterable[AnySession], plan: CapturePlan) -> bool:
     return all(session.extend(plan.limits) for session in sessions)
 
 
-def _failure(session: Session, error: CaptureRefused | Busy) -> CaptureFailed:
+def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed:
     kind = error.kind if isinstance(error, CaptureRefused) else "busy"
-    return CaptureFailed(session.plan.id, session.part.interface.name, str(error), error.hint, kind)
+    return CaptureFailed(session.plan.id, session.name, str(error), error.hint, kind)
 
 
 def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:

@@ -2,23 +2,25 @@
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from pcapdaemon import annotation
-from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder, Savefile, compressed
-from pcapdaemon.capture._blocks import Blocks
+from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, Capture, MemoryBudget, RecordedCapture, Recorder
+from pcapdaemon.capture._merge import Together
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.errors import Busy, CaptureRefused
 from pcapdaemon.limits import CaptureLimits, StopReason
-from pcapdaemon.outcome import Content, Counts, Lookback
+from pcapdaemon.outcome import Counts, Lookback
+from pcapdaemon.packing import NO_ROOM, Stopped, Taken, pack
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 from pcapdaemon.threads import call_in_loop, in_thread
 
 OPTIMIZED_FILTER = 256
 """Capture filters up to this length are optimized: beyond, libpcap's optimizer may take seconds of CPU."""
 
+RecorderOf = Callable[[str], Recorder | None]
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
-NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +32,11 @@ class Armed:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """How a capture ended; `times` of the first and last packet and `seconds` of its run; the savefile if it has packets.
-
-    `trigger` is when it was asked for, seconds since the epoch; `lookback` what was asked for and had from before that; `content`
-    what is inside of the savefile where it is compressed.
-    """
-
-    reason: StopReason
-    counts: Counts
-    times: tuple[float, float]
-    seconds: float
-    error: str
-    savefile: Savefile | None
-    trigger: float = 0.0
-    lookback: Lookback | None = None
-    content: Content | None = None
-
-
 class Session:
     """One capture on one interface, in a thread of its own. `stop` and `counts` may be used at any time.
 
-    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from now on or from before.
+    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from now on or from before. With
+    `together` it is one of several whose packets come into one file, where its interface has this number.
     """
 
     def __init__(
@@ -62,8 +46,11 @@ class Session:
         budget: MemoryBudget,
         settings: CaptureSettings,
         recorder: Recorder | None = None,
+        together: Together | None = None,
+        number: int = 0,
     ) -> None:
         self.plan, self.part = plan, part
+        self._together, self._number = together, number
         self._budget, self._settings, self._recorder = budget, settings, recorder
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
         self._shutdown = self._stopping = False
@@ -72,11 +59,21 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self.armed: asyncio.Future[Armed] = self._loop.create_future()
 
+    @property
+    def name(self) -> str:
+        """Of its interface."""
+        return self.part.interface.name
+
     async def run(self) -> Stopped:
         """Capture until a limit is reached or `stop` is called. Raises CaptureRefused or Busy where it can't begin.
 
         `armed` is set when the capture has begun; it is cancelled where it never will.
         """
+        taken = await self.take()
+        return await in_thread(pack, self.plan, [taken], self._budget.pool)
+
+    async def take(self) -> Taken:
+        """The same, but what was captured is not made a savefile yet."""
         try:
             return await in_thread(self._run)
         finally:
@@ -112,7 +109,7 @@ class Session:
         wide = kept.promiscuous or not self._settings.promiscuous
         return wide and not kept.filter and kept.snaplen >= self.plan.snaplen
 
-    def _run(self) -> Stopped:
+    def _run(self) -> Taken:
         try:
             return self._capture_in_some_way(self._capture)
         except MemoryError as error:
@@ -120,7 +117,7 @@ class Session:
         finally:
             self._capture.close()
 
-    def _capture_in_some_way(self, capture: Capture | RecordedCapture) -> Stopped:
+    def _capture_in_some_way(self, capture: Capture | RecordedCapture) -> Taken:
         if isinstance(capture, Capture):
             return self._capture_live(capture)
         try:
@@ -138,7 +135,7 @@ class Session:
             capture.stop()
         return capture
 
-    def _read_on(self, capture: RecordedCapture) -> Stopped:
+    def _read_on(self, capture: RecordedCapture) -> Taken:
         plan = self.plan
         capture.extend(**asdict(plan.limits))
         capture.keep_within(packets=plan.most_packets, size=plan.most_size, snaplen=plan.snaplen)
@@ -147,7 +144,7 @@ class Session:
         capture.catch_up()
         return self._armed_run(capture, self._trigger_ns)
 
-    def _capture_live(self, capture: Capture) -> Stopped:
+    def _capture_live(self, capture: Capture) -> Taken:
         buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         try:
             capture.extend(**asdict(self.plan.limits))
@@ -166,40 +163,34 @@ class Session:
             self._budget.give_kernel_buffer(buffer)
 
     def _choose_format(self, capture: Capture | RecordedCapture) -> None:
-        if self.plan.pcapng:
-            capture.write_as(pcapng=True, overhead=annotation.overhead(self.plan, self.part, capture.header))
+        if self._together:
+            capture.write_as(pcapng=True, overhead=0, number=self._number)
+            capture.share_limits(self._together)
+        elif self.plan.pcapng:
+            capture.write_as(pcapng=True, overhead=annotation.overhead(self.plan, [self.part]))
 
     def _set_filter(self, capture: Capture | RecordedCapture) -> None:
         expression = self.plan.capture_filter
         capture.set_filter(expression, len(expression) <= OPTIMIZED_FILTER)
 
-    def _armed_run(self, capture: Capture | RecordedCapture, begun: int) -> Stopped:
+    def _armed_run(self, capture: Capture | RecordedCapture, begun: int) -> Taken:
         call_in_loop(self._loop, self._set_armed, Armed(capture.linktype, capture.snaplen, time.time()))
         reason = StopReason(capture.run())
         seconds = (time.monotonic_ns() - begun) / 1e9
         if self._shutdown and reason is StopReason.STOPPED:
             reason = StopReason.SHUTDOWN
-        counts, lookback = self.counts(), self._lookback(capture)
-        first, last = (nanoseconds / 1e9 for nanoseconds in capture.times)
-        if not capture.packets:
-            return Stopped(reason, counts, (first, last), seconds, capture.error, None, self._trigger, lookback)
-        head, tail = capture.header, b""
-        if self.plan.pcapng:
-            end = annotation.End(reason, counts, capture.error, seconds, self._trigger, lookback)
-            head, tail = annotation.around(self.plan, self.part, head, end)
-        blocks, times, error = capture.take_blocks(), (first, last), capture.error
-        capture.close()
-        savefile, content = self._pack(head, blocks, tail)
-        counts = replace(counts, size=content.size if content else savefile.size)
-        return Stopped(reason, counts, times, seconds, error, savefile, self._trigger, lookback, content)
-
-    def _pack(self, head: bytes, blocks: Blocks, tail: bytes) -> tuple[Savefile, Content | None]:
-        if self.plan.compress == "none":
-            return Savefile.of(head, blocks, tail), None
-        try:
-            return compressed(self.plan.compress, head, blocks, tail, self._budget.pool)
-        except MemoryError:  # told by its name, which then lacks what the compression would add
-            return Savefile.of(head, blocks, tail), None
+        return Taken(
+            part=self.part,
+            reason=reason,
+            counts=self.counts(),
+            times=capture.times,
+            seconds=seconds,
+            error=capture.error,
+            header=capture.header,
+            blocks=capture.take_blocks(),
+            trigger=self._trigger,
+            lookback=self._lookback(capture),
+        )
 
     def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:
         asked, recorder = self.plan.lookback, self._recorder
@@ -223,13 +214,3 @@ class Session:
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():
             self.armed.set_result(armed)
-
-
-async def try_out(session: Session) -> CaptureRefused | Busy | None:
-    """Begin a capture and end it at once: only a live handle knows whether the filter fits the interface."""
-    session.stop()
-    try:
-        await session.run()
-    except (CaptureRefused, Busy) as error:
-        return error
-    return None

@@ -17,7 +17,8 @@ from pcapdaemon.capture import MemoryBudget, Recorder, RecorderSettings
 from pcapdaemon.capture.recorder import NOT_BEGUN
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.limits import StopReason
-from pcapdaemon.session import NO_RECORDER, NO_ROOM, Session, Stopped
+from pcapdaemon.packing import NO_ROOM, Stopped
+from pcapdaemon.session import NO_RECORDER, Session
 from tests.helpers import Wire, captured, eventually, linktype, numbers, packets, plan_for, saved, tshark
 
 MIB = 1 << 20

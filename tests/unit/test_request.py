@@ -166,7 +166,7 @@ def test_every_field_of_the_original_is_taken() -> None:
         "node nodere interface alias tags bpf customer alertid alertstr snap packets timeout duration bytes packetdebug"
         " logrequest folder bucket acl region endpoint encryption"
     )
-    ours = "id labels issued_at dryrun comment reply_to reply_events lookback format compress"
+    ours = "id labels issued_at dryrun comment reply_to reply_events lookback format merge compress"
     assert {*original.split(), *ours.split()} == set(FIELDS)
 
 

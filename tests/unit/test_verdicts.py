@@ -26,8 +26,9 @@ from pcapdaemon.events import (
 )
 from pcapdaemon.limits import StopReason
 from pcapdaemon.outcome import Counts
+from pcapdaemon.packing import Stopped
 from pcapdaemon.plan import Interface
-from pcapdaemon.session import Armed, Session, Stopped
+from pcapdaemon.session import Armed, Session
 from pcapdaemon.sources.base import Message, Verdict
 
 TAKEN, DONE, BAD, ELSEWHERE, BUSY = Verdict.TAKEN, Verdict.DONE, Verdict.BAD, Verdict.ELSEWHERE, Verdict.BUSY

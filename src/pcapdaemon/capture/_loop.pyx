@@ -12,7 +12,7 @@ from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from pcapdaemon.capture._libpcap cimport *
-from pcapdaemon.capture._output cimport store
+from pcapdaemon.capture._output cimport all_packets, all_size, last_of_all, may_keep, store
 
 cdef enum:
     BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
@@ -46,11 +46,13 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     # breakloop ends the batch only where libpcap looks at it: some device types hand over a few packets more
     if loop.reason != RUNNING or loop.past_cutoff or not belongs(loop, ns):
         return
-    if not store(&loop.output, ns, header.caplen, header.len, data):
-        end(loop, MEMORY)
-    elif loop.output.packets >= loop.max_packets:
+    if may_keep(&loop.output, loop.max_packets, loop.max_size):
+        if not store(&loop.output, ns, header.caplen, header.len, data):
+            end(loop, MEMORY)
+            return
+    if all_packets(&loop.output) >= loop.max_packets:
         end(loop, PACKETS)
-    elif loop.output.size >= loop.max_size:
+    elif all_size(&loop.output) >= loop.max_size:
         end(loop, BYTES)
 
 cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
@@ -122,11 +124,12 @@ cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
 
 cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
     cdef uint64_t before = loop.output.packets
+    cdef int64_t last_at = last_of_all(&loop.output, loop.last_at)
     loop.ending = loop.idle_drain = True
     drain(loop, clock_ns(CLOCK_REALTIME) - late_ns)
     loop.ending = loop.idle_drain = False
     loop.cutoff_ns = 0
-    if loop.output.packets == before and loop.reason == RUNNING:
+    if loop.output.packets == before and last_of_all(&loop.output, loop.last_at) == last_at and loop.reason == RUNNING:
         loop.reason = IDLE
 
 cdef void look_at_error(Loop *loop, short events) noexcept nogil:
@@ -159,7 +162,7 @@ cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
     while loop.reason == RUNNING:
         now = clock_ns(CLOCK_MONOTONIC)
         end_at = begun + loop.duration_ns
-        idle_at = loop.last_at + loop.idle_ns
+        idle_at = last_of_all(&loop.output, loop.last_at) + loop.idle_ns
         if now >= end_at:
             finish(loop, DURATION, now - end_at)
             return

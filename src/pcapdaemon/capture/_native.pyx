@@ -16,6 +16,7 @@ from pcapdaemon.capture._blocks cimport Blocks, BlockPool, give_blocks, take_blo
 from pcapdaemon.capture._handle cimport Handle, Program
 from pcapdaemon.capture._libpcap cimport *
 from pcapdaemon.capture._loop cimport FAILED, INTERFACE_DOWN, RUNNING, Loop, run_loop
+from pcapdaemon.capture._merge cimport Together
 from pcapdaemon.capture._output cimport FILE_HEADER
 from pcapdaemon.errors import CaptureRefused
 
@@ -34,6 +35,7 @@ cdef class Capture:
     cdef Loop loop
     cdef Handle handle
     cdef BlockPool blocks
+    cdef Together together
     cdef readonly str interface
     cdef readonly str error
 
@@ -79,6 +81,11 @@ cdef class Capture:
         self.loop.output.number = number
         self.loop.output.cooked = self.handle.linktype == "LINUX_SLL"
         self.loop.output.mark = pcapng
+
+    def share_limits(self, Together together):
+        """Count packets, bytes and idle time together with others, from before `run` on."""
+        self.together = together
+        self.loop.output.tally = &together.tally
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter on the live handle and arm the capture; may block for long on names in DNS.

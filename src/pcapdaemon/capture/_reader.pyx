@@ -12,7 +12,7 @@ from pcapdaemon.capture._blocks cimport Block, give_blocks
 from pcapdaemon.capture._filter cimport filter_matches
 from pcapdaemon.capture._libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from pcapdaemon.capture._loop cimport BYTES, DURATION, IDLE, INTERFACE_DOWN, MEMORY, PACKETS, RUNNING, STOPPED
-from pcapdaemon.capture._output cimport store
+from pcapdaemon.capture._output cimport all_packets, all_size, last_of_all, may_keep, store
 from pcapdaemon.capture._ring cimport *
 
 cdef enum:
@@ -55,6 +55,9 @@ cdef void keep_past(Reader *reader, Recorded *record, uint32_t captured) noexcep
 cdef void keep_live(Reader *reader, Recorded *record, uint32_t captured) noexcept nogil:
     cdef Output *live = &reader.live
     cdef uint64_t past = reader.past.packets
+    if not may_keep(live, reader.max_packets, reader.max_size):
+        reader.reason = PACKETS if all_packets(live) >= reader.max_packets else BYTES
+        return
     while not store(live, record.ns, captured, record.length, <uint8_t *> (record + 1)):
         if not give_up_first(&reader.past):
             reader.reason = MEMORY
@@ -62,9 +65,9 @@ cdef void keep_live(Reader *reader, Recorded *record, uint32_t captured) noexcep
         reader.given_up += past - reader.past.packets
         past = reader.past.packets
     reader.last_at = reader.seen_ns
-    if live.packets >= reader.max_packets:
+    if all_packets(live) >= reader.max_packets:
         reader.reason = PACKETS
-    elif live.size >= reader.max_size:
+    elif all_size(live) >= reader.max_size:
         reader.reason = BYTES
 
 cdef int64_t end_of(Reader *reader) noexcept nogil:
@@ -74,7 +77,7 @@ cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
     """End it where a limit of time lies before `at`, up to which everything is known."""
     if at > end_of(reader):
         reader.reason = STOPPED if reader.stop_at < reader.trigger + reader.duration_ns else DURATION
-    elif at > reader.last_at + reader.idle_ns:
+    elif at > last_of_all(&reader.live, reader.last_at) + reader.idle_ns:
         reader.reason = IDLE
 
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
@@ -166,7 +169,7 @@ cdef void follow_to_its_end(Reader *reader) noexcept nogil:
 cdef void wait(Reader *reader) noexcept nogil:
     cdef int *unless = &reader.never if reader.stop_seen else &reader.stopped
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-    cdef int64_t due = min(end_of(reader), reader.last_at + reader.idle_ns) + reader.hold_ns
+    cdef int64_t due = min(end_of(reader), last_of_all(&reader.live, reader.last_at) + reader.idle_ns) + reader.hold_ns
     if due <= now:  # all that is missing is the recorder's word
         due = now + 25 * MILLISECOND
     ring_wait(reader.ring, reader.block, reader.at, min(due, now + SECOND), unless)

@@ -10,6 +10,7 @@ from pcapdaemon.capture._filter cimport filter_free, filter_init
 from pcapdaemon.capture._handle cimport Handle, Program
 from pcapdaemon.capture._libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from pcapdaemon.capture._loop cimport RUNNING
+from pcapdaemon.capture._merge cimport Together
 from pcapdaemon.capture._output cimport FILE_HEADER, Output
 from pcapdaemon.capture._reader cimport Reader, catch_up, first_time, follow
 from pcapdaemon.capture._recorder cimport Recording
@@ -42,6 +43,7 @@ cdef class RecordedCapture:
     cdef Recording recording
     cdef Handle handle
     cdef BlockPool blocks
+    cdef Together together
     cdef bint entered
     cdef uint64_t dropped_before
     cdef uint64_t ifdropped_before
@@ -101,6 +103,11 @@ cdef class RecordedCapture:
         """The most that the whole file may have, and the bytes kept of each packet."""
         self.reader.most_packets, self.reader.most_size = packets, size
         self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
+
+    def share_limits(self, Together together):
+        """Count packets, bytes and idle time together with others, from before `run` on."""
+        self.together = together
+        self.reader.live.tally = &together.tally
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter as for the live handle; may block for long on names in DNS.

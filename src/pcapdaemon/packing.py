@@ -1,0 +1,147 @@
+"""From what captures took to one savefile: put in one order if there are several, described, compressed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pcapdaemon import annotation
+from pcapdaemon.capture import Savefile, compressed
+from pcapdaemon.capture._blocks import BlockPool, Blocks
+from pcapdaemon.capture._merge import join, merge
+from pcapdaemon.limits import StopReason
+from pcapdaemon.outcome import Content, Counts, Lookback
+from pcapdaemon.plan import CapturePlan, InterfacePlan
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one capture took; `header` is that of a pcap file of it, `times` of its first and last packet are nanoseconds.
+
+    `trigger` is when it was asked for, seconds since the epoch, `seconds` how long it ran.
+    """
+
+    part: InterfacePlan
+    reason: StopReason
+    counts: Counts
+    times: tuple[int, int]
+    seconds: float
+    error: str
+    header: bytes
+    blocks: Blocks
+    trigger: float
+    lookback: Lookback | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """How a capture ended; `times` of the first and last packet and `seconds` of its run; the savefile if it has packets.
+
+    `trigger` is when it was asked for, seconds since the epoch; `lookback` what was asked for and had from before that; `content`
+    what is inside of the savefile where it is compressed.
+    """
+
+    reason: StopReason
+    counts: Counts
+    times: tuple[float, float]
+    seconds: float
+    error: str
+    savefile: Savefile | None
+    trigger: float = 0.0
+    lookback: Lookback | None = None
+    content: Content | None = None
+
+
+def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Stopped:
+    """The savefile of what was taken, and its story. Takes long where it is merged or compressed."""
+    whole = taken[0] if len(taken) == 1 else _merged(plan, taken, pool)
+    found = Stopped(
+        reason=whole.reason,
+        counts=whole.counts,
+        times=(whole.times[0] / 1e9, whole.times[1] / 1e9),
+        seconds=whole.seconds,
+        error=whole.error,
+        savefile=None,
+        trigger=whole.trigger,
+        lookback=whole.lookback,
+    )
+    if not whole.counts.packets:
+        return found
+    head, tail = annotation.around(plan, [(one.part, one.header, one.counts) for one in taken], found)
+    savefile, content = _file(plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool)
+    counts = replace(whole.counts, size=content.size if content else savefile.size)
+    return replace(found, counts=counts, savefile=savefile, content=content)
+
+
+def _file(plan: CapturePlan, around: tuple[bytes, bytes], blocks: Blocks, pool: BlockPool) -> tuple[Savefile, Content | None]:
+    head, tail = around
+    if plan.compress != "none":
+        try:
+            return compressed(plan.compress, head, blocks, tail, pool)
+        except MemoryError:  # its name then lacks what the compression would add
+            pass
+    return Savefile.of(head, blocks, tail), None
+
+
+def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken:
+    """All as if it were one capture."""
+    packets, size = sum(one.counts.packets for one in taken), sum(one.counts.size for one in taken)
+    over = max(0, packets - plan.most_packets), max(0, size - plan.most_size)
+    first, errors = taken[0], [f"{one.part.interface.name}: {one.error}" for one in taken if one.error]
+    try:
+        blocks, left = merge([one.blocks for one in taken], pool, *over)
+    except MemoryError:
+        blocks, left = join([one.blocks for one in taken], pool), packets
+        errors.append("there was no memory to put the packets of all interfaces in one order ([general] memory)")
+    return Taken(
+        part=first.part,
+        reason=_reason(taken),
+        counts=_sum(taken, left),
+        times=(_first_time(blocks), max(one.times[1] for one in taken)),
+        seconds=max(one.seconds for one in taken),
+        error="; ".join(errors),
+        header=first.header,
+        blocks=blocks,
+        trigger=first.trigger,
+        lookback=_lookback(taken, packets - left),
+    )
+
+
+def _sum(taken: Sequence[Taken], packets: int) -> Counts:
+    all_counts = [one.counts for one in taken]
+    return Counts(
+        packets=packets,
+        received=sum(one.received for one in all_counts),
+        dropped=sum(one.dropped for one in all_counts),
+        dropped_by_interface=sum(one.dropped_by_interface for one in all_counts),
+    )
+
+
+LIMITS = (StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.DURATION, StopReason.IDLE)
+
+
+def _reason(taken: Sequence[Taken]) -> StopReason:
+    """A limit that one reached ended the others too."""
+    reasons = [one.reason for one in taken]
+    return next((reason for reason in (*LIMITS, StopReason.SHUTDOWN, StopReason.STOPPED) if reason in reasons), reasons[0])
+
+
+def _lookback(taken: Sequence[Taken], given_up: int) -> Lookback | None:
+    found = [(one.part.interface.name, one.lookback) for one in taken if one.lookback]
+    if not found:
+        return None
+    reasons = [f"{name}: {lookback.reason}" for name, lookback in found if lookback.reason]
+    return Lookback(
+        asked=found[0][1].asked,
+        covered=min(lookback.covered for _, lookback in found),
+        packets=sum(lookback.packets for _, lookback in found) - given_up,
+        reason="; ".join(reasons + ([NO_ROOM] if given_up else [])),
+    )
+
+
+NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
+
+
+def _first_time(blocks: Blocks) -> int:
+    """The time in the first Enhanced Packet Block."""
+    for view in blocks.views():
+        return int.from_bytes(view[12:16], "little") << 32 | int.from_bytes(view[16:20], "little")
+    return 0

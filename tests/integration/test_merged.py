@@ -1,0 +1,175 @@
+"""Several interfaces in one savefile: one order of time, one limit over all."""
+
+import asyncio
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcapdaemon.capture import MemoryBudget, Recorder
+from pcapdaemon.capture._blocks import BlockPool
+from pcapdaemon.capture._merge import join, merge
+from pcapdaemon.config import CaptureSettings
+from pcapdaemon.limits import StopReason
+from pcapdaemon.merged import MergedSession
+from pcapdaemon.outcome import Counts
+from pcapdaemon.packing import Stopped
+from tests.helpers import Wire, captured, eventually, plan_for, saved, tshark
+from tests.integration.test_pcapng import capinfos, comment
+from tests.integration.test_recorder import has_recorded, recording
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def wires(wire: Wire) -> Iterator[tuple[Wire, Wire]]:
+    other = Wire("twin0", "twin1", wire.program)
+    subprocess.run(["ip", "link", "add", other.near, "type", "veth", "peer", "name", other.far], check=True)
+    for name in (other.near, other.far):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    yield wire, other
+    subprocess.run(["ip", "link", "del", other.near], check=False)
+
+
+def merged(
+    *names: str,
+    recorders: dict[str, Recorder] | None = None,
+    most: int = 10**9,
+    budget: MemoryBudget | None = None,
+    **fields: Any,
+) -> MergedSession:
+    plans = [plan_for(name, merge=True, **fields) for name in names]
+    captures = tuple(plan.captures[0] for plan in plans)
+    plan = replace(plans[0], captures=captures, most_packets=most, most_size=10**12)
+    return MergedSession(plan, MemoryBudget(256 * MIB), CaptureSettings(), (recorders or {}).get)
+
+
+async def run(session: MergedSession, traffic: Callable[[], object]) -> Stopped:
+    return await captured(session, traffic)  # type: ignore[arg-type]  # it has all that is used of a session
+
+
+def in_turn(wires: tuple[Wire, Wire], number: int) -> None:
+    """Numbered frames, in turn on both wires."""
+    frame = bytes.fromhex("020000000002020000000001") + b"\x88\xb5"
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as one, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as other:
+        one.bind((wires[0].near, 0))
+        other.bind((wires[1].near, 0))
+        for n in range(number):
+            (other if n % 2 else one).send(frame + struct.pack("!Q", n) + bytes(40))
+
+
+def rows(path: Path) -> list[tuple[str, int]]:
+    """The interface and the number of each frame, in the order of the file."""
+    found = tshark(path, "frame.interface_name", "data.data")
+    return [(name, int(data[:16], 16)) for name, data in found]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_packets_of_both_are_in_one_order_of_time(wires: tuple[Wire, Wire], tmp_path: Path, shared: bool) -> None:
+    names = [wire.far for wire in wires]
+    with ExitStack() as stack:
+        recorders = {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names} if shared else {}
+        session = merged(*names, recorders=recorders, packets=1000, bpf="not ip6")
+        stopped = await run(session, lambda: in_turn(wires, 3000))
+    path = saved(stopped, tmp_path / "x.pcapng")
+    assert stopped.reason is StopReason.PACKETS
+    assert stopped.counts.packets == 1000
+    assert stopped.counts.size == path.stat().st_size
+    found = rows(path)
+    times = [float(row[0]) for row in tshark(path, "frame.time_epoch")]
+    assert times == sorted(times)
+    assert [row[0] for row in tshark(path, "frame.comment") if row[0]] == ["trigger"]
+    numbers = [n for _, n in found]
+    assert numbers == sorted(numbers)
+    for odd, name in enumerate(names):  # the limit is reached by both together: which of them has more is their race
+        mine = [n for interface, n in found if interface == name]
+        assert mine == list(range(odd, 2 * len(mine) + odd, 2))
+    assert "Number of interfaces in file: 2" in capinfos(path)
+    assert comment(path)["interface"] == "+".join(names)
+
+
+async def test_idle_means_idle_on_all(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    def only_one() -> None:
+        for _ in range(5):
+            wires[0].send(1)
+            time.sleep(0.5)
+
+    stopped = await run(merged(*(wire.far for wire in wires), timeout=1, bpf="udp"), only_one)
+    assert (stopped.reason, stopped.counts.packets) == (StopReason.IDLE, 5)
+    assert 2.9 < stopped.seconds < 4
+
+
+async def test_bytes_are_those_of_the_one_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    stopped = await run(merged(*(wire.far for wire in wires), bytes=50_000, bpf="not ip6"), lambda: in_turn(wires, 3000))
+    assert stopped.reason is StopReason.BYTES
+    assert 46_000 < saved(stopped, tmp_path / "x").stat().st_size <= 50_100
+
+
+async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        recorders = {wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires}
+        await asyncio.to_thread(in_turn, wires, 100)
+        for recorder in recorders.values():
+            eventually(has_recorded(recorder, 50))
+        session = merged(*recorders, recorders=recorders, most=30, lookback=10, packets=10, bpf="ether proto 0x88b5")
+        stopped = await run(session, lambda: in_turn(wires, 20))
+    found = [n for _, n in rows(saved(stopped, tmp_path / "x.pcapng"))]
+    assert len(found) == 30
+    assert found[:20] == list(range(80, 100))
+    assert stopped.lookback is not None
+    assert stopped.lookback.packets == 20
+    assert "there was no room for older packets" in stopped.lookback.reason
+
+
+async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    names = [wire.far for wire in wires]
+    session = merged(*names, packets=5)
+    subprocess.run(["ip", "link", "del", names[0]], check=True)
+    stopped = await run(session, lambda: wires[1].send(5))
+    assert stopped.counts.packets == 5
+    assert stopped.error.startswith(f"{names[0]}: ")
+    assert [row[0] for row in tshark(saved(stopped, tmp_path / "x"), "frame.interface_name")] == [names[1]] * 5
+
+
+async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]) -> None:
+    session = merged(*(wire.far for wire in wires), bpf="not ip6")
+
+    def traffic() -> None:
+        in_turn(wires, 10)
+        session.stop()
+
+    stopped = await run(session, traffic)
+    assert (stopped.reason, stopped.counts.packets) == (StopReason.STOPPED, 10)
+
+
+async def test_nothing_on_either_is_an_empty_capture(wires: tuple[Wire, Wire]) -> None:
+    stopped = await run(merged(*(wire.far for wire in wires), duration=1, bpf="udp"), lambda: None)
+    assert (stopped.reason, stopped.savefile, stopped.counts) == (StopReason.DURATION, None, Counts())
+
+
+async def test_without_memory_for_an_order_all_packets_are_still_there(
+    wires: tuple[Wire, Wire], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pcapdaemon.packing.merge", no_memory)
+    stopped = await run(merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10))
+    assert sorted(n for _, n in rows(saved(stopped, tmp_path / "x"))) == list(range(10))
+    assert "no memory to put the packets of all interfaces in one order" in stopped.error
+
+
+def test_nothing_merged_is_nothing() -> None:
+    pool = BlockPool(8 * MIB, MIB)
+    blocks, packets = merge([], pool, 0, 0)
+    assert (blocks.views(), packets, join([], pool).views()) == ([], 0, [])
+    del blocks
+    assert pool.used == 0
