@@ -1,4 +1,4 @@
-"""Runs benchmarks in a network namespace: sudo .venv/bin/python -m benchmarks [packets|fleet|daemon|buses|delivery]..."""
+"""Runs benchmarks in a network namespace: sudo .venv/bin/python -m benchmarks [packets|fleet|daemon|buses|delivery|recorder]"""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import buses, daemon, delivery, packet_loop
+from benchmarks import buses, daemon, delivery, packet_loop, recorder
 from tests.helpers import Wire
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     if os.environ.get("PCAPDAEMON_BENCHMARK") != "inside":
         os.environ["PCAPDAEMON_BENCHMARK"] = "inside"
         os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, "-m", "benchmarks", *sys.argv[1:]])
-    wanted = sys.argv[1:] or ["packets", "fleet", "daemon", "buses", "delivery"]
+    wanted = sys.argv[1:] or ["packets", "fleet", "daemon", "buses", "delivery", "recorder"]
     good = True
     with tempfile.TemporaryDirectory() as name:
         wire = _wire(Path(name))
@@ -24,6 +24,7 @@ def main() -> None:
             "fleet": lambda: packet_loop.sixteen_captures(wire),
             "daemon": lambda: daemon.figures(wire, Path(name)),
             "buses": lambda: buses.figures(Path(name)),
+            "recorder": lambda: recorder.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),
         }
         for run in wanted:

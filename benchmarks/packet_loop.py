@@ -62,13 +62,13 @@ def _round(wire: Wire, budget: MemoryBudget) -> Round:
     with _scratch() as path:
         asyncio.run(_ours(wire, budget, path))
         present, lost_present = asyncio.run(_ours(wire, budget, path))
-        theirs_present = _tcpdump(wire, path)
+        theirs_present = tcpdump_cpu(wire, path, FRAMES)
     time.sleep(PAUSE)
     with _scratch() as path:
         fresh, lost_fresh = asyncio.run(_ours(wire, budget, path))
     time.sleep(PAUSE)
     with _scratch() as path:
-        theirs_fresh = _tcpdump(wire, path)
+        theirs_fresh = tcpdump_cpu(wire, path, FRAMES)
     cpu = (memory, present, theirs_present, fresh, theirs_fresh)
     a, b, c, d, e = (seconds / (FRAMES / 1e6) for seconds in cpu)
     return Round((a, b, c, d, e), lost + lost_present + lost_fresh)
@@ -124,10 +124,11 @@ async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
     return used, FLEET_FRAMES - sum(one.counts.packets for one in stopped)
 
 
-def _tcpdump(wire: Wire, path: Path) -> float:
+def tcpdump_cpu(wire: Wire, path: Path, frames: int) -> float:
+    """CPU seconds of a tcpdump that writes so many frames, without its start-up."""
     with _scratch("start-up") as other:
         idle, _ = _run_tcpdumps(wire, [(other, "", 1)], 64, 0)
-    used, _ = _run_tcpdumps(wire, [(path, "", FRAMES)], FRAMES, 0)
+    used, _ = _run_tcpdumps(wire, [(path, "", frames)], frames, 0)
     return used - idle
 
 

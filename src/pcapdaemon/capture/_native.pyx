@@ -30,13 +30,20 @@ STOP_REASONS = ("running", "packets", "bytes", "duration", "idle", "stopped", "m
 
 @cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
 cdef class Capture:
-    """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words."""
+    """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words.
+
+    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24 bytes of a pcap file with
+    linktype and snapshot length as they are on this handle, microseconds, little-endian.
+    """
 
     cdef Loop loop
     cdef Handle handle
     cdef BlockPool blocks
     cdef Together together
     cdef readonly str interface
+    cdef readonly str linktype
+    cdef readonly int snaplen
+    cdef readonly bytes header
     cdef readonly str error
 
     def __cinit__(self, str interface, BlockPool pool):
@@ -44,7 +51,8 @@ cdef class Capture:
         self.interface = interface
         self.handle = Handle(interface)
         self.blocks = pool
-        self.error = ""
+        self.linktype = self.error = ""
+        self.header = b""
         self.loop.output.pool = &pool.pool
         self.loop.output.size = FILE_HEADER
         self.loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -67,6 +75,8 @@ cdef class Capture:
             buffer_timeout_ms=buffer_timeout_ms,
             loopback=loopback,
         )
+        # copies, for they are asked for when the handle is closed already
+        self.linktype, self.snaplen, self.header = self.handle.linktype, self.handle.snaplen, self.handle.file_header
         self.loop.pcap = self.handle.pcap
         self.loop.tick_ns = self.handle.tick_ns
         self.loop.buffer_timeout_ms = buffer_timeout_ms
@@ -79,7 +89,7 @@ cdef class Capture:
         self.loop.output.pcapng = pcapng
         self.loop.output.size = overhead
         self.loop.output.number = number
-        self.loop.output.cooked = self.handle.linktype == "LINUX_SLL"
+        self.loop.output.cooked = self.linktype == "LINUX_SLL"
         self.loop.output.mark = pcapng
 
     def share_limits(self, Together together):
@@ -151,21 +161,6 @@ cdef class Capture:
         blocks.first = self.loop.output.first
         self.loop.output.first = self.loop.output.last = NULL
         return blocks
-
-    @property
-    def header(self):
-        """The savefile's 24 bytes: linktype and snaplen as they are on this handle, microseconds, little-endian."""
-        return self.handle.file_header
-
-    @property
-    def linktype(self):
-        """Its name in libpcap, once it is open."""
-        return self.handle.linktype
-
-    @property
-    def snaplen(self):
-        """The snapshot length of the open handle, bytes."""
-        return self.handle.snaplen
 
     @property
     def packets(self):

@@ -18,6 +18,7 @@ from pcapdaemon.capture._ring cimport *
 cdef enum:
     SECOND = 1000000000
     MILLISECOND = 1000000
+    TURN = 100 * MILLISECOND         # a packet that was recorded may have come so long after the recorder began to look
 
 cdef int64_t NEVER = 0x7fffffffffffffff
 
@@ -82,7 +83,7 @@ cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
 
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
     # Clocks are compared per block; a packet from right before or after a step gets the nearest time that is possible.
-    cdef int64_t at = ns - reader.block.offset
+    cdef int64_t at = min(ns - reader.block.offset, reader.ring.turned_at + TURN)
     return max(min(at, reader.block.until), reader.seen_ns - SECOND)
 
 cdef void look_at(Reader *reader, Recorded *record) noexcept nogil:

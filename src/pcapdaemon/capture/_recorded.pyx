@@ -48,7 +48,9 @@ cdef class RecordedCapture:
     cdef uint64_t dropped_before
     cdef uint64_t ifdropped_before
     cdef int64_t gone_until
+    cdef bytes file_header
     cdef readonly str interface
+    cdef readonly str linktype
     cdef readonly str error
 
     def __cinit__(self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms):
@@ -57,6 +59,8 @@ cdef class RecordedCapture:
         self.handle = recording.handle
         self.blocks = pool
         self.interface = recording.interface
+        # copies, for they are asked for when the handle is let go already
+        self.linktype, self.file_header = self.handle.linktype, self.handle.file_header
         self.error = ""
         reader.ring = &recording.ring
         reader.trigger = reader.last_at = trigger
@@ -97,7 +101,7 @@ cdef class RecordedCapture:
     cdef void _describe(self, Output *output, bint pcapng, int number):
         output.pcapng = pcapng
         output.number = number
-        output.cooked = self.handle.linktype == "LINUX_SLL"
+        output.cooked = self.linktype == "LINUX_SLL"
 
     def keep_within(self, *, uint64_t packets, uint64_t size, uint32_t snaplen):
         """The most that the whole file may have, and the bytes kept of each packet."""
@@ -115,7 +119,7 @@ cdef class RecordedCapture:
         Raises CaptureRefused, of kind "unrecorded" where the filter asks for what recorded bytes can't tell.
         """
         cdef Program compiled
-        cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.handle.linktype, 0)
+        cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
         compiled = self.handle.compile(expression, optimize)
         if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
             raise CaptureRefused("the capture filter asks for what recorded packets can't tell", kind="unrecorded")
@@ -179,12 +183,7 @@ cdef class RecordedCapture:
     @property
     def header(self):
         """The savefile's 24 bytes, with the snapshot length of this capture."""
-        return self.handle.file_header[:16] + self.snaplen.to_bytes(4, "little") + self.handle.file_header[20:]
-
-    @property
-    def linktype(self):
-        """Its name in libpcap."""
-        return self.handle.linktype
+        return self.file_header[:16] + self.snaplen.to_bytes(4, "little") + self.file_header[20:]
 
     @property
     def snaplen(self):

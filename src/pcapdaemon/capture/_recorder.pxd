@@ -19,6 +19,7 @@ cdef struct Recorder:
     int64_t now                      # monotonic, and the wall clock's offset to it: as of the last look
     int64_t offset
     int64_t told_at
+    bint untold                      # readers do not know of all that is there
     int wake_fd
     int stopped
     End end

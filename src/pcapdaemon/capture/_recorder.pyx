@@ -26,7 +26,7 @@ cdef enum:
     AT_REST_MS = 500                 # how long to wait for packets where nobody reads
     WATCHED_MS = 20                  # and where somebody wants to know that none came
     STEP = 50 * MILLISECOND          # a clock that is off by so much was stepped
-    TELL_EVERY = 5 * MILLISECOND     # readers are not woken more often: each time costs all of them
+    TELL_EVERY = 5 * MILLISECOND     # readers are not woken more often, the less the more there are: each time costs all of them
 
 WORDS = ("recording", "stopped", "interface-down", "error")
 
@@ -84,11 +84,11 @@ cdef void hand_on(Recorder *recorder, bint quiet) noexcept nogil:
     cdef Ring *ring = recorder.ring
     if recorder.now - ring.looked_at > SECOND or ring.wanted_at > ring.looked_at:
         look_around(recorder)
-    elif not quiet and recorder.now - recorder.told_at < TELL_EVERY:
+    elif not recorder.untold or (not quiet and recorder.now - recorder.told_at < TELL_EVERY * (4 + ring.followers) // 4):
         return
-    if ring.followers:
-        recorder.told_at = recorder.now
-        ring_tell(ring)
+    recorder.untold = False
+    recorder.told_at = recorder.now
+    ring_tell(ring)
 
 cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
     # packet(7): ENETDOWN when the interface went down or away; what came before it is still there
@@ -100,6 +100,7 @@ cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
 cdef void dispatch(Recorder *recorder) noexcept nogil:
     if pcap_dispatch(recorder.pcap, BATCH, on_packet, <uint8_t *> recorder) == PCAP_ERROR:
         recorder.end = BROKE
+    recorder.untold = True
 
 cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     """Wait for packets or a nudge, and record what came."""
@@ -110,6 +111,7 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     ready[0].revents = ready[1].revents = 0
     poll(ready, 2, WATCHED_MS if ring.followers else AT_REST_MS)
     look_at_clocks(recorder)
+    ring.turned_at = recorder.now
     quiet = not ready[0].revents & POLLIN
     if quiet or recorder.now - begun > MILLISECOND // 4:  # it had to wait: what came before is recorded
         ring.quiet_at = recorder.now if quiet else begun
@@ -134,7 +136,7 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
     ready[1].fd = recorder.wake_fd
     ready[0].events = ready[1].events = POLLIN
     look_at_clocks(recorder)
-    recorder.ring.quiet_at = recorder.now
+    recorder.ring.quiet_at = recorder.ring.turned_at = recorder.now
     ring_set_run(recorder.ring, True)
     while not recorder.stopped and recorder.end == GOING_ON:
         turn(recorder, ready)

@@ -49,6 +49,7 @@ cdef struct Ring:
     RingBlock *free
     int64_t gone_until               # monotonic: packets up to then were given up
     int64_t quiet_at                 # monotonic: when nothing more was waiting to be recorded
+    int64_t turned_at                # monotonic: when the recorder last looked for packets
     int64_t wanted_at                # monotonic: a reader wants counters that are not older than this
     int64_t looked_at                # monotonic: when the counters below were brought up to date
     int followers
