@@ -68,7 +68,7 @@ def message() -> str:
         "to case, the last one wins; unknown fields are ignored and named in a warning; a wrong type is a rejection, and all "
         "problems are told at once. JSON is read as strictly as Go does: no `NaN`, no byte order mark, no `50.0` and no "
         "`true` for an integer.\n\nWhichever of packets, bytes, duration and idle timeout is reached first ends the capture. "
-        "Each interface gives a capture and a savefile of its own; a capture without a packet gives none.\n\n"
+        "Each interface gives a capture and a savefile of its own (but see `merge`); a capture without a packet gives none.\n\n"
         "```json\n"
         '{"node": "any", "interface": ["eth0"], "bpf": "port 53", "packets": 100, "timeout": 15, "customer": "acme"}\n'
         f"```\n\n{_table(CaptureRequest)}\n"
