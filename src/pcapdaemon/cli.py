@@ -19,13 +19,16 @@ from pcapdaemon.options import (
     Aliases,
     Bpf,
     Bytes,
+    Compress,
     ConfigOption,
     Customer,
     Duration,
+    FormatOption,
     Id,
     Interfaces,
     JsonOption,
     Lookback,
+    Merge,
     Packets,
     Snap,
     Tags,
@@ -45,7 +48,7 @@ app = typer.Typer(
 )
 MESSAGE_OPTIONS = (
     *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
-    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to", "lookback"),
+    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to", "lookback", "format", "compress", "merge"),
 )
 
 
@@ -125,6 +128,9 @@ def capture(
     ] = None,
     id_: Id = None,
     lookback: Lookback = None,
+    format_: FormatOption = None,
+    compress: Compress = None,
+    merge: Merge = False,
     url: Urls = None,
     token_file: TokenFile = None,
     config_file: ConfigOption = None,
@@ -217,6 +223,9 @@ def request(
     duration: Duration = None,
     bytes_: Bytes = None,
     lookback: Lookback = None,
+    format_: FormatOption = None,
+    compress: Compress = None,
+    merge: Merge = False,
     customer: Customer = None,
     alertid: AlertId = None,
     tags: Tags = None,
@@ -247,7 +256,7 @@ def request(
     from pcapdaemon import client
 
     order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
-    body = {**_message_file(message), **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun or None}), **order}
+    body = {**_message_file(message), **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun}), **order}
     if redis:
         values = {"redis": {"url": redis, "channel": channel}}
         via = "redis"
@@ -329,7 +338,7 @@ def prune(
 
 def _message(options: dict[str, Any]) -> dict[str, Any]:
     found = {name: options.get(name, options.get(f"{name}_")) for name in MESSAGE_OPTIONS}
-    return {name: value for name, value in found.items() if value not in (None, [])}
+    return {name: value for name, value in found.items() if value not in (None, [], False)}
 
 
 def _message_file(name: str | None) -> dict[str, Any]:

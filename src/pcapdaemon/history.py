@@ -123,7 +123,7 @@ class History:
                 self._deaf(source, reason)
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
-                record.captures = [CaptureRecord(part.interface.name) for part in plan.captures]
+                record.captures = [CaptureRecord(part.interface.name) for part in plan.outcomes]
                 record.limits = asdict(plan.limits)
                 self._remember(record)
             case RequestJoined(request_id, source, joined, received_at, _, warnings):

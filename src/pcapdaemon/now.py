@@ -101,9 +101,9 @@ async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
     names = {*message.get("interface", ()), *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ()))}
-    if write is not None and len(names) > 1:
+    if write is not None and len(names) > 1 and not message.get("merge"):
         problem = f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one each"
-        raise ConfigError([problem], "leave -w out: then each has a name of its own")
+        raise ConfigError([problem], "leave -w out: then each has a name of its own; or --merge makes one pcapng of them")
 
 
 def _configured(settings: Settings) -> dict[str, Destination]:

@@ -23,6 +23,9 @@ Lookback = Annotated[
     int | None,
     typer.Option(help="Begin so many seconds before now, where a recorder has them.", min=0, show_default=False),
 ]
+FormatOption = Annotated[str | None, typer.Option("--format", help="pcap or pcapng.", show_default=False)]
+Compress = Annotated[str | None, typer.Option("--compress", help="none, gzip or zstd.", show_default=False)]
+Merge = Annotated[bool, typer.Option("--merge", help="One pcapng of several interfaces.")]
 Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="A daemon's API; may be repeated. By default that of --config.", show_default=False),

@@ -67,6 +67,11 @@ class CapturePlan:
         tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
         return InterfacePlan(replace(first.interface, name=name), first.alias, tags, self.file_name)
 
+    @property
+    def outcomes(self) -> tuple[InterfacePlan, ...]:
+        """What there is a result of, and a savefile."""
+        return (self.whole,) if self.merge else self.captures
+
     def equals(self, other: "CapturePlan") -> bool:
         """Whether one capture could serve both: interfaces, filter, snapshot length, and where the savefile goes."""
         return self._what() == other._what()

@@ -212,7 +212,7 @@ class Results:
                 self._send("rejected", request_id, told, _route(source, request))
             case RequestAccepted(source, plan, _, warnings):
                 self._routes[plan.id] = _route(source, plan.request)
-                names = [part.interface.name for part in plan.captures]
+                names = [part.interface.name for part in plan.outcomes]
                 limits = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "filter": plan.capture_filter}
                 self._tell("accepted", plan.id, {"interfaces": names, **limits, "warnings": warnings})
             case RequestJoined(request_id, source, joined, _, request, warnings):

@@ -138,7 +138,8 @@ class Session:
     def _read_on(self, capture: RecordedCapture) -> Taken:
         plan = self.plan
         capture.extend(**asdict(plan.limits))
-        capture.keep_within(packets=plan.most_packets, size=plan.most_size, snaplen=plan.snaplen)
+        free = self._budget.limit - self._budget.used  # half of it is left to others
+        capture.keep_within(packets=plan.most_packets, size=plan.most_size, past=free // 2, snaplen=plan.snaplen)
         self._choose_format(capture)
         self._set_filter(capture)
         capture.catch_up()

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pcapdaemon.packing import NO_ROOM
+from pcapdaemon.session import NO_RECORDER
 from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
 from tests.helpers import Wire, eventually, numbers, tshark
@@ -213,3 +215,57 @@ def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wi
     assert len(daemon.logged("packet", id="x")) == 20
     plain = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, format="pcap", compress="none").json()
     assert plain["captures"][0]["file_name"].endswith(".pcap")
+
+
+def test_several_interfaces_become_one_file_that_goes_where_all_go(make: Make, wire: Wire) -> None:
+    daemon = make({"recorder 1": {"interface": wire.far, "memory": 8 * MIB}}).start()
+    eventually(lambda: recorders(daemon)[0]["recording"])
+    wire.send(10)
+    time.sleep(0.2)
+    message: dict[str, Any] = {
+        "interface": [wire.far, wire.near],
+        "merge": True,
+        "lookback": 5,
+        "timeout": 1,
+        "bpf": "udp",
+        "id": "m",
+    }
+    refused = daemon.request(**message, format="pcap")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "merge")
+    assert daemon.request(**message, dryrun=True).json()["state"] == "dryrun"
+    daemon.request(**message)
+    eventually(lambda: daemon.record("m")["captures"][0]["state"] == "running")
+    wire.send(5)
+    eventually(partial(_is_finished, daemon, "m"))
+    (told,) = daemon.record("m")["captures"]
+    assert (told["interface"], told["state"]) == (f"{wire.far}+{wire.near}", "delivered")
+    assert told["lookback"]["reason"] == f"{wire.far}: the recorder began later; {wire.near}: {NO_RECORDER}"
+    rows = tshark(Path(told["delivered"]["local"]), "frame.interface_name")
+    assert [row[0] for row in rows].count(wire.far) == 15
+    assert [row[0] for row in rows].count(wire.near) == 5
+
+
+def test_capture_merges_into_the_file_that_is_named(wire: Wire, tmp_path: Path) -> None:
+    words = ("capture", "-i", wire.far, "-i", wire.near, "--merge", "--bpf", "udp", "--packets", 6, "-w", tmp_path / "x.pcapng")
+    capturing = subprocess.Popen([PCAPDAEMON, *map(str, words)], stderr=subprocess.PIPE)
+    assert capturing.stderr
+    assert b"capturing on" in capturing.stderr.readline()
+    wire.send(3)
+    capturing.communicate(timeout=20)
+    assert capturing.returncode == 0
+    assert sorted(row[0] for row in tshark(tmp_path / "x.pcapng", "frame.interface_name")) == sorted([wire.far, wire.near] * 3)
+
+
+def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
+    daemon = with_recorder(make, wire, general={"memory": 16 * MIB, "snaplength": 2000})
+    wire.send(8_000, size=1400, rate=20_000)
+    daemon.request(interface=[wire.far], lookback=20, id="greedy")
+    eventually(lambda: daemon.record("greedy")["captures"][0]["state"] == "running")
+    used = float(re.search(r"\npcapdaemon_memory_used_bytes (\S+)", daemon.api("GET", "/metrics").text)[1])  # type: ignore[index]
+    assert used <= 9 * MIB
+    assert daemon.request(wait=True, interface=["lo"], timeout=1).json()["captures"][0]["state"] == "empty"
+    daemon.api("DELETE", "/captures/greedy")
+    eventually(partial(_is_finished, daemon, "greedy"))
+    told = daemon.record("greedy")["captures"][0]["lookback"]
+    assert told["reason"].endswith(NO_ROOM)
+    assert told["packets"] > 5000

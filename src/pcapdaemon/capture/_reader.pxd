@@ -27,6 +27,7 @@ cdef struct Reader:
     Output live
     uint64_t max_packets             # of the live part
     uint64_t max_size
+    uint64_t most_past               # bytes of what came before the trigger, so that others have memory too
     uint64_t most_packets            # of the whole file
     uint64_t most_size
     int64_t duration_ns

@@ -48,7 +48,7 @@ cdef void keep_past(Reader *reader, Recorded *record, uint32_t captured) noexcep
     while not kept and give_up_first(past):
         kept = store(past, record.ns, captured, record.length, <uint8_t *> (record + 1))
     while past.first != past.last and (
-        past.size - past.first.used >= reader.most_size or past.packets - past.first.packets >= reader.most_packets
+        past.size - past.first.used >= min(reader.most_size, reader.most_past) or past.packets - past.first.packets >= reader.most_packets
     ):
         give_up_first(past)
     reader.given_up += before + 1 - past.packets

@@ -70,7 +70,7 @@ cdef class RecordedCapture:
         reader.snaplen = self.handle.snaplen
         reader.past.pool = reader.live.pool = &pool.pool
         reader.live.size = FILE_HEADER
-        reader.most_packets = reader.most_size = 0xffffffffffffffff
+        reader.most_packets = reader.most_size = reader.most_past = 0xffffffffffffffff
         self._enter()
 
     def __dealloc__(self):
@@ -103,8 +103,9 @@ cdef class RecordedCapture:
         output.number = number
         output.cooked = self.linktype == "LINUX_SLL"
 
-    def keep_within(self, *, uint64_t packets, uint64_t size, uint32_t snaplen):
-        """The most that the whole file may have, and the bytes kept of each packet."""
+    def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, uint32_t snaplen):
+        """The most that the whole file may have, the bytes from before the trigger, and the bytes kept of each packet."""
+        self.reader.most_past = past
         self.reader.most_packets, self.reader.most_size = packets, size
         self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
 
