@@ -69,9 +69,7 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         )
     wide(to).print(table)
     for one in captures:
-        if past := one.get("lookback"):
-            why = f": {past['reason']}" if past["reason"] else ""
-            words = f"lookback {past['covered']:g} of {past['asked']} s, {past['packets']} packets{why}"
+        for words in _past(one):
             errors.print(f"{one['interface']}: {words}", markup=False)
     for hint in dict.fromkeys(one["hint"] for one in captures if one["hint"]):
         errors.print(f"hint: {hint}", markup=False)
@@ -244,9 +242,19 @@ def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
     for one in record["captures"]:
         counts = one["counts"]
         dropped = str(counts["dropped"] + counts["dropped_by_interface"])
-        where = ", ".join([*one["delivered"].values(), *([one["error"]] if one["error"] else []), *one.get("missing", ())])
+        places = [*one["delivered"].values(), *([one["error"]] if one["error"] else []), *one.get("missing", ()), *_past(one)]
+        where = ", ".join(places)
         numbers = [str(counts["packets"]), str(counts["size"]), dropped]
         yield [str(record["node"]), one["interface"], one["state"], *numbers, one["stop_reason"], where]
+
+
+def _past(capture: dict[str, Any]) -> list[str]:
+    """What a savefile has from before its request, where that was asked for."""
+    past = capture.get("lookback")
+    if not past:
+        return []
+    why = f": {past['reason']}" if past["reason"] else ""
+    return [f"lookback {past['covered']:g} of {past['asked']} s, {past['packets']} packets{why}"]
 
 
 def wide(to: Any) -> Console:
