@@ -12,7 +12,7 @@ cdef struct Block:
     uint8_t *data
     size_t start                     # bytes at the beginning that are given up, whole records
     size_t used                      # bytes filled, whole records, those given up counted
-    uint32_t packets                 # records, those given up counted
+    uint32_t packets                 # records that are left
 
 cdef struct Pool:
     pthread_mutex_t lock

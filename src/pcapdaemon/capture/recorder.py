@@ -26,9 +26,10 @@ TRY_EVERY = 0.5
 TRY_REFUSED_EVERY = 5.0
 """Seconds between two looks for an interface that is not there, and for one that can't be captured on."""
 
-PACKET_BUFFER_TIMEOUT_MS = 40
+PACKET_BUFFER_TIMEOUT_MS = 70
 """How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
-immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c)."""
+immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each
+capture is woken so often; its end is told so late."""
 
 MOST_GAPS = 100
 NOT_BEGUN = "it has not begun yet"
