@@ -67,6 +67,7 @@ def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Stopped:
         return found
     head, tail = annotation.around(plan, [(one.part, one.header, one.counts) for one in taken], found)
     savefile, content = _file(plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool)
+    whole.blocks = Blocks()  # the savefile alone decides how long its memory is held
     counts = replace(whole.counts, size=content.size if content else savefile.size)
     return replace(found, counts=counts, savefile=savefile, content=content)
 
