@@ -55,14 +55,14 @@ class MergedSession:
         words = [f"{s.name}: {one}" for s, one in zip(self._sessions, found, strict=True) if isinstance(one, BaseException)]
         return replace(stopped, error="; ".join([*words, *([stopped.error] if stopped.error else [])]))
 
-    def stop(self, shutdown: bool = False) -> None:
+    def stop(self, shutdown: bool = False, trying: bool = False) -> None:
         """End all soon."""
         for session in self._sessions:
-            session.stop(shutdown)
+            session.stop(shutdown, trying)
 
     def extend(self, limits: CaptureLimits) -> bool:
         """Make the limits at least these; False where one of them is over or about to be."""
-        return all(session.extend(limits) for session in self._sessions)
+        return all(s.is_running for s in self._sessions) and all(s.extend(limits) for s in self._sessions)
 
     def counts(self) -> Counts:
         """What all have so far."""
@@ -106,7 +106,7 @@ def sessions_of(plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettin
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:
     """Begin a capture and end it at once: only a live handle knows whether the filter fits the interface."""
-    session.stop()
+    session.stop(trying=True)
     try:
         await session.run()
     except (CaptureRefused, Busy) as error:

@@ -47,5 +47,5 @@ def shortfalls(reason: StopReason, counts: Counts, error: str) -> tuple[str, ...
         "packets were dropped: the kernel's buffer was full ([capture] buffer)": counts.dropped,
         "packets were dropped by the interface": counts.dropped_by_interface,
     }
-    why = words.get(reason)
+    why = words.get(reason) or error  # of several interfaces one may have gone, and the others went on
     return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))

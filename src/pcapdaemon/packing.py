@@ -52,7 +52,7 @@ class Stopped:
 
 def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Stopped:
     """The savefile of what was taken, and its story. Takes long where it is merged or compressed."""
-    whole = taken[0] if len(taken) == 1 else _merged(plan, taken, pool)
+    whole = _merged(plan, taken, pool) if plan.merge else taken[0]
     found = Stopped(
         reason=whole.reason,
         counts=whole.counts,
@@ -83,37 +83,37 @@ def _file(plan: CapturePlan, around: tuple[bytes, bytes], blocks: Blocks, pool: 
 
 
 def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken:
-    """All as if it were one capture."""
+    """All as if it were one capture; the counts of each are then of what is left of it."""
     packets, size = sum(one.counts.packets for one in taken), sum(one.counts.size for one in taken)
+    size += annotation.overhead(plan, plan.captures)
     over = max(0, packets - plan.most_packets), max(0, size - plan.most_size)
-    first, errors = taken[0], [f"{one.part.interface.name}: {one.error}" for one in taken if one.error]
+    first, errors = taken[0], [words for one in taken for words in _what_went_wrong(one)]
     try:
         blocks, left = merge([one.blocks for one in taken], pool, *over)
+        for one, kept in zip(taken, left, strict=True):
+            one.counts = replace(one.counts, packets=kept)
     except MemoryError:
-        blocks, left = join([one.blocks for one in taken], pool), packets
+        blocks = join([one.blocks for one in taken], pool)
         errors.append("there was no memory to put the packets of all interfaces in one order ([general] memory)")
+    counts = [one.counts for one in taken]
+    begin = _first_time(blocks)
     return Taken(
         part=first.part,
         reason=_reason(taken),
-        counts=_sum(taken, left),
-        times=(_first_time(blocks), max(one.times[1] for one in taken)),
+        counts=Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__slots__)),
+        times=(begin, max(one.times[1] for one in taken)),
         seconds=max(one.seconds for one in taken),
         error="; ".join(errors),
         header=first.header,
         blocks=blocks,
         trigger=first.trigger,
-        lookback=_lookback(taken, packets - left),
+        lookback=_lookback(taken, packets - sum(one.packets for one in counts), begin / 1e9),
     )
 
 
-def _sum(taken: Sequence[Taken], packets: int) -> Counts:
-    all_counts = [one.counts for one in taken]
-    return Counts(
-        packets=packets,
-        received=sum(one.received for one in all_counts),
-        dropped=sum(one.dropped for one in all_counts),
-        dropped_by_interface=sum(one.dropped_by_interface for one in all_counts),
-    )
+def _what_went_wrong(one: Taken) -> list[str]:
+    words = one.error or ("the interface went down or away" if one.reason is StopReason.INTERFACE_DOWN else "")
+    return [f"{one.part.interface.name}: {words}"] if words else []
 
 
 LIMITS = (StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.DURATION, StopReason.IDLE)
@@ -125,14 +125,17 @@ def _reason(taken: Sequence[Taken]) -> StopReason:
     return next((reason for reason in (*LIMITS, StopReason.SHUTDOWN, StopReason.STOPPED) if reason in reasons), reasons[0])
 
 
-def _lookback(taken: Sequence[Taken], given_up: int) -> Lookback | None:
+def _lookback(taken: Sequence[Taken], given_up: int, begin: float) -> Lookback | None:
     found = [(one.part.interface.name, one.lookback) for one in taken if one.lookback]
     if not found:
         return None
     reasons = [f"{name}: {lookback.reason}" for name, lookback in found if lookback.reason]
+    covered = min(lookback.covered for _, lookback in found)
+    if given_up:
+        covered = max(0.0, min(covered, round(taken[0].trigger - begin, 3)))
     return Lookback(
         asked=found[0][1].asked,
-        covered=min(lookback.covered for _, lookback in found),
+        covered=covered,
         packets=sum(lookback.packets for _, lookback in found) - given_up,
         reason="; ".join(reasons + ([NO_ROOM] if given_up else [])),
     )

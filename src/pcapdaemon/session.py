@@ -53,7 +53,7 @@ class Session:
         self._together, self._number = together, number
         self._budget, self._settings, self._recorder = budget, settings, recorder
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
-        self._shutdown = self._stopping = False
+        self._shutdown = self._stopping = self._trying = False
         self._nothing_recorded = "" if recorder else NO_RECORDER
         self._capture: Capture | RecordedCapture = self._recorded() or Capture(part.interface.name, budget.pool)
         self._loop = asyncio.get_running_loop()
@@ -79,15 +79,24 @@ class Session:
         finally:
             self.armed.cancel()
 
-    def stop(self, shutdown: bool = False) -> None:
-        """End it soon, by somebody's wish or because the daemon ends; what was captured is kept."""
+    def stop(self, shutdown: bool = False, trying: bool = False) -> None:
+        """End it soon, by somebody's wish or because the daemon ends; what was captured is kept.
+
+        `trying`, before it runs: nothing is wanted of it but whether it can begin.
+        """
+        self._trying = self._trying or trying
         self._shutdown = self._shutdown or shutdown
         self._stopping = True
         self._capture.stop()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun, and its end is not decided yet."""
+        return self.armed.done() and not self.armed.cancelled() and self._capture.is_running
+
     def extend(self, limits: CaptureLimits) -> bool:
         """Make its limits at least these; False where it has not begun, or is over or about to be."""
-        return self.armed.done() and not self.armed.cancelled() and self._capture.extend(**asdict(limits))
+        return self.is_running and self._capture.extend(**asdict(limits))
 
     def counts(self) -> Counts:
         """What it has so far."""
@@ -138,10 +147,12 @@ class Session:
     def _read_on(self, capture: RecordedCapture) -> Taken:
         plan = self.plan
         capture.extend(**asdict(plan.limits))
-        free = self._budget.limit - self._budget.used  # half of it is left to others
+        free = max(0, self._budget.limit - self._budget.used)  # half of it is left to others
         capture.keep_within(packets=plan.most_packets, size=plan.most_size, past=free // 2, snaplen=plan.snaplen)
         self._choose_format(capture)
         self._set_filter(capture)
+        if self._trying:
+            capture.skip_past()
         capture.catch_up()
         return self._armed_run(capture, self._trigger_ns)
 
@@ -180,6 +191,7 @@ class Session:
         seconds = (time.monotonic_ns() - begun) / 1e9
         if self._shutdown and reason is StopReason.STOPPED:
             reason = StopReason.SHUTDOWN
+        lookback = self._lookback(capture)  # before its blocks are gone
         return Taken(
             part=self.part,
             reason=reason,
@@ -190,7 +202,7 @@ class Session:
             header=capture.header,
             blocks=capture.take_blocks(),
             trigger=self._trigger,
-            lookback=self._lookback(capture),
+            lookback=lookback,
         )
 
     def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:

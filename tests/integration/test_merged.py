@@ -1,6 +1,7 @@
 """Several interfaces in one savefile: one order of time, one limit over all."""
 
 import asyncio
+import re
 import socket
 import struct
 import subprocess
@@ -19,7 +20,7 @@ from pcapdaemon.capture._merge import join, merge
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.limits import StopReason
 from pcapdaemon.merged import MergedSession
-from pcapdaemon.outcome import Counts
+from pcapdaemon.outcome import Counts, shortfalls
 from pcapdaemon.packing import Stopped
 from tests.helpers import Wire, captured, eventually, plan_for, saved, tshark
 from tests.integration.test_pcapng import capinfos, comment
@@ -170,6 +171,41 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
 def test_nothing_merged_is_nothing() -> None:
     pool = BlockPool(8 * MIB, MIB)
     blocks, packets = merge([], pool, 0, 0)
-    assert (blocks.views(), packets, join([], pool).views()) == ([], 0, [])
+    assert (blocks.views(), packets, join([], pool).views()) == ([], [], [])
     del blocks
     assert pool.used == 0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(wires: tuple[Wire, Wire], shared: bool) -> None:
+    names = [wire.far for wire in wires]
+    with ExitStack() as stack:
+        recorders = {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names} if shared else {}
+        session = merged(*names, recorders=recorders, duration=2, bpf="not ip6")
+
+        def traffic() -> None:
+            in_turn(wires, 10)
+            time.sleep(0.5)
+            subprocess.run(["ip", "link", "set", names[0], "down"], check=True)
+
+        stopped = await run(session, traffic)
+    assert (stopped.reason, stopped.counts.packets) == (StopReason.DURATION, 10)
+    assert stopped.error == f"{names[0]}: the interface went down or away"
+    assert shortfalls(stopped.reason, stopped.counts, stopped.error) == (stopped.error,)
+
+
+async def test_the_size_of_a_merged_file_with_a_past_stays_under_its_limit(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        recorders = {wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires}
+        await asyncio.to_thread(in_turn, wires, 1000)
+        for recorder in recorders.values():
+            eventually(has_recorded(recorder, 500))
+        session = merged(*recorders, recorders=recorders, lookback=10, packets=10, bpf="ether proto 0x88b5")
+        session.plan = replace(session.plan, most_size=20_000)
+        stopped = await run(session, lambda: in_turn(wires, 10))
+    path = saved(stopped, tmp_path / "x.pcapng")
+    assert 15_000 < path.stat().st_size <= 20_000
+    found = re.findall(r"Number of packets = (\d+)", capinfos(path))
+    assert sum(map(int, found)) == stopped.counts.packets
+    assert stopped.lookback is not None
+    assert stopped.lookback.covered < 10

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.capture import MemoryBudget, Recorder, RecorderSettings
+from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, MemoryBudget, RecordedCapture, Recorder, RecorderSettings
 from pcapdaemon.capture.recorder import NOT_BEGUN
 from pcapdaemon.config import CaptureSettings
 from pcapdaemon.limits import StopReason
@@ -334,3 +334,60 @@ async def test_memory_that_is_spent_gives_up_the_past_first(wire: Wire, tmp_path
     assert found[:-4000] == list(range(12_000 - len(found) + 4000, 12_000))
     assert stopped.lookback is not None
     assert stopped.lookback.reason.endswith(NO_ROOM)
+
+
+async def test_what_was_given_up_is_not_covered(wire: Wire) -> None:
+    with recording(wire.far) as recorder:
+        await asyncio.to_thread(wire.send, 10)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(wire.send, 10)
+        eventually(has_recorded(recorder, 20))
+        stopped = await captured(session_on(recorder, wire.far, (12, 10**9), lookback=1, packets=5), lambda: wire.send(5))
+    assert stopped.lookback is not None
+    assert (stopped.counts.packets, stopped.lookback.packets, stopped.lookback.reason) == (12, 7, NO_ROOM)
+    assert 0 < stopped.lookback.covered < 0.6
+
+
+async def test_a_stop_before_the_filter_is_compiled_keeps_the_past(wire: Wire) -> None:
+    with recording(wire.far) as recorder:
+        await asyncio.to_thread(wire.send, 10)
+        eventually(has_recorded(recorder, 10))
+        session = session_on(recorder, wire.far, lookback=5)
+        session.stop()
+        stopped = await session.run()
+    assert (stopped.reason, stopped.counts.packets) == (StopReason.STOPPED, 10)
+
+
+async def test_a_capture_that_enters_as_the_recorder_stops_ends(wire: Wire) -> None:
+    with recording(wire.far) as recorder:
+        await asyncio.to_thread(wire.send, 3)
+        eventually(has_recorded(recorder, 3))
+    ended = RecordedCapture(
+        recorder._recording, MemoryBudget(64 * MIB).pool, trigger=time.monotonic_ns(), since=0, hold_ms=PACKET_BUFFER_TIMEOUT_MS
+    )
+    ended.extend(packets=100, size=10**9, duration=3600, idle_timeout=3600)
+    ended.set_filter("", True)
+    ended.catch_up()
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(ended.run) == "interface-down"
+    assert ended.packets == 3
+    ended.close()
+
+
+async def test_a_recorder_outlives_a_lack_of_memory(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    def no_memory(_: Recorder) -> float:
+        nonlocal tries
+        tries += 1
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr("pcapdaemon.capture.recorder.TRY_REFUSED_EVERY", 0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "_try_to_open", no_memory)
+        recorder = Recorder(RecorderSettings(interface=wire.far, memory=8 * MIB), wire.far, MIB, lambda *_: None)
+        recorder.start()
+        await asyncio.to_thread(eventually, lambda: tries > 1)
+        assert recorder.reason == "no memory"
+    await asyncio.to_thread(eventually, is_open(recorder))
+    recorder.close()

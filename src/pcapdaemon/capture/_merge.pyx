@@ -15,7 +15,7 @@ cdef struct Merge:
     Block *first
     Block *last
     Block *spare
-    uint64_t packets
+    uint64_t *packets                # that were kept of each
     uint64_t skip_packets
     uint64_t skip_bytes
     bint marked                      # the first packet after the trigger was there
@@ -82,7 +82,6 @@ cdef void put_record(Merge *merge, uint32_t *record) noexcept nogil:
             put(merge, &none, 4)
         put(merge, &header[1], 4)
     merge.marked = merge.marked or marked
-    merge.packets += 1
 
 cdef void pass_empty(Merge *merge, Block **source) noexcept nogil:
     # a block is empty when all of it was taken; that of a capture without packets was from the beginning
@@ -102,6 +101,7 @@ cdef void step(Merge *merge, Block **source) noexcept nogil:
         merge.skip_bytes -= min(merge.skip_bytes, size)
     else:
         put_record(merge, record)
+        merge.packets[source - merge.sources] += 1
     block.start += size
     pass_empty(merge, source)
 
@@ -120,7 +120,7 @@ cdef class Together:
 
 
 def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_bytes):
-    """One `Blocks` of the packets of several, all pcapng, and their number; the captures' own are used up.
+    """One `Blocks` of the packets of several, all pcapng, and the number of each one's; the captures' own are used up.
 
     The oldest are left out: so many packets, and as many as make so many bytes. Takes a block of the pool for each capture
     beside theirs, and raises MemoryError where it has not so many; then nothing was touched.
@@ -128,13 +128,14 @@ def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_by
     cdef Merge state
     cdef Blocks blocks, made = Blocks.__new__(Blocks)
     cdef size_t n
-    state = Merge(NULL, len(captures), &pool.pool, NULL, NULL, NULL, 0, skip_packets, skip_bytes, False, False)
+    state = Merge(NULL, len(captures), &pool.pool, NULL, NULL, NULL, NULL, skip_packets, skip_bytes, False, False)
     made.pool = pool
     for _ in range(len(captures) + 1):
         if not _take_spare(&state):
             give_blocks(state.pool, state.spare)
             raise MemoryError("the memory budget is spent")
     state.sources = <Block **> calloc(len(captures), sizeof(Block *))
+    state.packets = <uint64_t *> calloc(len(captures), sizeof(uint64_t))
     for n in range(state.count):
         blocks = captures[n]
         state.sources[n] = blocks.first
@@ -144,9 +145,11 @@ def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_by
         run(&state)
     if state.spare != NULL:
         give_blocks(state.pool, state.spare)
+    kept = [state.packets[n] for n in range(state.count)]
     free(state.sources)
+    free(state.packets)
     made.first = state.first
-    return made, state.packets
+    return made, kept
 
 
 def join(list captures, BlockPool pool):

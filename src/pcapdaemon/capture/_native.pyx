@@ -123,6 +123,11 @@ cdef class Capture:
         self.loop.idle_ns = max(self.loop.idle_ns, <int64_t> (idle_timeout * SECOND))
         return True
 
+    @property
+    def is_running(self):
+        """Whether its end is not decided yet."""
+        return self.loop.reason == RUNNING and not self.loop.ending
+
     def run(self):
         """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
         with nogil:

@@ -140,9 +140,7 @@ cdef bint read_on(Reader *reader) noexcept nogil:
 
 cdef void catch_up(Reader *reader) noexcept nogil:
     """Take what was recorded until now."""
-    if reader.stopped:  # before it began: nothing is wanted of it
-        reader.reason = STOPPED
-    while reader.reason == RUNNING and not reader.is_live and not reader.stopped and read_on(reader):
+    while reader.reason == RUNNING and not reader.is_live and read_on(reader):
         pass
 
 cdef void follow(Reader *reader) noexcept nogil:
@@ -153,13 +151,11 @@ cdef void follow(Reader *reader) noexcept nogil:
 cdef void follow_to_its_end(Reader *reader) noexcept nogil:
     cdef int64_t known
     while reader.reason == RUNNING:
-        if reader.stopped and not reader.stop_seen:
-            reader.stop_seen = True
-            reader.stop_at = clock_ns(CLOCK_MONOTONIC)
+        reader.stop_seen = reader.stopped
         known = reader.ring.quiet_at - reader.hold_ns  # before reading: what comes meanwhile is not known of
         if read_on(reader):
             continue
-        if reader.ring.run != reader.run:
+        if reader.ring.run != reader.run or not reader.run & 1:  # even: it was not open when this one entered
             if not read_on(reader):
                 reader.reason = INTERFACE_DOWN
             continue

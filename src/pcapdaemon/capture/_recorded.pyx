@@ -128,13 +128,22 @@ cdef class RecordedCapture:
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
         """Make limits at least these, before `run` or while it goes on; False where it is over."""
         cdef Reader *reader = &self.reader
-        if reader.reason != RUNNING or reader.stopped:
+        if reader.reason != RUNNING:
             return False
         reader.max_packets = max(reader.max_packets, packets)
         reader.max_size = max(reader.max_size, size)
         reader.duration_ns = max(reader.duration_ns, <int64_t> (duration * SECOND))
         reader.idle_ns = max(reader.idle_ns, <int64_t> (idle_timeout * SECOND))
         return True
+
+    def skip_past(self):
+        """Take nothing from before the trigger."""
+        self.reader.since = self.reader.trigger
+
+    @property
+    def is_running(self):
+        """Whether its end is not decided yet."""
+        return self.reader.reason == RUNNING and not self.reader.stopped
 
     def catch_up(self):
         """Take what was recorded until now; from here on the capture is live. Blocks."""
@@ -150,7 +159,9 @@ cdef class RecordedCapture:
 
     def stop(self):
         """End `run` soon, from any thread."""
-        self.reader.stopped = True
+        if not self.reader.stopped:
+            self.reader.stop_at = clock_ns(CLOCK_MONOTONIC)
+            self.reader.stopped = True
         ring_tell(self.reader.ring)
 
     def close(self):

@@ -37,8 +37,15 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
     return now.tv_sec * <int64_t> SECOND + now.tv_nsec
 
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
-    recorder.now = clock_ns(CLOCK_MONOTONIC)
-    recorder.offset = clock_ns(CLOCK_REALTIME) - recorder.now
+    # one after the other, unless this thread was put aside in between, which would look like a step
+    cdef int64_t wall
+    cdef int attempt
+    for attempt in range(4):
+        recorder.now = clock_ns(CLOCK_MONOTONIC)
+        wall = clock_ns(CLOCK_REALTIME)
+        if clock_ns(CLOCK_MONOTONIC) - recorder.now < MILLISECOND:
+            break
+    recorder.offset = wall - recorder.now
 
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Recorder *recorder = <Recorder *> user
@@ -47,7 +54,7 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef size_t size = (sizeof(Recorded) + header.caplen + 7) & ~<size_t> 7
     cdef Recorded *record
     if block == NULL or block.used + size > ring.block_size:
-        block = ring_begin(ring, recorder.now, recorder.offset)
+        block = ring_begin(ring, clock_ns(CLOCK_MONOTONIC), recorder.offset)
         if block == NULL:
             ring.missed += 1
             return
@@ -109,12 +116,12 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     cdef uint64_t nudges
     cdef bint quiet
     ready[0].revents = ready[1].revents = 0
-    poll(ready, 2, WATCHED_MS if ring.followers else AT_REST_MS)
+    if poll(ready, 2, 0) == 0:
+        ring.quiet_at = begun            # nothing is waiting: what came before is recorded
+        poll(ready, 2, WATCHED_MS if ring.followers else AT_REST_MS)
     look_at_clocks(recorder)
     ring.turned_at = recorder.now
     quiet = not ready[0].revents & POLLIN
-    if quiet or recorder.now - begun > MILLISECOND // 4:  # it had to wait: what came before is recorded
-        ring.quiet_at = recorder.now if quiet else begun
     if ready[1].revents:
         read(recorder.wake_fd, &nudges, sizeof(nudges))
     if ring.newest != NULL and abs_of(recorder.offset - ring.newest.offset) > STEP:

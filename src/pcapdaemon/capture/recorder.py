@@ -103,17 +103,18 @@ class Recorder:
         self.reason = NOT_BEGUN
         self._began = 0
         self._gaps: deque[list[int]] = deque(maxlen=MOST_GAPS)
-        self._thread = threading.Thread(target=self._work, name=f"pcapdaemon-recorder-{interface}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to record, as soon as the interface is there."""
+        self._thread = threading.Thread(target=self._work, name=f"pcapdaemon-recorder-{self.interface}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End; captures that read from it end too, as if the interface had gone. Blocks for some milliseconds."""
         self._closing.set()
         self._recording.stop()
-        if self._thread.ident:
+        if self._thread:
             self._thread.join()
 
     @property
@@ -145,7 +146,7 @@ class Recorder:
             given_up_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
         }
         begin = min(max(limits), trigger)
-        away = sum(max(0, min(end or trigger, trigger) - max(start, begin)) for start, end in self._gaps)
+        away = sum(max(0, min(end or trigger, trigger) - max(start, begin)) for start, end in tuple(self._gaps))
         reasons = [limits[max(limits)]] if begin > wanted else []
         reasons += [f"the interface was away for {away / SECOND:.1f} s"] if away else []
         return Coverage((trigger - begin - away) / SECOND, "; ".join(reasons))
@@ -189,17 +190,23 @@ class Recorder:
     def _open(self) -> float:
         """0, or the seconds after which to try again."""
         try:
-            same = self._recording.open(
-                self.settings.filter,
-                snaplen=self.settings.snaplen,
-                promiscuous=self.settings.promiscuous,
-                buffer_size=self._buffer,
-                buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
-                loopback=self.interface == "lo",
-            )
+            return self._try_to_open()
         except CaptureRefused as error:
             self._tell(str(error))
             return TRY_EVERY if error.kind == "interface" else TRY_REFUSED_EVERY
+        except (MemoryError, OSError) as error:
+            self._tell(f"{error}")
+            return TRY_REFUSED_EVERY
+
+    def _try_to_open(self) -> float:
+        same = self._recording.open(
+            self.settings.filter,
+            snaplen=self.settings.snaplen,
+            promiscuous=self.settings.promiscuous,
+            buffer_size=self._buffer,
+            buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+            loopback=self.interface == "lo",
+        )
         if same:
             return 0
         # another kind of device of the same name: what was recorded can't be in one file with what comes
