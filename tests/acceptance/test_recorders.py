@@ -263,7 +263,7 @@ def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
     eventually(lambda: daemon.record("greedy")["captures"][0]["state"] == "running")
     used = float(re.search(r"\npcapdaemon_memory_used_bytes (\S+)", daemon.api("GET", "/metrics").text)[1])  # type: ignore[index]
     assert used <= 9 * MIB
-    assert daemon.request(wait=True, interface=["lo"], timeout=1).json()["captures"][0]["state"] == "empty"
+    assert daemon.request(wait=True, interface=["lo"], bpf="udp port 9", timeout=1).json()["captures"][0]["state"] == "empty"
     daemon.api("DELETE", "/captures/greedy")
     eventually(partial(_is_finished, daemon, "greedy"))
     told = daemon.record("greedy")["captures"][0]["lookback"]
