@@ -26,7 +26,6 @@ class MergedSession:
     def __init__(self, plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> None:
         self.plan, self.part = plan, plan.whole
         self._budget = budget
-        self._left_out: list[str] = []
         together = Together(annotation.overhead(plan, plan.captures))
         self._sessions = [
             Session(plan, part, budget, settings, recorder_of(part.interface.name), together, number)
@@ -51,9 +50,7 @@ class MergedSession:
         failures = [one for one in found if isinstance(one, BaseException)]
         if not taken or any(not isinstance(one, (CaptureRefused, Busy)) for one in failures):
             raise failures[0]
-        stopped = await in_thread(pack, self.plan, self._in_their_places(taken), self._budget.pool)
-        words = [f"{s.name}: {one}" for s, one in zip(self._sessions, found, strict=True) if isinstance(one, BaseException)]
-        return replace(stopped, error="; ".join([*words, *([stopped.error] if stopped.error else [])]))
+        return await in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
 
     def stop(self, shutdown: bool = False, trying: bool = False) -> None:
         """End all soon."""
@@ -83,14 +80,13 @@ class MergedSession:
                 other.stop()
         return taken
 
-    def _in_their_places(self, taken: list[Taken]) -> list[Taken]:
+    def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
         """One for each interface, for packets refer to it by its number: an interface that failed has an empty one."""
-        by_name = {one.part.interface.name: one for one in taken}
-        some = taken[0]
+        some = next(one for one in found if isinstance(one, Taken))
+        nothing = replace(some, counts=Counts(), times=(0, 0), blocks=Blocks(), lookback=None)
         return [
-            by_name.get(part.interface.name)
-            or replace(some, part=part, counts=Counts(), times=(0, 0), blocks=Blocks(), lookback=None, error="")
-            for part in self.plan.captures
+            one if isinstance(one, Taken) else replace(nothing, part=part, error=str(one))
+            for part, one in zip(self.plan.captures, found, strict=True)
         ]
 
 

@@ -11,6 +11,9 @@ from pcapdaemon.limits import StopReason
 from pcapdaemon.outcome import Content, Counts, Lookback
 from pcapdaemon.plan import CapturePlan, InterfacePlan
 
+NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
+LIMITS = (StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.DURATION, StopReason.IDLE)
+
 
 @dataclass(slots=True)
 class Taken:
@@ -116,9 +119,6 @@ def _what_went_wrong(one: Taken) -> list[str]:
     return [f"{one.part.interface.name}: {words}"] if words else []
 
 
-LIMITS = (StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.DURATION, StopReason.IDLE)
-
-
 def _reason(taken: Sequence[Taken]) -> StopReason:
     """A limit that one reached ended the others too."""
     reasons = [one.reason for one in taken]
@@ -139,9 +139,6 @@ def _lookback(taken: Sequence[Taken], given_up: int, begin: float) -> Lookback |
         packets=sum(lookback.packets for _, lookback in found) - given_up,
         reason="; ".join(reasons + ([NO_ROOM] if given_up else [])),
     )
-
-
-NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
 
 
 def _first_time(blocks: Blocks) -> int:

@@ -1,7 +1,7 @@
 """All recorders of this node, as the configuration wants them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from pcapdaemon.capture import Recorder, RecorderSettings, RecorderStatus
@@ -41,7 +41,7 @@ class Recorders:
         found: dict[str, Recorder] = {}
         for name, settings in wanted.items():
             try:
-                found[name] = self._there[name] if name in same else await in_thread(self._new, settings, name, buffer, tell)
+                found[name] = self._there[name] if name in same else await in_thread(Recorder, settings, name, buffer, tell)
             except MemoryError as error:
                 raise ConfigError([f"[[recorder]] {name}: {error}"], "make its memory smaller") from None
         return found
@@ -63,9 +63,6 @@ class Recorders:
         for task in self._ending:
             task.cancel()
         await asyncio.gather(*(in_thread(recorder.close) for recorder in self._there.values()))
-
-    def _new(self, settings: RecorderSettings, name: str, buffer: int, tell: Callable[[str, str], None]) -> Recorder:
-        return Recorder(settings, name, buffer, tell)
 
     def _tell(self, interface: str, reason: str) -> None:
         self._publish(RecorderChanged(interface, reason))

@@ -137,7 +137,9 @@ async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(wires: t
     stopped = await run(session, lambda: wires[1].send(5))
     assert stopped.counts.packets == 5
     assert stopped.error.startswith(f"{names[0]}: ")
-    assert [row[0] for row in tshark(saved(stopped, tmp_path / "x"), "frame.interface_name")] == [names[1]] * 5
+    path = saved(stopped, tmp_path / "x")
+    assert [row[0] for row in tshark(path, "frame.interface_name")] == [names[1]] * 5
+    assert (comment(path)["complete"], comment(path)["missing"]) == (False, [stopped.error])
 
 
 async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]) -> None:
