@@ -6,13 +6,13 @@ from setuptools import Extension, setup
 
 def native(name: str, libraries: list[str]) -> Extension:
     return Extension(
-        f"pcapdaemon.capture.{name}",
-        [f"src/pcapdaemon/capture/{name}.pyx"],
+        f"pcapdaemon.native.{name}",
+        [f"src/pcapdaemon/native/{name}.pyx"],
         libraries=libraries,
         extra_compile_args=["-O2", "-D_GNU_SOURCE"],
     )
 
 
-NAMES = ("_blocks", "_filter", "_handle", "_loop", "_merge", "_native", "_reader", "_recorded", "_recorder", "_ring")
+NAMES = ("blocks", "filter", "handle", "live", "loop", "merge", "reader", "recorded", "recording", "ring")
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(ext_modules=cythonize(extensions, build_dir="build", include_path=["src"]))

@@ -12,9 +12,9 @@ import boto3
 import httpx2
 
 from benchmarks.report import Figure
-from pcapdaemon.capture import Savefile
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
 from pcapdaemon.destinations.s3 import S3, S3Settings
+from pcapdaemon.savefile.savefile import Savefile
 from tests.aws import KEYS, MotoServer
 from tests.cloudshark import TOKEN, CloudSharkServer
 from tests.contracts.destinations import facts

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import Figure
-from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import Wire, session_for
 
 FRAMES, SIZE, ROUNDS = 2_000_000, 100, 3

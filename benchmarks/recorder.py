@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.packet_loop import tcpdump_cpu
 from benchmarks.report import Figure
-from pcapdaemon.capture import MemoryBudget, Recorder, RecorderSettings
-from pcapdaemon.config import CaptureSettings
-from pcapdaemon.packing import Stopped
-from pcapdaemon.session import Session
+from pcapdaemon.capture.recorder import Recorder, RecorderSettings
+from pcapdaemon.capture.session import CaptureSettings, Session
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.savefile.packing import Stopped
 from tests.helpers import Wire, eventually, plan_for
 
 RUNS, AT_ONCE, LOOKBACK, RATE = 30, 8, 3, 200_000

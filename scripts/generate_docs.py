@@ -8,13 +8,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pcapdaemon import destinations, sources
-from pcapdaemon.capture import RecorderSettings
-from pcapdaemon.config import CaptureSettings, DeliverySettings, InterfaceAliases, Syslog
-from pcapdaemon.policy import General
-from pcapdaemon.request import MAX_MESSAGE, CaptureRequest, json_schema
-from pcapdaemon.results import ResultsSettings
-from pcapdaemon.section import secret_names
-from pcapdaemon.spool import SpoolSettings
+from pcapdaemon.capture.recorder import RecorderSettings
+from pcapdaemon.capture.session import CaptureSettings
+from pcapdaemon.config import InterfaceAliases
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import MAX_MESSAGE, CaptureRequest, json_schema
+from pcapdaemon.core.section import secret_names
+from pcapdaemon.delivery.delivery import DeliverySettings
+from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.telemetry.log import Syslog
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- written by scripts/generate_docs.py; change the models, not this file -->\n\n"

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from scapy.utils import RawPcapReader
 
-from pcapdaemon.capture import MemoryBudget, list_interfaces
-from pcapdaemon.config import CaptureSettings
-from pcapdaemon.packing import Stopped
-from pcapdaemon.plan import CapturePlan, Rejection, Surroundings, make_plan
-from pcapdaemon.policy import General
-from pcapdaemon.request import validate
-from pcapdaemon.session import Session
+from pcapdaemon.capture.session import CaptureSettings, Session
+from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import validate
+from pcapdaemon.native.interfaces import list_interfaces
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.savefile.packing import Stopped
 
 T = TypeVar("T")
 SEQUENCE_AT = 42

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from pcapdaemon.events import Event, SourceConnected, SourceDisconnected
-from pcapdaemon.sources.base import Message, Source, Verdict, close, end, pump
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.core.events import Event, SourceConnected, SourceDisconnected
+from pcapdaemon.sources.base import Message, Source
+from pcapdaemon.sources.pump import close, end, pump
 
 
 class Ear:

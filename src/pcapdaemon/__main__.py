@@ -1,6 +1,6 @@
 """`python -m pcapdaemon` is the command `pcapdaemon`."""
 
-from pcapdaemon.cli import main
+from pcapdaemon.cli.main import main
 
 if __name__ == "__main__":
     main()

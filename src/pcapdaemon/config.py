@@ -5,6 +5,7 @@ A source's or destination's section is described and checked by that one's own f
 
 import difflib
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,18 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from pcapdaemon import destinations, sources
-from pcapdaemon.capture import RecorderSettings
-from pcapdaemon.errors import ConfigError, PcapdaemonError
-from pcapdaemon.policy import General, Seconds, Strings
-from pcapdaemon.results import ResultsSettings
-from pcapdaemon.section import Section, resolve_secrets
+from pcapdaemon.capture.recorder import RecorderSettings
+from pcapdaemon.capture.session import CaptureSettings
+from pcapdaemon.core.errors import ConfigError, PcapdaemonError
+from pcapdaemon.core.policy import General, Strings
+from pcapdaemon.core.section import Section
+from pcapdaemon.delivery.delivery import DeliverySettings
+from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.native.interfaces import list_interfaces
+from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.sources.base import Bus
-from pcapdaemon.spool import SpoolSettings
+from pcapdaemon.telemetry.log import Syslog
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -29,38 +35,6 @@ def state_directory(general: General) -> Path | None:
     """Where what must survive a restart is kept; None: nowhere."""
     name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(name) if name else None
-
-
-class CaptureSettings(Section):
-    """How captures are made."""
-
-    buffer: int = Field(
-        8 * 1024**2,
-        ge=128 * 1024,
-        lt=2**31,
-        description="The kernel's capture buffer per capture, bytes; counts in `memory`.",
-    )
-    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
-
-
-class DeliverySettings(Section):
-    """How savefiles are delivered."""
-
-    deadline: Seconds = Field(
-        600, description="Without a spool: how long a failing destination is tried before the savefile is given up, seconds."
-    )
-    concurrent: int = Field(4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time.")
-    memory_grace: Seconds = Field(
-        30, description="With a spool: how long a savefile is held in memory though a destination fails, seconds."
-    )
-
-
-class Syslog(Section):
-    """Where the log goes beside stderr."""
-
-    priority: int = Field(25, ge=0, le=191, description="Facility * 8 + severity.")
-    tag: str = Field("pcapdaemon", min_length=1, description="The program's name in each line.")
-    address: str = Field("/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP.")
 
 
 class InterfaceAliases(Section):
@@ -104,6 +78,21 @@ class Settings:
     def recorders_of(self, recorder: RecorderSettings) -> list[str]:
         """The interfaces that one of them is for."""
         return [recorder.interface] if recorder.interface else self.aliases.get(recorder.alias or "", [])
+
+
+def node_name(settings: Settings) -> str:
+    """The name that requests call this host by; by default the kernel's, as Go's os.Hostname has it, not the DNS's."""
+    return settings.general.node or socket.gethostname()
+
+
+def missing_interfaces(settings: Settings) -> list[str]:
+    """A problem for each configured interface that this host lacks and that is not optional."""
+    there = list_interfaces()
+    return [
+        f"[[interface]] {interface.name}: this host has no such interface (optional = true allows that)"
+        for interface in settings.interfaces
+        if interface.name not in there and not interface.optional
+    ]
 
 
 EMBEDDED: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "./captures"}}

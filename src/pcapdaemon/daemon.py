@@ -3,28 +3,28 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
-from pcapdaemon.api import Api, ApiServer
-from pcapdaemon.capture import MemoryBudget, list_interfaces
-from pcapdaemon.config import Settings, state_directory
-from pcapdaemon.delivery import Delivery
+from pcapdaemon.api.routes import Api, ApiServer
+from pcapdaemon.capture.recorders import Recorders
+from pcapdaemon.config import Settings, missing_interfaces, node_name, state_directory
+from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.core.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
-from pcapdaemon.errors import ConfigError
-from pcapdaemon.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
-from pcapdaemon.history import History, SourceRecord
-from pcapdaemon.metrics import Levels, Metrics
-from pcapdaemon.recorders import Recorders
-from pcapdaemon.results import Results
-from pcapdaemon.sources.base import Bus, Source, close, end, pump
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.results.history import History, SourceRecord
+from pcapdaemon.results.router import Results
+from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
-from pcapdaemon.spool import Spool, age
-from pcapdaemon.telemetry import Telemetry
+from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.telemetry.log import Telemetry
+from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.threads import in_thread
 
 LAST_RESULTS = 2.0
@@ -34,21 +34,6 @@ LAST_ANSWERS = 3.0
 """Seconds that clients get, after all is delivered, to be told."""
 
 log = structlog.get_logger()
-
-
-def node_name(settings: Settings) -> str:
-    """The name that requests call this host by; by default the kernel's, as Go's os.Hostname has it, not the DNS's."""
-    return settings.general.node or socket.gethostname()
-
-
-def missing_interfaces(settings: Settings) -> list[str]:
-    """A problem for each configured interface that this host lacks and that is not optional."""
-    there = list_interfaces()
-    return [
-        f"[[interface]] {interface.name}: this host has no such interface (optional = true allows that)"
-        for interface in settings.interfaces
-        if interface.name not in there and not interface.optional
-    ]
 
 
 class Daemon:
@@ -98,7 +83,8 @@ class Daemon:
         work = (systemd.feed_watchdog(), self._reload_when_told(), self._delivery.resume(left), self._delivery.keep_watch())
         helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
-        self._telemetry.started(self._settings, [source.address for source in self._sources.values()])
+        addresses = [source.address for source in self._sources.values()]
+        self._telemetry.started(addresses, list(self._settings.destinations), self._settings.warnings)
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")

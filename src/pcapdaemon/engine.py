@@ -13,12 +13,11 @@ from typing import Any
 
 import structlog
 
-from pcapdaemon.admission import Rates, age_of
-from pcapdaemon.answers import Answer
-from pcapdaemon.capture import MemoryBudget, list_interfaces
+from pcapdaemon.capture.session import RecorderOf
 from pcapdaemon.config import Settings
-from pcapdaemon.delivery import Delivery
-from pcapdaemon.events import (
+from pcapdaemon.core.admission import Rates, age_of
+from pcapdaemon.core.answers import Answer, Verdict
+from pcapdaemon.core.events import (
     CaptureFailed,
     ClockIsOff,
     Publish,
@@ -30,11 +29,11 @@ from pcapdaemon.events import (
     RequestRejected,
     RequestSeenBefore,
 )
-from pcapdaemon.once import Once
-from pcapdaemon.orders import Order, find_order
-from pcapdaemon.outcome import Counts
-from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
-from pcapdaemon.request import (
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.orders import Order, find_order
+from pcapdaemon.core.outcome import Counts
+from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.request import (
     CaptureRequest,
     Problem,
     UnreadableMessage,
@@ -44,9 +43,12 @@ from pcapdaemon.request import (
     unknown_fields,
     validate,
 )
+from pcapdaemon.dedupe import Once
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.native.interfaces import list_interfaces
+from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.runs import ENDED, Runs
-from pcapdaemon.session import RecorderOf
-from pcapdaemon.sources.base import Message, Verdict
+from pcapdaemon.sources.base import Message
 
 MOST_PROBLEMS = 20
 """Problems of a request that are told one by one: what strangers send must not fill logs and memory."""

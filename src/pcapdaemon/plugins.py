@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pcapdaemon.errors import PcapdaemonError
+from pcapdaemon.core.errors import PcapdaemonError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from typing import Any
 
 import structlog
 
-from pcapdaemon.capture import MemoryBudget, Record, Savefile, records
+from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
+from pcapdaemon.capture.session import Armed, RecorderOf
 from pcapdaemon.config import Settings
-from pcapdaemon.delivery import Delivery
-from pcapdaemon.destinations.base import Facts
-from pcapdaemon.errors import Busy, CaptureRefused
-from pcapdaemon.events import (
+from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureProgressed,
     CaptureStarted,
@@ -23,13 +22,16 @@ from pcapdaemon.events import (
     Publish,
     RequestFinished,
 )
-from pcapdaemon.merged import AnySession, sessions_of, try_out
-from pcapdaemon.outcome import Counts
-from pcapdaemon.packing import Stopped
-from pcapdaemon.parcel import Parcel
-from pcapdaemon.plan import CapturePlan, InterfacePlan, Rejection
-from pcapdaemon.request import ON_THE_WIRE, Problem
-from pcapdaemon.session import Armed, RecorderOf
+from pcapdaemon.core.outcome import Counts
+from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection
+from pcapdaemon.core.request import ON_THE_WIRE, Problem
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.destinations.base import Facts
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.savefile.packet_info import Record, records
+from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.savefile import Savefile
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.packing import NO_ROOM
-from pcapdaemon.session import NO_RECORDER
+from pcapdaemon.capture.session import NO_RECORDER
+from pcapdaemon.savefile.packing import NO_ROOM
 from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
 from tests.helpers import Wire, eventually, numbers, tshark

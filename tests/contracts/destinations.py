@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pcapdaemon.capture import Savefile
+from pcapdaemon.core.request import validate
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.destinations.s3 import S3, S3Settings
-from pcapdaemon.request import validate
+from pcapdaemon.savefile.savefile import Savefile
 from tests.cloudshark import TOKEN
 from tests.contracts.sources import Shared
 from tests.proxy import Proxy

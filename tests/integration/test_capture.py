@@ -17,11 +17,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.sendrecv import sendp
 
-from pcapdaemon.capture import MemoryBudget
+from pcapdaemon.core.errors import Busy, CaptureRefused, DeliveryFailed
+from pcapdaemon.core.limits import StopReason
 from pcapdaemon.destinations.base import Facts
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
-from pcapdaemon.errors import Busy, CaptureRefused, DeliveryFailed
-from pcapdaemon.limits import StopReason
+from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import Wire, captured, linktype, numbers, packets, plan_for, saved, session_for, tshark
 
 

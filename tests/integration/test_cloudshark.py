@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings, _seconds
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from tests.cloudshark import TOKEN, CloudSharkServer
 from tests.contracts.destinations import CONTENT, facts, savefile
 from tests.helpers import certificates

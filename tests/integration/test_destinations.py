@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pcapdaemon.capture import Savefile
-from pcapdaemon.errors import DeliveryFailed
+from pcapdaemon.core.errors import DeliveryFailed
+from pcapdaemon.savefile.savefile import Savefile
 from tests.contracts.destinations import CONTENT, HARNESSES, Harness, facts, savefile
 from tests.contracts.sources import Shared
 from tests.helpers import eventually

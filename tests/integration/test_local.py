@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from tests.contracts.destinations import facts, savefile
 
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.capture import MemoryBudget, Recorder
-from pcapdaemon.capture._blocks import BlockPool
-from pcapdaemon.capture._merge import join, merge
-from pcapdaemon.config import CaptureSettings
-from pcapdaemon.limits import StopReason
-from pcapdaemon.merged import MergedSession
-from pcapdaemon.outcome import Counts, shortfalls
-from pcapdaemon.packing import Stopped
+from pcapdaemon.capture.merged import MergedSession
+from pcapdaemon.capture.recorder import Recorder
+from pcapdaemon.capture.session import CaptureSettings
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.outcome import Counts, shortfalls
+from pcapdaemon.native.blocks import BlockPool
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.merge import join, merge
+from pcapdaemon.savefile.packing import Stopped
 from tests.helpers import Wire, captured, eventually, plan_for, saved, tshark
 from tests.integration.test_pcapng import capinfos, comment
 from tests.integration.test_recorder import has_recorded, recording
@@ -164,7 +165,7 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("pcapdaemon.packing.merge", no_memory)
+    monkeypatch.setattr("pcapdaemon.savefile.packing.merge", no_memory)
     stopped = await run(merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10))
     assert sorted(n for _, n in rows(saved(stopped, tmp_path / "x"))) == list(range(10))
     assert "no memory to put the packets of all interfaces in one order" in stopped.error

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.metrics import Levels, Metrics
+from pcapdaemon.telemetry.metrics import Levels, Metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALERTS = DOCS / "alerts.yml"

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader
 
 from pcapdaemon import __version__
-from pcapdaemon.capture import Recorder, records
-from pcapdaemon.limits import StopReason
+from pcapdaemon.capture.recorder import Recorder
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.savefile.packet_info import records
 from tests.helpers import Wire, captured, eventually, numbers, saved, session_for, tshark
 from tests.integration.test_recorder import has_recorded, recording, session_on
 

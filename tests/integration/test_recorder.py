@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.capture import PACKET_BUFFER_TIMEOUT_MS, MemoryBudget, RecordedCapture, Recorder, RecorderSettings
-from pcapdaemon.capture.recorder import NOT_BEGUN
-from pcapdaemon.config import CaptureSettings
-from pcapdaemon.limits import StopReason
-from pcapdaemon.packing import NO_ROOM, Stopped
-from pcapdaemon.session import NO_RECORDER, Session
+from pcapdaemon.capture.recorder import NOT_BEGUN, PACKET_BUFFER_TIMEOUT_MS, Recorder, RecorderSettings
+from pcapdaemon.capture.session import NO_RECORDER, CaptureSettings, Session
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.recorded import RecordedCapture
+from pcapdaemon.savefile.packing import NO_ROOM, Stopped
 from tests.helpers import Wire, captured, eventually, linktype, numbers, packets, plan_for, saved, tshark
 
 MIB = 1 << 20

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.events import Event, SourceDisconnected
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.events import Event, SourceDisconnected
 from pcapdaemon.sources import redis_stream
-from pcapdaemon.sources.base import Bus, end, pump
+from pcapdaemon.sources.base import Bus
+from pcapdaemon.sources.pump import end, pump
 from pcapdaemon.sources.redis import RedisSettings, RedisSource
 from pcapdaemon.sources.redis_stream import RedisStreamSource, prune
 from tests.helpers import certificates, eventually

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.destinations.s3 import S3, S3Settings
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
 from tests.contracts.destinations import CONTENT, facts, savefile
 from tests.contracts.sources import Shared
 from tests.helpers import certificates

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pcapdaemon.sources.base import Source, Verdict
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.sources.base import Source
 from tests import listen
 from tests.contracts.sources import HARNESSES, Harness, Shared
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.sources.base import Verdict, close, end, pump
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.sources.sqs import SqsSettings, SqsSource, unwrap
 from tests.aws import KEYS, MotoServer
 from tests.contracts.sources import Shared

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.admission import CLOCK_OFF, MOST_CUSTOMERS, Age, Rates, age_of
+from pcapdaemon.core.admission import CLOCK_OFF, MOST_CUSTOMERS, Age, Rates, age_of
 
 NOW = 1_800_000_000.0
 

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.answers import decode, encode
+from pcapdaemon.core.cloudevents import decode, encode
 
 
 def test_a_result_is_a_cloud_event_and_can_be_read_back() -> None:

@@ -9,8 +9,8 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcapdaemon.capture._blocks import BlockPool, Blocks, BlockWriter
-from pcapdaemon.capture.compression import compressed
+from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
+from pcapdaemon.savefile.compression import compressed
 
 MIB = 1 << 20
 OPEN = {"gzip": gzip.decompress, "zstd": zstd.decompress}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config
-from pcapdaemon.errors import ConfigError
+from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.sources.redis import RedisSettings
 

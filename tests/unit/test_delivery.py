@@ -11,18 +11,11 @@ from typing import Any
 import pytest
 import stamina
 
-from pcapdaemon import delivery as module
-from pcapdaemon.capture import Savefile
-from pcapdaemon.config import DeliverySettings
-from pcapdaemon.delivery import Delivery
-from pcapdaemon.destinations.base import Facts
-from pcapdaemon.destinations.memory import MemoryDestination
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.events import (
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.events import (
     CaptureStopped,
     DeliveryDelayed,
     Event,
-    Receipt,
     SavefileDelivered,
     SavefileLeftSpool,
     SavefileLost,
@@ -31,11 +24,16 @@ from pcapdaemon.events import (
     SavefileTakenUp,
     SpoolFileSetAside,
 )
-from pcapdaemon.limits import CaptureLimits
-from pcapdaemon.outcome import Counts
-from pcapdaemon.parcel import Parcel
-from pcapdaemon.request import validate
-from pcapdaemon.spool import Spool, SpoolSettings
+from pcapdaemon.core.limits import CaptureLimits
+from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.request import validate
+from pcapdaemon.delivery import delivery as module
+from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
+from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.delivery.spool import Spool, SpoolSettings
+from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.memory import MemoryDestination
+from pcapdaemon.savefile.savefile import Savefile
 
 CONTENT = b"packets" * 1000
 
@@ -178,7 +176,7 @@ async def test_without_a_spool_it_is_given_up_at_the_deadline(
 ) -> None:
     desk = Desk(cls(), MemoryDestination(), delivery={"deadline": 1})
     real, clock = time.monotonic, {"offset": 0.0}
-    monkeypatch.setattr("pcapdaemon.delivery.time.monotonic", lambda: real() + clock["offset"])
+    monkeypatch.setattr("pcapdaemon.delivery.delivery.time.monotonic", lambda: real() + clock["offset"])
     task = asyncio.create_task(desk.deliver(parcel()))
     await desk.until(lambda: desk.told(SavefileDelivered))
     assert not task.done()

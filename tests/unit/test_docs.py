@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcapdaemon import config
-from pcapdaemon.request import validate
+from pcapdaemon.core.request import validate
 from scripts import generate_docs
 
 ROOT = Path(__file__).parents[2]

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config, runs
-from pcapdaemon.answers import Answer
-from pcapdaemon.capture import MemoryBudget
-from pcapdaemon.config import DeliverySettings
-from pcapdaemon.delivery import Delivery
+from pcapdaemon.capture.session import Armed, Session
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.engine import Engine
-from pcapdaemon.errors import CaptureRefused
-from pcapdaemon.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
-from pcapdaemon.plan import Interface
-from pcapdaemon.session import Armed, Session
+from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.sources.base import Message
 
 SETTINGS = config.validate({"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}})

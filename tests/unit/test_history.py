@@ -2,13 +2,12 @@
 
 import asyncio
 
-from pcapdaemon.events import (
+from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
     DeliveryDelayed,
     Event,
-    Receipt,
     RequestAccepted,
     RequestFinished,
     RequestRejected,
@@ -17,11 +16,12 @@ from pcapdaemon.events import (
     SourceConnected,
     SourceDisconnected,
 )
-from pcapdaemon.history import KEPT, CaptureRecord, History
-from pcapdaemon.outcome import Counts
-from pcapdaemon.plan import CapturePlan, Interface, Surroundings, make_plan
-from pcapdaemon.policy import General
-from pcapdaemon.request import Problem, validate
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import Problem, validate
+from pcapdaemon.results.history import KEPT, CaptureRecord, History
 
 
 def accepted(request_id: str = "ID") -> RequestAccepted:

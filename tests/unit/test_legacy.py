@@ -2,8 +2,8 @@
 
 import pytest
 
-from pcapdaemon import legacy
-from pcapdaemon.errors import ConfigError
+from pcapdaemon.cli import legacy
+from pcapdaemon.core.errors import ConfigError
 
 COMMANDS = ["run", "capture", "check"]
 

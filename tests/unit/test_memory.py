@@ -2,9 +2,9 @@
 
 import pytest
 
-from pcapdaemon.capture._blocks import BlockPool
-from pcapdaemon.capture.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
-from pcapdaemon.errors import Busy
+from pcapdaemon.core.errors import Busy
+from pcapdaemon.native.blocks import BlockPool
+from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 
 MIB = 1 << 20
 

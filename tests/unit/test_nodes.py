@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pcapdaemon.nodes import Nodes
+from pcapdaemon.cli.fleet import Nodes
 
 COUNTS = {"packets": 5, "received": 5, "dropped": 1, "dropped_by_interface": 0}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pcapdaemon import once
-from pcapdaemon.answers import Answer
-from pcapdaemon.once import FILE_NAME, Once
+from pcapdaemon import dedupe as once
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.dedupe import FILE_NAME, Once
 
 ANSWER = Answer("one", "accepted", interfaces=("eth0",))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdaemon.orders import Order, find_order
+from pcapdaemon.core.orders import Order, find_order
 
 
 @pytest.mark.parametrize(

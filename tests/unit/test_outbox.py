@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from pcapdaemon.errors import NotConnected, ResultRefused
-from pcapdaemon.outbox import MOST, Outbox
+from pcapdaemon.core.errors import NotConnected, ResultRefused
+from pcapdaemon.results.outbox import MOST, Outbox
 
 DAY = 86400.0
 

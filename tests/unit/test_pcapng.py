@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader
 
-from pcapdaemon.capture.pcapng import Description, Statistics, interface, section, statistics
+from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
 from tests.helpers import tshark
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300)

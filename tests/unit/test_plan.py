@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.limits import CaptureLimits
-from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
-from pcapdaemon.policy import General
-from pcapdaemon.request import validate
-from pcapdaemon.text import path_safe
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.limits import CaptureLimits
+from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import validate
+from pcapdaemon.core.text import path_safe
 
 HERE = Surroundings(
     node="web12",

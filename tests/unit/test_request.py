@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.request import (
+from pcapdaemon.core.request import (
     FIELDS,
     MAX_MESSAGE,
     CaptureRequest,

@@ -8,14 +8,14 @@ from typing import Any, Self
 import pytest
 from pydantic import ValidationError
 
-from pcapdaemon.answers import Answer, decode
-from pcapdaemon.events import (
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.cloudevents import decode
+from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureProgressed,
     CaptureStarted,
     CaptureStopped,
     Event,
-    Receipt,
     RequestAccepted,
     RequestFinished,
     RequestJoined,
@@ -27,13 +27,16 @@ from pcapdaemon.events import (
     SavefileSpooled,
     SavefileTakenUp,
 )
-from pcapdaemon.history import History
-from pcapdaemon.outcome import Counts
-from pcapdaemon.plan import CapturePlan, Interface, Rejection, Surroundings, make_plan
-from pcapdaemon.policy import General
-from pcapdaemon.request import CaptureRequest, Problem, validate
-from pcapdaemon.results import MOST_WAITING, Results, ResultsSettings, Subscriber
-from pcapdaemon.section import Section
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import CaptureRequest, Problem, validate
+from pcapdaemon.core.section import Section
+from pcapdaemon.results.history import History
+from pcapdaemon.results.router import Results
+from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.results.subscriber import MOST_WAITING, Subscriber
 from pcapdaemon.sources.base import Bus, Message
 
 ALL = ["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]

@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from pcapdaemon.core.request import validate
 from pcapdaemon.destinations.s3 import MOST_CLIENTS, S3, S3Settings
 from pcapdaemon.destinations.s3_parts import metadata
-from pcapdaemon.request import validate
 
 KEYS = {"accessid": "test", "accesskey": "secret-key"}
 

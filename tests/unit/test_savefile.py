@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.savefile.savefile import Savefile
 
 PARTS = st.lists(st.binary(max_size=40), max_size=30)
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
-from pcapdaemon.config import Syslog
-from pcapdaemon.events import Event, RequestRejected, SourceDisconnected
-from pcapdaemon.request import Problem
-from pcapdaemon.telemetry import Telemetry
+from pcapdaemon.core.events import Event, RequestRejected, SourceDisconnected
+from pcapdaemon.core.request import Problem
+from pcapdaemon.telemetry.log import Syslog, Telemetry
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +66,7 @@ def test_a_syslog_that_is_not_there_is_said_and_no_more(tmp_path: Path, capsys: 
 
 
 def test_nothing_waits_for_a_reader_that_stalls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("pcapdaemon.telemetry.WAITING_LINES", 5)
+    monkeypatch.setattr("pcapdaemon.telemetry.log.WAITING_LINES", 5)
     telemetry = Telemetry(None)
     telemetry._listener.stop()  # the reader stalls
     begun = time.monotonic()

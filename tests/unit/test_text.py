@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.text import path_safe, printable
+from pcapdaemon.core.text import path_safe, printable
 
 
 @given(st.text())

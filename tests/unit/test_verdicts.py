@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config
-from pcapdaemon.answers import Answer
-from pcapdaemon.capture import MemoryBudget
-from pcapdaemon.config import DeliverySettings
-from pcapdaemon.delivery import Delivery
-from pcapdaemon.engine import Engine
-from pcapdaemon.errors import Busy, CaptureRefused
-from pcapdaemon.events import (
+from pcapdaemon.capture.session import Armed, Session
+from pcapdaemon.core.answers import Answer, Verdict
+from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.events import (
     ClockIsOff,
     Event,
     RequestAccepted,
@@ -24,12 +21,14 @@ from pcapdaemon.events import (
     RequestJoined,
     RequestRejected,
 )
-from pcapdaemon.limits import StopReason
-from pcapdaemon.outcome import Counts
-from pcapdaemon.packing import Stopped
-from pcapdaemon.plan import Interface
-from pcapdaemon.session import Armed, Session
-from pcapdaemon.sources.base import Message, Verdict
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.outcome import Counts
+from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
+from pcapdaemon.engine import Engine
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.sources.base import Message
 
 TAKEN, DONE, BAD, ELSEWHERE, BUSY = Verdict.TAKEN, Verdict.DONE, Verdict.BAD, Verdict.ELSEWHERE, Verdict.BUSY
 GOOD = {"node": "any", "interface": ["e0"]}

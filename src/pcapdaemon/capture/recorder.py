@@ -8,18 +8,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from pcapdaemon.capture._blocks import BlockPool
-from pcapdaemon.capture._recorded import RecordedCapture
-from pcapdaemon.capture._recorder import Recording
-from pcapdaemon.capture.memory import BLOCK_SIZE
-from pcapdaemon.errors import CaptureRefused
-from pcapdaemon.limits import MAX_SNAPLEN
-from pcapdaemon.section import Section
+from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.interface import Coverage, RecorderStatus
+from pcapdaemon.core.limits import MAX_SNAPLEN
+from pcapdaemon.core.section import Section
+from pcapdaemon.native.blocks import BlockPool
+from pcapdaemon.native.memory import BLOCK_SIZE
+from pcapdaemon.native.recorded import RecordedCapture
+from pcapdaemon.native.recording import Recording
 
 SECOND = 1_000_000_000
 TRY_EVERY = 0.5
@@ -57,35 +57,6 @@ class RecorderSettings(Section):
         if (self.interface is None) == (self.alias is None):
             raise ValueError("interface or alias: give one of them")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How many seconds before a trigger were recorded, and why not more."""
-
-    seconds: float
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderStatus:
-    """What a recorder does and has; `covered` is seconds, `cpu` seconds since it began, `reason` why it does not record."""
-
-    interface: str
-    recording: bool
-    reason: str
-    linktype: str
-    snaplen: int
-    filter: str
-    seconds: int
-    memory: int
-    covered: float
-    bytes: int
-    packets: int
-    dropped: int
-    dropped_by_interface: int
-    captures: int
-    cpu: float
 
 
 class Recorder:

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pcapdaemon.capture.savefile import Savefile
-from pcapdaemon.events import Receipt
-from pcapdaemon.request import CaptureRequest, Problem
-from pcapdaemon.section import Section
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.request import CaptureRequest, Problem
+from pcapdaemon.core.section import Section
+from pcapdaemon.savefile.savefile import Savefile
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ import httpx2
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon import __version__
-from pcapdaemon.capture.savefile import Savefile, content_type
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
 from pcapdaemon.destinations.base import Destination, Facts
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.events import Receipt
-from pcapdaemon.section import CertificateFile, Section
-from pcapdaemon.text import printable
+from pcapdaemon.savefile.savefile import Savefile, content_type
+from pcapdaemon.secrets import CertificateFile
 from pcapdaemon.threads import InTurn, in_thread
 
 STALL = 60.0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.section import Section
 from pcapdaemon.destinations.base import Destination, Facts
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.events import Receipt
 from pcapdaemon.files import opened_directory
-from pcapdaemon.section import Section
+from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import InTurn, in_thread
 
 MODE = 0o640

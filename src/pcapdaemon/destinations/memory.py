@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pcapdaemon.capture.savefile import Savefile
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.section import Section
 from pcapdaemon.destinations.base import Destination, Facts
-from pcapdaemon.events import Receipt
-from pcapdaemon.section import Section
+from pcapdaemon.savefile.savefile import Savefile
 
 
 class MemoryDestination(Destination):

@@ -18,14 +18,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ParamValidationError
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from pcapdaemon.capture.savefile import Savefile, content_type
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.request import CaptureRequest, Problem
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
 from pcapdaemon.destinations.base import Destination, Facts
 from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
-from pcapdaemon.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.events import Receipt
-from pcapdaemon.request import CaptureRequest, Problem
-from pcapdaemon.section import Section
-from pcapdaemon.text import printable
+from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.threads import in_thread, look_at
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pcapdaemon.capture.savefile import Savefile
-from pcapdaemon.errors import DeliveryFailed
+from pcapdaemon.core.errors import DeliveryFailed
+from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import in_thread
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import socket
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pcapdaemon.answers import Answer
-from pcapdaemon.request import Problem
-from pcapdaemon.section import Section
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.request import Problem
+from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024

@@ -15,11 +15,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 from pydantic import Field, field_validator, model_validator
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import Section, resolve_indirect
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
+from pcapdaemon.secrets import resolve_indirect
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
-from pcapdaemon.text import printable
 from pcapdaemon.threads import in_thread
 
 OURS = {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}

@@ -11,9 +11,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.sources.base import Message, Verdict
-from pcapdaemon.text import printable
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.text import printable
+from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import call_in_loop
 
 ANSWER_WITHIN = 3.0

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import Section
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
 
 

@@ -20,10 +20,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import CertificateFile, Section
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
+from pcapdaemon.secrets import CertificateFile
 from pcapdaemon.sources.base import Bus, Message, Places
-from pcapdaemon.text import printable
 
 PING_AFTER = 2.0
 GIVE_UP_AFTER = 6.0

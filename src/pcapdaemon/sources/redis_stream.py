@@ -13,8 +13,9 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.sources.base import Message, Verdict
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.sources.base import Message
 from pcapdaemon.sources.redis import RedisBus, RedisSettings, drop
 
 BLOCK_MS = 1000

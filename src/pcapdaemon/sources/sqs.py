@@ -20,10 +20,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, SecretStr, model_validator
 
-from pcapdaemon.errors import NotConnected
-from pcapdaemon.section import Section
-from pcapdaemon.sources.base import Bus, Message, Places, Verdict
-from pcapdaemon.text import printable
+from pcapdaemon.core.answers import Verdict
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
+from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.threads import in_thread, look_at
 
 if TYPE_CHECKING:

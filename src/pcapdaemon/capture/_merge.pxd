@@ -1,7 +1,0 @@
-# cython: language_level=3
-"""What captures that become one file have together."""
-
-from pcapdaemon.capture._output cimport Tally
-
-cdef class Together:
-    cdef Tally tally

@@ -1,0 +1,109 @@
+"""Captures on several interfaces that become one savefile, with one limit over all; used like one session."""
+
+import asyncio
+from dataclasses import replace
+
+from pcapdaemon.capture.session import Armed, CaptureSettings, RecorderOf, Session
+from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.limits import CaptureLimits, StopReason
+from pcapdaemon.core.outcome import Counts
+from pcapdaemon.core.plan import CapturePlan
+from pcapdaemon.native.blocks import Blocks
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.merge import Together
+from pcapdaemon.savefile import annotation
+from pcapdaemon.savefile.packing import Stopped, Taken, pack
+from pcapdaemon.threads import in_thread
+
+ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.IDLE}
+"""What is reached by all together; a duration ends each by itself."""
+
+
+class MergedSession:
+    """One capture per interface of a plan, and one savefile. An interface that can't be captured on is left out, and told."""
+
+    def __init__(self, plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> None:
+        self.plan, self.part = plan, plan.whole
+        self._budget = budget
+        together = Together(annotation.overhead(plan, plan.captures))
+        self._sessions = [
+            Session(plan, part, budget, settings, recorder_of(part.interface.name), together, number)
+            for number, part in enumerate(plan.captures)
+        ]
+        self.armed: asyncio.Future[Armed] = asyncio.get_running_loop().create_future()
+
+    @property
+    def name(self) -> str:
+        """Of its interfaces."""
+        return self.part.interface.name
+
+    async def run(self) -> Stopped:
+        """Capture until a limit is reached by all together; raises CaptureRefused or Busy where no interface can be had."""
+        arming = asyncio.create_task(self._arm())
+        try:
+            found = await asyncio.gather(*(self._take(session) for session in self._sessions), return_exceptions=True)
+        finally:
+            arming.cancel()
+            self.armed.cancel()
+        taken = [one for one in found if isinstance(one, Taken)]
+        failures = [one for one in found if isinstance(one, BaseException)]
+        if not taken or any(not isinstance(one, (CaptureRefused, Busy)) for one in failures):
+            raise failures[0]
+        return await in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
+
+    def stop(self, shutdown: bool = False, trying: bool = False) -> None:
+        """End all soon."""
+        for session in self._sessions:
+            session.stop(shutdown, trying)
+
+    def extend(self, limits: CaptureLimits) -> bool:
+        """Make the limits at least these; False where one of them is over or about to be."""
+        return all(s.is_running for s in self._sessions) and all(s.extend(limits) for s in self._sessions)
+
+    def counts(self) -> Counts:
+        """What all have so far."""
+        counts = [session.counts() for session in self._sessions]
+        return Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__slots__))
+
+    async def _arm(self) -> None:
+        await asyncio.wait([session.armed for session in self._sessions])
+        armed = [session.armed.result() for session in self._sessions if not session.armed.cancelled()]
+        if armed and not self.armed.done():
+            linktypes = "+".join(dict.fromkeys(one.linktype for one in armed))
+            self.armed.set_result(Armed(linktypes, max(one.snaplen for one in armed), max(one.at for one in armed)))
+
+    async def _take(self, session: Session) -> Taken:
+        taken = await session.take()
+        if taken.reason in ENDS_ALL:
+            for other in self._sessions:
+                other.stop()
+        return taken
+
+    def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
+        """One for each interface, for packets refer to it by its number: an interface that failed has an empty one."""
+        some = next(one for one in found if isinstance(one, Taken))
+        nothing = replace(some, counts=Counts(), times=(0, 0), blocks=Blocks(), lookback=None)
+        return [
+            one if isinstance(one, Taken) else replace(nothing, part=part, error=str(one))
+            for part, one in zip(self.plan.captures, found, strict=True)
+        ]
+
+
+AnySession = Session | MergedSession
+
+
+def sessions_of(plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> list[AnySession]:
+    """What runs a plan: one session for each interface, or one for all."""
+    if plan.merge:
+        return [MergedSession(plan, budget, settings, recorder_of)]
+    return [Session(plan, part, budget, settings, recorder_of(part.interface.name)) for part in plan.captures]
+
+
+async def try_out(session: AnySession) -> CaptureRefused | Busy | None:
+    """Begin a capture and end it at once: only a live handle knows whether the filter fits the interface."""
+    session.stop(trying=True)
+    try:
+        await session.run()
+    except (CaptureRefused, Busy) as error:
+        return error
+    return None

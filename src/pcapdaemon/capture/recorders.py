@@ -1,0 +1,74 @@
+"""All recorders of this node, as the configuration wants them."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from pcapdaemon.capture.recorder import Recorder, RecorderSettings
+from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.core.events import Publish, RecorderChanged
+from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.threads import call_in_loop, in_thread
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether a recorder that was switched off may end."""
+
+Wanted = Mapping[str, RecorderSettings]
+
+
+class Recorders:
+    """The recorders by interface. One that is switched off, or configured anew, goes on for the captures that read from it."""
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self._there: dict[str, Recorder] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def get(self, interface: str) -> Recorder | None:
+        """The recorder of an interface."""
+        return self._there.get(interface)
+
+    def status(self) -> list[RecorderStatus]:
+        """What each does and has now."""
+        return [recorder.status() for recorder in self._there.values()]
+
+    async def make(self, wanted: Wanted, buffer: int) -> dict[str, Recorder]:
+        """All that are wanted, those that go on as they are among them, none started; raises ConfigError.
+
+        buffer is bytes of the kernel's buffer. Their memory is taken here.
+        """
+        same = {name for name in wanted if name in self._there and self._there[name].settings == wanted[name]}
+        tell = partial(call_in_loop, asyncio.get_running_loop(), self._tell)
+        found: dict[str, Recorder] = {}
+        for name, settings in wanted.items():
+            try:
+                found[name] = self._there[name] if name in same else await in_thread(Recorder, settings, name, buffer, tell)
+            except MemoryError as error:
+                raise ConfigError([f"[[recorder]] {name}: {error}"], "make its memory smaller") from None
+        return found
+
+    def exchange(self, made: dict[str, Recorder]) -> None:
+        """Have these record, and no others."""
+        for name, recorder in self._there.items():
+            if made.get(name) is not recorder:
+                task = asyncio.create_task(self._end(recorder))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+        for name, recorder in made.items():
+            if self._there.get(name) is not recorder:
+                recorder.start()
+        self._there = made
+
+    async def close(self) -> None:
+        """End all."""
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*(in_thread(recorder.close) for recorder in self._there.values()))
+
+    def _tell(self, interface: str, reason: str) -> None:
+        self._publish(RecorderChanged(interface, reason))
+
+    async def _end(self, recorder: Recorder) -> None:
+        while recorder.captures:  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(LOOK_EVERY)
+        await in_thread(recorder.close)

@@ -1,0 +1,129 @@
+"""One capture at once, without a daemon: the same request, plan, session and delivery, for `pcapdaemon capture`."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon import destinations
+from pcapdaemon.config import Settings, node_name
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.errors import ConfigError, DeliveryRefused
+from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.section import Section
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.engine import Engine
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.results.history import History
+from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.sources.base import Message
+from pcapdaemon.threads import in_thread
+
+SHOW_EVERY = 0.25
+Show = Callable[[list[dict[str, Any]]], None]
+
+
+class GivenFile(Destination):
+    """The file that was named on the command line, or stdout by the name `-`; opened before anything is captured."""
+
+    name = "file"
+    Settings = Section
+
+    def __init__(self, settings: str) -> None:
+        self._file = settings
+        self._made = settings != "-" and not Path(settings).exists()
+        try:
+            self._descriptor = 1 if settings == "-" else os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise ConfigError([f"{settings}: {os.strerror(error.errno or 0)}"]) from None
+
+    @property
+    def address(self) -> str:
+        """The file's name."""
+        return self._file
+
+    async def check(self) -> str:
+        """It is open."""
+        return ""
+
+    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        """Write it; what fails once is not tried again while a person waits."""
+        return Receipt(await in_thread(self._write, savefile))
+
+    def close(self) -> None:
+        """Leave no empty file behind where there was none."""
+        if self._made and os.fstat(self._descriptor).st_size == 0:
+            Path(self._file).unlink(missing_ok=True)
+
+    def _write(self, savefile: Savefile) -> str:
+        try:
+            if self._file != "-" and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                os.ftruncate(self._descriptor, 0)
+            savefile.write_to(self._descriptor)
+        except OSError as error:
+            raise DeliveryRefused(f"{self._file}: {os.strerror(error.errno or 0)}") from None
+        return "stdout" if self._file == "-" else self._file
+
+
+async def capture(message: dict[str, Any], settings: Settings, write: str | None, show: Show) -> list[dict[str, Any]]:
+    """Take one request through the whole way; the records of its captures. Raises ConfigError where it is refused."""
+    _refuse_several(message, settings, write)
+    file = GivenFile(write) if write is not None else None
+    try:
+        return await _capture(json.dumps(message).encode(), settings, {"file": file} if file else _configured(settings), show)
+    finally:
+        if file:
+            file.close()
+
+
+async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
+    history, budget = History(), MemoryBudget(settings.general.memory)
+    delivery = Delivery(to, history.hear, settings.delivery)
+    engine = Engine(node_name(settings), settings, budget, delivery, history.hear)
+    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
+        engine.take(Message(body, "command line", answer=answered.set_result))
+        answer = await answered
+        if answer.kind != "accepted":
+            raise ConfigError([str(problem) for problem in answer.problems], answer.hint)
+        await _watch(history, engine, answer.id, show)
+    captures: list[dict[str, Any]] = history.view(history.requests[answer.id], {})["captures"]
+    show(captures)
+    return captures
+
+
+def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
+    names = {*message.get("interface", ()), *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ()))}
+    if write is not None and len(names) > 1 and not message.get("merge"):
+        problem = f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one each"
+        raise ConfigError([problem], "leave -w out: then each has a name of its own; or --merge makes one pcapng of them")
+
+
+def _configured(settings: Settings) -> dict[str, Destination]:
+    return {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
+
+
+async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:
+    finished = asyncio.ensure_future(history.finished(request_id))
+    while not finished.done():
+        show(history.view(history.requests[request_id], engine.counts(request_id))["captures"])
+        await asyncio.wait([finished], timeout=SHOW_EVERY)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,179 @@
+"""Looks at everything that a daemon with this configuration needs, and says all that is wrong."""
+
+import asyncio
+import json
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from pcapdaemon import destinations, sources
+from pcapdaemon.capture.merged import try_out
+from pcapdaemon.capture.recorder import PACKET_BUFFER_TIMEOUT_MS, RecorderSettings
+from pcapdaemon.capture.session import Session
+from pcapdaemon.config import Settings, missing_interfaces, node_name, state_directory
+from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
+from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.request import UnreadableMessage, new_id, read, validate
+from pcapdaemon.delivery.spool import Spool, SpoolSettings
+from pcapdaemon.native.interfaces import list_interfaces
+from pcapdaemon.native.live import Capture
+from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
+from pcapdaemon.results.router import WEBHOOK
+from pcapdaemon.sources.base import Bus, Source
+from pcapdaemon.sources.http import HttpSettings, address_family
+
+CONNECT_WITHIN = 8.0
+_CAP_NET_RAW = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what, whether it is as it should be, and what is wrong or right about it."""
+
+    subject: str
+    good: bool
+    words: str
+    hint: str = ""
+
+
+async def check(settings: Settings, request: Path | None) -> AsyncIterator[Finding]:
+    """Everything, one finding after the other; takes as long as the slowest server that does not answer."""
+    for warning in settings.warnings:
+        yield Finding("configuration", True, f"warning: {warning}")
+    yield _permission()
+    for problem in missing_interfaces(settings):
+        yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
+    for name, recorder in settings.recorders.items():
+        yield _recorder(name, recorder)
+    if directory := state_directory(settings.general):
+        yield _state(directory)
+    if settings.spool.dir:
+        yield _spool(settings.spool)
+    for name, section in settings.sources.items():
+        source = sources.load(name)(section, node_name(settings))
+        yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
+    for name, section in settings.destinations.items():
+        destination = destinations.load(name)(section)
+        problem = await destination.check()
+        yield Finding(f"destination {name}", not problem, problem or f"{destination.address} can be written to")
+    if request:
+        for finding in await _request(settings, request):
+            yield finding
+
+
+def _state(directory: Path) -> Finding:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return Finding("state", True, f"{directory} can be written to")
+    except OSError as error:
+        words = f"{directory}: {error.strerror}: accepted requests would be forgotten at a restart"
+        return Finding("state", False, words, "[general] statedir names the directory")
+
+
+def _spool(settings: SpoolSettings) -> Finding:
+    try:
+        directory = Spool(settings, lock=False).directory
+        with tempfile.TemporaryFile(dir=directory):
+            return Finding("spool", True, f"{directory} can be written to")
+    except ConfigError as error:
+        return Finding("spool", False, str(error))
+    except OSError as error:
+        words = f"{settings.dir}: {error.strerror}: savefiles would wait in memory only"
+        return Finding("spool", False, words, "[spool] dir names the directory")
+
+
+def _recorder(name: str, settings: RecorderSettings) -> Finding:
+    words = f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
+    capture = Capture(name, MemoryBudget(BLOCK_SIZE).pool)
+    try:
+        capture.open(
+            snaplen=settings.snaplen,
+            promiscuous=settings.promiscuous,
+            buffer_size=SMALLEST_KERNEL_BUFFER,
+            buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+            loopback=name == "lo",
+        )
+        capture.set_filter(settings.filter, optimize=True)
+    except CaptureRefused as error:
+        waits = error.kind == "interface"
+        return Finding(f"recorder {name}", waits, f"{error}{': it begins when that changes' if waits else ''}", error.hint)
+    finally:
+        capture.close()
+    return Finding(f"recorder {name}", True, words)
+
+
+def _permission() -> Finding:
+    effective = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    if int(effective.split()[1], 16) >> _CAP_NET_RAW & 1:
+        return Finding("permission", True, "CAP_NET_RAW is there")
+    refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
+    return Finding("permission", False, str(refusal), refusal.hint)
+
+
+def _api(settings: HttpSettings, source: Source) -> Finding:
+    """The API is no server to connect to, but a port to listen on, unless a daemon does that already."""
+    try:
+        socket.create_server((settings.host, settings.port), family=address_family(settings.host)).close()
+    except OSError as error:
+        try:
+            if httpx2.get(f"{source.address}/healthz", timeout=2).json() == {"status": "ok"}:
+                return Finding("source http", True, f"a daemon listens on {source.address} already")
+        except (httpx2.HTTPError, ValueError):
+            pass  # it is somebody else's
+        return Finding("source http", False, f"{source.address}: {error.strerror}", "choose another port by [http] port")
+    return Finding("source http", True, f"{source.address} can be listened on")
+
+
+async def _source(source: Source) -> Finding:
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await source.connect()
+    except NotConnected as error:
+        return Finding(f"source {source.name}", False, str(error))
+    except TimeoutError:
+        return Finding(f"source {source.name}", False, f"{source.address}: no answer within {CONNECT_WITHIN:.0f} s")
+    finally:
+        await source.close()
+    return Finding(f"source {source.name}", True, f"{source.address} can be heard")
+
+
+async def _request(settings: Settings, path: Path) -> list[Finding]:
+    try:
+        request, problems = validate(read(_contents(path)))
+    except OSError as error:
+        return [Finding("request", False, f"{path}: {error.strerror}")]
+    except UnreadableMessage as error:
+        return [Finding("request", False, f"{path}: {error}")]
+    for name, section in settings.destinations.items():
+        problems = problems + destinations.load(name)(section).objections(request)
+    around = Surroundings(node_name(settings), time.time(), list_interfaces(), settings.aliases, _places(settings))
+    plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
+    if isinstance(plan, Rejection):
+        return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
+    found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.missing]
+    return found + [await _filter(settings, plan, part) for part in plan.captures]
+
+
+def _places(settings: Settings) -> frozenset[str]:
+    made = (sources.load(name)(section, "check") for name, section in settings.sources.items())
+    names = {place for source in made if isinstance(source, Bus) for place in source.places}
+    return frozenset(names | ({WEBHOOK[1]} if settings.results.webhook else set()))
+
+
+def _contents(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def _filter(settings: Settings, plan: CapturePlan, part: InterfacePlan) -> Finding:
+    session = Session(plan, part, MemoryBudget(settings.general.memory), settings.capture)
+    name = part.interface.name
+    if error := await try_out(session):
+        return Finding("request", False, f"{name}: {error}", error.hint)
+    limits = json.dumps({"packets": plan.limits.packets, "bytes": plan.limits.size, "duration": plan.limits.duration})
+    return Finding("request", True, f"{name}: would be captured, {part.file_name}, limits {limits}")

@@ -1,0 +1,271 @@
+"""What the command line shows to people: tables, a line of progress. With cli.py the only file that prints."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from pcapdaemon.cli.fleet import OVER, Nodes
+from pcapdaemon.core.text import printable
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def follow(api: Any, request_id: str) -> dict[str, Any]:
+    """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
+    found: dict[str, Any] = {}
+    say, nodes = progress(live=False), Nodes()
+    with Watch() as watch:
+        while not found or found["state"] == "running":
+            try:
+                for found in api.follow(request_id):
+                    say(found["captures"])
+                    nodes.records[found["node"]] = found
+                    if errors.is_terminal:
+                        watch.show(nodes)
+            except KeyboardInterrupt:
+                errors.print("stopping; what was captured is delivered")
+                api.stop(request_id)
+    return found
+
+
+def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
+    """What a daemon tells of a request; ends with status 1 where it came to nothing."""
+    if as_json:
+        print(json.dumps(found), file=to)
+    elif "captures" in found:
+        results(found["captures"], False, to)
+    else:
+        print(f"{found['state']}: {found.get('href') or found.get('detail')}", file=to)
+    if found["state"] == "rejected" or any(c["state"] in ("failed", "lost") for c in found.get("captures", [])):
+        raise typer.Exit(1)
+
+
+def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
+    """A table of captures, or JSON."""
+    if as_json:
+        print(json.dumps(captures))
+        return
+    table = _table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
+    for one in captures:
+        counts = one["counts"]
+        where = ", ".join(one["delivered"].values()) or one["error"]
+        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
+        table.add_row(
+            one["interface"],
+            one["state"],
+            str(counts["packets"]),
+            str(counts["size"]),
+            dropped,
+            one["stop_reason"],
+            printable(where),
+        )
+    wide(to).print(table)
+    for one in captures:
+        for words in _past(one):
+            errors.print(f"{one['interface']}: {words}", markup=False)
+    for hint in dict.fromkeys(one["hint"] for one in captures if one["hint"]):
+        errors.print(f"hint: {hint}", markup=False)
+
+
+def progress(live: bool = True) -> Any:
+    """A function that says once where captures began, and on a terminal, if `live`, shows what they have on one line."""
+    begun: set[str] = set()
+
+    def show(captures: list[dict[str, Any]]) -> None:
+        for one in captures:
+            if one["state"] == "running" and one["interface"] not in begun:
+                begun.add(one["interface"])
+                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one['snaplen']} bytes")
+        if not live or not sys.stderr.isatty():
+            return
+        parts = [f"{c['interface']}: {c['state']} {c['counts']['packets']} packets" for c in captures]
+        sys.stderr.write("\r\033[K" + ", ".join(parts) if any(c["state"] == "running" for c in captures) else "\r\033[K")
+        sys.stderr.flush()
+
+    return show
+
+
+class Watch:
+    """Shows what nodes have so far: on a terminal a line with a bar for each, elsewhere a line for each change."""
+
+    def __init__(self) -> None:
+        columns = TextColumn("{task.fields[node]}"), BarColumn(30), TextColumn("{task.fields[words]}")
+        self._bars = Progress(*columns, console=errors, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> "Watch":
+        if errors.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, nodes: Nodes) -> None:
+        """Show the state of each."""
+        for name, record in list(nodes.records.items()):
+            words = printable(", ".join(f"{c['interface']} {c['state']}" for c in record["captures"]) or record["state"])
+            packets = sum(capture["counts"]["packets"] for capture in record["captures"])
+            if errors.is_terminal:
+                task = self._tasks.get(name)
+                if task is None:
+                    task = self._tasks[name] = self._bars.add_task("", total=1.0, node=printable(name), words="")
+                self._bars.update(task, completed=_part(record), words=f"{words} {packets} packets")
+            elif self._said.get(name) != words:
+                self._said[name] = words
+                errors.print(f"{printable(name)}: {words}", markup=False)
+
+
+def nodes(found: Nodes, as_json: bool) -> None:
+    """What became of a request on each node; ends with status 1 where none answered, or it came to nothing on one."""
+    if as_json:
+        print(json.dumps(list(found.records.values())))
+    else:
+        table = _table("node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
+        for record in found.records.values():
+            for row in _rows(record):
+                table.add_row(*(printable(cell) for cell in row))
+        wide(sys.stdout).print(table)
+    if not found.records:
+        errors.print("no node has answered", markup=False)
+    if not found.good:
+        raise typer.Exit(1)
+
+
+def nodes_or_receivers(found: Nodes | None, heard: int | None, address: str, as_json: bool) -> None:
+    """What nodes told; where none could, what is known of the sending."""
+    if found is not None:
+        nodes(found, as_json)
+        return
+    if as_json:
+        print(json.dumps({"sent": address, "subscribers": heard}))
+    else:
+        known = "" if heard is None else f": {heard} subscriber(s) heard it"
+        print(f"sent to {address}{known}; no result comes back without `results` in its section")
+    if heard == 0:
+        raise typer.Exit(1)
+
+
+def spool(found: Any, as_json: bool) -> None:
+    """What stands in the spool."""
+    stories = list(found.stories())
+    if as_json:
+        print(json.dumps([{"name": name, **(story if isinstance(story, dict) else {"wrong": story})} for name, story in stories]))
+        return
+    table = _table("name", "request", "file", "bytes", "since", "owed to")
+    for name, story in stories:
+        if isinstance(story, dict):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["since"]))
+            file = story["stopped"]["file_name"]
+            cells = [", ".join(story["ids"]), file, str(story["size"]), since, ", ".join(story["owed"])]
+        else:
+            cells = ["", story, "", "", ""]
+        table.add_row(name, *(printable(cell) for cell in cells))
+    wide(sys.stdout).print(table)
+
+
+def recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None) -> None:
+    """What recorders do and have."""
+    wide(sys.stdout).print(_recorders(found, before or {}))
+
+
+def recorders_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
+    """The same again and again, until Ctrl-C."""
+    found, before = look(), {}
+    with Live(_recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False) as live:
+        while True:
+            try:
+                time.sleep(seconds)
+                before, found = {(one["node"], one["interface"]): one for one in found}, look()
+            except KeyboardInterrupt:
+                return
+            live.update(_recorders(found, before), refresh=True)
+
+
+def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
+    table = _table("interface", "state", "covered", "bytes", "packets", "dropped", "captures", "packets/s", "CPU %", "filter")
+    for one in found:
+        rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
+        state = "recording" if one["recording"] else one["reason"]
+        numbers = [f"{one['covered']:.1f} of {one['seconds']} s", f"{one['bytes']} of {one['memory']}", str(one["packets"])]
+        cells = [f"{one['node']} {one['interface']}".strip(), state, *numbers, str(one["dropped"]), str(one["captures"])]
+        table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one["filter"])))
+    return table
+
+
+def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str]:
+    if before is None or one["at"] <= before["at"]:
+        return "", ""
+    seconds = one["at"] - before["at"]
+    return f"{(one['packets'] - before['packets']) / seconds:.0f}", f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}"
+
+
+def _table(*columns: str) -> Table:
+    """A table that folds what is too long for the terminal: half a path or URL helps nobody."""
+    table = Table(box=None, header_style="")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("state", "packets", "bytes", "dropped"))
+    return table
+
+
+def _part(record: dict[str, Any]) -> float:
+    """How much of a request is done, by its limit of packets or size."""
+    if record["state"] in OVER:
+        return 1.0
+    limits, captures = record.get("limits") or {}, record["captures"]
+    parts = [
+        max(capture["counts"]["packets"] / limits.get("packets", 1e9), capture["counts"]["size"] / limits.get("size", 1e12))
+        if capture["state"] in ("starting", "running")
+        else 0.99
+        for capture in captures
+    ]
+    return sum(parts) / len(parts) if parts else 0.0
+
+
+def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
+    words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
+    if record["state"] != "finished" or not record["captures"]:
+        told = {name: record[name] for name in ("interfaces", "limits", "missing", "running") if name in record}
+        if record["state"] in ("dryrun", "list"):
+            words.append(json.dumps(told))
+        yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]
+        return
+    for one in record["captures"]:
+        counts = one["counts"]
+        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
+        places = [*one["delivered"].values(), *([one["error"]] if one["error"] else []), *one.get("missing", ()), *_past(one)]
+        where = ", ".join(places)
+        numbers = [str(counts["packets"]), str(counts["size"]), dropped]
+        yield [str(record["node"]), one["interface"], one["state"], *numbers, one["stop_reason"], where]
+
+
+def _past(capture: dict[str, Any]) -> list[str]:
+    """What a savefile has from before its request, where that was asked for."""
+    past = capture.get("lookback")
+    if not past:
+        return []
+    why = f": {past['reason']}" if past["reason"] else ""
+    return [f"lookback {past['covered']:g} of {past['asked']} s, {past['packets']} packets{why}"]
+
+
+def wide(to: Any) -> Console:
+    """A console that folds nothing where its output goes to a file or a program."""
+    return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)
+
+
+def fail(status: int, problems: list[str], hint: str = "") -> NoReturn:
+    """End with a status, and say why and what to do next."""
+    for problem in problems:
+        errors.print(f"error: {printable(problem)}", markup=False)
+    if hint:
+        errors.print(f"hint: {hint}", markup=False)
+    raise SystemExit(status)

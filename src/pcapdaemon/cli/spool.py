@@ -1,0 +1,67 @@
+"""The commands `pcapdaemon spool ...`: they read the directory, and leave orders in it for the daemon that uses it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcapdaemon import config
+from pcapdaemon.cli import show
+from pcapdaemon.cli.options import ConfigOption, JsonOption
+from pcapdaemon.cli.show import fail
+from pcapdaemon.delivery.spool import Spool, SpoolSettings
+
+app = typer.Typer(help="Look after savefiles that could not be delivered yet.", no_args_is_help=True)
+SpoolNames = Annotated[list[str] | None, typer.Argument(help="Names or request ids as `list` shows them; none: all.")]
+
+
+@app.command("list")
+def spool_list(config_file: ConfigOption = None, json_: JsonOption = False) -> None:
+    """List what stands in the spool: since when, how large, and who lacks it.
+
+    Example: pcapdaemon spool list --config pcapdaemon.toml
+    """
+    show.spool(_spool(config_file), json_)
+
+
+@app.command("retry")
+def spool_retry(names: SpoolNames = None, config_file: ConfigOption = None) -> None:
+    """Have the daemon try again at once, also what a destination has refused.
+
+    Example: pcapdaemon spool retry --config pcapdaemon.toml
+    """
+    spool = _spool(config_file)
+    for name in _chosen(spool, names):
+        spool.order("retry", name)
+        print(f"{name}: tried again at once, or when a daemon starts")
+
+
+@app.command("drop")
+def spool_drop(
+    names: Annotated[list[str], typer.Argument(help="Names or request ids as `list` shows them.")],
+    config_file: ConfigOption = None,
+) -> None:
+    """Give savefiles up: they are removed, and the daemon tells their requesters.
+
+    Example: pcapdaemon spool drop 01KAS7Q0J3T8M2N5V6X9Z1B4CD --config pcapdaemon.toml
+    """
+    spool = _spool(config_file)
+    for name in _chosen(spool, names):
+        spool.order("drop", name)
+        print(f"{name}: dropped at once, or when a daemon starts")
+
+
+def _spool(config_file: Path | None) -> Spool:
+    values = config.read(config_file) if config_file else {}
+    settings = config.section("spool", SpoolSettings, values, str(config_file or "command line"))
+    if not settings.dir or not Path(settings.dir).is_dir():
+        fail(2, [f"[spool] dir: {settings.dir or 'is not set'}: there is no spool"], "--config names the daemon's configuration")
+    return Spool(settings, lock=False)
+
+
+def _chosen(spool: Spool, names: list[str] | None) -> list[str]:
+    there = {name: story["ids"] if isinstance(story, dict) else [] for name, story in spool.stories()}
+    unknown = [one for one in names or () if not any(one in (name, *ids) for name, ids in there.items())]
+    if unknown:
+        fail(1, [f"{one}: not in the spool {spool.directory}" for one in unknown], "'pcapdaemon spool list' shows what is")
+    return [name for name, ids in there.items() if not names or {name, *ids} & set(names)]

@@ -1,0 +1,39 @@
+"""How answers and results look on a bus: CloudEvents 1.0 (cloudevents.io). Pure."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from ulid import ULID
+
+TYPE = "pcapdaemon.request."
+"""In front of what happened: the CloudEvents type."""
+
+
+def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: float) -> bytes:
+    """A CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2); `subject` is the request's id, also in `data`."""
+    event = {
+        "specversion": "1.0",
+        "id": str(ULID()),
+        "source": f"/pcapdaemon/{quote(node, safe='')}",
+        "type": TYPE + kind,
+        "subject": request_id or None,
+        "time": datetime.fromtimestamp(now, UTC).isoformat(),
+        "datacontenttype": "application/json",
+        "data": {"id": request_id, "node": node, **data},
+    }
+    return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
+
+
+def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
+    """What happened and the `data` of it, or None where the message is something else."""
+    try:
+        event = json.loads(body)
+        data = event["data"] if event["specversion"] == "1.0" and event["type"].startswith(TYPE) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not {"id", "node"} <= data.keys():
+        return None
+    return event["type"].removeprefix(TYPE), data

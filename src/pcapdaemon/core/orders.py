@@ -1,0 +1,31 @@
+"""Messages that are no requests for a capture: `{"cancel": ID}` and `{"list": true}`. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pcapdaemon.core.request import ADDRESS, Problem
+
+BESIDE = {*ADDRESS, "id"}
+"""Fields that may stand beside; without an address every node is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked: to end the captures of the request `cancel`, or to list what runs."""
+
+    id: str
+    cancel: str = ""
+
+
+def find_order(fields: dict[str, Any]) -> Order | list[Problem] | None:
+    """The order that a message is, what is wrong with it, or None where it is a request for a capture."""
+    if "cancel" not in fields and "list" not in fields:
+        return None
+    cancel, name = fields.get("cancel"), fields.get("id") if isinstance(fields.get("id"), str) else ""
+    verb = "cancel" if "cancel" in fields else "list"
+    problems = [Problem(other, f"can't stand beside {verb}") for other in fields if other not in {verb, *BESIDE}]
+    if verb == "cancel" and not (isinstance(cancel, str) and 0 < len(cancel) <= 128):
+        problems.append(Problem("cancel", "the id of a request is wanted"))
+    if verb == "list" and fields["list"] is not True:
+        problems.append(Problem("list", "true is wanted"))
+    return problems or Order(str(name)[:128], str(cancel) if verb == "cancel" else "")

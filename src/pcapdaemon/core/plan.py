@@ -1,0 +1,265 @@
+"""From a request to what this node will do: which interfaces, which limits, or why not. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
+from pcapdaemon.core.policy import General
+from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
+from pcapdaemon.core.text import path_safe
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacePlan:
+    """One capture of a request: one interface, one savefile."""
+
+    interface: Interface
+    alias: str
+    tags: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePlan:
+    """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why.
+
+    With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it the whole savefile has at
+    most `most_packets` and `most_size` bytes. `share_recorder`: live packets may come from a recorder too.
+    """
+
+    id: str
+    request: CaptureRequest
+    captures: tuple[InterfacePlan, ...]
+    limits: CaptureLimits
+    snaplen: int
+    capture_filter: str
+    packet_debug: bool
+    node: str = ""
+    file_name: str = ""
+    pcapng: bool = False
+    merge: bool = False
+    compress: str = "none"
+    lookback: int = 0
+    share_recorder: bool = True
+    most_packets: int = 0
+    most_size: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def whole(self) -> InterfacePlan:
+        """All its captures as if they were one, on an interface with the names of all."""
+        first = self.captures[0]
+        name = "+".join(part.interface.name for part in self.captures)
+        tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
+        return InterfacePlan(replace(first.interface, name=name), first.alias, tags, self.file_name)
+
+    @property
+    def outcomes(self) -> tuple[InterfacePlan, ...]:
+        """What there is a result of, and a savefile."""
+        return (self.whole,) if self.merge else self.captures
+
+    def equals(self, other: "CapturePlan") -> bool:
+        """Whether one capture could serve both: interfaces, filter, snapshot length, and where the savefile goes."""
+        return self._what() == other._what()
+
+    def _what(self) -> tuple[object, ...]:
+        request = self.request
+        where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
+        interfaces = frozenset(part.interface.name for part in self.captures)
+        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.lookback)
+        return interfaces, self.capture_filter, form, self.packet_debug, where
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why this node does nothing: every problem at once."""
+
+    id: str
+    problems: tuple[Problem, ...]
+    kind: str = "invalid"
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a plan depends on beside the request: this node, now; `places` are where results can go."""
+
+    node: str
+    now: float
+    interfaces: Mapping[str, Interface]
+    aliases: Mapping[str, Sequence[str]]
+    places: frozenset[str] = frozenset()
+
+
+def make_plan(
+    request_id: str,
+    request: CaptureRequest,
+    problems: Sequence[Problem],
+    policy: General,
+    around: Surroundings,
+) -> CapturePlan | Rejection:
+    """Apply the node's policy to a request; `problems` are what `validate` found and are answered with the rest."""
+    limits, limit_problems = _limits(request, policy)
+    chosen, missing, interface_problems = _interfaces(request, policy, around)
+    found = [
+        *problems,
+        *limit_problems,
+        *_filter_problems(request, policy),
+        *interface_problems,
+        *_reply_problems(request, around),
+        *_merge_problems(request),
+    ]
+    if found:
+        return Rejection(request_id, tuple(found))
+    snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
+    return CapturePlan(
+        id=request_id,
+        request=request,
+        captures=tuple(_capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen),
+        limits=limits,
+        snaplen=snaplen,
+        capture_filter=request.capture_filter or "",
+        packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
+        node=around.node,
+        file_name=_whole_name(request_id, request, policy, around, [interface.name for interface, _ in chosen]),
+        pcapng=_is_pcapng(request, policy),
+        merge=request.merge,
+        compress=request.compress or policy.compress,
+        lookback=request.lookback or 0,
+        share_recorder=policy.share_recorder,
+        most_packets=policy.maxpackets,
+        most_size=policy.maxbytes,
+        missing=tuple(missing),
+    )
+
+
+def _limits(request: CaptureRequest, policy: General) -> tuple[CaptureLimits, list[Problem]]:
+    # Zero is "absent" for all but packets: there `validate` has refused it.
+    asked = {
+        "packets": (request.packets, policy.maxpackets, "maxpackets"),
+        "size": (request.size, policy.maxbytes, "maxbytes"),
+        "duration": (request.duration, policy.maxduration, "maxduration"),
+        "idle_timeout": (request.idle_timeout, policy.maxtimeout, "maxtimeout"),
+        "lookback": (request.lookback, policy.maxlookback, "maxlookback"),
+    }
+    problems = [
+        Problem(ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})")
+        for field, (value, most, key) in asked.items()
+        if value and value > most
+    ]
+    limits = CaptureLimits(
+        packets=request.packets or policy.maxpackets,
+        size=request.size or policy.maxbytes,
+        duration=request.duration or policy.maxduration,
+        idle_timeout=request.idle_timeout or policy.defaulttimeout,
+    )
+    return limits, problems
+
+
+def _filter_problems(request: CaptureRequest, policy: General) -> list[Problem]:
+    text, field = request.capture_filter or "", ON_THE_WIRE["capture_filter"]
+    if len(text) > policy.maxfilter:
+        return [Problem(field, f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)")]
+    if "\0" in text:
+        return [Problem(field, "a NUL character can't be part of a capture filter")]
+    return []
+
+
+def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Problem]:
+    if not request.reply_to or request.reply_to in around.places:
+        return []
+    known = ", ".join(sorted(around.places)) or "none"
+    return [Problem("reply_to", f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}")]
+
+
+def _merge_problems(request: CaptureRequest) -> list[Problem]:
+    if request.merge and request.format == "pcap":
+        return [Problem("merge", "several interfaces in one file need format pcapng; leave format out, or merge")]
+    return []
+
+
+def _interfaces(
+    request: CaptureRequest, policy: General, around: Surroundings
+) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
+    """The interfaces to capture on with the alias each was asked by, what is missing, and the problems if none is left."""
+    wanted, missing = _wanted(request, around)
+    chosen: dict[str, tuple[Interface, str]] = {}
+    for name, alias in wanted:
+        interface = around.interfaces.get(name)
+        if interface is None:
+            missing.append((name, "no such interface on this node"))
+        elif not _allowed(interface, policy.interfaces):
+            missing.append((name, "[general] interfaces does not allow it"))
+        else:
+            chosen.setdefault(name, (interface, alias))
+    problems = [] if chosen else [Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in missing]
+    return list(chosen.values()), missing, problems
+
+
+def _wanted(request: CaptureRequest, around: Surroundings) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    aliases = dict.fromkeys(request.aliases)
+    wanted = [(name, "") for name in dict.fromkeys(request.interfaces)]
+    wanted += [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
+    return wanted, [(alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)]
+
+
+def _asked_by(request: CaptureRequest, name: str) -> str:
+    return ON_THE_WIRE["interfaces" if name in request.interfaces else "aliases"]
+
+
+def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
+    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without naming them
+    if globs:
+        return any(fnmatchcase(interface.name, glob) for glob in globs)
+    return interface.kind != "pseudo"
+
+
+def _capture(
+    request_id: str,
+    request: CaptureRequest,
+    policy: General,
+    around: Surroundings,
+    interface: Interface,
+    alias: str,
+    snaplen: int,
+) -> InterfacePlan:
+    tags = _tags(request, alias, around.node, interface.name, snaplen)
+    return InterfacePlan(interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name]))
+
+
+def _is_pcapng(request: CaptureRequest, policy: General) -> bool:
+    return request.merge or (request.format or policy.format) == "pcapng"
+
+
+def _whole_name(
+    request_id: str, request: CaptureRequest, policy: General, around: Surroundings, interfaces: Sequence[str]
+) -> str:
+    name = _file_name(policy.filename, around, "+".join(interfaces), request_id)
+    return name.removesuffix(".pcap") + _extension(request, policy, name)
+
+
+def _extension(request: CaptureRequest, policy: General, name: str) -> str:
+    png, dotted = _is_pcapng(request, policy), name.endswith(".pcap")
+    form = ".pcapng" if png and not name.endswith(".pcapng") else ".pcap" if dotted else ""
+    return form + {"gzip": ".gz", "zstd": ".zst"}.get(request.compress or policy.compress, "")
+
+
+def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaplen: int) -> str:
+    tags = [
+        f"customer:{request.customer}" if request.customer else "",
+        f"alertid:{request.alert_id}" if request.alert_id else "",
+        request.tags or "",
+        f"alias:{alias}" if alias else "",
+        f"node:{node}",
+        f"interface:{interface}",
+        f"snaplength:{snaplen}",
+    ]
+    return ",".join(tag for tag in tags if tag)
+
+
+def _file_name(template: str, around: Surroundings, interface: str, request_id: str) -> str:
+    parts = {"node": around.node, "interface": interface, "epoch": str(int(around.now)), "id": request_id}
+    safe = {key: path_safe(value, 128) for key, value in parts.items()}
+    return path_safe(template.format_map(safe), 230)

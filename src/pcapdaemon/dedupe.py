@@ -1,0 +1,148 @@
+"""Which requests this node has accepted lately, over all sources and a restart, so that none is captured twice."""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from pcapdaemon.core.answers import Answer
+from pcapdaemon.threads import in_thread
+
+MOST = 10_000
+"""Requests remembered; beyond, the oldest are forgotten. The file has at most three times as many lines."""
+
+WRITE_WITHIN = 2.0
+"""Seconds that an answer waits for the disk."""
+
+FILE_NAME = "accepted.jsonl"
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Known:
+    """A request that was accepted, or, while `answer` is None, one that is being decided."""
+
+    at: float
+    answer: Answer | None = None
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Once:
+    """Remembers by key, in memory and in a file under `directory`; None: in memory only. All but `_write` run in the loop."""
+
+    def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
+        self._path = directory / FILE_NAME if directory else None
+        self._now = now
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._lock = threading.Lock()
+        self._lines = 0
+        if self._path:
+            self._load(self._path)
+
+    def answer_to(self, key: str, seconds: float) -> Answer | None:
+        """The answer to an earlier one of a key within `seconds`, if it has been given."""
+        known = self._known.get(key)
+        return known.answer if known and self._now() - known.at < seconds else None
+
+    async def claim(self, key: str, seconds: float) -> Answer | None:
+        """None where this is the first of its key within `seconds`, which is then to be told to `decide`; else its answer.
+
+        Waits while an earlier one of the same key is being decided.
+        """
+        while (known := self._known.get(key)) is not None:
+            if known.answer is None:
+                await known.decided.wait()
+            elif self._now() - known.at < seconds:
+                return known.answer
+            else:
+                break
+        self._known[key] = Known(self._now())
+        return None
+
+    async def decide(self, key: str, answer: Answer | None, keep: bool = True) -> None:
+        """Say what became of the claimed one: accepted with an answer, or None: the next of its key is the first again.
+
+        With `keep` it is also written to the file; this waits for that, but not for a disk that hangs.
+        """
+        known = self._known.get(key)
+        if known is None:
+            return
+        known.answer = answer
+        if answer is None:
+            del self._known[key]
+        else:
+            self._known.move_to_end(key)
+            self._forget_the_oldest()
+            if keep:
+                await self.keep(key)
+        known.decided.set()
+
+    async def keep(self, key: str) -> None:
+        """Write an accepted one to the file; where that fails it is remembered until the daemon ends, and the log says so."""
+        known = self._known.get(key)
+        if self._path is None or known is None or known.answer is None:
+            return
+        try:
+            async with asyncio.timeout(WRITE_WITHIN):
+                await in_thread(self._write, self._path, _line(key, known), list(self._current()))
+        except (OSError, TimeoutError) as error:
+            log.warning("an accepted request may be captured again after a restart", file=str(self._path), reason=str(error))
+
+    def _forget_the_oldest(self) -> None:
+        for key in [key for key, known in self._known.items() if known.answer is not None][: max(0, len(self._known) - MOST)]:
+            del self._known[key]
+
+    def _current(self) -> Iterator[str]:
+        return (_line(key, known) for key, known in self._known.items() if known.answer) if self._lines > 2 * MOST else iter(())
+
+    def _write(self, path: Path, line: str, all_lines: list[str]) -> None:
+        with self._lock:
+            if all_lines:
+                _replace(path, "".join(all_lines))
+                self._lines = len(all_lines)
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+            self._lines += 1
+
+    def _load(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = path.read_text(errors="replace") if path.exists() else ""
+        except OSError as error:
+            log.warning("accepted requests are forgotten at a restart", file=str(path), reason=error.strerror)
+            return
+        lines = text.splitlines()
+        # a last line that a crash has torn would spoil the next one: write the file anew
+        self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
+        for line in lines[-MOST:]:
+            with suppress(ValueError, KeyError, TypeError):  # a line that a crash has torn, or that is somebody else's
+                entry = json.loads(line)
+                answer = Answer(str(entry["id"]), "accepted", interfaces=tuple(map(str, entry["interfaces"])))
+                self._known[str(entry["key"])] = Known(float(entry["at"]), answer)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _line(key: str, known: Known) -> str:
+    answer = known.answer or Answer("", "accepted")
+    entry = {"key": key, "at": known.at, "id": answer.id, "interfaces": answer.interfaces}
+    return json.dumps(entry) + "\n"

@@ -1,0 +1,1 @@
+"""The way of a savefile to all destinations, and the spool where it waits."""

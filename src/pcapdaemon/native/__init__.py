@@ -1,0 +1,1 @@
+"""Cython on libpcap: the packet loops, their memory, and the interfaces of this host."""

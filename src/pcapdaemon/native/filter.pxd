@@ -1,0 +1,19 @@
+# cython: language_level=3
+"""A capture filter that is run on recorded bytes."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pcapdaemon.native.libpcap cimport bpf_insn, bpf_program
+
+cdef enum:
+    SCRATCH = 262144 + 4             # libpcap's longest packet, with a tag
+
+cdef struct Filter:
+    bpf_insn *code                   # NULL: everything matches
+    bint asks_for_tag
+    int tag_at                       # where libpcap puts a VLAN tag back in; 0: nowhere
+    uint8_t *scratch
+
+cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil
+cdef void filter_free(Filter *filter) noexcept nogil
+cdef bint filter_matches(Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length) noexcept nogil

@@ -1,0 +1,87 @@
+# cython: language_level=3
+"""Capture filters on recorded bytes, with the meaning that they have on the wire.
+
+The kernel takes the first VLAN tag out of a frame and keeps it beside it; there the filter is run, and only then libpcap
+puts the tag back. So `udp port 53` matches a tagged frame, and `vlan 10` asks for what is kept beside it, by "ancillary"
+loads (libpcap gencode.c, linux/filter.h). On recorded bytes the same is had by running the same program on the frame
+without its tag, with those loads replaced by two words of scratch memory that hold the tag.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from pcapdaemon.native.libpcap cimport *
+
+cdef enum:
+    ANCILLARY = 0xfffff000           # SKF_AD_OFF: loads from there on are not from the packet
+    BESIDE = 0xffe00000              # SKF_LL_OFF, the lowest of such offsets
+    VLAN_TAG = 44                    # SKF_AD_VLAN_TAG
+    VLAN_TAG_PRESENT = 48            # SKF_AD_VLAN_TAG_PRESENT
+    LOAD_ABSOLUTE = 0x20             # BPF_LD | BPF_ABS, without the size
+    LOAD_IMMEDIATE = 0x00
+    LOAD_MEMORY = 0x60
+    STORE = 0x02
+    PREFIX = 5                       # instructions before the program that put the tag into scratch memory
+    PRESENT_AT = 14                  # the last two of BPF_MEMWORDS; libpcap takes words from the other end
+    TAG_AT = 15
+    TAG = 4                          # bytes
+
+cdef bint touches_our_words(const bpf_insn *one) noexcept nogil:
+    return one.code in (0x02, 0x03, 0x60, 0x61) and one.k >= PRESENT_AT  # ST, STX, LD MEM, LDX MEM
+
+cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil:
+    """Take a program that was compiled on the live handle; false where it asks for what is not recorded."""
+    cdef bpf_insn *one
+    cdef unsigned int n
+    filter.code = <bpf_insn *> calloc(program.bf_len + PREFIX, sizeof(bpf_insn))
+    filter.scratch = <uint8_t *> malloc(SCRATCH)
+    filter.tag_at = tag_at
+    if filter.code == NULL or filter.scratch == NULL:
+        return False
+    memcpy(filter.code + PREFIX, program.bf_insns, program.bf_len * sizeof(bpf_insn))
+    for n in range(program.bf_len):
+        one = filter.code + PREFIX + n
+        if touches_our_words(one):
+            return False
+        if one.code & ~0x18 != LOAD_ABSOLUTE or one.k < BESIDE:
+            continue
+        if one.k == ANCILLARY + VLAN_TAG or one.k == ANCILLARY + VLAN_TAG_PRESENT:
+            one.k = TAG_AT if one.k == ANCILLARY + VLAN_TAG else PRESENT_AT
+            one.code = LOAD_MEMORY
+            filter.asks_for_tag = True
+        else:
+            return False
+    put_prefix(filter.code)
+    return True
+
+cdef void put_prefix(bpf_insn *code) noexcept nogil:
+    code[0].code = code[2].code = code[4].code = LOAD_IMMEDIATE
+    code[1].code = code[3].code = STORE
+    code[1].k, code[3].k = PRESENT_AT, TAG_AT
+
+cdef void filter_free(Filter *filter) noexcept nogil:
+    free(filter.code)
+    free(filter.scratch)
+    filter.code = NULL
+    filter.scratch = NULL
+
+cdef bint is_tagged(const uint8_t *data, uint32_t captured, int tag_at) noexcept nogil:
+    # the two tags that the kernel takes out (skb_vlan_untag): 802.1Q and 802.1ad
+    if tag_at == 0 or captured < <uint32_t> tag_at + TAG:
+        return False
+    return (data[tag_at] == 0x81 and data[tag_at + 1] == 0x00) or (data[tag_at] == 0x88 and data[tag_at + 1] == 0xa8)
+
+cdef bint filter_matches(Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length) noexcept nogil:
+    cdef bint tagged
+    if filter.code == NULL:
+        return True
+    tagged = is_tagged(data, captured, filter.tag_at)
+    if filter.asks_for_tag:
+        filter.code[0].k = tagged
+        filter.code[2].k = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
+    if tagged and captured <= SCRATCH:
+        memcpy(filter.scratch, data, filter.tag_at)
+        memcpy(filter.scratch + filter.tag_at, data + filter.tag_at + TAG, captured - filter.tag_at - TAG)
+        data, captured, length = filter.scratch, captured - TAG, length - TAG
+    return bpf_filter(filter.code if filter.asks_for_tag else filter.code + PREFIX, data, length, captured) != 0

@@ -1,0 +1,139 @@
+# cython: language_level=3
+"""Opening an interface and compiling filters for it, in libpcap's own words where it refuses."""
+
+from libc.stdio cimport FILE, fclose
+from libc.stdlib cimport free
+
+from pcapdaemon.native.libpcap cimport *
+from pcapdaemon.core.errors import CaptureRefused
+
+cdef enum:
+    KERNEL_FILTER = 4096             # BPF_MAXINSNS: a longer filter the kernel refuses, and libpcap runs it itself
+    SOL_PACKET = 263                 # <bits/socket.h>; linux/if_packet.h does not define it
+
+cdef bytes MICROSECONDS = b"\xd4\xc3\xb2\xa1"
+
+
+cdef class Program:
+    """A compiled capture filter."""
+
+    def __dealloc__(self):
+        pcap_freecode(&self.program)
+
+
+cdef class Handle:
+    """One interface, open; it is closed with the last reference, which takes about 25 ms: the kernel waits for its readers."""
+
+    def __cinit__(self, str interface):
+        self.interface = interface
+        self.name = interface.encode()
+
+    def __dealloc__(self):
+        cdef pcap_t *handle = self.pcap
+        self.pcap = NULL
+        if handle != NULL:
+            with nogil:
+                pcap_close(handle)
+
+    def open(self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms, bint loopback):
+        """Open and activate the interface; nothing passes until a filter is set. Blocks for about 10 ms.
+
+        snaplen and buffer_size are bytes. Raises CaptureRefused.
+        """
+        cdef char error[256]
+        cdef const char *linktype
+        cdef int status
+        self.pcap = pcap_create(self.name, error)
+        if self.pcap == NULL:
+            raise CaptureRefused(error.decode(errors="replace"))
+        pcap_set_snaplen(self.pcap, snaplen)
+        # `any` cannot be promiscuous (libpcap pcap-linux.c), and says so by a warning that nobody can act on
+        pcap_set_promisc(self.pcap, promiscuous and self.interface != "any")
+        pcap_set_timeout(self.pcap, buffer_timeout_ms)
+        pcap_set_buffer_size(self.pcap, buffer_size)
+        self.tick_ns = 1 if pcap_set_tstamp_precision(self.pcap, PCAP_TSTAMP_PRECISION_NANO) == 0 else 1000
+        with nogil:
+            status = pcap_activate(self.pcap)
+        if status < 0:
+            raise self.refused(status)
+        if loopback:
+            self._ignore_outgoing()
+        self._reject_all()
+        if pcap_setnonblock(self.pcap, 1, error) != 0:
+            raise CaptureRefused(error.decode(errors="replace"))
+        if pcap_get_selectable_fd(self.pcap) < 0:
+            raise CaptureRefused("this kind of device can't be waited for")
+        self.snaplen = pcap_snapshot(self.pcap)
+        linktype = pcap_datalink_val_to_name(pcap_datalink(self.pcap))
+        self.linktype = linktype.decode() if linktype != NULL else f"DLT {pcap_datalink(self.pcap)}"
+        self.file_header = MICROSECONDS + self._savefile_header()[4:]
+
+    cdef Program compile(self, str expression, bint optimize):
+        """Compile a capture filter for this interface as it is; may block for long on names in DNS.
+
+        The netmask is unknown, as pcap_compile(3pcap) has it, so an interface without an IPv4 address is no error. libpcap
+        keeps no state of its own in the handle but its words about an error, so that several threads may be in here, and
+        one may read packets meanwhile. Raises CaptureRefused.
+        """
+        cdef Program made = Program.__new__(Program)
+        cdef bytes text = expression.encode()
+        cdef const char *words = text
+        cdef int status
+        with nogil:
+            status = pcap_compile(self.pcap, &made.program, words, optimize, PCAP_NETMASK_UNKNOWN)
+            if status == 0 and made.program.bf_len > KERNEL_FILTER and not optimize:
+                pcap_freecode(&made.program)
+                status = pcap_compile(self.pcap, &made.program, words, True, PCAP_NETMASK_UNKNOWN)
+        if status != 0:
+            raise CaptureRefused(pcap_geterr(self.pcap).decode(errors="replace"), kind="filter")
+        if made.program.bf_len > KERNEL_FILTER:
+            too_long = f"{made.program.bf_len} instructions, and the kernel takes {KERNEL_FILTER}: shorten it"
+            raise CaptureRefused(too_long, kind="filter")
+        return made
+
+    cdef object refused(self, int status):
+        """The exception for what libpcap refused."""
+        words = (pcap_statustostr(status) if status != PCAP_ERROR else pcap_geterr(self.pcap)).decode(errors="replace")
+        detail = pcap_geterr(self.pcap).decode(errors="replace")
+        if detail and detail != words:
+            words = f"{words} ({detail})"
+        if status in (PCAP_ERROR_PERM_DENIED, PCAP_ERROR_PROMISC_PERM_DENIED):
+            return CaptureRefused(words, kind="permission")
+        if status in (PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_IFACE_NOT_UP):
+            return CaptureRefused(words, kind="interface")
+        return CaptureRefused(words)
+
+    def _ignore_outgoing(self):
+        # On `lo` the kernel shows each packet twice and libpcap drops the outgoing copy. Refused by the kernel (4.20),
+        # the copies never fill the buffer, and the counters are right.
+        cdef int yes = 1
+        setsockopt(pcap_get_selectable_fd(self.pcap), SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes))
+
+    def _reject_all(self):
+        # Compiling the real filter takes a while; until then nothing may fill the buffer or be taken for a match.
+        cdef bpf_insn instruction
+        cdef bpf_program program
+        instruction.code = 0x06      # BPF_RET | BPF_K, bytes to keep: none
+        instruction.jt = instruction.jf = 0
+        instruction.k = 0
+        program.bf_len = 1
+        program.bf_insns = &instruction
+        pcap_setfilter(self.pcap, &program)
+
+    def _savefile_header(self):
+        # libpcap writes it, for it alone maps its DLT_ values to the LINKTYPE_ values of files (DLT_RAW is 12, and 101)
+        cdef char *buffer = NULL
+        cdef size_t size = 0
+        cdef FILE *file = open_memstream(&buffer, &size)
+        cdef pcap_dumper_t *dumper
+        if file == NULL:
+            raise MemoryError
+        dumper = pcap_dump_fopen(self.pcap, file)
+        if dumper == NULL:
+            fclose(file)
+            free(buffer)
+            raise CaptureRefused(pcap_geterr(self.pcap).decode(errors="replace"))
+        pcap_dump_close(dumper)
+        header = buffer[:size]
+        free(buffer)
+        return header

@@ -1,0 +1,85 @@
+"""The devices of this host, as they are now."""
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.native import live
+from pcapdaemon.native.blocks import BlockPool
+from pcapdaemon.native.memory import BLOCK_SIZE
+
+
+def list_interfaces() -> dict[str, Interface]:
+    """All devices that libpcap knows, by name; looked up at each call, so one that came up just now is there.
+
+    Takes about a millisecond and no privilege.
+    """
+    networks = {name for _, name in socket.if_nameindex()}
+    return {
+        name: Interface(
+            name,
+            _kind(name, networks),
+            description,
+            loopback,
+            up,
+            tuple(address for address, _ in addresses),
+            tuple(_network(*one) for one in addresses),
+        )
+        for name, description, loopback, up, addresses in live.list_devices()
+    }
+
+
+def hardware(name: str) -> tuple[bytes, int]:
+    """The hardware address and the speed in bits per second, empty and 0 where the kernel does not tell."""
+    directory = Path("/sys/class/net") / name
+    try:
+        address = bytes.fromhex((directory / "address").read_text().strip().replace(":", ""))
+    except (OSError, ValueError):
+        address = b""
+    try:
+        speed = int((directory / "speed").read_text())
+    except (OSError, ValueError):  # a device that has none answers EINVAL
+        speed = 0
+    return address, max(0, speed) * 1_000_000
+
+
+def describe_interfaces() -> list[dict[str, Any]]:
+    """The same for people: name, state, linktype (where this process may open it), addresses, description."""
+    return [
+        {
+            "name": interface.name,
+            "state": "-" if interface.kind == "pseudo" else "up" if interface.up else "down",
+            "linktype": _linktype(interface) if interface.kind != "pseudo" else "",
+            "addresses": list(interface.addresses),
+            "description": interface.description,
+        }
+        for interface in list_interfaces().values()
+    ]
+
+
+def _linktype(interface: Interface) -> str:
+    capture = live.Capture(interface.name, BlockPool(BLOCK_SIZE, BLOCK_SIZE))
+    try:
+        capture.open(snaplen=64, promiscuous=False, buffer_size=131072, buffer_timeout_ms=100, loopback=False)
+    except CaptureRefused:
+        return ""
+    finally:
+        capture.close()
+    return capture.linktype
+
+
+def _network(address: str, netmask: str) -> str:
+    address, _, _ = address.partition("%")  # the scope of a link-local one
+    if not netmask:
+        return address
+    bits = int(ipaddress.ip_address(netmask.partition("%")[0]))
+    return f"{address}/{bits.bit_count()}"
+
+
+def _kind(name: str, networks: set[str]) -> str:
+    if name == "any":
+        return "any"
+    return "network" if name in networks else "pseudo"

@@ -1,0 +1,251 @@
+# cython: language_level=3
+"""A capture from a recording, used like one from an interface."""
+
+cimport cython
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from pcapdaemon.native.blocks cimport Blocks, BlockPool, give_blocks
+from pcapdaemon.native.filter cimport filter_free, filter_init
+from pcapdaemon.native.handle cimport Handle, Program
+from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from pcapdaemon.native.loop cimport RUNNING
+from pcapdaemon.native.merge cimport Together
+from pcapdaemon.native.records cimport FILE_HEADER, Output
+from pcapdaemon.native.reader cimport Reader, catch_up, first_time, follow
+from pcapdaemon.native.recording cimport Recording
+from pcapdaemon.native.ring cimport load_time, ring_enter, ring_leave, ring_tell, ring_wait
+from pcapdaemon.core.errors import CaptureRefused
+
+from pcapdaemon.native.live import STOP_REASONS
+
+cdef enum:
+    SECOND = 1000000000
+    MILLISECOND = 1000000
+    SLACK = 30 * MILLISECOND         # beyond the packet buffer timeout: for a busy machine
+
+cdef int64_t NEVER = 0x7fffffffffffffff
+
+cdef int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return now.tv_sec * <int64_t> SECOND + now.tv_nsec
+
+
+@cython.no_gc_clear
+cdef class RecordedCapture:
+    """One capture on what a recording has and will have; used like a `Capture`, by one thread.
+
+    trigger and since are monotonic nanoseconds: what came from since on is taken, what came from trigger on counts.
+    """
+
+    cdef Reader reader
+    cdef Recording recording
+    cdef Handle handle
+    cdef BlockPool blocks
+    cdef Together together
+    cdef bint entered
+    cdef uint64_t dropped_before
+    cdef uint64_t ifdropped_before
+    cdef int64_t gone_until
+    cdef bytes file_header
+    cdef readonly str interface
+    cdef readonly str linktype
+    cdef readonly str error
+
+    def __cinit__(self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms):
+        cdef Reader *reader = &self.reader
+        self.recording = recording
+        self.handle = recording.handle
+        self.blocks = pool
+        self.interface = recording.interface
+        # copies, for they are asked for when the handle is let go already
+        self.linktype, self.file_header = self.handle.linktype, self.handle.file_header
+        self.error = ""
+        reader.ring = &recording.ring
+        reader.trigger = reader.last_at = trigger
+        reader.since = since
+        reader.hold_ns = hold_ms * <int64_t> MILLISECOND + SLACK
+        reader.stop_at = NEVER
+        reader.snaplen = self.handle.snaplen
+        reader.past.pool = reader.live.pool = &pool.pool
+        reader.live.size = FILE_HEADER
+        reader.most_packets = reader.most_size = reader.most_past = 0xffffffffffffffff
+        self._enter()
+
+    def __dealloc__(self):
+        self.close()
+
+    def _enter(self):
+        # from here on the packets wait for this reader: compiling its filter may take its time
+        cdef Reader *reader = &self.reader
+        self.dropped_before = reader.ring.dropped + reader.ring.missed
+        self.ifdropped_before = reader.ring.dropped_by_interface
+        reader.run = reader.ring.run
+        reader.block = ring_enter(reader.ring, reader.since, &self.gone_until)
+        self.entered = True
+        if reader.block != NULL:
+            reader.number = reader.block.first
+            reader.seen_ns = reader.block.begun
+            if reader.since < reader.trigger:
+                self.dropped_before = min(self.dropped_before, reader.block.dropped)
+        self.recording.nudge()
+
+    def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
+        """Say before `catch_up` what records look like, and the bytes that the file has beside them."""
+        self._describe(&self.reader.past, pcapng, number)
+        self._describe(&self.reader.live, pcapng, number)
+        self.reader.live.size = overhead
+        self.reader.live.mark = pcapng
+
+    cdef void _describe(self, Output *output, bint pcapng, int number):
+        output.pcapng = pcapng
+        output.number = number
+        output.cooked = self.linktype == "LINUX_SLL"
+
+    def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, uint32_t snaplen):
+        """The most that the whole file may have, the bytes from before the trigger, and the bytes kept of each packet."""
+        self.reader.most_past = past
+        self.reader.most_packets, self.reader.most_size = packets, size
+        self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
+
+    def share_limits(self, Together together):
+        """Count packets, bytes and idle time together with others, from before `run` on."""
+        self.together = together
+        self.reader.live.tally = &together.tally
+
+    def set_filter(self, str expression, bint optimize):
+        """Compile the capture filter as for the live handle; may block for long on names in DNS.
+
+        Raises CaptureRefused, of kind "unrecorded" where the filter asks for what recorded bytes can't tell.
+        """
+        cdef Program compiled
+        cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
+        compiled = self.handle.compile(expression, optimize)
+        if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
+            raise CaptureRefused("the capture filter asks for what recorded packets can't tell", kind="unrecorded")
+
+    def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
+        """Make limits at least these, before `run` or while it goes on; False where it is over."""
+        cdef Reader *reader = &self.reader
+        if reader.reason != RUNNING:
+            return False
+        reader.max_packets = max(reader.max_packets, packets)
+        reader.max_size = max(reader.max_size, size)
+        reader.duration_ns = max(reader.duration_ns, <int64_t> (duration * SECOND))
+        reader.idle_ns = max(reader.idle_ns, <int64_t> (idle_timeout * SECOND))
+        return True
+
+    def skip_past(self):
+        """Take nothing from before the trigger."""
+        self.reader.since = self.reader.trigger
+
+    @property
+    def is_running(self):
+        """Whether its end is not decided yet."""
+        return self.reader.reason == RUNNING and not self.reader.stopped
+
+    def catch_up(self):
+        """Take what was recorded until now; from here on the capture is live. Blocks."""
+        with nogil:
+            catch_up(&self.reader)
+
+    def run(self):
+        """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
+        with nogil:
+            follow(&self.reader)
+        self._bring_counters_up_to_date()
+        return STOP_REASONS[<int> self.reader.reason]
+
+    def stop(self):
+        """End `run` soon, from any thread."""
+        if not self.reader.stopped:
+            self.reader.stop_at = clock_ns(CLOCK_MONOTONIC)
+            self.reader.stopped = True
+        ring_tell(self.reader.ring)
+
+    def close(self):
+        """Let the recording go, and blocks that were not taken."""
+        if self.entered:
+            ring_leave(self.reader.ring, self.reader.block)
+            self.reader.block = NULL
+            self.entered = False
+        filter_free(&self.reader.filter)
+        self.handle = None
+        self._free(&self.reader.past)
+        self._free(&self.reader.live)
+
+    cdef void _free(self, Output *output):
+        if output.first != NULL:
+            give_blocks(output.pool, output.first)
+            output.first = output.last = NULL
+
+    def take_blocks(self):
+        """Hand the captured records over, once, after `run`."""
+        cdef Blocks blocks = Blocks.__new__(Blocks)
+        cdef Output *past = &self.reader.past
+        cdef Output *live = &self.reader.live
+        blocks.pool = self.blocks
+        blocks.first = past.first if past.first != NULL else live.first
+        if past.first != NULL:
+            past.last.next = live.first
+        past.first = past.last = live.first = live.last = NULL
+        return blocks
+
+    @property
+    def header(self):
+        """The savefile's 24 bytes, with the snapshot length of this capture."""
+        return self.file_header[:16] + self.snaplen.to_bytes(4, "little") + self.file_header[20:]
+
+    @property
+    def snaplen(self):
+        """Bytes kept of a packet at most."""
+        return <int> self.reader.snaplen
+
+    @property
+    def packets(self):
+        """Packets stored so far, those from before the trigger counted."""
+        return self.reader.past.packets + self.reader.live.packets
+
+    @property
+    def past(self):
+        """(packets from before the trigger, how many of those were given up for lack of room)."""
+        return self.reader.past.packets, self.reader.given_up
+
+    @property
+    def size(self):
+        """Bytes of the savefile so far."""
+        return self.reader.past.size + self.reader.live.size
+
+    @property
+    def times(self):
+        """Times of the first and the last packet stored, nanoseconds since the epoch; zeros where there is none."""
+        first = first_time(&self.reader.past) or first_time(&self.reader.live)
+        return first, self.reader.live.last_ns or self.reader.past.last_ns if self.packets else 0
+
+    @property
+    def stats(self):
+        """(matched and lost, lost by the recorder or on the way from it, dropped by the interface), of the time it covers."""
+        ring = self.reader.ring
+        dropped = ring.dropped + ring.missed - self.dropped_before + self.reader.skipped
+        return self.reader.matched + dropped, dropped, ring.dropped_by_interface - self.ifdropped_before
+
+    @property
+    def recorded_until(self):
+        """Monotonic nanoseconds up to which the recorder had given its packets up when this began; 0: never."""
+        return self.gone_until
+
+    def _bring_counters_up_to_date(self):
+        # the recorder alone may ask the kernel for its counters
+        cdef Reader *reader = &self.reader
+        cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+        cdef int64_t deadline = now + 200 * MILLISECOND
+        cdef int never = 0
+        if not reader.ring.run & 1:
+            return
+        if reader.ring.wanted_at < now:
+            reader.ring.wanted_at = now
+        self.recording.nudge()
+        with nogil:
+            while load_time(&reader.ring.looked_at) < now and clock_ns(CLOCK_MONOTONIC) < deadline:
+                ring_wait(reader.ring, NULL, 0, clock_ns(CLOCK_MONOTONIC) + 5 * MILLISECOND, &never)

@@ -1,0 +1,245 @@
+# cython: language_level=3
+"""Recording all the time: from an interface into the circle of blocks, in a thread that never waits for those who read.
+
+Times of packets are those of the clock on the wall, which may be stepped; how long ago a packet came is found by the
+monotonic clock. So each block knows how far the two were apart while it was filled, and a step begins a new block.
+"""
+
+import os
+
+cimport cython
+
+from libc.errno cimport ENETDOWN, ENODEV, ENXIO
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+from posix.unistd cimport read, write
+
+from pcapdaemon.native.handle cimport Handle, Program
+from pcapdaemon.native.libpcap cimport *
+from pcapdaemon.native.ring cimport *
+from pcapdaemon.core.errors import CaptureRefused
+
+cdef enum:
+    BATCH = 65536
+    SECOND = 1000000000
+    MILLISECOND = 1000000
+    AT_REST_MS = 500                 # how long to wait for packets where nobody reads
+    WATCHED_MS = 20                  # and where somebody wants to know that none came
+    STEP = 50 * MILLISECOND          # a clock that is off by so much was stepped
+    TELL_EVERY = 5 * MILLISECOND     # readers are not woken more often, the less the more there are: each time costs all of them
+
+WORDS = ("recording", "stopped", "interface-down", "error")
+
+
+cdef int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return now.tv_sec * <int64_t> SECOND + now.tv_nsec
+
+cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
+    # one after the other, unless this thread was put aside in between, which would look like a step
+    cdef int64_t wall
+    cdef int attempt
+    for attempt in range(4):
+        recorder.now = clock_ns(CLOCK_MONOTONIC)
+        wall = clock_ns(CLOCK_REALTIME)
+        if clock_ns(CLOCK_MONOTONIC) - recorder.now < MILLISECOND:
+            break
+    recorder.offset = wall - recorder.now
+
+cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
+    cdef Recorder *recorder = <Recorder *> user
+    cdef Ring *ring = recorder.ring
+    cdef RingBlock *block = ring.newest
+    cdef size_t size = (sizeof(Recorded) + header.caplen + 7) & ~<size_t> 7
+    cdef Recorded *record
+    if block == NULL or block.used + size > ring.block_size:
+        block = ring_begin(ring, clock_ns(CLOCK_MONOTONIC), recorder.offset)
+        if block == NULL:
+            ring.missed += 1
+            return
+    record = <Recorded *> (block.data + block.used)
+    record.ns = header.ts.tv_sec * <int64_t> SECOND + header.ts.tv_usec * recorder.tick_ns
+    record.captured = header.caplen
+    record.length = header.len
+    memcpy(record + 1, data, header.caplen)
+    ring.packets += 1
+    store_release(&block.used, block.used + size)
+
+cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
+    cdef int difference = <int> (now - before)
+    return 0 if difference < 0 else <uint64_t> difference
+
+cdef void sample_stats(Recorder *recorder) noexcept nogil:
+    cdef pcap_stat stats
+    cdef Ring *ring = recorder.ring
+    if pcap_stats(recorder.pcap, &stats) == 0:
+        ring.received += counted(stats.ps_recv, recorder.seen.ps_recv)
+        ring.dropped += counted(stats.ps_drop, recorder.seen.ps_drop)
+        ring.dropped_by_interface += counted(stats.ps_ifdrop, recorder.seen.ps_ifdrop)
+        recorder.seen = stats
+
+cdef void look_around(Recorder *recorder) noexcept nogil:
+    """What is done once a second where packets come: counters, blocks that are too old, this thread's time."""
+    cdef Ring *ring = recorder.ring
+    sample_stats(recorder)
+    ring_expire(ring, recorder.now - recorder.keep_ns)
+    ring.cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID)
+    ring.looked_at = recorder.now
+
+cdef void hand_on(Recorder *recorder, bint quiet) noexcept nogil:
+    cdef Ring *ring = recorder.ring
+    if recorder.now - ring.looked_at > SECOND or ring.wanted_at > ring.looked_at:
+        look_around(recorder)
+    elif not recorder.untold or (not quiet and recorder.now - recorder.told_at < TELL_EVERY * (4 + ring.followers) // 4):
+        return
+    recorder.untold = False
+    recorder.told_at = recorder.now
+    ring_tell(ring)
+
+cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
+    # packet(7): ENETDOWN when the interface went down or away; what came before it is still there
+    cdef int error = 0
+    cdef socklen_t length = sizeof(error)
+    getsockopt(pcap_get_selectable_fd(recorder.pcap), SOL_SOCKET, SO_ERROR, &error, &length)
+    return error in (ENETDOWN, ENODEV, ENXIO) or events & (POLLHUP | POLLNVAL)
+
+cdef void dispatch(Recorder *recorder) noexcept nogil:
+    if pcap_dispatch(recorder.pcap, BATCH, on_packet, <uint8_t *> recorder) == PCAP_ERROR:
+        recorder.end = BROKE
+    recorder.untold = True
+
+cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
+    """Wait for packets or a nudge, and record what came."""
+    cdef Ring *ring = recorder.ring
+    cdef int64_t begun = clock_ns(CLOCK_MONOTONIC)
+    cdef uint64_t nudges
+    cdef bint quiet
+    ready[0].revents = ready[1].revents = 0
+    if poll(ready, 2, 0) == 0:
+        ring.quiet_at = begun            # nothing is waiting: what came before is recorded
+        poll(ready, 2, WATCHED_MS if ring.followers else AT_REST_MS)
+    look_at_clocks(recorder)
+    ring.turned_at = recorder.now
+    quiet = not ready[0].revents & POLLIN
+    if ready[1].revents:
+        read(recorder.wake_fd, &nudges, sizeof(nudges))
+    if ring.newest != NULL and abs_of(recorder.offset - ring.newest.offset) > STEP:
+        ring_begin(ring, recorder.now, recorder.offset)
+    if ready[0].revents & POLLIN:
+        dispatch(recorder)
+    elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL) and went_down(recorder, ready[0].revents):
+        dispatch(recorder)
+        recorder.end = WENT_DOWN
+    hand_on(recorder, quiet)
+
+cdef int64_t abs_of(int64_t value) noexcept nogil:
+    return -value if value < 0 else value
+
+cdef void run_recorder(Recorder *recorder) noexcept nogil:
+    cdef pollfd ready[2]
+    recorder.end = GOING_ON
+    ready[0].fd = pcap_get_selectable_fd(recorder.pcap)
+    ready[1].fd = recorder.wake_fd
+    ready[0].events = ready[1].events = POLLIN
+    look_at_clocks(recorder)
+    recorder.ring.quiet_at = recorder.ring.turned_at = recorder.now
+    ring_set_run(recorder.ring, True)
+    while not recorder.stopped and recorder.end == GOING_ON:
+        turn(recorder, ready)
+    if recorder.end == GOING_ON:
+        recorder.end = ENDED
+    look_around(recorder)
+    ring_set_run(recorder.ring, False)
+
+
+@cython.no_gc_clear
+cdef class Recording:
+    """The circle for one interface, and the handle that fills it; driven by one thread: `open`, `run`, and again.
+
+    memory is bytes of the circle, seconds how long packets are kept at most. Raises MemoryError.
+    """
+
+    def __cinit__(self, str interface, size_t memory, size_t block_size, double seconds):
+        self.recorder.wake_fd = -1
+        if not ring_init(&self.ring, max(2, memory // block_size), block_size):
+            raise MemoryError(f"{memory} bytes for a recorder are not to be had")
+        self.interface = interface
+        self.error = ""
+        self.recorder.ring = &self.ring
+        self.recorder.keep_ns = <int64_t> (seconds * SECOND)
+        self.recorder.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __dealloc__(self):
+        if self.recorder.wake_fd >= 0:
+            os.close(self.recorder.wake_fd)
+        ring_free(&self.ring)
+
+    def open(self, str expression, **options):
+        """Open the interface as Handle.open does, and begin to keep what matches; False where its linktype is another now.
+
+        Raises CaptureRefused.
+        """
+        cdef Handle handle = Handle(self.interface)
+        cdef Program compiled
+        handle.open(**options)
+        if self.handle is not None and handle.linktype != self.handle.linktype:
+            return False
+        compiled = handle.compile(expression, True)
+        self.recorder.pcap, self.recorder.tick_ns = handle.pcap, handle.tick_ns
+        pcap_stats(handle.pcap, &self.recorder.seen)
+        if pcap_setfilter(handle.pcap, &compiled.program) != 0:
+            raise handle.refused(PCAP_ERROR)
+        self.handle = handle
+        return True
+
+    def run(self):
+        """Record until `stop`, or until the interface is gone: the word of WORDS that says which. Blocks."""
+        with nogil:
+            run_recorder(&self.recorder)
+        if self.recorder.end == BROKE:
+            self.error = pcap_geterr(self.recorder.pcap).decode(errors="replace")
+            if self.interface != "any" and if_nametoindex(self.handle.name) == 0:
+                self.recorder.end = WENT_DOWN
+        return WORDS[self.recorder.end]
+
+    def stop(self):
+        """End `run`, for good."""
+        self.recorder.stopped = True
+        self.nudge()
+
+    cdef void nudge(self):
+        cdef uint64_t one = 1
+        write(self.recorder.wake_fd, &one, sizeof(one))
+
+    @property
+    def is_open(self):
+        """Whether it records now."""
+        return bool(self.ring.run & 1)
+
+    @property
+    def linktype(self):
+        """Its name in libpcap; empty before it was ever open."""
+        return self.handle.linktype if self.handle is not None else ""
+
+    @property
+    def snaplen(self):
+        """Bytes kept of a packet."""
+        return self.handle.snaplen if self.handle is not None else 0
+
+    @property
+    def followers(self):
+        """Captures that read from it."""
+        return self.ring.followers
+
+    @property
+    def counters(self):
+        """(packets, received, dropped, dropped by interface, missed, nanoseconds of CPU), since it was made; a second old."""
+        ring = &self.ring
+        return ring.packets, ring.received, ring.dropped, ring.dropped_by_interface, ring.missed, ring.cpu_ns
+
+    def kept(self):
+        """(bytes, the monotonic time in nanoseconds up to which packets were given up; 0: none was)."""
+        cdef int64_t gone_until
+        cdef size_t size = ring_size(&self.ring, &gone_until)
+        return size, gone_until

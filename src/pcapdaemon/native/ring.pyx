@@ -1,0 +1,196 @@
+# cython: language_level=3
+"""The recorder's circle of blocks.
+
+A reader holds the block that it reads; the recorder never waits for it. Where the oldest block is held when the circle
+needs one, it is detached: it lives until its reader leaves it, the next oldest is taken in its place, and the reader
+goes on with the oldest that is left. What it so missed it knows by the numbers of packets.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE
+    void *MAP_FAILED
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_condattr_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_condattr_init(pthread_condattr_t *attributes)
+    int pthread_condattr_setclock(pthread_condattr_t *attributes, int clock)
+    int pthread_condattr_destroy(pthread_condattr_t *attributes)
+    int pthread_cond_init(pthread_cond_t *condition, pthread_condattr_t *attributes)
+    int pthread_cond_destroy(pthread_cond_t *condition)
+    int pthread_cond_broadcast(pthread_cond_t *condition)
+    int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
+
+cdef enum:
+    SECOND = 1000000000
+
+cdef int64_t OPEN_END = 0x7fffffffffffffff
+
+cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
+    """Map and touch all memory at once; false where there is not so much."""
+    cdef pthread_condattr_t attributes
+    cdef void *memory
+    cdef size_t n
+    memset(ring, 0, sizeof(Ring))
+    ring.blocks = <RingBlock *> calloc(count, sizeof(RingBlock))
+    if ring.blocks == NULL:
+        return False
+    memory = mmap(NULL, count * block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
+    if memory == MAP_FAILED:
+        free(ring.blocks)
+        ring.blocks = NULL
+        return False
+    ring.memory, ring.count, ring.block_size = <uint8_t *> memory, count, block_size
+    for n in range(count):
+        ring.blocks[n].data = ring.memory + n * block_size
+        ring.blocks[n].next = ring.free
+        ring.free = &ring.blocks[n]
+    pthread_mutex_init(&ring.lock, NULL)
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(&ring.news, &attributes)
+    pthread_condattr_destroy(&attributes)
+    return True
+
+cdef void ring_free(Ring *ring) noexcept nogil:
+    if ring.blocks == NULL:
+        return
+    munmap(ring.memory, ring.count * ring.block_size)
+    free(ring.blocks)
+    pthread_mutex_destroy(&ring.lock)
+    pthread_cond_destroy(&ring.news)
+    ring.blocks = NULL
+
+cdef void give_up_oldest(Ring *ring) noexcept nogil:
+    cdef RingBlock *block = ring.oldest
+    ring.oldest = block.next
+    ring.gone_until = max(ring.gone_until, block.until)
+    if block.readers:
+        block.detached = True
+    else:
+        block.next = ring.free
+        ring.free = block
+
+cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nogil:
+    """End the newest block and begin another; NULL, and the newest one is still open, where all are held by readers."""
+    cdef RingBlock *block
+    pthread_mutex_lock(&ring.lock)
+    while ring.free == NULL and ring.oldest != NULL and ring.oldest != ring.newest:
+        give_up_oldest(ring)
+    block = ring.free
+    if block != NULL:
+        ring.free = block.next
+        block.next = NULL
+        block.used = 0
+        block.first = ring.packets
+        block.packets = 0
+        block.dropped = ring.dropped + ring.missed
+        block.begun, block.until, block.offset = now, OPEN_END, offset
+        block.readers, block.detached = 0, False
+        if ring.newest == NULL:
+            ring.oldest = block
+        else:
+            ring.newest.until = now
+            ring.newest.packets = ring.packets - ring.newest.first
+            ring.newest.next = block
+        ring.newest = block
+    pthread_mutex_unlock(&ring.lock)
+    return block
+
+cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil:
+    """Give up blocks that are older than `before`, monotonic."""
+    if ring.oldest == ring.newest or ring.oldest.until >= before:
+        return
+    pthread_mutex_lock(&ring.lock)
+    while ring.oldest != ring.newest and ring.oldest.until < before:
+        give_up_oldest(ring)
+    pthread_mutex_unlock(&ring.lock)
+
+cdef void ring_tell(Ring *ring) noexcept nogil:
+    """Wake all readers."""
+    pthread_mutex_lock(&ring.lock)
+    pthread_cond_broadcast(&ring.news)
+    pthread_mutex_unlock(&ring.lock)
+
+cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
+    """The interface was opened, or is no longer open; readers learn of it."""
+    pthread_mutex_lock(&ring.lock)
+    if (ring.run & 1) != open:
+        ring.run += 1
+    pthread_cond_broadcast(&ring.news)
+    pthread_mutex_unlock(&ring.lock)
+
+cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *gone_until) noexcept nogil:
+    """Hold the block with the first packet from `since` on, monotonic; NULL where nothing was ever recorded."""
+    cdef RingBlock *block
+    pthread_mutex_lock(&ring.lock)
+    block = ring.oldest
+    while block != NULL and block != ring.newest and block.until < since:
+        block = block.next
+    if block != NULL:
+        block.readers += 1
+    ring.followers += 1
+    gone_until[0] = ring.gone_until
+    pthread_mutex_unlock(&ring.lock)
+    return block
+
+cdef size_t ring_size(Ring *ring, int64_t *gone_until) noexcept nogil:
+    """Bytes of what is kept."""
+    cdef size_t size = 0
+    cdef RingBlock *block
+    pthread_mutex_lock(&ring.lock)
+    block = ring.oldest
+    while block != NULL:
+        size += load_acquire(&block.used)
+        block = block.next
+    gone_until[0] = ring.gone_until
+    pthread_mutex_unlock(&ring.lock)
+    return size
+
+cdef void let_go(Ring *ring, RingBlock *block) noexcept nogil:
+    block.readers -= 1
+    if block.detached and block.readers == 0:
+        block.next = ring.free
+        ring.free = block
+
+cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil:
+    """Hold the block after this one, which is let go; the same one where there is none yet."""
+    cdef RingBlock *following
+    pthread_mutex_lock(&ring.lock)
+    following = ring.oldest if block == NULL or block.detached else block.next
+    if following != NULL:
+        following.readers += 1
+        if block != NULL:
+            let_go(ring, block)
+    else:
+        following = block
+    pthread_mutex_unlock(&ring.lock)
+    return following
+
+cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil:
+    """Read no more."""
+    pthread_mutex_lock(&ring.lock)
+    if block != NULL:
+        let_go(ring, block)
+    ring.followers -= 1
+    pthread_mutex_unlock(&ring.lock)
+
+cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped) noexcept nogil:
+    """Wait for news, until a time, monotonic; not where there is more already, or the reader was stopped."""
+    cdef timespec deadline
+    deadline.tv_sec, deadline.tv_nsec = until // SECOND, until % SECOND
+    pthread_mutex_lock(&ring.lock)
+    if not stopped[0] and (block == NULL or (block == ring.newest and load_acquire(&block.used) == at)):
+        pthread_cond_timedwait(&ring.news, &ring.lock, &deadline)
+    pthread_mutex_unlock(&ring.lock)

@@ -1,0 +1,54 @@
+"""`[results]`: which results are sent, and the webhook."""
+
+import base64
+import binascii
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from pcapdaemon.core.policy import Seconds
+from pcapdaemon.core.request import ResultKind
+from pcapdaemon.core.section import Section
+from pcapdaemon.secrets import CertificateFile
+
+
+class ResultsSettings(Section):
+    """`[results]`: what requesters are told, and a webhook beside the buses."""
+
+    events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
+        ("rejected", "finished"),
+        description="Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second), `captured`, "
+        "`delivered`, `spooled`, `failed`, `finished` (the whole story). A request's `reply_events` takes their place.",
+    )
+    maxage: Seconds = Field(86400, description="How long a result that can't be sent is tried, seconds.")
+    webhook: SecretStr | None = Field(None, description="A URL to which results of all requests are sent by POST.")
+    secret: SecretStr | None = Field(
+        None, min_length=8, description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
+    )
+    ca_file: CertificateFile | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
+
+    @field_validator("webhook")
+    @classmethod
+    def _url_is_http(cls, webhook: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit(webhook.get_secret_value()) if webhook else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("a URL is wanted that begins with https:// or http://")
+        return webhook
+
+    @field_validator("secret")
+    @classmethod
+    def _secret_is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret:
+            key_of(secret.get_secret_value())
+        return secret
+
+
+def key_of(secret: str) -> bytes:
+    """The bytes of a signing key; raises ValueError in words."""
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError("after whsec_ base64 is wanted") from None

@@ -1,0 +1,1 @@
+"""What a savefile is: its bytes in memory or on disk, what it says of itself, how captures become one."""

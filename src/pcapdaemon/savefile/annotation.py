@@ -1,0 +1,118 @@
+"""What a pcapng savefile says of itself: its head and its tail, around the packets that the native module wrote."""
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from pcapdaemon import __version__
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.outcome import Counts, Lookback, shortfalls
+from pcapdaemon.core.plan import CapturePlan, InterfacePlan
+from pcapdaemon.core.request import ON_THE_WIRE
+from pcapdaemon.native.interfaces import hardware
+from pcapdaemon.native.live import library_version
+from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
+
+ROOM_FOR_THE_END = 2048
+"""Bytes of a file that are set aside for what is known at its end only: why it ended, what it lacks."""
+
+SYSTEM = f"{platform.system()} {platform.release()}"
+LINKTYPE_AT = 20
+"""Where in a pcap file's header libpcap puts the LINKTYPE_ value."""
+
+
+Captured = tuple[InterfacePlan, bytes, Counts]
+"""An interface, the header of a pcap file of its capture, and what that took and lost."""
+
+
+class End(Protocol):
+    """How a capture ended, as far as its savefile tells it; `seconds` of its run, `trigger` since the epoch."""
+
+    @property
+    def reason(self) -> StopReason: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def trigger(self) -> float: ...
+    @property
+    def lookback(self) -> Lookback | None: ...
+
+
+def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
+    """Bytes that a file will have beside its packets, at most, where nothing unusual ends it."""
+    known = _head(plan, [(part, bytes(24), Counts()) for part in parts], _facts(plan, parts))
+    return len(known) + len(parts) * len(statistics(0, Statistics(0, 0, 0, 0, 0, 0))) + ROOM_FOR_THE_END
+
+
+def around(plan: CapturePlan, captured: Sequence[Captured], end: End) -> tuple[bytes, bytes]:
+    """What stands before and after the packets of all."""
+    now, counts = time.time_ns(), end.counts
+    missing = shortfalls(end.reason, counts, end.error)
+    outcome = {
+        "stop_reason": end.reason,
+        "packets": counts.packets,
+        "received": counts.received,
+        "dropped": counts.dropped,
+        "dropped_by_interface": counts.dropped_by_interface,
+        "trigger": end.trigger,
+        "lookback": asdict(end.lookback) if end.lookback else None,
+        "complete": not missing,
+        "missing": missing,
+    }
+    facts = {**_facts(plan, [part for part, _, _ in captured]), **outcome}
+    begun = now - int(end.seconds * 1e9)
+    tails = [
+        statistics(n, Statistics(begun, now, one.received, one.packets, one.dropped, one.dropped_by_interface))
+        for n, (_, _, one) in enumerate(captured)
+    ]
+    return _head(plan, captured, facts), b"".join(tails)
+
+
+def _head(plan: CapturePlan, captured: Sequence[Captured], facts: dict[str, Any]) -> bytes:
+    application = f"pcapdaemon {__version__} ({library_version()})"
+    comment = json.dumps(facts, ensure_ascii=False)
+    described = [interface(_description(plan, part, header)) for part, header, _ in captured]
+    return section(platform.machine(), SYSTEM, application, comment) + b"".join(described)
+
+
+def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Description:
+    device = part.interface
+    address, speed = hardware(device.name)
+    return Description(
+        name=device.name,
+        linktype=int.from_bytes(header[LINKTYPE_AT : LINKTYPE_AT + 2], "little"),
+        snaplen=int.from_bytes(header[16:20], "little"),
+        description=device.description,
+        capture_filter=plan.capture_filter,
+        system=SYSTEM,
+        hardware_address=address if any(address) else b"",
+        speed=speed,
+        networks=device.networks,
+    )
+
+
+def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
+    request = plan.request
+    asked = {
+        "customer": request.customer,
+        ON_THE_WIRE["alert_id"]: request.alert_id,
+        "tags": request.tags,
+        "comment": request.comment,
+    }
+    return {
+        "id": plan.id,
+        **{name: value for name, value in asked.items() if value},
+        "node": plan.node,
+        "interface": "+".join(part.interface.name for part in parts),
+        "filter": plan.capture_filter,
+        "snaplen": plan.snaplen,
+        "limits": asdict(plan.limits),
+        "version": __version__,
+    }

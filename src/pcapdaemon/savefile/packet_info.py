@@ -1,0 +1,58 @@
+"""The metadata of a savefile's packets, in whatever form it is; a Python step per packet, for those who ask for it."""
+
+import gzip
+import io
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pcapdaemon.savefile.savefile import Savefile
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_CHUNK = 1024 * 1024
+_PCAPNG = b"\x0a\x0d\x0d\x0a"
+_ENHANCED_PACKET = 6
+_COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\x28\xb5": zstd.open}
+
+
+class Record(NamedTuple):
+    """The metadata of one packet: seconds since the epoch with microseconds, bytes kept, bytes on the wire."""
+
+    seconds: int
+    microseconds: int
+    captured: int
+    length: int
+
+
+def records(savefile: Savefile) -> Iterator[Record]:
+    """Each packet in order."""
+    with io.BufferedReader(savefile.reader(), _CHUNK) as file:
+        opener = _COMPRESSED.get(file.peek(2)[:2])
+        yield from _packets(opener(file) if opener else file)
+
+
+def _packets(file: Any) -> Iterator[Record]:
+    start = file.read(24)
+    if start[:4] == _PCAPNG:
+        file.read(int.from_bytes(start[4:8], "little") - len(start))
+        yield from _enhanced_packets(file)
+        return
+    while header := file.read(16):
+        record = Record(*struct.unpack("<IIII", header))
+        yield record
+        file.read(record.captured)
+
+
+def _enhanced_packets(file: Any) -> Iterator[Record]:
+    while header := file.read(8):
+        kind, length = struct.unpack("<II", header)
+        body = file.read(length - 8)
+        if kind == _ENHANCED_PACKET:
+            high, low, captured, size = struct.unpack_from("<IIII", body, 4)
+            seconds, nanoseconds = divmod(high << 32 | low, 1_000_000_000)
+            yield Record(seconds, nanoseconds // 1000, captured, size)

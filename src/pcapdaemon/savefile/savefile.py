@@ -1,0 +1,179 @@
+"""A savefile: blocks in memory that read like a file, and may be exchanged for a file on disk while others read."""
+
+import errno
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon.native.blocks import Blocks
+
+CONTENT_TYPES = {
+    ".gz": "application/gzip",
+    ".zst": "application/zstd",
+    ".pcapng": "application/x-pcapng",
+    ".pcap": "application/vnd.tcpdump.pcap",
+}
+"""By how a savefile's name ends; IANA has registered all but that of pcapng."""
+
+_MOST_PARTS = 1024
+"""IOV_MAX of writev(2) on Linux."""
+
+_CHUNK = 1024 * 1024
+_LARGEST_WRITE = 8 * _CHUNK
+"""Bytes of a file on disk that are read, and that are held in memory, at a time."""
+
+
+def content_type(file_name: str) -> str:
+    """The media type of a savefile."""
+    return next((kind for ending, kind in CONTENT_TYPES.items() if file_name.endswith(ending)), CONTENT_TYPES[".pcap"])
+
+
+class _Memory:
+    """Bytes in memory, in parts."""
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self._parts = [part for part in parts if part.nbytes]
+        self.size = sum(part.nbytes for part in self._parts)
+
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
+        """The bytes as views without a copy."""
+        for part in self._parts:
+            if size <= 0:
+                return
+            if start < part.nbytes:
+                view = part[start : start + size]
+                size -= view.nbytes
+                yield view
+            start = max(0, start - part.nbytes)
+
+
+class _File:
+    """Bytes of a file on disk. It is opened for each reading: many may wait, and descriptors are few."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.size = path, path.stat().st_size
+
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
+        """The bytes in chunks; raises OSError."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            while size > 0 and (chunk := os.pread(descriptor, min(size, _CHUNK), start)):
+                start, size = start + len(chunk), size - len(chunk)
+                yield memoryview(chunk)
+        finally:
+            os.close(descriptor)
+
+
+class _Content:
+    """Where the bytes are now, for a savefile and all its readers."""
+
+    def __init__(self, place: _Memory | _File) -> None:
+        self.place = place
+
+
+class Savefile(io.RawIOBase):
+    """A finished savefile: read-only, seekable.
+
+    Its memory goes back to the budget when it and all its readers are closed, or when it was moved to disk. It has one
+    position: give each reader its own by `reader`. Closing a reader ends what another thread reads from it.
+    """
+
+    def __init__(self, parts: "Sequence[memoryview] | _Content", start: int = 0, size: int | None = None) -> None:
+        self._content: _Content | None = parts if isinstance(parts, _Content) else _Content(_Memory(parts))
+        self._start, self._position = start, 0
+        self._parts: list[Savefile] = []
+        self.size = self._content.place.size - start if size is None else size
+
+    @classmethod
+    def of(cls, header: bytes, blocks: Blocks, trailer: bytes = b"") -> "Savefile":
+        """The file made of its header, blocks of records, and what comes after them."""
+        return cls([memoryview(header), *blocks.views(), memoryview(trailer)])
+
+    @classmethod
+    def on_disk(cls, path: Path) -> "Savefile":
+        """A file that is on disk already; raises OSError."""
+        return cls(_Content(_File(path)))
+
+    def reader(self, start: int = 0, size: int | None = None) -> "Savefile":
+        """The same file, or `size` bytes of it, with a position of its own, at the beginning; shares the memory."""
+        left = self.size - start if size is None else min(size, self.size - start)
+        return Savefile(self._there(), self._start + start, left)
+
+    def part(self, start: int, size: int) -> "Savefile":
+        """A reader of some of it, which is closed with this one."""
+        part = self.reader(start, size)
+        self._parts.append(part)
+        return part
+
+    def move_to(self, path: Path) -> None:
+        """Give the memory back: from now on it and its readers read from a file of the same bytes; raises OSError."""
+        self._there().place = _File(path)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its bytes are in memory."""
+        return self._content is not None and isinstance(self._content.place, _Memory)
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._content = None
+        for part in self.__dict__.get("_parts", ()):
+            part.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be sought in."""
+        return True
+
+    def tell(self) -> int:
+        """The position in bytes from the beginning."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move as in io.IOBase; a position past the end reads as the end."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"negative position {start + offset}")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as the file goes; the number of bytes."""
+        target = memoryview(buffer).cast("B")
+        done = 0
+        for part in self.views(self._position, len(target)):
+            target[done : done + part.nbytes] = part
+            done += part.nbytes
+        self._position += done
+        return done
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, at most `size` of them; the base's own would copy them twice, into pages that are cold."""
+        data = b"".join(self.views(self._position, size if size >= 0 else None))
+        self._position += len(data)
+        return data
+
+    def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
+        """The bytes from `start` on, at most `size` of them; of what is in memory as views without a copy."""
+        left = max(0, self.size - start)
+        return self._there().place.views(self._start + start, left if size is None else min(left, size))
+
+    def _there(self) -> _Content:
+        if (content := self._content) is None:
+            raise ValueError("the savefile is closed")
+        return content
+
+    def write_to(self, descriptor: int) -> None:
+        """Write the whole file with writev(2), without a copy; blocks, and raises OSError."""
+        done = 0
+        while done < self.size:
+            parts = [part for part, _ in zip(self.views(done, _LARGEST_WRITE), range(_MOST_PARTS), strict=False)]
+            if not parts:
+                raise OSError(errno.EIO, "the file on disk is shorter than it was")
+            done += os.writev(descriptor, parts)

@@ -1,0 +1,71 @@
+"""Secrets and certificates that the configuration names: in files, or in variables of the environment."""
+
+import os
+import ssl
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, SecretStr
+
+from pcapdaemon.core.section import secret_names
+
+
+def _certificates(name: str) -> str:
+    try:
+        ssl.create_default_context(cafile=name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"can't read {name} as certificates: {getattr(error, 'strerror', None) or error}") from None
+    return name
+
+
+CertificateFile = Annotated[str, AfterValidator(_certificates)]
+"""The name of a file with certificates to trust."""
+
+
+def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace KEY_file and KEY_env by KEY, whatever the key; raises ValueError in words."""
+    resolved: dict[str, Any] = {}
+    for name, value in values.items():
+        for suffix, look_up in (("_file", _from_file), ("_env", _from_environment)):
+            if name.endswith(suffix):
+                try:
+                    resolved[name.removesuffix(suffix)] = look_up(str(value))
+                except (OSError, KeyError, ValueError) as error:
+                    raise ValueError(f"{name}: {_reason(error, str(value))}") from None
+                break
+        else:
+            resolved[name] = value
+    return resolved
+
+
+def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Replace KEY_file and KEY_env by KEY with what the file or variable holds; the second part names what is wrong.
+
+    A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a line's end is cut off.
+    """
+    values, problems = dict(values), []
+    for key in secret_names(section):
+        for indirect, look_up in ((f"{key}_file", _from_file), (f"{key}_env", _from_environment)):
+            if (where := values.pop(indirect, None)) is None:
+                continue
+            try:
+                values[key] = look_up(str(where))
+            except (OSError, KeyError, ValueError) as error:
+                problems.append(f"{indirect}: {_reason(error, str(where))}")
+    return {k: SecretStr(v) if k in secret_names(section) and isinstance(v, str) else v for k, v in values.items()}, problems
+
+
+def _from_file(name: str) -> str:
+    return Path(os.path.expandvars(name)).read_text().rstrip("\r\n")
+
+
+def _from_environment(name: str) -> str:
+    return os.environ[name]
+
+
+def _reason(error: Exception, where: str) -> str:
+    if isinstance(error, KeyError):
+        return f"the environment has no variable {where}"
+    if isinstance(error, OSError):
+        return f"can't read {where}: {error.strerror}"
+    return f"{where!r} is not text"

@@ -1,0 +1,74 @@
+"""The one place that connects a source again, and hands on what it hears."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import stamina
+import structlog
+
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.events import Publish, SourceConnected, SourceDisconnected
+from pcapdaemon.sources.base import Message, Source
+
+log = structlog.get_logger()
+
+LONGEST_PAUSE = 1.5
+"""Seconds between two tries to connect, at most, and a third more at random."""
+
+
+async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:
+    """Hand every message of a source to `take`, for ever; connect again with back-off and jitter whenever it is lost.
+
+    Cancelled, it leaves the source open: verdicts on its messages may still come. Whoever cancels closes it then.
+    """
+    pause = 0.1
+    while True:
+        connected_at = time.monotonic()
+        try:
+            await _connect(source, publish)
+            connected_at = time.monotonic()
+            while True:
+                take(await source.receive())
+        except NotConnected as error:
+            publish(SourceDisconnected(source.name, str(error)))
+        except Exception as error:  # a defect of one source must not take the others, and the captures, along
+            log.exception("a source failed in an unforeseen way", source=source.name)
+            publish(SourceDisconnected(source.name, f"internal error: {type(error).__name__}"))
+        await close(source)
+        # a server that takes connections and drops them must not be hammered
+        pause = min(pause * 2, LONGEST_PAUSE) if time.monotonic() - connected_at < 10 else 0.1
+        await asyncio.sleep(pause * random.uniform(1, 1.3))  # noqa: S311  # jitter
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a pump and wait for its end; ask again where a client library swallows it (seen with redis-py 8.1 on a read)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
+
+
+async def close(source: Source) -> None:
+    """Close a source; it is being thrown away, so that fails only in the log."""
+    try:
+        await source.close()
+    except Exception:
+        log.exception("a source could not be closed", source=source.name)
+
+
+async def _connect(source: Source, publish: Publish) -> None:
+    told = ""
+    async for attempt in stamina.retry_context(
+        on=NotConnected, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE, wait_jitter=0.3
+    ):
+        with attempt:
+            try:
+                await source.connect()
+            except NotConnected as error:
+                await close(source)
+                if str(error) != told:
+                    publish(SourceDisconnected(source.name, str(error)))
+                told = str(error)
+                raise
+    publish(SourceConnected(source.name))

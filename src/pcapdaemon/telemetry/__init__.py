@@ -1,0 +1,1 @@
+"""Log lines and metrics, made from events."""

@@ -1,0 +1,294 @@
+"""Tells what happens in log lines: to stderr, readable on a terminal and JSON otherwise, and to syslog. A listener."""
+
+import contextlib
+import logging
+import queue
+import sys
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import asdict
+from logging.handlers import QueueHandler, QueueListener, SysLogHandler
+from pathlib import Path
+from typing import Any
+
+import stamina.instrumentation
+import structlog
+from pydantic import Field
+
+from pcapdaemon import __version__
+from pcapdaemon.core.events import (
+    CaptureFailed,
+    CaptureStarted,
+    CaptureStopped,
+    ClockIsOff,
+    ConfigurationRefused,
+    ConfigurationReloaded,
+    DeliveryDelayed,
+    DestinationNotReady,
+    Event,
+    PacketsLogged,
+    RecorderChanged,
+    RequestAccepted,
+    RequestCancelled,
+    RequestEvent,
+    RequestFinished,
+    RequestGivenBack,
+    RequestJoined,
+    RequestLogged,
+    RequestRejected,
+    RequestSeenBefore,
+    ResultsLost,
+    SavefileDelivered,
+    SavefileLeftSpool,
+    SavefileLost,
+    SavefileNotSpooled,
+    SavefileSpooled,
+    SavefileTakenUp,
+    SourceConnected,
+    SourceDisconnected,
+    SpoolFileSetAside,
+)
+from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import printable
+
+WAITING_LINES = 20_000
+"""Log lines that may wait for a reader that stalls; beyond, they are dropped and counted. Nothing waits for the log."""
+
+log = structlog.get_logger("pcapdaemon")
+
+
+class Syslog(Section):
+    """Where the log goes beside stderr."""
+
+    priority: int = Field(25, ge=0, le=191, description="Facility * 8 + severity.")
+    tag: str = Field("pcapdaemon", min_length=1, description="The program's name in each line.")
+    address: str = Field("/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP.")
+
+
+class Telemetry:
+    """Sets logging up for the process, and writes a line for each event."""
+
+    def __init__(self, syslog: Syslog | None) -> None:
+        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
+        self._handler = _DroppingHandler(self._queue)
+        outputs, problem = _outputs(syslog)
+        self._listener = QueueListener(self._queue, *outputs)
+        self._listener.start()
+        _configure(self._handler)
+        if problem:
+            log.warning("no syslog", reason=problem)
+
+    def started(self, sources: list[str], destinations: list[str], warnings: Sequence[str]) -> None:
+        """Say once what this daemon is and does."""
+        log.info("started", version=__version__, sources=sources, destinations=destinations)
+        for warning in warnings:
+            log.warning(warning)
+
+    def close(self) -> None:
+        """Write no more than what waits, in the background; another Telemetry has taken over."""
+        with contextlib.suppress(queue.Full):  # then its reader stalls, and nothing of it will be read anyway
+            self._listener.enqueue_sentinel()
+
+    def stopped(self) -> None:
+        """Write what waits, but for a second at most: a reader that stalls must not keep the daemon from ending."""
+        log.info("stopped", log_lines_dropped=self._handler.dropped)
+        deadline = time.monotonic() + 1
+        while not self._queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def hear(self, event: Event) -> None:
+        """Log one event; one line per fact, with the request's id."""
+        if isinstance(event, RequestEvent):
+            _hear_request(event)
+            return
+        match event:
+            case ClockIsOff(source, seconds):
+                words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
+                log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
+            case SourceConnected(source):
+                log.info("source connected", source=source)
+            case SourceDisconnected(source, reason):
+                log.warning("source not connected", source=source, reason=reason)
+            case DestinationNotReady(destination, reason):
+                log.warning("destination not ready", destination=destination, reason=reason)
+            case SavefileTakenUp(ids, _, _, _, stopped):
+                facts = {"interface": stopped.interface, "file": stopped.file_name, "owed": list(stopped.owed)}
+                log.info("savefile taken up from the spool", id=ids[0], **facts)
+            case SavefileLeftSpool(ids, interface):
+                log.info("savefile left the spool", id=ids[0], interface=interface)
+            case SpoolFileSetAside(name, reason):
+                log.warning("file in the spool set aside", file=name, reason=reason)
+            case ResultsLost(place, number, reason):
+                log.warning("results could not be sent", place=place, number=number, reason=reason)
+            case ConfigurationReloaded(warnings):
+                log.info("configuration reloaded", warnings=list(warnings))
+            case ConfigurationRefused(problems):
+                log.error("configuration refused, the old one is kept", problems=list(problems))
+            case _:
+                _hear_capture(event)
+
+
+def _hear_request(event: RequestEvent) -> None:
+    match event:
+        case RequestRejected(request_id, source, problems, kind):
+            log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
+        case RequestAccepted(source, plan, _, warnings):
+            names = [part.interface.name for part in plan.captures]
+            log.info("request accepted", id=plan.id, source=source, interfaces=names, filter=plan.capture_filter)
+            for warning in warnings:
+                log.warning("request has a flaw", id=plan.id, flaw=warning)
+        case RequestLogged(request_id, source, body):
+            log.info("request received", id=request_id, source=source, body=body)
+        case RequestJoined(request_id, source, joined):
+            log.info("request joined another", id=request_id, source=source, joined=joined)
+        case RequestSeenBefore(request_id, source):
+            log.info("request seen before", id=request_id, source=source)
+        case RequestGivenBack(request_id, source, reason):
+            log.info("request given back", id=request_id, source=source, reason=reason)
+        case RequestCancelled(request_id, source):
+            log.info("request cancelled", id=request_id, source=source)
+        case RequestFinished(request_id):
+            log.info("request finished", id=request_id)
+
+
+def _hear_capture(event: Event) -> None:
+    match event:
+        case CaptureStarted(request_id, interface, linktype, snaplen, _):
+            log.info("capture started", id=request_id, interface=interface, linktype=linktype, snaplen=snaplen)
+        case CaptureFailed(request_id, interface, reason, hint, kind):
+            log.warning("capture failed", id=request_id, interface=interface, reason=reason, hint=hint, kind=kind)
+        case CaptureStopped():
+            _log_stop(event)
+        case SavefileDelivered(request_id, interface, destination, receipt, seconds, since_last):
+            times = {"seconds": round(seconds, 3), "after_last_packet": round(since_last, 3)}
+            words = {"destination": destination, "where": receipt.where, **times}
+            log.info("savefile delivered", id=request_id, interface=interface, **words)
+        case DeliveryDelayed(request_id, interface, destination, reason, attempt):
+            words = {"destination": destination, "reason": reason, "attempt": attempt}
+            log.warning("delivery failed, it is tried again", id=request_id, interface=interface, **words)
+        case SavefileSpooled(request_id, interface, name, owed, reason):
+            words = {"file": name, "owed": list(owed), "reason": reason}
+            log.warning("savefile waits in the spool", id=request_id, interface=interface, **words)
+        case SavefileNotSpooled(request_id, interface, name, reason):
+            meaning = "it is lost if the daemon is killed before it is delivered"
+            words = {"file": name, "reason": reason, "meaning": meaning}
+            log.warning("savefile not in the spool", id=request_id, interface=interface, **words)
+        case SavefileLost(request_id, interface, destination, reason, name, packets):
+            words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
+            log.error("savefile lost", id=request_id, interface=interface, **words)
+        case RecorderChanged(interface, ""):
+            log.info("recorder records", interface=interface)
+        case RecorderChanged(interface, reason):
+            log.warning("recorder does not record", interface=interface, reason=reason)
+        case PacketsLogged(request_id, interface, lines):
+            for line in lines:
+                log.info("packet", id=request_id, interface=interface, packet=line)
+
+
+def _log_stop(event: CaptureStopped) -> None:
+    counts = event.counts
+    log.info(
+        "capture stopped",
+        id=event.id,
+        interface=event.interface,
+        reason=event.reason,
+        packets=counts.packets,
+        bytes=counts.size,
+        received=counts.received,
+        dropped=counts.dropped,
+        dropped_by_interface=counts.dropped_by_interface,
+        seconds=round(event.seconds, 3),
+        complete=not event.missing,
+        **({"missing": list(event.missing)} if event.missing else {}),
+        **({"file": event.file_name, "sha256": event.sha256, "owed": list(event.owed)} if counts.packets else {}),
+        **({"content": asdict(event.content)} if event.content else {}),
+        **({"lookback": asdict(event.lookback)} if event.lookback else {}),
+        **({"error": event.error} if event.error else {}),
+    )
+
+
+class _DroppingHandler(QueueHandler):
+    """Drops and counts where the listener cannot keep up."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # the formatter wants structlog's dictionary, not its rendering; and there is no other process
+
+
+def _configure(handler: logging.Handler) -> None:
+    structlog.configure(
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    stamina.instrumentation.set_on_retry_hooks([])  # retries are events of our own
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a syslog that is away must not fill stderr with tracebacks
+    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio", "botocore", "boto3", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _printable_values,
+    ]
+
+
+def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
+    """The outputs, and what is wrong with syslog, if anything; it is tried again with each line."""
+    stderr = logging.StreamHandler(sys.stderr)
+    tty = sys.stderr.isatty()
+    stderr.setFormatter(_formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()))
+    if syslog is None:
+        return [stderr], ""
+    try:
+        handler = _syslog_output(syslog)
+    except OSError as error:  # a host that cannot be resolved
+        return [stderr], f"[syslog] {syslog.address}: {error.strerror}"
+    missing = isinstance(handler.address, str) and not Path(handler.address).exists()  # the handler itself says nothing
+    return [stderr, handler], f"[syslog] {syslog.address}: nobody listens" if missing else ""
+
+
+def _formatter(renderer: Any) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _syslog_output(settings: Syslog) -> SysLogHandler:
+    host, colon, port = settings.address.rpartition(":")
+    address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
+    handler = SysLogHandler(address, facility=settings.priority >> 3)
+    # every line at the configured severity, as the original had it
+    severity = next(name for name, number in handler.priority_names.items() if number == settings.priority & 7)
+    vars(handler)["priority_map"] = dict.fromkeys(logging.getLevelNamesMapping(), severity)
+    handler.append_nul = False
+    handler.ident = f"{settings.tag}: "
+    handler.setFormatter(_formatter(structlog.processors.LogfmtRenderer(key_order=["event", "id"])))
+    return handler
+
+
+def _printable_values(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value if key == "exception" else _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
