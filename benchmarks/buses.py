@@ -104,7 +104,7 @@ def _ready(daemon: DaemonProcess) -> None:
 
 
 def _set_aside(daemon: DaemonProcess) -> int:
-    return int(daemon.api("GET", "/readyz").json()["set_aside"])
+    return int(daemon.api("GET", "/readyz").json()["skipped"])
 
 
 def _cpu_of(command: list[str], send: Callable[[int], None]) -> float:

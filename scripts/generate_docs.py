@@ -11,7 +11,7 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import CaptureSettings
 from pcapdaemon.config import InterfaceAliases
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import MAX_MESSAGE, CaptureRequest, json_schema
 from pcapdaemon.core.section import secret_names
 from pcapdaemon.delivery.delivery import DeliverySettings
@@ -31,7 +31,7 @@ requests have joined it (`[general] coalesce`), theirs go on. `{"list": true}` h
 
 ## Results
 
-Over HTTP the answer is the response, and the rest of the story is told by `GET /captures/ID` and `GET /events` ([http.md](http.md)).
+Over HTTP the answer is the response, and the rest of the manifest is told by `GET /captures/ID` and `GET /events` ([http.md](http.md)).
 On a bus whose section has `results`, and to `[results] webhook`, each node that is meant sends CloudEvents 1.0 JSON objects: `type`
 is `pcapdaemon.request.` and what happened, `subject` the request's id, `source` `/pcapdaemon/NODE`; `data` has `node`, `id` and more.
 By default only `rejected` and `finished` are sent (`[results] events`); a request chooses by `reply_events`. More about all of
@@ -45,9 +45,9 @@ them: [results.md](results.md).
 | `progress` | what it has so far, once a second |
 | `captured` | it is over: `stop_reason`, counts, times, `sha256`, `complete` or what is `missing` |
 | `delivered` | a `destination` has the savefile: `receipt` |
-| `spooled` | destinations lack it, it is kept and tried again: `owed`, `reason` |
+| `spooled` | destinations lack it, it is kept and tried again: `pending`, `reason` |
 | `failed` | a capture never began, or a `destination` will not get the savefile: `reason` |
-| `finished` | the whole story in one object; `final` is false where a savefile is still in the spool: then another one follows |
+| `finished` | the whole manifest in one object; `final` is false where a savefile is still in the spool: then another one follows |
 | `dryrun`, `list`, `cancelled` | what was asked for; always sent |
 
 Kinds of a rejection:
@@ -85,7 +85,7 @@ def message() -> str:
 def configuration() -> str:
     """The page about the configuration."""
     sections: list[tuple[str, list[type[BaseModel]]]] = [
-        ("[general]", [General, *_shared("general")]),
+        ("[general]", [Policy, *_shared("general")]),
         ("[http]", [sources.load("http").Settings]),
         ("[kafka]", [sources.load("kafka").Settings]),
         ("[redis]", [sources.load("redis").Settings]),

@@ -101,8 +101,8 @@ class App:
         self.paths: list[str] = []
         self._directory = directory / "cloudshark"
         self._directory.mkdir(exist_ok=True)
-        for story in sorted(self._directory.glob("*.json")):
-            self.uploads.append(json.loads(story.read_text()))
+        for manifest in sorted(self._directory.glob("*.json")):
+            self.uploads.append(json.loads(manifest.read_text()))
         self._lock = threading.Lock()
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -12,7 +12,7 @@ from scapy.utils import RawPcapReader
 
 from pcapdaemon.capture.session import CaptureSettings, Session
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.native.memory import MemoryBudget
@@ -45,7 +45,7 @@ class Wire:
 def plan_for(interface: str, **fields: Any) -> CapturePlan:
     """The plan of a request for one interface, by the names of the message."""
     request, problems = validate({"node": "any", "interface": [interface], **fields})
-    general = General(maxpackets=100_000_000, maxbytes=10**11, snaplength=262144)
+    general = Policy(maxpackets=100_000_000, maxbytes=10**11, snaplength=262144)
     around = Surroundings("here", time.time(), list_interfaces(), {})
     plan = make_plan(request.id or "id", request, problems, general, around)
     assert not isinstance(plan, Rejection), plan

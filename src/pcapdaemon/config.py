@@ -18,7 +18,7 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import CaptureSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
-from pcapdaemon.core.policy import General, Strings
+from pcapdaemon.core.policy import Policy, Strings
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
@@ -31,7 +31,7 @@ from pcapdaemon.telemetry.log import Syslog
 S = TypeVar("S", bound=BaseModel)
 
 
-def state_directory(general: General) -> Path | None:
+def state_directory(general: Policy) -> Path | None:
     """Where what must survive a restart is kept; None: nowhere."""
     name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(name) if name else None
@@ -49,7 +49,7 @@ class InterfaceAliases(Section):
 class Settings:
     """The whole configuration, valid; `sources` and `destinations` hold those that are on, by name."""
 
-    general: General
+    general: Policy
     capture: CaptureSettings
     delivery: DeliverySettings
     spool: SpoolSettings
@@ -123,7 +123,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     """Settings from tables; raises ConfigError with every problem, each with the origin's name and the key."""
     reader = _Reader(values, origin)
     settings = Settings(
-        general=reader.section("general", General),
+        general=reader.section("general", Policy),
         capture=reader.section("capture", CaptureSettings),
         delivery=reader.section("delivery", DeliverySettings),
         spool=reader.section("spool", SpoolSettings),

@@ -25,7 +25,7 @@ from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Levels, Metrics
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 LAST_RESULTS = 2.0
 """Seconds for results that wait, after all is delivered."""
@@ -46,7 +46,7 @@ class Daemon:
         self._telemetry = Telemetry(self._settings.syslog)
         node, general = node_name(self._settings), self._settings.general
         self._history, self._metrics = History(node), Metrics()
-        self._results = Results(node, self._settings.results, self._history.story, self._publish)
+        self._results = Results(node, self._settings.results, self._history.as_json, self._publish)
         self._budget = budget = MemoryBudget(general.memory)
         self._recorders = Recorders(self._publish)
         self._spool = Spool(self._settings.spool) if self._settings.spool.dir else None
@@ -77,8 +77,8 @@ class Daemon:
 
     async def run(self) -> None:
         """From start to the end of the last delivery. Raises ConfigError where it can't start."""
-        self._hear_signals()
-        left = await in_thread(self._spool.load) if self._spool else []
+        self._handle_signals()
+        left = await run_in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
         work = (systemd.feed_watchdog(), self._reload_when_told(), self._delivery.resume(left), self._delivery.keep_watch())
         helpers = [asyncio.create_task(one) for one in work]
@@ -212,7 +212,7 @@ class Daemon:
     def _metrics_text(self) -> bytes:
         stored = self._spool.stored if self._spool else {}
         levels = Levels(
-            set_aside=self._engine.set_aside,
+            skipped=self._engine.skipped,
             memory_used=self._budget.used,
             memory_budget=self._budget.limit,
             spool_files=len(stored),
@@ -225,11 +225,11 @@ class Daemon:
     def _publish(self, event: Event) -> None:
         for listener in (self._history, self._metrics, self._telemetry, self._results):
             try:
-                listener.hear(event)
+                listener.on_event(event)
             except Exception:  # what happened has happened; a defect in telling of it must not undo it
                 log.exception("an event could not be told", told=type(event).__name__)
 
-    def _hear_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from pcapdaemon.core.answers import Answer
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 MOST = 10_000
 """Requests remembered; beyond, the oldest are forgotten. The file has at most three times as many lines."""
@@ -36,7 +36,7 @@ class Known:
     decided: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Once:
+class Dedupe:
     """Remembers by key, in memory and in a file under `directory`; None: in memory only. All but `_write` run in the loop."""
 
     def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
@@ -93,7 +93,7 @@ class Once:
             return
         try:
             async with asyncio.timeout(WRITE_WITHIN):
-                await in_thread(self._write, self._path, _line(key, known), list(self._current()))
+                await run_in_thread(self._write, self._path, _line(key, known), list(self._current()))
         except (OSError, TimeoutError) as error:
             log.warning("an accepted request may be captured again after a restart", file=str(self._path), reason=str(error))
 

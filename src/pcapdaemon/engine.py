@@ -19,14 +19,14 @@ from pcapdaemon.core.admission import Rates, age_of
 from pcapdaemon.core.answers import Answer, Verdict
 from pcapdaemon.core.events import (
     CaptureFailed,
-    ClockIsOff,
+    ClocksDiffer,
     Publish,
     RequestAccepted,
     RequestCancelled,
-    RequestGivenBack,
     RequestJoined,
     RequestLogged,
     RequestRejected,
+    RequestReturned,
     RequestSeenBefore,
 )
 from pcapdaemon.core.interface import Interface
@@ -43,7 +43,7 @@ from pcapdaemon.core.request import (
     unknown_fields,
     validate,
 )
-from pcapdaemon.dedupe import Once
+from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.native.memory import MemoryBudget
@@ -81,12 +81,12 @@ class Engine:
         recorder_of: RecorderOf = lambda _: None,
     ) -> None:
         self.node, self._settings = node, settings
-        self.set_aside = 0
+        self.skipped = 0
         self.runs = Runs(settings, budget, delivery, publish, recorder_of)
         self._draining = False
         self._publish, self._interfaces, self._places = publish, interfaces, places
-        self._once, self._rates = Once(statedir), Rates()
-        self._told_of_clocks: set[str] = set()
+        self._dedupe, self._rates = Dedupe(statedir), Rates()
+        self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -114,10 +114,10 @@ class Engine:
         if addressed_to(fields, self.node, self._settings.general.labels):
             self._spawn(self._handle_or_say_why_not(message, fields))
             return
-        self.set_aside += 1
+        self.skipped += 1
         if message.answer:
             _answer(message, Answer(str(fields.get("id") or ""), "elsewhere"))
-        self._set_aside(message)
+        self._skip(message)
 
     def counts(self, request_id: str) -> dict[str, Counts]:
         """Live counters of a request's captures, by interface."""
@@ -143,7 +143,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.runs.close()
 
-    def _set_aside(self, message: Message) -> None:
+    def _skip(self, message: Message) -> None:
         if message.settle:
             _settle(message, Verdict.DONE if self._too_old(message.sent_at, None) else Verdict.ELSEWHERE)
 
@@ -186,7 +186,7 @@ class Engine:
         self._log_message(message, request_id, asked=request.log_request)
         warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
         key, seconds = _key(message, request), self._settings.general.dedupe
-        if not request.dryrun and (before := self._once.answer_to(key, seconds)):  # also where it is too old by now
+        if not request.dryrun and (before := self._dedupe.answer_to(key, seconds)):  # also where it is too old by now
             self._seen_before(message, request, before, warnings)
             return
         plan = self._plan(message, request_id, request, problems)
@@ -210,7 +210,7 @@ class Engine:
         else:
             problem = Problem("cancel", f"no request {order.cancel!r} runs on this node")
             _answer(message, Answer(order.id or order.cancel, "unknown", (problem,)))
-            self._set_aside(message)  # it may run on another
+            self._skip(message)  # it may run on another
 
     def _plan(
         self, message: Message, request_id: str, request: CaptureRequest, problems: list[Problem]
@@ -226,9 +226,9 @@ class Engine:
 
     def _compare_clocks(self, message: Message, issued_at: float | None) -> None:
         off = age_of(message.sent_at, issued_at, time.time()).clock_off
-        if off and message.source not in self._told_of_clocks:
-            self._told_of_clocks.add(message.source)
-            self._publish(ClockIsOff(message.source, off))
+        if off and message.source not in self._reported_clocks:
+            self._reported_clocks.add(message.source)
+            self._publish(ClocksDiffer(message.source, off))
 
     async def _try_out(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
         if words := self.runs.no_room_for(plan):
@@ -241,7 +241,7 @@ class Engine:
                 "limits": asdict(plan.limits),
                 "snaplen": plan.snaplen,
                 "lookback": plan.lookback,
-                "missing": dict(plan.missing),
+                "unavailable": dict(plan.unavailable),
             }
             to = plan.request.reply_to
             _answer(message, Answer(plan.id, "dryrun", interfaces=interfaces, warnings=warnings, details=details, reply_to=to))
@@ -250,7 +250,7 @@ class Engine:
     async def _take_once(self, message: Message, plan: CapturePlan, warnings: tuple[str, ...]) -> None:
         """Accept the request, unless it was before."""
         key, seconds = _key(message, plan.request), self._settings.general.dedupe
-        if key and seconds and (before := await self._once.claim(key, seconds)) is not None:
+        if key and seconds and (before := await self._dedupe.claim(key, seconds)) is not None:
             self._seen_before(message, plan.request, before, warnings)
             return
         accepted = None
@@ -258,14 +258,14 @@ class Engine:
             accepted = await self._accept(message, plan, warnings)
         finally:
             if key and seconds:  # what a crash in between makes come again is found in the file
-                await self._once.decide(key, accepted, keep=not message.until_done)
+                await self._dedupe.decide(key, accepted, keep=not message.until_done)
         if accepted is None:
             return
         _answer(message, accepted)
         _settle(message, Verdict.TAKEN)
         await self.runs.follow(plan.id)
         if key and seconds and message.until_done:
-            await self._once.keep(key)
+            await self._dedupe.keep(key)
         _settle(message, Verdict.DONE)
 
     def _seen_before(self, message: Message, request: CaptureRequest, before: Answer, warnings: tuple[str, ...]) -> None:
@@ -298,13 +298,13 @@ class Engine:
             return None
         run_or_not.accepted = True
         self._publish(RequestAccepted(message.source, plan, message.arrived_at, warnings))
-        for name, reason in plan.missing:
+        for name, reason in plan.unavailable:
             self._publish(CaptureFailed(plan.id, name, reason, kind="interface"))
         return Answer(plan.id, "accepted", interfaces=interfaces, warnings=warnings)
 
     def _refuse_for_now(self, message: Message, rejection: Rejection, warnings: tuple[str, ...], request: CaptureRequest) -> None:
         if message.returnable:
-            self._publish(RequestGivenBack(rejection.id, message.source, str(rejection.problems[0])))
+            self._publish(RequestReturned(rejection.id, message.source, str(rejection.problems[0])))
             _settle(message, Verdict.BUSY)
         else:
             self._reject(message, rejection, warnings, request)

@@ -27,9 +27,9 @@ from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.core.request import ON_THE_WIRE, Problem
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
-from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.savefile.packet_info import Record, records
+from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
 from pcapdaemon.savefile.packing import Stopped
 from pcapdaemon.savefile.savefile import Savefile
 
@@ -276,8 +276,8 @@ class Runs:
         if (savefile := stopped.savefile) is None:
             self._publish(event)
             return
-        facts, ids = Facts(plan.id, interface, name, part.tags, plan.request), (plan.id, *run.joined)
-        parcel = Parcel(facts, event, plan.limits, ids, run.source, run.received_at, savefile)
+        info, ids = SavefileInfo(plan.id, interface, name, part.tags, plan.request), (plan.id, *run.joined)
+        parcel = Parcel(info, event, plan.limits, ids, run.source, run.received_at, savefile)
         packets = savefile.reader() if plan.packet_debug else None
         self._publish(await self.delivery.take(parcel))
         await self.delivery.deliver(parcel)
@@ -286,7 +286,7 @@ class Runs:
                 await self._log_packets(plan.id, interface, packets)
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
-        found = records(savefile)
+        found = packet_infos(savefile)
         while lines := tuple(_packet_line(record) for record in islice(found, PACKETS_AT_ONCE)):
             self._publish(PacketsLogged(request_id, interface, lines))
             await asyncio.sleep(0.01)  # for others, and for the log to be written
@@ -312,7 +312,7 @@ def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed
 
 def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
     problems = [Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures]
-    problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.missing]
+    problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.unavailable]
     kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
     kind = kinds.pop() if len(kinds) == 1 else "unavailable"
     return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))
@@ -328,5 +328,5 @@ def _named(plan: CapturePlan, part: InterfacePlan, stopped: Stopped) -> str:
     return part.file_name if stopped.content or plan.compress == "none" else part.file_name.rpartition(".")[0]
 
 
-def _packet_line(record: Record) -> str:
+def _packet_line(record: PacketInfo) -> str:
     return f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run `work` in a new daemon thread and wait for its result; cancelling stops the waiting, not the work."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
@@ -35,7 +35,7 @@ class InTurn:
         """Run `work` when its turn has come, and wait for its result."""
         while (earlier := self._running.get(key)) is not None:
             await asyncio.wait([earlier])
-        task = self._running[key] = asyncio.create_task(in_thread(work, *args, **kwargs))
+        task = self._running[key] = asyncio.create_task(run_in_thread(work, *args, **kwargs))
         task.add_done_callback(lambda _: self._running.pop(key))
         task.add_done_callback(look_at)
         return await asyncio.shield(task)

@@ -76,7 +76,7 @@ class Day:
 
     def _trouble(self, over: threading.Event) -> None:
         dice = random.Random(SEED + 2)
-        filler = self.spool / "aside"
+        filler = self.spool / "quarantine"
         while not over.wait(dice.uniform(0.1, 0.5)):
             match dice.choice(["read-only", "read-only", "full", "stalled s3", "stalled cloudshark", "stalled s3"]):
                 case "read-only":
@@ -188,7 +188,7 @@ def _deliver_all(day: Day, seconds: float) -> None:
 def _left(day: Day) -> list[str]:
     """What is in the spool, and what is under way."""
     records: list[dict[str, Any]] = day.daemon.api("GET", "/captures?limit=1000").json()
-    return [path.name for path in day.spool.iterdir() if path.name not in (".lock", "aside")] + [
+    return [path.name for path in day.spool.iterdir() if path.name not in (".lock", "quarantine")] + [
         str(record) for record in records if record["state"] == "running"
     ]
 

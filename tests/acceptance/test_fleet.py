@@ -210,7 +210,7 @@ class OnSharedSqs(OnSns):
 
 
 def done_by(nodes: list[Node]) -> Counter[str]:
-    """How often each request was done, by all nodes together."""
+    """How often each request was done, by all nodes shared."""
     return sum((node.done() for node in nodes), Counter())
 
 

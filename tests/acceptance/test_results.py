@@ -98,10 +98,10 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
     publish(server, interface=[wire.far], id="told", packets=20, customer="acme")
     eventually(lambda: daemon.logged("capture started", id="told"))
     wire.send(20)
-    story = ear.of("finished")
-    (capture,) = story["captures"]
+    manifest = ear.of("finished")
+    (capture,) = manifest["captures"]
     savefile = Path(capture["delivered"]["local"]).read_bytes()
-    assert (capture["counts"]["packets"], capture["complete"], capture["missing"], story["final"]) == (20, True, [], True)
+    assert (capture["counts"]["packets"], capture["complete"], capture["missing"], manifest["final"]) == (20, True, [], True)
     assert capture["sha256"] == hashlib.sha256(savefile).hexdigest()
     assert ear.kinds() == ["finished"]
     publish(server, interface=[wire.far], id="bad", packets=0, bpf="x" * 5000, snap="x")
@@ -196,8 +196,8 @@ def test_the_end_of_the_daemon_is_told_as_incomplete(make: Make, server: RedisSe
     eventually(lambda: daemon.logged("capture started", id="cut"))
     wire.send(5)
     daemon.signal(signal.SIGTERM)
-    story = ear.of("finished")
-    (capture,) = story["captures"]
+    manifest = ear.of("finished")
+    (capture,) = manifest["captures"]
     assert (capture["stop_reason"], capture["complete"]) == ("shutdown", False)
     assert "shut down" in capture["missing"][0]
     assert daemon.wait() == 0

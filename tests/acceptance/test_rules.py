@@ -40,7 +40,7 @@ def ago(**time_ago: float) -> str:
     return (datetime.now(UTC) - timedelta(**time_ago)).isoformat()
 
 
-def test_what_is_too_old_is_set_aside_with_an_answer(make: Make, wire: Wire) -> None:
+def test_what_is_too_old_is_refused_with_an_answer(make: Make, wire: Wire) -> None:
     daemon = make().start()
     assert daemon.request(interface=[wire.far], issued_at=ago(seconds=30)).status_code == 202
     old = daemon.request(interface=[wire.far], issued_at=ago(seconds=90))
@@ -112,7 +112,7 @@ def test_what_a_node_is_too_busy_for_is_given_back_and_taken_later(make: Make, r
     assert daemon.request(interface=[wire.far], id="first").status_code == 202
     with redis.client() as client:
         client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far], "id": "second", "timeout": 1})})
-    eventually(lambda: daemon.logged("request given back", id="second"))
+    eventually(lambda: daemon.logged("request returned to its source", id="second"))
     daemon.api("DELETE", "/captures/first")
     eventually(lambda: daemon.logged("request finished", id="second"))
     assert not daemon.logged("request rejected")

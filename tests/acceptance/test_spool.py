@@ -38,10 +38,10 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     daemon = make(sections(tmp_path)).start()
     daemon.lose_directory()
     captured(daemon, wire, "late", 1000)
-    eventually(lambda: daemon.logged("savefile waits in the spool", id="late", owed=["local"]))
+    eventually(lambda: daemon.logged("savefile waits in the spool", id="late", pending=["local"]))
     eventually(lambda: daemon.record("late")["state"] == "finished")
     (capture,) = daemon.record("late")["captures"]
-    assert (capture["state"], capture["owed"]) == ("spooled", ["local"])
+    assert (capture["state"], capture["pending"]) == ("spooled", ["local"])
     assert "No such file" in capture["error"]
     (file,) = stored(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
@@ -50,7 +50,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     assert "pcapdaemon_memory_used_bytes 0.0" in metrics, "its memory is given back"
     listed = command("spool", "list", "--config", str(daemon.config), "--json")
     (entry,) = json.loads(listed.stdout)
-    assert (entry["ids"], entry["owed"]) == (["late"], ["local"])
+    assert (entry["ids"], entry["pending"]) == (["late"], ["local"])
     assert "late" in command("spool", "list", "--config", str(daemon.config)).stdout
     daemon.captures.mkdir()
     command("spool", "retry", "late", "--config", str(daemon.config))  # which may find it delivered already

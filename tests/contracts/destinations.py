@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcapdaemon.core.request import validate
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from pcapdaemon.destinations.memory import MemoryDestination
@@ -27,11 +27,11 @@ def savefile(content: bytes = CONTENT) -> Savefile:
     return Savefile([memoryview(content)[n : n + 100_000] for n in range(0, len(content), 100_000)])
 
 
-def facts(name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object) -> Facts:
+def facts(name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object) -> SavefileInfo:
     """What goes along with it; `fields` are the request's."""
     request, problems = validate({"node": "any", "interface": ["lo"], **fields})
     assert not problems
-    return Facts("ID", "lo", name, tags, request, again)
+    return SavefileInfo("ID", "lo", name, tags, request, again)
 
 
 class Harness:

@@ -19,7 +19,7 @@ from scapy.sendrecv import sendp
 
 from pcapdaemon.core.errors import Busy, CaptureRefused, DeliveryFailed
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import Wire, captured, linktype, numbers, packets, plan_for, saved, session_for, tshark
@@ -325,7 +325,7 @@ async def test_a_write_that_fails_holds_no_memory(wire: Wire, tmp_path: Path) ->
     gc.disable()
     try:
         with pytest.raises(DeliveryFailed) as failure:
-            await local.deliver(stopped.savefile.reader(), Facts("ID", "x", "x.pcap", "", plan_for(wire.far).request))
+            await local.deliver(stopped.savefile.reader(), SavefileInfo("ID", "x", "x.pcap", "", plan_for(wire.far).request))
         stopped.savefile.close()
         assert budget.used == 0
         assert "No space" in str(failure.value)

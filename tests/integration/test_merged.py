@@ -91,7 +91,7 @@ async def test_packets_of_both_are_in_one_order_of_time(wires: tuple[Wire, Wire]
     assert [row[0] for row in tshark(path, "frame.comment") if row[0]] == ["trigger"]
     numbers = [n for _, n in found]
     assert numbers == sorted(numbers)
-    for odd, name in enumerate(names):  # the limit is reached by both together: which of them has more is their race
+    for odd, name in enumerate(names):  # the limit is reached by both shared: which of them has more is their race
         mine = [n for interface, n in found if interface == name]
         assert mine == list(range(odd, 2 * len(mine) + odd, 2))
     assert "Number of interfaces in file: 2" in capinfos(path)

@@ -17,7 +17,7 @@ from scapy.utils import RawPcapNgReader
 from pcapdaemon import __version__
 from pcapdaemon.capture.recorder import Recorder
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.savefile.packet_info import records
+from pcapdaemon.savefile.packet_info import packet_infos
 from tests.helpers import Wire, captured, eventually, numbers, saved, session_for, tshark
 from tests.integration.test_recorder import has_recorded, recording, session_on
 
@@ -114,7 +114,7 @@ async def test_the_size_of_the_file_stays_under_its_limit(wire: Wire, tmp_path: 
 async def test_metadata_of_packets_is_read_from_it(wire: Wire) -> None:
     stopped = await captured(session_for(wire.far, format="pcapng", packets=3, snap=61), lambda: wire.send(3))
     assert stopped.savefile is not None
-    assert [(record.captured, record.length) for record in records(stopped.savefile)] == [(61, 100)] * 3
+    assert [(record.captured, record.length) for record in packet_infos(stopped.savefile)] == [(61, 100)] * 3
 
 
 FRAMES = st.lists(st.binary(min_size=20, max_size=1500), min_size=1, max_size=30)
@@ -155,4 +155,4 @@ async def test_a_compressed_savefile_is_opened_by_tshark(wire: Wire, tmp_path: P
     assert (stopped.content.size, stopped.content.sha256) == (len(plain), hashlib.sha256(plain).hexdigest())
     assert stopped.counts.size == len(plain)
     assert stopped.savefile is not None
-    assert len(list(records(stopped.savefile))) == 500
+    assert len(list(packet_infos(stopped.savefile))) == 500

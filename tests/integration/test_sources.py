@@ -85,7 +85,7 @@ async def test_what_was_decided_does_not_come_again(server: Ear, verdict: Verdic
     await server.until_left(0)
 
 
-async def test_what_is_for_another_node_is_set_aside_as_the_source_allows(server: Ear) -> None:
+async def test_what_is_for_another_node_is_skipped_as_the_source_allows(server: Ear) -> None:
     server.verdict = Verdict.ELSEWHERE
     await server.until(server.connections)
     await server.harness.send(b"one")

@@ -20,9 +20,9 @@ from pcapdaemon.core.events import (
     SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
+    SavefileResumed,
     SavefileSpooled,
-    SavefileTakenUp,
-    SpoolFileSetAside,
+    SpoolFileQuarantined,
 )
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.outcome import Counts, Receipt
@@ -31,7 +31,7 @@ from pcapdaemon.delivery import delivery as module
 from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
-from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.savefile.savefile import Savefile
 
@@ -48,7 +48,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Hanging(MemoryDestination):
     """One that never answers."""
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -58,17 +58,17 @@ class Down(MemoryDestination):
 
     up = False
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         await asyncio.sleep(0.002)
         if not self.up:
             raise DeliveryFailed("down", retry_after=0.01)
-        return await super().deliver(savefile, facts)
+        return await super().deliver(savefile, info)
 
 
 def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
-    facts = Facts("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
+    info = SavefileInfo("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
     stopped = CaptureStopped("ID", "lo", name, "packets", Counts(3, len(content), 3), (1.0, 2.0), 1.0)
-    made = Parcel(facts, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, Savefile([memoryview(content)]))
+    made = Parcel(info, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, Savefile([memoryview(content)]))
     made.since = since or made.since
     return made
 
@@ -108,7 +108,7 @@ class Desk:
 
 
 def files(directory: Path) -> list[str]:
-    return sorted(path.suffix for path in directory.iterdir() if path.name not in (".lock", "aside"))
+    return sorted(path.suffix for path in directory.iterdir() if path.name not in (".lock", "quarantine"))
 
 
 async def test_every_destination_gets_it() -> None:
@@ -124,7 +124,7 @@ async def test_the_end_of_a_capture_is_told_with_its_digest_and_who_is_to_get_it
     desk = Desk(MemoryDestination(), MemoryDestination())
     await desk.deliver(parcel())
     (stopped,) = desk.told(CaptureStopped)
-    assert stopped.owed == ("0", "1")
+    assert stopped.pending == ("0", "1")
     assert stopped.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -141,9 +141,9 @@ async def test_a_second_try_says_that_the_first_may_have_succeeded() -> None:
     seen: list[bool] = []
 
     class Curious(MemoryDestination):
-        async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
-            seen.append(facts.again)
-            return await super().deliver(savefile, facts)
+        async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
+            seen.append(info.again)
+            return await super().deliver(savefile, info)
 
     destination = Curious()
     destination.errors = [DeliveryFailed("reset")]
@@ -200,7 +200,7 @@ async def test_only_so_many_at_a_time_to_one_destination() -> None:
     most = [0, 0]
 
     class Counting(MemoryDestination):
-        async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+        async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
             most[0] += 1
             most[1] = max(most)
             await asyncio.sleep(0.002)
@@ -251,7 +251,7 @@ async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(tmp
     sent = await task
     assert not sent.savefile.in_memory
     (spooled,) = desk.told(SavefileSpooled)
-    assert (spooled.owed, "down" in spooled.reason) == (("0",), True)
+    assert (spooled.pending, "down" in spooled.reason) == (("0",), True)
     down.up = True
     desk.delivery.retry()
     await desk.until(lambda: down.savefiles == {"x.pcap": CONTENT})
@@ -296,7 +296,7 @@ async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_o
     assert files(tmp_path) == [".json", ".savefile"]
     again = MemoryDestination()
     second = await Desk(again, good, spool=tmp_path).begin()
-    (taken,) = second.told(SavefileTakenUp)
+    (taken,) = second.told(SavefileResumed)
     assert (taken.ids, taken.source, taken.received_at, taken.request.customer) == (("ID", "JOINED"), "redis", 5.0, "acme")
     assert taken.delivered == (("1", Receipt("memory:x.pcap")),)
     await second.until(lambda: again.savefiles == {"x.pcap": CONTENT})
@@ -320,42 +320,44 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
     await second.close()
 
 
-@pytest.mark.parametrize("damage", ["torn", "changed", "no story", "no savefile", "foreign", "hidden", "story", "list", "since"])
+@pytest.mark.parametrize(
+    "damage", ["torn", "changed", "no manifest", "no savefile", "foreign", "hidden", "manifest", "list", "since"]
+)
 async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
     await first.until(lambda: first.told(DeliveryDelayed))
     await first.close()
     await task
-    savefile, story = next(tmp_path.glob("*.savefile")), next(tmp_path.glob("*.json"))
+    savefile, manifest = next(tmp_path.glob("*.savefile")), next(tmp_path.glob("*.json"))
     if damage == "torn":
         savefile.write_bytes(CONTENT[:-1])
     elif damage == "changed":
         savefile.write_bytes(b"P" + CONTENT[1:])
-    elif damage == "no story":
-        story.unlink()
+    elif damage == "no manifest":
+        manifest.unlink()
     elif damage == "no savefile":
         savefile.unlink()
-    elif damage == "story":
-        story.write_text(story.read_text().replace('"stopped"', '"other"'))
+    elif damage == "manifest":
+        manifest.write_text(manifest.read_text().replace('"stopped"', '"other"'))
     elif damage == "list":
-        story.write_text("[]")
+        manifest.write_text("[]")
     elif damage == "since":
-        story.write_text(story.read_text().replace('"since": ', '"since": "then", "other": '))
+        manifest.write_text(manifest.read_text().replace('"since": ', '"since": "then", "other": '))
     elif damage == "foreign":
         (tmp_path / "0*[note").write_text("mine")
     else:
         (tmp_path / f".{savefile.name}").write_bytes(b"half")
     good = MemoryDestination()
     second = await Desk(good, spool=tmp_path).begin()
-    assert len(second.told(SpoolFileSetAside)) == 1
+    assert len(second.told(SpoolFileQuarantined)) == 1
     if damage in ("foreign", "hidden"):
         await second.until(lambda: good.savefiles)
     else:
-        assert not second.told(SavefileTakenUp)
+        assert not second.told(SavefileResumed)
     await second.until(lambda: files(tmp_path) == [])
-    aside = list((tmp_path / "aside").iterdir()) if (tmp_path / "aside").exists() else []
-    assert bool(aside) == (damage != "hidden")
+    quarantined = list((tmp_path / "quarantine").iterdir()) if (tmp_path / "quarantine").exists() else []
+    assert bool(quarantined) == (damage != "hidden")
     await second.close()
 
 

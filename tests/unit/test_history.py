@@ -19,7 +19,7 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.outcome import Counts, Receipt
 from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import Problem, validate
 from pcapdaemon.results.history import KEPT, CaptureRecord, History
 
@@ -27,19 +27,19 @@ from pcapdaemon.results.history import KEPT, CaptureRecord, History
 def accepted(request_id: str = "ID") -> RequestAccepted:
     request, _ = validate({"node": "any", "interface": ["eth0", "eth1"]})
     interfaces = {name: Interface(name, "network") for name in ("eth0", "eth1")}
-    plan = make_plan(request_id, request, [], General(), Surroundings("n", 1.0, interfaces, {}))
+    plan = make_plan(request_id, request, [], Policy(), Surroundings("n", 1.0, interfaces, {}))
     assert isinstance(plan, CapturePlan)
     return RequestAccepted("http", plan, 1.0)
 
 
 def stopped(packets: int) -> CaptureStopped:
-    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0, owed=("local",))
+    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0, pending=("local",))
 
 
 def after(*events: Event) -> CaptureRecord:
     history = History()
     for event in (accepted(), CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0), *events):
-        history.hear(event)
+        history.on_event(event)
     return history.requests["ID"].captures[0]
 
 
@@ -66,19 +66,19 @@ def test_lost_somewhere_is_lost() -> None:
 
 def test_live_counters_lie_over_what_runs_only() -> None:
     history = History()
-    history.hear(accepted())
-    history.hear(CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0))
+    history.on_event(accepted())
+    history.on_event(CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0))
     shown = history.view(history.requests["ID"], {"eth0": Counts(7), "eth1": Counts(8)})
     assert [capture["counts"]["packets"] for capture in shown["captures"]] == [7, 0]
 
 
 async def test_who_waits_is_told_when_it_is_over() -> None:
     history = History()
-    history.hear(accepted())
+    history.on_event(accepted())
     waiting = [asyncio.create_task(history.finished("ID")) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
-    history.hear(RequestFinished("ID"))
+    history.on_event(RequestFinished("ID"))
     await asyncio.gather(*waiting)
     await history.finished("ID")
     await history.finished("never heard of")
@@ -87,22 +87,22 @@ async def test_who_waits_is_told_when_it_is_over() -> None:
 def test_events_of_a_request_that_is_forgotten_are_no_error() -> None:
     history = History()
     for event in (stopped(5), RequestFinished("ID"), DeliveryDelayed("ID", "eth0", "local", "full", 1)):
-        history.hear(event)
+        history.on_event(event)
     assert not history.requests
 
 
 def test_a_conflict_does_not_touch_the_request_that_runs() -> None:
     history = History()
-    history.hear(accepted())
-    history.hear(RequestRejected("ID", "http", (Problem("id", "runs"),), "conflict"))
+    history.on_event(accepted())
+    history.on_event(RequestRejected("ID", "http", (Problem("id", "runs"),), "conflict"))
     assert history.requests["ID"].state == "running"
 
 
 def test_only_the_last_ones_are_kept_and_all_that_run() -> None:
     history = History()
-    history.hear(accepted("running"))
+    history.on_event(accepted("running"))
     for number in range(KEPT + 50):
-        history.hear(RequestRejected(str(number), "redis", (Problem("", "bad"),)))
+        history.on_event(RequestRejected(str(number), "redis", (Problem("", "bad"),)))
     assert len(history.requests) == KEPT
     assert "running" in history.requests
     assert str(KEPT + 49) in history.requests
@@ -110,9 +110,9 @@ def test_only_the_last_ones_are_kept_and_all_that_run() -> None:
 
 def test_a_source_that_stays_deaf_is_deaf_since_the_beginning() -> None:
     history = History()
-    history.hear(SourceConnected("redis"))
+    history.on_event(SourceConnected("redis"))
     assert history.sources["redis"].connected
-    history.hear(SourceDisconnected("redis", "reset"))
+    history.on_event(SourceDisconnected("redis", "reset"))
     since = history.sources["redis"].since
-    history.hear(SourceDisconnected("redis", "refused"))
+    history.on_event(SourceDisconnected("redis", "refused"))
     assert (history.sources["redis"].since, history.sources["redis"].reason) == (since, "refused")

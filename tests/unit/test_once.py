@@ -8,7 +8,7 @@ import pytest
 
 from pcapdaemon import dedupe as once
 from pcapdaemon.core.answers import Answer
-from pcapdaemon.dedupe import FILE_NAME, Once
+from pcapdaemon.dedupe import FILE_NAME, Dedupe
 
 ANSWER = Answer("one", "accepted", interfaces=("eth0",))
 
@@ -20,20 +20,20 @@ class Clock:
         return self.now
 
 
-async def accept(known: Once, key: str, answer: Answer = ANSWER) -> None:
+async def accept(known: Dedupe, key: str, answer: Answer = ANSWER) -> None:
     assert await known.claim(key, 60) is None
     await known.decide(key, answer)
 
 
 async def test_the_second_of_a_key_gets_the_firsts_answer() -> None:
-    known = Once(None)
+    known = Dedupe(None)
     await accept(known, "id one")
     assert await known.claim("id one", 60) == ANSWER
     assert await known.claim("id two", 60) is None
 
 
 async def test_the_second_waits_while_the_first_is_decided() -> None:
-    known = Once(None)
+    known = Dedupe(None)
     assert await known.claim("k", 60) is None
     second = asyncio.create_task(known.claim("k", 60))
     await asyncio.sleep(0)
@@ -43,7 +43,7 @@ async def test_the_second_waits_while_the_first_is_decided() -> None:
 
 
 async def test_when_the_first_is_refused_the_second_is_the_first() -> None:
-    known = Once(None)
+    known = Dedupe(None)
     assert await known.claim("k", 60) is None
     waiting = [asyncio.create_task(known.claim("k", 60)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_when_the_first_is_refused_the_second_is_the_first() -> None:
 
 async def test_after_a_while_it_is_forgotten() -> None:
     clock = Clock()
-    known = Once(None, clock)
+    known = Dedupe(None, clock)
     await accept(known, "k")
     clock.now += 59
     assert await known.claim("k", 60) == ANSWER
@@ -66,51 +66,51 @@ async def test_after_a_while_it_is_forgotten() -> None:
 
 async def test_a_restart_does_not_forget(tmp_path: Path) -> None:
     clock = Clock()
-    await accept(Once(tmp_path / "state", clock), "k")
-    assert await Once(tmp_path / "state", clock).claim("k", 60) == ANSWER
+    await accept(Dedupe(tmp_path / "state", clock), "k")
+    assert await Dedupe(tmp_path / "state", clock).claim("k", 60) == ANSWER
     assert (tmp_path / "state" / FILE_NAME).stat().st_mode & 0o077 == 0
 
 
 async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kept(tmp_path: Path) -> None:
-    known = Once(tmp_path)
+    known = Dedupe(tmp_path)
     assert await known.claim("k", 60) is None
     await known.decide("k", ANSWER, keep=False)
     assert await known.claim("k", 60) == ANSWER
-    assert await Once(tmp_path).claim("k", 60) is None
+    assert await Dedupe(tmp_path).claim("k", 60) is None
     await known.keep("k")
-    assert await Once(tmp_path).claim("k", 60) == ANSWER
+    assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
 
 
 async def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
-    await accept(Once(tmp_path), "k")
+    await accept(Dedupe(tmp_path), "k")
     with (tmp_path / FILE_NAME).open("ab") as file:
         file.write(b'\xff\n[1]\n{"key": "x"}\n{"key": "torn", "at": 1')
-    assert await Once(tmp_path).claim("k", 60) == ANSWER
-    assert await Once(tmp_path).claim("torn", 60) is None
+    assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
+    assert await Dedupe(tmp_path).claim("torn", 60) is None
 
 
 async def test_a_line_after_a_torn_one_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text('{"key": "torn", "at": 1')
-    await accept(Once(tmp_path), "k")
-    assert await Once(tmp_path).claim("k", 60) == ANSWER
+    await accept(Dedupe(tmp_path), "k")
+    assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
 
 
 async def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(once, "MOST", 10)
-    known = Once(tmp_path)
+    known = Dedupe(tmp_path)
     for number in range(100):
         await accept(known, f"k{number}")
     assert len(known._known) <= 10
     lines = (tmp_path / FILE_NAME).read_text().splitlines()
     assert len(lines) <= 31
     assert json.loads(lines[-1])["key"] == "k99"
-    again = Once(tmp_path)
+    again = Dedupe(tmp_path)
     assert await again.claim("k99", 60) == ANSWER
     assert await again.claim("k50", 60) is None
 
 
 async def test_a_directory_that_cannot_be_written_to_costs_only_the_memory_of_a_restart(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    known = Once(tmp_path / "file" / "below")
+    known = Dedupe(tmp_path / "file" / "below")
     await accept(known, "k")
     assert await known.claim("k", 60) == ANSWER

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.core.text import path_safe
 
@@ -27,18 +27,18 @@ HERE = Surroundings(
 )
 
 
-def plan(general: General | None = None, **fields: Any) -> CapturePlan | Rejection:
+def plan(general: Policy | None = None, **fields: Any) -> CapturePlan | Rejection:
     request, problems = validate({"node": "any", **({} if "alias" in fields else {"interface": ["eth0"]}), **fields})
-    return make_plan("ID1", request, problems, general or General(), HERE)
+    return make_plan("ID1", request, problems, general or Policy(), HERE)
 
 
-def good(general: General | None = None, **fields: Any) -> CapturePlan:
+def good(general: Policy | None = None, **fields: Any) -> CapturePlan:
     made = plan(general, **fields)
     assert isinstance(made, CapturePlan), made
     return made
 
 
-def refused(general: General | None = None, **fields: Any) -> dict[str, str]:
+def refused(general: Policy | None = None, **fields: Any) -> dict[str, str]:
     made = plan(general, **fields)
     assert isinstance(made, Rejection)
     return {problem.field: problem.message for problem in made.problems}
@@ -68,7 +68,7 @@ def test_the_maxima_are_allowed_and_more_is_rejected_by_field_and_key() -> None:
     assert "[general] maxfilter" in found["bpf"]
 
 
-def test_problems_of_the_message_and_of_the_plan_are_told_together() -> None:
+def test_problems_of_the_message_and_of_the_plan_are_told_shared() -> None:
     assert set(refused(packets="50", timeout=99999, interface=["nope"])) == {"packets", "timeout", "interface"}
 
 
@@ -80,7 +80,7 @@ def test_an_alias_stands_for_several_interfaces_and_each_is_captured_once() -> N
 def test_interfaces_that_are_there_are_captured_and_the_others_named() -> None:
     made = good(interface=["eth0", "eth9", "eth0"])
     assert [part.interface.name for part in made.captures] == ["eth0"]
-    assert made.missing == (("eth9", "no such interface on this node"),)
+    assert made.unavailable == (("eth9", "no such interface on this node"),)
 
 
 @pytest.mark.parametrize("fields", [{"interface": ["eth9"]}, {"alias": ["unknown"]}, {"alias": ["gone"]}])
@@ -101,7 +101,7 @@ def test_without_any_interface_it_is_rejected(fields: dict[str, Any]) -> None:
     ],
 )
 def test_which_interfaces_are_allowed(globs: tuple[str, ...], name: str, allowed: bool) -> None:
-    assert isinstance(plan(General(interfaces=globs), interface=[name]), CapturePlan) is allowed
+    assert isinstance(plan(Policy(interfaces=globs), interface=[name]), CapturePlan) is allowed
 
 
 def test_tags_in_the_order_of_the_original() -> None:
@@ -113,13 +113,13 @@ def test_tags_in_the_order_of_the_original() -> None:
 
 def test_packetdebug_of_a_message_needs_leave() -> None:
     assert not good(packetdebug=True).packet_debug
-    assert good(General(allow_packetdebug=True), packetdebug=True).packet_debug
-    assert good(General(packetdebug=True)).packet_debug
+    assert good(Policy(allow_packetdebug=True), packetdebug=True).packet_debug
+    assert good(Policy(packetdebug=True)).packet_debug
 
 
 def test_file_name() -> None:
     assert good().captures[0].file_name == "web12-eth0-1795391625-ID1.pcap"
-    template = General(filename="{id}_{interface}.pcap")
+    template = Policy(filename="{id}_{interface}.pcap")
     assert good(template).captures[0].file_name == "ID1_eth0.pcap"
 
 
@@ -127,7 +127,7 @@ def test_file_name() -> None:
 def test_a_file_name_is_one_safe_component_whatever_comes(node: str, request_id: str) -> None:
     request, _ = validate({"node": "any", "interface": ["eth0"]})
     around = Surroundings(node, 1.0, HERE.interfaces, {})
-    made = make_plan(request_id, request, [], General(), around)
+    made = make_plan(request_id, request, [], Policy(), around)
     assert isinstance(made, CapturePlan)
     name = made.captures[0].file_name
     assert name == path_safe(name, 255)
@@ -150,4 +150,4 @@ def test_a_file_name_is_one_safe_component_whatever_comes(node: str, request_id:
 )
 def test_a_template_that_cannot_be_unique_or_is_misspelt_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="filename"):
-        General(filename=template)
+        Policy(filename=template)

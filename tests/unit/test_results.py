@@ -24,13 +24,13 @@ from pcapdaemon.core.events import (
     SavefileDelivered,
     SavefileLeftSpool,
     SavefileLost,
+    SavefileResumed,
     SavefileSpooled,
-    SavefileTakenUp,
 )
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.outcome import Counts, Receipt
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import CaptureRequest, Problem, validate
 from pcapdaemon.core.section import Section
 from pcapdaemon.results.history import History
@@ -86,14 +86,14 @@ class Desk:
 
     def __init__(self, *buses: FakeBus, events: Any = ("rejected", "finished")) -> None:
         self.history, self.events = History("here"), []  # type: tuple[History, list[Event]]
-        self.results = Results("here", ResultsSettings(events=events), self.history.story, self.events.append)
+        self.results = Results("here", ResultsSettings(events=events), self.history.as_json, self.events.append)
         for one in buses:
             self.results.attach(one)
 
-    async def hear(self, *events: Event) -> None:
+    async def on_event(self, *events: Event) -> None:
         for event in events:
-            self.history.hear(event)
-            self.results.hear(event)
+            self.history.on_event(event)
+            self.results.on_event(event)
         for _ in range(50):
             await asyncio.sleep(0)
 
@@ -106,12 +106,12 @@ def request(**fields: Any) -> CaptureRequest:
 
 def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestAccepted:
     around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, frozenset({"r", "s", "webhook"}))
-    plan = make_plan(name, request(**fields), [], General(), around)
+    plan = make_plan(name, request(**fields), [], Policy(), around)
     assert isinstance(plan, CapturePlan)
     return RequestAccepted(source, plan, 1.0, ("a warning",))
 
 
-STOPPED = CaptureStopped("ID", "e0", "f.pcap", "idle", Counts(5, 100, 5, 2), (1.0, 2.0), 3.0, sha256="ab", owed=("s3",))
+STOPPED = CaptureStopped("ID", "e0", "f.pcap", "idle", Counts(5, 100, 5, 2), (1.0, 2.0), 3.0, sha256="ab", pending=("s3",))
 LIFE: list[Any] = [
     CaptureStarted("ID", "e0", "EN10MB", 96, 5.0),
     CaptureProgressed("ID", "e0", Counts(1, 50, 1)),
@@ -123,10 +123,10 @@ LIFE: list[Any] = [
 
 async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None:
     redis = bus("redis", "r")
-    await Desk(redis).hear(accepted(), *LIFE)
-    ((place, kind, story),) = redis.told
-    assert (place, kind, story["id"], story["node"], story["final"]) == ("r", "finished", "ID", "here", True)
-    (capture,) = story["captures"]
+    await Desk(redis).on_event(accepted(), *LIFE)
+    ((place, kind, manifest),) = redis.told
+    assert (place, kind, manifest["id"], manifest["node"], manifest["final"]) == ("r", "finished", "ID", "here", True)
+    (capture,) = manifest["captures"]
     assert (capture["state"], capture["stop_reason"], capture["sha256"], capture["complete"]) == (
         "delivered",
         "idle",
@@ -135,12 +135,12 @@ async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None
     )
     assert "2 packets were dropped" in capture["missing"][0]
     assert capture["receipts"]["s3"] == {"where": "s3://b/k", "id": "etag", "link": "https://signed"}
-    assert story["warnings"] == ["a warning"]
+    assert manifest["warnings"] == ["a warning"]
 
 
 async def test_everything_is_told_where_it_is_wanted_in_order() -> None:
     redis = bus("redis", "r")
-    await Desk(redis, events=ALL).hear(accepted(), *LIFE)
+    await Desk(redis, events=ALL).on_event(accepted(), *LIFE)
     assert [kind for _, kind, _ in redis.told] == ["accepted", "started", "progress", "captured", "delivered", "finished"]
 
 
@@ -149,12 +149,12 @@ async def test_a_request_may_choose_what_and_where() -> None:
     desk = Desk(redis, kafka)
     around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, desk.results.places)
     for to, kinds in (("s", ["captured"]), ("t", ["finished"]), ("r", ["accepted"])):
-        plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], General(), around)
+        plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], Policy(), around)
         assert isinstance(plan, CapturePlan)
-        await desk.hear(RequestAccepted("kafka", plan, 1.0), *LIFE)
+        await desk.on_event(RequestAccepted("kafka", plan, 1.0), *LIFE)
     assert [(place, kind) for place, kind, _ in redis.told] == [("s", "captured")]
     assert [(place, kind) for place, kind, _ in kafka.told] == [("t", "finished"), ("r", "accepted")], "its own bus's r"
-    unknown = make_plan("ID", request(reply_to="elsewhere"), [], General(), around)
+    unknown = make_plan("ID", request(reply_to="elsewhere"), [], Policy(), around)
     assert isinstance(unknown, Rejection)
     assert str(unknown.problems[0]).startswith("reply_to: 'elsewhere' is no place")
     assert "r, s, t" in str(unknown.problems[0])
@@ -164,9 +164,9 @@ async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be
     redis = bus("redis", "r")
     desk = Desk(redis)
     problems = (Problem("bpf", "syntax error"), Problem("", "and more"))
-    await desk.hear(RequestRejected("ID", "redis", problems, "invalid", ("w",), "see pcap-filter(7)", request()))
-    await desk.hear(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
-    await desk.hear(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
+    await desk.on_event(RequestRejected("ID", "redis", problems, "invalid", ("w",), "see pcap-filter(7)", request()))
+    await desk.on_event(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
+    await desk.on_event(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
     first, second = (data for _, _, data in redis.told)
     assert first["problems"] == [{"field": "bpf", "message": "syntax error"}, {"field": "", "message": "and more"}]
     assert (first["kind"], first["hint"], second["problems"][0]["message"]) == ("invalid", "see pcap-filter(7)", "not JSON")
@@ -175,7 +175,7 @@ async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be
 async def test_those_who_joined_are_told_the_same_under_their_own_id() -> None:
     redis, kafka = bus("redis", "r"), bus("kafka", "k")
     desk = Desk(redis, kafka, events=["captured", "finished"])
-    await desk.hear(accepted(), RequestJoined("OTHER", "kafka", "ID", 2.0, request()), *LIFE, RequestFinished("OTHER"))
+    await desk.on_event(accepted(), RequestJoined("OTHER", "kafka", "ID", 2.0, request()), *LIFE, RequestFinished("OTHER"))
     assert [(kind, data["id"]) for _, kind, data in redis.told] == [("captured", "ID"), ("finished", "ID")]
     assert [(kind, data["id"]) for _, kind, data in kafka.told] == [("captured", "OTHER"), ("finished", "OTHER")]
 
@@ -184,10 +184,10 @@ async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivere
     redis = bus("redis", "r")
     desk = Desk(redis, events=["spooled", "delivered", "finished"])
     spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
-    await desk.hear(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
+    await desk.on_event(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
     assert [(kind, data.get("final")) for _, kind, data in redis.told] == [("spooled", None), ("finished", False)]
     assert redis.told[1][2]["captures"][0]["state"] == "spooled"
-    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
+    await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [("delivered", None), ("finished", True)]
 
 
@@ -195,17 +195,19 @@ async def test_a_request_is_not_finished_while_another_of_its_captures_runs() ->
     redis = bus("redis", "r")
     desk = Desk(redis, events=["captured", "finished"])
     spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
-    await desk.hear(accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled)
-    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
+    await desk.on_event(accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled)
+    await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert [kind for _, kind, _ in redis.told] == ["captured"]
     other = replace(STOPPED, interface="e1", file_name="g.pcap")
-    await desk.hear(other, replace(LIFE[3], interface="e1"), RequestFinished("ID"))
+    await desk.on_event(other, replace(LIFE[3], interface="e1"), RequestFinished("ID"))
     assert [(kind, data.get("final")) for _, kind, data in redis.told[1:]] == [("captured", None), ("finished", True)]
 
 
 async def test_a_place_that_is_none_does_not_silence_the_rejection_that_says_so() -> None:
     redis = bus("redis", "r")
-    await Desk(redis).hear(RequestRejected("ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere")))
+    await Desk(redis).on_event(
+        RequestRejected("ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere"))
+    )
     assert [(place, kind) for place, kind, _ in redis.told] == [("r", "rejected")]
 
 
@@ -214,16 +216,18 @@ async def test_a_dry_run_is_answered_where_it_asks_for() -> None:
     desk = Desk(redis)
     assert redis.answer
     redis.answer(Answer("x", "dryrun", reply_to="s"))
-    await desk.hear()
+    await desk.on_event()
     assert [(place, kind) for place, kind, _ in redis.told] == [("s", "dryrun")]
 
 
 async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spool() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis)
-    await desk.hear(accepted(), LIFE[0], STOPPED, SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "down"), RequestFinished("ID"))
-    await desk.hear(RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request()))
-    await desk.hear(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
+    await desk.on_event(
+        accepted(), LIFE[0], STOPPED, SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "down"), RequestFinished("ID")
+    )
+    await desk.on_event(RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request()))
+    await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert redis.told[-1][1:2] == ("finished",)
     assert redis.told[-1][2]["captures"][0]["delivered"] == {"s3": "s3://b/k"}
 
@@ -231,8 +235,8 @@ async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spoo
 async def test_what_another_process_captured_is_told_too() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis)
-    taken = SavefileTakenUp(("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),))
-    await desk.hear(taken, LIFE[3], SavefileLeftSpool(("ID", "OTHER"), "e0"))
+    taken = SavefileResumed(("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),))
+    await desk.on_event(taken, LIFE[3], SavefileLeftSpool(("ID", "OTHER"), "e0"))
     assert [(kind, data["id"], data["final"]) for _, kind, data in redis.told] == [
         ("finished", "ID", True),
         ("finished", "OTHER", True),
@@ -243,8 +247,8 @@ async def test_what_another_process_captured_is_told_too() -> None:
 async def test_losses_and_captures_that_never_began_are_failures() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis, events=["failed", "finished"])
-    await desk.hear(accepted(), CaptureFailed("ID", "e1", "no such device", "look"), LIFE[0], STOPPED)
-    await desk.hear(SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID"))
+    await desk.on_event(accepted(), CaptureFailed("ID", "e1", "no such device", "look"), LIFE[0], STOPPED)
+    await desk.on_event(SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID"))
     assert [data["reason"] for _, kind, data in redis.told if kind == "failed"] == ["no such device", "no such bucket"]
     states = {capture["interface"]: capture["state"] for capture in redis.told[-1][2]["captures"]}
     assert states == {"e0": "lost", "e1": "failed"}
@@ -252,7 +256,7 @@ async def test_losses_and_captures_that_never_began_are_failures() -> None:
 
 async def test_a_request_that_comes_again_is_told_so() -> None:
     redis = bus("redis", "r")
-    await Desk(redis, events=["accepted"]).hear(RequestSeenBefore("ID", "redis", request()))
+    await Desk(redis, events=["accepted"]).on_event(RequestSeenBefore("ID", "redis", request()))
     assert redis.told[0][2]["again"] is True
 
 
@@ -263,7 +267,7 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
     assert silent.answer is None
     for kind in ("list", "accepted", "elsewhere", "unknown", "invalid"):
         redis.answer(Answer("x", kind, details={"running": []}))
-    await desk.hear()
+    await desk.on_event()
     assert [kind for _, kind, _ in redis.told] == ["list"], "the others are told by events"
 
 
@@ -272,7 +276,7 @@ async def test_readers_of_server_sent_events_hear_all_of_it_or_one_request() -> 
     everything, one = desk.results.subscribe(None, closing), desk.results.subscribe("OTHER", closing)
     first = [asyncio.ensure_future(anext(reader)) for reader in (everything, one)]
     await asyncio.sleep(0)
-    await desk.hear(accepted(), accepted("OTHER", "http"), *LIFE)
+    await desk.on_event(accepted(), accepted("OTHER", "http"), *LIFE)
     assert (await first[0])[0] == "accepted"
     kind, body = await first[1]
     assert (kind, json.loads(body)["subject"]) == ("accepted", "OTHER")

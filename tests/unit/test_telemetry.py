@@ -29,7 +29,7 @@ def logging_as_it_was() -> Iterator[None]:
 def lines(capsys: pytest.CaptureFixture[str], *events: Event) -> list[dict[str, Any]]:
     telemetry = Telemetry(None)
     for event in events:
-        telemetry.hear(event)
+        telemetry.on_event(event)
     telemetry.stopped()
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
@@ -53,7 +53,7 @@ def test_syslog_gets_every_line_at_the_configured_priority(tmp_path: Path) -> No
         server.bind(str(tmp_path / "log"))
         server.settimeout(5)
         telemetry = Telemetry(Syslog(priority=25, tag="mine", address=str(tmp_path / "log")))
-        telemetry.hear(SourceDisconnected("redis", "refused"))
+        telemetry.on_event(SourceDisconnected("redis", "refused"))
         line = server.recv(2000).decode()
     assert line.startswith("<25>mine: ")
     assert "source=redis" in line
@@ -71,6 +71,6 @@ def test_nothing_waits_for_a_reader_that_stalls(monkeypatch: pytest.MonkeyPatch,
     telemetry._listener.stop()  # the reader stalls
     begun = time.monotonic()
     for _ in range(100):
-        telemetry.hear(SourceDisconnected("redis", "refused"))
+        telemetry.on_event(SourceDisconnected("redis", "refused"))
     assert time.monotonic() - begun < 1
     assert telemetry._handler.dropped == 95

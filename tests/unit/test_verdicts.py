@@ -13,13 +13,13 @@ from pcapdaemon.capture.session import Armed, Session
 from pcapdaemon.core.answers import Answer, Verdict
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
-    ClockIsOff,
+    ClocksDiffer,
     Event,
     RequestAccepted,
     RequestFinished,
-    RequestGivenBack,
     RequestJoined,
     RequestRejected,
+    RequestReturned,
 )
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.limits import StopReason
@@ -139,7 +139,7 @@ async def test_where_there_is_no_room(desk: Desk, returnable: bool, verdict: Ver
     verdicts, answers = await desk.tell(GOOD, returnable=returnable)
     assert verdicts == [verdict]
     assert len(answers) == answered
-    assert sum(isinstance(event, RequestGivenBack) for event in desk.events) == 1 - answered
+    assert sum(isinstance(event, RequestReturned) for event in desk.events) == 1 - answered
 
 
 async def test_what_was_busy_is_taken_when_it_comes_again(desk: Desk) -> None:
@@ -235,7 +235,7 @@ async def test_a_capture_that_was_given_up_at_the_end_is_not_done(desk: Desk) ->
 async def test_a_clock_that_is_off_is_told_once_per_source(desk: Desk) -> None:
     for _ in range(2):
         await desk.tell({**GOOD, "node": "here", "issued_at": "2199-01-01T00:00:00+01:00"})
-    assert sum(isinstance(event, ClockIsOff) for event in desk.events) == 1
+    assert sum(isinstance(event, ClocksDiffer) for event in desk.events) == 1
 
 
 async def test_what_joins_another_comes_after_that_one_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

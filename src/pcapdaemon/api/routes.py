@@ -178,7 +178,7 @@ class Api:
         sources = self._history.sources
         ready = bool(sources) and all(record.connected for record in sources.values())
         records = {name: vars(record) for name, record in sources.items()}
-        body = {"ready": ready, "node": self._engine.node, "sources": records, "set_aside": self._engine.set_aside}
+        body = {"ready": ready, "node": self._engine.node, "sources": records, "skipped": self._engine.skipped}
         return JSONResponse(body, 200 if ready else 503)
 
     async def metrics(self) -> Response:

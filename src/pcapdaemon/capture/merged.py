@@ -10,10 +10,10 @@ from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan
 from pcapdaemon.native.blocks import Blocks
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.native.merge import Together
+from pcapdaemon.native.merge import SharedLimits
 from pcapdaemon.savefile import annotation
 from pcapdaemon.savefile.packing import Stopped, Taken, pack
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.IDLE}
 """What is reached by all together; a duration ends each by itself."""
@@ -25,9 +25,9 @@ class MergedSession:
     def __init__(self, plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> None:
         self.plan, self.part = plan, plan.whole
         self._budget = budget
-        together = Together(annotation.overhead(plan, plan.captures))
+        shared = SharedLimits(annotation.overhead(plan, plan.captures))
         self._sessions = [
-            Session(plan, part, budget, settings, recorder_of(part.interface.name), together, number)
+            Session(plan, part, budget, settings, recorder_of(part.interface.name), shared, number)
             for number, part in enumerate(plan.captures)
         ]
         self.armed: asyncio.Future[Armed] = asyncio.get_running_loop().create_future()
@@ -49,7 +49,7 @@ class MergedSession:
         failures = [one for one in found if isinstance(one, BaseException)]
         if not taken or any(not isinstance(one, (CaptureRefused, Busy)) for one in failures):
             raise failures[0]
-        return await in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
+        return await run_in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
 
     def stop(self, shutdown: bool = False, trying: bool = False) -> None:
         """End all soon."""

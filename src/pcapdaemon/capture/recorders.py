@@ -8,7 +8,7 @@ from pcapdaemon.capture.recorder import Recorder, RecorderSettings
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish, RecorderChanged
 from pcapdaemon.core.interface import RecorderStatus
-from pcapdaemon.threads import call_in_loop, in_thread
+from pcapdaemon.threads import call_in_loop, run_in_thread
 
 LOOK_EVERY = 0.5
 """Seconds between two looks whether a recorder that was switched off may end."""
@@ -42,7 +42,7 @@ class Recorders:
         found: dict[str, Recorder] = {}
         for name, settings in wanted.items():
             try:
-                found[name] = self._there[name] if name in same else await in_thread(Recorder, settings, name, buffer, tell)
+                found[name] = self._there[name] if name in same else await run_in_thread(Recorder, settings, name, buffer, tell)
             except MemoryError as error:
                 raise ConfigError([f"[[recorder]] {name}: {error}"], "make its memory smaller") from None
         return found
@@ -63,7 +63,7 @@ class Recorders:
         """End all."""
         for task in self._ending:
             task.cancel()
-        await asyncio.gather(*(in_thread(recorder.close) for recorder in self._there.values()))
+        await asyncio.gather(*(run_in_thread(recorder.close) for recorder in self._there.values()))
 
     def _tell(self, interface: str, reason: str) -> None:
         self._publish(RecorderChanged(interface, reason))
@@ -71,4 +71,4 @@ class Recorders:
     async def _end(self, recorder: Recorder) -> None:
         while recorder.captures:  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(LOOK_EVERY)
-        await in_thread(recorder.close)
+        await run_in_thread(recorder.close)

@@ -13,13 +13,13 @@ from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Counts, Lookback
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
 from pcapdaemon.core.section import Section
-from pcapdaemon.native.live import Capture
+from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.native.merge import Together
+from pcapdaemon.native.merge import SharedLimits
 from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.savefile import annotation
 from pcapdaemon.savefile.packing import NO_ROOM, Stopped, Taken, pack
-from pcapdaemon.threads import call_in_loop, in_thread
+from pcapdaemon.threads import call_in_loop, run_in_thread
 
 OPTIMIZED_FILTER = 256
 """Capture filters up to this length are optimized: beyond, libpcap's optimizer may take seconds of CPU."""
@@ -63,16 +63,16 @@ class Session:
         budget: MemoryBudget,
         settings: CaptureSettings,
         recorder: Recorder | None = None,
-        together: Together | None = None,
+        shared: SharedLimits | None = None,
         number: int = 0,
     ) -> None:
         self.plan, self.part = plan, part
-        self._together, self._number = together, number
+        self._shared, self._number = shared, number
         self._budget, self._settings, self._recorder = budget, settings, recorder
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
         self._shutdown = self._stopping = self._trying = False
         self._nothing_recorded = "" if recorder else NO_RECORDER
-        self._capture: Capture | RecordedCapture = self._recorded() or Capture(part.interface.name, budget.pool)
+        self._capture: LiveCapture | RecordedCapture = self._recorded() or LiveCapture(part.interface.name, budget.pool)
         self._loop = asyncio.get_running_loop()
         self.armed: asyncio.Future[Armed] = self._loop.create_future()
 
@@ -87,12 +87,12 @@ class Session:
         `armed` is set when the capture has begun; it is cancelled where it never will.
         """
         taken = await self.take()
-        return await in_thread(pack, self.plan, [taken], self._budget.pool)
+        return await run_in_thread(pack, self.plan, [taken], self._budget.pool)
 
     async def take(self) -> Taken:
         """The same, but what was captured is not made a savefile yet."""
         try:
-            return await in_thread(self._run)
+            return await run_in_thread(self._run)
         finally:
             self.armed.cancel()
 
@@ -143,8 +143,8 @@ class Session:
         finally:
             self._capture.close()
 
-    def _capture_in_some_way(self, capture: Capture | RecordedCapture) -> Taken:
-        if isinstance(capture, Capture):
+    def _capture_in_some_way(self, capture: LiveCapture | RecordedCapture) -> Taken:
+        if isinstance(capture, LiveCapture):
             return self._capture_live(capture)
         try:
             return self._read_on(capture)
@@ -154,8 +154,8 @@ class Session:
             self._nothing_recorded = str(error)
         return self._capture_live(self._open_instead(capture))
 
-    def _open_instead(self, recorded: RecordedCapture) -> Capture:
-        self._capture = capture = Capture(self.part.interface.name, self._budget.pool)
+    def _open_instead(self, recorded: RecordedCapture) -> LiveCapture:
+        self._capture = capture = LiveCapture(self.part.interface.name, self._budget.pool)
         recorded.close()
         if self._stopping:
             capture.stop()
@@ -173,7 +173,7 @@ class Session:
         capture.catch_up()
         return self._armed_run(capture, self._trigger_ns)
 
-    def _capture_live(self, capture: Capture) -> Taken:
+    def _capture_live(self, capture: LiveCapture) -> Taken:
         buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         try:
             capture.extend(**asdict(self.plan.limits))
@@ -191,18 +191,18 @@ class Session:
             capture.close()
             self._budget.give_kernel_buffer(buffer)
 
-    def _choose_format(self, capture: Capture | RecordedCapture) -> None:
-        if self._together:
+    def _choose_format(self, capture: LiveCapture | RecordedCapture) -> None:
+        if self._shared:
             capture.write_as(pcapng=True, overhead=0, number=self._number)
-            capture.share_limits(self._together)
+            capture.share_limits(self._shared)
         elif self.plan.pcapng:
             capture.write_as(pcapng=True, overhead=annotation.overhead(self.plan, [self.part]))
 
-    def _set_filter(self, capture: Capture | RecordedCapture) -> None:
+    def _set_filter(self, capture: LiveCapture | RecordedCapture) -> None:
         expression = self.plan.capture_filter
         capture.set_filter(expression, len(expression) <= OPTIMIZED_FILTER)
 
-    def _armed_run(self, capture: Capture | RecordedCapture, begun: int) -> Taken:
+    def _armed_run(self, capture: LiveCapture | RecordedCapture, begun: int) -> Taken:
         call_in_loop(self._loop, self._set_armed, Armed(capture.linktype, capture.snaplen, time.time()))
         reason = StopReason(capture.run())
         seconds = (time.monotonic_ns() - begun) / 1e9
@@ -222,7 +222,7 @@ class Session:
             lookback=lookback,
         )
 
-    def _lookback(self, capture: Capture | RecordedCapture) -> Lookback | None:
+    def _lookback(self, capture: LiveCapture | RecordedCapture) -> Lookback | None:
         asked, recorder = self.plan.lookback, self._recorder
         if not asked:
             return None

@@ -18,13 +18,13 @@ from pcapdaemon.core.errors import ConfigError, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import Delivery
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sources.base import Message
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 SHOW_EVERY = 0.25
 Show = Callable[[list[dict[str, Any]]], None]
@@ -53,9 +53,9 @@ class GivenFile(Destination):
         """It is open."""
         return ""
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Write it; what fails once is not tried again while a person waits."""
-        return Receipt(await in_thread(self._write, savefile))
+        return Receipt(await run_in_thread(self._write, savefile))
 
     def close(self) -> None:
         """Leave no empty file behind where there was none."""
@@ -85,8 +85,8 @@ async def capture(message: dict[str, Any], settings: Settings, write: str | None
 
 async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
-    delivery = Delivery(to, history.hear, settings.delivery)
-    engine = Engine(node_name(settings), settings, budget, delivery, history.hear)
+    delivery = Delivery(to, history.on_event, settings.delivery)
+    engine = Engine(node_name(settings), settings, budget, delivery, history.on_event)
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
         engine.take(Message(body, "command line", answer=answered.set_result))

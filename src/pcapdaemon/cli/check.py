@@ -21,7 +21,7 @@ from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surround
 from pcapdaemon.core.request import UnreadableMessage, new_id, read, validate
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.native.interfaces import list_interfaces
-from pcapdaemon.native.live import Capture
+from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 from pcapdaemon.results.router import WEBHOOK
 from pcapdaemon.sources.base import Bus, Source
@@ -90,7 +90,7 @@ def _spool(settings: SpoolSettings) -> Finding:
 
 def _recorder(name: str, settings: RecorderSettings) -> Finding:
     words = f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
-    capture = Capture(name, MemoryBudget(BLOCK_SIZE).pool)
+    capture = LiveCapture(name, MemoryBudget(BLOCK_SIZE).pool)
     try:
         capture.open(
             snaplen=settings.snaplen,
@@ -156,7 +156,7 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
-    found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.missing]
+    found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.unavailable]
     return found + [await _filter(settings, plan, part) for part in plan.captures]
 
 

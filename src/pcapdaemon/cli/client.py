@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from pcapdaemon.cli.fleet import Nodes
+from pcapdaemon.cli.fleet import Fleet
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
@@ -90,12 +90,12 @@ def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiC
     return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file.read_text().strip() if file else "")
 
 
-Show = Callable[[Nodes], None]
+Show = Callable[[Fleet], None]
 
 
-def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Nodes:
+def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Fleet:
     """Send a request to several daemons at once, and follow it on each until it is over; Ctrl-C ends it everywhere."""
-    nodes, message = Nodes(), {**message, "id": message.get("id") or new_id()}
+    nodes, message = Fleet(), {**message, "id": message.get("id") or new_id()}
     threads = [threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis]
     for thread in threads:
         thread.start()
@@ -111,7 +111,7 @@ def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Node
     return nodes
 
 
-def _follow(api: ApiClient, message: dict[str, Any], nodes: Nodes) -> None:
+def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
     try:
         found = api.submit(message)
         if found["state"] != "running":
@@ -125,7 +125,7 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Nodes) -> None:
         nodes.records[api.url] = {"node": api.url, "state": "unreachable", "problems": [str(error)], "captures": []}
 
 
-async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tuple[Nodes | None, int | None]:
+async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tuple[Fleet | None, int | None]:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds until it is over on each.
 
     A node that is named is waited for no longer than it takes. The nodes are None where no result can come: nobody waits, or
@@ -148,12 +148,12 @@ async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tup
                 await close(one)
 
 
-async def _results(bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show) -> Nodes:
-    nodes, begun = Nodes(), time.monotonic()
+async def _results(bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show) -> Fleet:
+    nodes, begun = Fleet(), time.monotonic()
     one_node = message.get("node", "any") != "any"
     with _interrupted() as interrupted:
         while not (nodes.over and (time.monotonic() - begun > wait or (one_node and nodes.records))):
-            await _hear(listener, message["id"], nodes)
+            await _receive(listener, message["id"], nodes)
             nodes.look(time.monotonic())
             show(nodes)
             if interrupted.is_set():
@@ -162,7 +162,7 @@ async def _results(bus: Bus, listener: Bus, message: dict[str, Any], wait: float
     return nodes
 
 
-async def _hear(listener: Bus, request_id: str, nodes: Nodes) -> None:
+async def _receive(listener: Bus, request_id: str, nodes: Fleet) -> None:
     try:
         async with asyncio.timeout(SHOW_EVERY):
             heard = await listener.receive()
@@ -173,7 +173,7 @@ async def _hear(listener: Bus, request_id: str, nodes: Nodes) -> None:
     if heard.settle:  # a queue of results may be shared with other requesters
         heard.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
     if result and mine:
-        nodes.hear(*result, time.monotonic())
+        nodes.on_result(*result, time.monotonic())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ _STATES = {"started": "running", "progress": "running", "captured": "delivering"
 _COUNTS = ("packets", "received", "dropped", "dropped_by_interface")
 
 
-class Nodes:
+class Fleet:
     """Records by node, made of the results that are heard; after `silence` seconds without a word none is expected."""
 
     def __init__(self, silence: float = 90.0) -> None:
@@ -20,7 +20,7 @@ class Nodes:
         self._heard: dict[str, float] = {}
         self._silence = silence
 
-    def hear(self, kind: str, data: Mapping[str, Any], now: float) -> None:
+    def on_result(self, kind: str, data: Mapping[str, Any], now: float) -> None:
         """Take note of one result."""
         node = str(data["node"])
         record = self.records.setdefault(node, {"id": data["id"], "node": node, "state": "running", "captures": []})

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from pcapdaemon.cli.fleet import OVER, Nodes
+from pcapdaemon.cli.fleet import OVER, Fleet
 from pcapdaemon.core.text import printable
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -21,7 +21,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def follow(api: Any, request_id: str) -> dict[str, Any]:
     """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
     found: dict[str, Any] = {}
-    say, nodes = progress(live=False), Nodes()
+    say, nodes = progress(live=False), Fleet()
     with Watch() as watch:
         while not found or found["state"] == "running":
             try:
@@ -110,7 +110,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def show(self, nodes: Nodes) -> None:
+    def show(self, nodes: Fleet) -> None:
         """Show the state of each."""
         for name, record in list(nodes.records.items()):
             words = printable(", ".join(f"{c['interface']} {c['state']}" for c in record["captures"]) or record["state"])
@@ -125,7 +125,7 @@ class Watch:
                 errors.print(f"{printable(name)}: {words}", markup=False)
 
 
-def nodes(found: Nodes, as_json: bool) -> None:
+def nodes(found: Fleet, as_json: bool) -> None:
     """What became of a request on each node; ends with status 1 where none answered, or it came to nothing on one."""
     if as_json:
         print(json.dumps(list(found.records.values())))
@@ -141,7 +141,7 @@ def nodes(found: Nodes, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def nodes_or_receivers(found: Nodes | None, heard: int | None, address: str, as_json: bool) -> None:
+def nodes_or_receivers(found: Fleet | None, heard: int | None, address: str, as_json: bool) -> None:
     """What nodes told; where none could, what is known of the sending."""
     if found is not None:
         nodes(found, as_json)
@@ -157,18 +157,25 @@ def nodes_or_receivers(found: Nodes | None, heard: int | None, address: str, as_
 
 def spool(found: Any, as_json: bool) -> None:
     """What stands in the spool."""
-    stories = list(found.stories())
+    manifests = list(found.manifests())
     if as_json:
-        print(json.dumps([{"name": name, **(story if isinstance(story, dict) else {"wrong": story})} for name, story in stories]))
+        print(
+            json.dumps(
+                [
+                    {"name": name, **(manifest if isinstance(manifest, dict) else {"wrong": manifest})}
+                    for name, manifest in manifests
+                ]
+            )
+        )
         return
-    table = _table("name", "request", "file", "bytes", "since", "owed to")
-    for name, story in stories:
-        if isinstance(story, dict):
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["since"]))
-            file = story["stopped"]["file_name"]
-            cells = [", ".join(story["ids"]), file, str(story["size"]), since, ", ".join(story["owed"])]
+    table = _table("name", "request", "file", "bytes", "since", "pending")
+    for name, manifest in manifests:
+        if isinstance(manifest, dict):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest["since"]))
+            file = manifest["stopped"]["file_name"]
+            cells = [", ".join(manifest["ids"]), file, str(manifest["size"]), since, ", ".join(manifest["pending"])]
         else:
-            cells = ["", story, "", "", ""]
+            cells = ["", manifest, "", "", ""]
         table.add_row(name, *(printable(cell) for cell in cells))
     wide(sys.stdout).print(table)
 
@@ -234,7 +241,7 @@ def _part(record: dict[str, Any]) -> float:
 def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
     words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
     if record["state"] != "finished" or not record["captures"]:
-        told = {name: record[name] for name in ("interfaces", "limits", "missing", "running") if name in record}
+        told = {name: record[name] for name in ("interfaces", "limits", "unavailable", "running") if name in record}
         if record["state"] in ("dryrun", "list"):
             words.append(json.dumps(told))
         yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]

@@ -60,7 +60,7 @@ def _spool(config_file: Path | None) -> Spool:
 
 
 def _chosen(spool: Spool, names: list[str] | None) -> list[str]:
-    there = {name: story["ids"] if isinstance(story, dict) else [] for name, story in spool.stories()}
+    there = {name: manifest["ids"] if isinstance(manifest, dict) else [] for name, manifest in spool.manifests()}
     unknown = [one for one in names or () if not any(one in (name, *ids) for name, ids in there.items())]
     if unknown:
         fail(1, [f"{one}: not in the spool {spool.directory}" for one in unknown], "'pcapdaemon spool list' shows what is")

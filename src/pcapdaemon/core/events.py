@@ -58,7 +58,7 @@ class RequestSeenBefore:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestGivenBack:
+class RequestReturned:
     """There is no room for a request now; its source hands it out again later, here or to another node."""
 
     id: str
@@ -75,7 +75,7 @@ class RequestCancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockIsOff:
+class ClocksDiffer:
     """A request's time shows that a clock is off: the requester's, the broker's or this node's. Told once per source."""
 
     source: str
@@ -109,7 +109,7 @@ class CaptureStopped:
     So is `trigger`, from which its limits count; `lookback` is there where packets from before it were asked for. `content`
     is what is inside of a savefile that is compressed; all sizes but that of the file itself are of the content.
 
-    Where it has packets, `sha256` is that of the savefile, which is owed to the destinations `owed`; and where there is a
+    Where it has packets, `sha256` is that of the savefile, which is pending the destinations `pending`; and where there is a
     spool it stands there, unless SavefileNotSpooled says why not.
     """
 
@@ -122,7 +122,7 @@ class CaptureStopped:
     seconds: float
     error: str = ""
     sha256: str = ""
-    owed: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
     trigger: float = 0.0
     lookback: Lookback | None = None
     content: Content | None = None
@@ -158,12 +158,12 @@ class SavefileDelivered:
 
 @dataclass(frozen=True, slots=True)
 class SavefileSpooled:
-    """A savefile is no longer held in memory: it stands in the spool until the destinations `owed` have it."""
+    """A savefile is no longer held in memory: it stands in the spool until the destinations `pending` have it."""
 
     id: str
     interface: str
     file_name: str
-    owed: tuple[str, ...]
+    pending: tuple[str, ...]
     reason: str
 
 
@@ -178,7 +178,7 @@ class SavefileNotSpooled:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileTakenUp:
+class SavefileResumed:
     """A savefile that an earlier process left in the spool is going to be delivered; with all that is known of it."""
 
     ids: tuple[str, ...]
@@ -209,7 +209,7 @@ class RecorderChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFileSetAside:
+class SpoolFileQuarantined:
     """Something in the spool's directory can't be used."""
 
     name: str
@@ -327,22 +327,22 @@ RequestEvent = (
     | RequestAccepted
     | RequestJoined
     | RequestSeenBefore
-    | RequestGivenBack
+    | RequestReturned
     | RequestCancelled
     | RequestFinished
     | RequestLogged
 )
 NodeEvent = (
-    ClockIsOff
+    ClocksDiffer
     | SourceConnected
     | SourceDisconnected
     | DestinationNotReady
     | ConfigurationReloaded
     | ConfigurationRefused
-    | SavefileTakenUp
+    | SavefileResumed
     | SavefileLeftSpool
     | RecorderChanged
-    | SpoolFileSetAside
+    | SpoolFileQuarantined
     | ResultsLost
 )
 Event = CaptureEvent | RequestEvent | NodeEvent

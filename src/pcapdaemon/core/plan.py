@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
-from pcapdaemon.core.policy import General
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
 from pcapdaemon.core.text import path_safe
 
@@ -23,7 +23,7 @@ class InterfacePlan:
 
 @dataclass(frozen=True, slots=True)
 class CapturePlan:
-    """What this node does for a request; `missing` are interfaces asked for that it can't capture on, and why.
+    """What this node does for a request; `unavailable` are interfaces asked for that it can't capture on, and why.
 
     With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it the whole savefile has at
     most `most_packets` and `most_size` bytes. `share_recorder`: live packets may come from a recorder too.
@@ -45,7 +45,7 @@ class CapturePlan:
     share_recorder: bool = True
     most_packets: int = 0
     most_size: int = 0
-    missing: tuple[tuple[str, str], ...] = ()
+    unavailable: tuple[tuple[str, str], ...] = ()
 
     @property
     def whole(self) -> InterfacePlan:
@@ -97,12 +97,12 @@ def make_plan(
     request_id: str,
     request: CaptureRequest,
     problems: Sequence[Problem],
-    policy: General,
+    policy: Policy,
     around: Surroundings,
 ) -> CapturePlan | Rejection:
     """Apply the node's policy to a request; `problems` are what `validate` found and are answered with the rest."""
     limits, limit_problems = _limits(request, policy)
-    chosen, missing, interface_problems = _interfaces(request, policy, around)
+    chosen, unavailable, interface_problems = _interfaces(request, policy, around)
     found = [
         *problems,
         *limit_problems,
@@ -131,11 +131,11 @@ def make_plan(
         share_recorder=policy.share_recorder,
         most_packets=policy.maxpackets,
         most_size=policy.maxbytes,
-        missing=tuple(missing),
+        unavailable=tuple(unavailable),
     )
 
 
-def _limits(request: CaptureRequest, policy: General) -> tuple[CaptureLimits, list[Problem]]:
+def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, list[Problem]]:
     # Zero is "absent" for all but packets: there `validate` has refused it.
     asked = {
         "packets": (request.packets, policy.maxpackets, "maxpackets"),
@@ -158,7 +158,7 @@ def _limits(request: CaptureRequest, policy: General) -> tuple[CaptureLimits, li
     return limits, problems
 
 
-def _filter_problems(request: CaptureRequest, policy: General) -> list[Problem]:
+def _filter_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
     text, field = request.capture_filter or "", ON_THE_WIRE["capture_filter"]
     if len(text) > policy.maxfilter:
         return [Problem(field, f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)")]
@@ -181,21 +181,21 @@ def _merge_problems(request: CaptureRequest) -> list[Problem]:
 
 
 def _interfaces(
-    request: CaptureRequest, policy: General, around: Surroundings
+    request: CaptureRequest, policy: Policy, around: Surroundings
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    """The interfaces to capture on with the alias each was asked by, what is missing, and the problems if none is left."""
-    wanted, missing = _wanted(request, around)
+    """The interfaces to capture on with the alias each was asked by, what is unavailable, and the problems if none is left."""
+    wanted, unavailable = _wanted(request, around)
     chosen: dict[str, tuple[Interface, str]] = {}
     for name, alias in wanted:
         interface = around.interfaces.get(name)
         if interface is None:
-            missing.append((name, "no such interface on this node"))
+            unavailable.append((name, "no such interface on this node"))
         elif not _allowed(interface, policy.interfaces):
-            missing.append((name, "[general] interfaces does not allow it"))
+            unavailable.append((name, "[general] interfaces does not allow it"))
         else:
             chosen.setdefault(name, (interface, alias))
-    problems = [] if chosen else [Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in missing]
-    return list(chosen.values()), missing, problems
+    problems = [] if chosen else [Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in unavailable]
+    return list(chosen.values()), unavailable, problems
 
 
 def _wanted(request: CaptureRequest, around: Surroundings) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -219,7 +219,7 @@ def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
 def _capture(
     request_id: str,
     request: CaptureRequest,
-    policy: General,
+    policy: Policy,
     around: Surroundings,
     interface: Interface,
     alias: str,
@@ -229,18 +229,16 @@ def _capture(
     return InterfacePlan(interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name]))
 
 
-def _is_pcapng(request: CaptureRequest, policy: General) -> bool:
+def _is_pcapng(request: CaptureRequest, policy: Policy) -> bool:
     return request.merge or (request.format or policy.format) == "pcapng"
 
 
-def _whole_name(
-    request_id: str, request: CaptureRequest, policy: General, around: Surroundings, interfaces: Sequence[str]
-) -> str:
+def _whole_name(request_id: str, request: CaptureRequest, policy: Policy, around: Surroundings, interfaces: Sequence[str]) -> str:
     name = _file_name(policy.filename, around, "+".join(interfaces), request_id)
     return name.removesuffix(".pcap") + _extension(request, policy, name)
 
 
-def _extension(request: CaptureRequest, policy: General, name: str) -> str:
+def _extension(request: CaptureRequest, policy: Policy, name: str) -> str:
     png, dotted = _is_pcapng(request, policy), name.endswith(".pcap")
     form = ".pcapng" if png and not name.endswith(".pcapng") else ".pcap" if dotted else ""
     return form + {"gzip": ".gz", "zstd": ".zst"}.get(request.compress or policy.compress, "")

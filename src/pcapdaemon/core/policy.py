@@ -26,7 +26,7 @@ def _template(text: str) -> str:
 Label = Annotated[str, Field(max_length=128)]
 
 
-class General(Section):
+class Policy(Section):
     """Who this node is, limits and defaults of requests, and the local directory."""
 
     node: str = Field("", max_length=255, description="The name that requests call this host by; empty: its host name.")

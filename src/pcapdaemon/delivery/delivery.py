@@ -22,7 +22,7 @@ from pcapdaemon.core.events import (
     SavefileLost,
     SavefileNotSpooled,
     SavefileSpooled,
-    SpoolFileSetAside,
+    SpoolFileQuarantined,
 )
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.policy import Seconds
@@ -32,7 +32,7 @@ from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 LONGEST_WAIT, LONGEST_WAIT_IN_MEMORY = 300.0, 15.0
 """Seconds between two tries at most, with a spool and without."""
@@ -106,8 +106,8 @@ class Delivery:
 
         The caller publishes the event and calls `deliver`.
         """
-        parcel.owed = list(self.destinations)
-        stopped = parcel.sealed(await in_thread(digest, parcel.savefile))
+        parcel.pending = list(self.destinations)
+        stopped = parcel.sealed(await run_in_thread(digest, parcel.savefile))
         if self.spool and self.spool.settings.eager:
             await self._store(parcel, make_room=False)
         return stopped
@@ -129,28 +129,28 @@ class Delivery:
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
         """Go on with what an earlier process left in the spool, as `Spool.load` has it."""
         try:
-            for name, story in left:
+            for name, manifest in left:
                 if self.spool:
-                    await self._take_up(self.spool, name, story)
+                    await self._resume_one(self.spool, name, manifest)
         finally:
             self._resumed.set()
 
-    async def _take_up(self, spool: Spool, name: str, story: dict[str, Any] | str) -> None:
-        if isinstance(story, str):
-            await self._set_aside(spool, name, story)
-        elif (parcel := await self._unpacked(spool, name, story)) is None:
-            await self._set_aside(spool, name, "its story is not understood, or its bytes have changed")
-        elif parcel.owed:
-            self._publish(parcel.taken_up())
+    async def _resume_one(self, spool: Spool, name: str, manifest: dict[str, Any] | str) -> None:
+        if isinstance(manifest, str):
+            await self._quarantine(spool, name, manifest)
+        elif (parcel := await self._unpacked(spool, name, manifest)) is None:
+            await self._quarantine(spool, name, "its manifest is not understood, or its bytes have changed")
+        elif parcel.pending:
+            self._publish(parcel.resumed())
             self._begin(parcel).spooled = True
         else:  # the last moment of the earlier process
-            await in_thread(spool.remove, name)
+            await run_in_thread(spool.remove, name)
 
     async def keep_watch(self) -> None:
         """Obey orders, and give up what stands in the spool for too long; runs until it is cancelled."""
         await self._resumed.wait()
         while (spool := self.spool) is not None:
-            for verb, name in await in_thread(spool.orders):
+            for verb, name in await run_in_thread(spool.orders):
                 self.retry(name) if verb == "retry" else await self.drop(name, "dropped by hand")
             for name in spool.overdue(time.time()):
                 await self.drop(name, f"it stood in the spool for more than {spool.settings.maxage} s ([spool] maxage)")
@@ -172,7 +172,7 @@ class Delivery:
             await self._give_up(journey, reason)
             return
         if self.spool:
-            await in_thread(self.spool.remove, name)
+            await run_in_thread(self.spool.remove, name)
         if journey:
             journey.parcel.spool_name = ""
             self._not_spooled(journey.parcel, reason)
@@ -197,7 +197,7 @@ class Delivery:
 
     def _try_all(self, journey: _Journey) -> None:
         journey.refused.clear()
-        journey.tasks = {name: asyncio.create_task(self._to(name, journey)) for name in journey.parcel.owed}
+        journey.tasks = {name: asyncio.create_task(self._to(name, journey)) for name in journey.parcel.pending}
 
     async def _to(self, name: str, journey: _Journey) -> None:
         """Deliver to one destination, however often it takes."""
@@ -225,8 +225,8 @@ class Delivery:
                         return await self._once(name, journey.parcel, again=journey.spooled or name in journey.failed)
                 except DeliveryFailed as error:
                     journey.failed[name] = str(error)
-                    facts = journey.parcel.facts
-                    self._publish(DeliveryDelayed(facts.id, facts.interface, name, str(error), attempt.num))
+                    info = journey.parcel.info
+                    self._publish(DeliveryDelayed(info.id, info.interface, name, str(error), attempt.num))
                     raise
         raise AssertionError("a retry ends with a result or an error")
 
@@ -236,7 +236,7 @@ class Delivery:
         reader = parcel.savefile.reader()
         try:
             async with asyncio.timeout(LONGEST_TRY):
-                return await destination.deliver(reader, replace(parcel.facts, again=again))
+                return await destination.deliver(reader, replace(parcel.info, again=again))
         except TimeoutError:
             raise DeliveryFailed(f"no end of it after {LONGEST_TRY:.0f} s") from None
         finally:
@@ -250,10 +250,10 @@ class Delivery:
 
     async def _delivered(self, name: str, journey: _Journey, receipt: Receipt, seconds: float) -> None:
         parcel = journey.parcel
-        parcel.owed.remove(name)
+        parcel.pending.remove(name)
         parcel.delivered[name] = receipt
         since_last = max(0.0, time.time() - parcel.stopped.times[1])
-        self._publish(SavefileDelivered(parcel.facts.id, parcel.facts.interface, name, receipt, seconds, since_last))
+        self._publish(SavefileDelivered(parcel.info.id, parcel.info.interface, name, receipt, seconds, since_last))
         await self._settle(journey)
 
     async def _refused(self, name: str, journey: _Journey) -> None:
@@ -265,30 +265,30 @@ class Delivery:
 
     def _lose(self, journey: _Journey, name: str, reason: str) -> None:
         parcel = journey.parcel
-        parcel.owed.remove(name)
-        facts, packets = parcel.facts, parcel.stopped.counts.packets
-        self._publish(SavefileLost(facts.id, facts.interface, name, reason, facts.file_name, packets))
+        parcel.pending.remove(name)
+        info, packets = parcel.info, parcel.stopped.counts.packets
+        self._publish(SavefileLost(info.id, info.interface, name, reason, info.file_name, packets))
 
     async def _settle(self, journey: _Journey) -> None:
         """A destination is done with: note it, and end the journey with the last one."""
         parcel = journey.parcel
-        if parcel.owed:
+        if parcel.pending:
             if parcel.spool_name and self.spool:
-                await in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
+                await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
             return
         if self._journeys.pop(parcel, None) is None:  # somebody else saw the last one go
             return
         parcel.savefile.close()
         if parcel.spool_name and self.spool:
-            await in_thread(self.spool.remove, parcel.spool_name)
+            await run_in_thread(self.spool.remove, parcel.spool_name)
         if journey.spooled:
-            self._publish(SavefileLeftSpool(parcel.ids, parcel.facts.interface))
+            self._publish(SavefileLeftSpool(parcel.ids, parcel.info.interface))
         journey.at_rest.set()
 
     async def _see_to(self, journey: _Journey) -> None:
         """Move a savefile out of memory where it is time, or give it up."""
         waited = time.monotonic() - journey.begun
-        failing = bool(journey.failed.keys() & set(journey.parcel.owed))
+        failing = bool(journey.failed.keys() & set(journey.parcel.pending))
         too_long = waited > self.settings.deadline
         grace_is_over = failing and (self._ending or waited > self.settings.memory_grace)
         if self.spool and (too_long or grace_is_over or self._pressed()):
@@ -304,7 +304,7 @@ class Delivery:
         if not self.spool or not (parcel.spool_name or await self._store(parcel, make_room=True)):
             return False
         if parcel not in self._journeys:  # it was delivered while it was written
-            await in_thread(self.spool.remove, parcel.spool_name)
+            await run_in_thread(self.spool.remove, parcel.spool_name)
             return True
         if parcel.savefile.in_memory:
             try:
@@ -320,7 +320,7 @@ class Delivery:
 
     async def _give_up(self, journey: _Journey, reason: str) -> None:
         await self._cancel(journey)
-        for name in list(journey.parcel.owed):
+        for name in list(journey.parcel.pending):
             words = journey.refused.get(name) or journey.failed.get(name)
             self._lose(journey, name, f"{reason}: {words}" if words else reason)
         await self._settle(journey)
@@ -334,12 +334,12 @@ class Delivery:
         if journey.parcel.spool_name:
             self._tell_spooled(journey.parcel, "the daemon ended")
             return
-        for name in list(journey.parcel.owed):
+        for name in list(journey.parcel.pending):
             self._lose(journey, name, "the daemon ended before it could be delivered")
 
     def _tell_spooled(self, parcel: Parcel, reason: str) -> None:
-        facts = parcel.facts
-        self._publish(SavefileSpooled(facts.id, facts.interface, facts.file_name, tuple(parcel.owed), reason))
+        info = parcel.info
+        self._publish(SavefileSpooled(info.id, info.interface, info.file_name, tuple(parcel.pending), reason))
 
     async def _cancel(self, journey: _Journey) -> None:
         tasks = [task for task in journey.tasks.values() if task is not asyncio.current_task()]
@@ -364,12 +364,12 @@ class Delivery:
             return False
 
     def _not_spooled(self, parcel: Parcel, reason: str) -> None:
-        facts = parcel.facts
-        self._publish(SavefileNotSpooled(facts.id, facts.interface, facts.file_name, reason))
+        info = parcel.info
+        self._publish(SavefileNotSpooled(info.id, info.interface, info.file_name, reason))
 
     async def _put(self, spool: Spool, parcel: Parcel) -> str:
         reader = parcel.savefile.reader()
-        writing = asyncio.ensure_future(in_thread(spool.put, reader, parcel.as_json(), parcel.since))
+        writing = asyncio.ensure_future(run_in_thread(spool.put, reader, parcel.as_json(), parcel.since))
         try:
             async with asyncio.timeout(STORE_WITHIN):
                 return await asyncio.shield(writing)
@@ -378,19 +378,19 @@ class Delivery:
             reader.close()  # the thread writes no more, and its memory is not held
             raise SpoolError(f"{spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s") from None
 
-    async def _unpacked(self, spool: Spool, name: str, story: Mapping[str, Any]) -> Parcel | None:
+    async def _unpacked(self, spool: Spool, name: str, manifest: Mapping[str, Any]) -> Parcel | None:
         """The parcel that stands in the spool under a name, if it is whole."""
         try:
             savefile = Savefile.on_disk(spool.path(name))
-            parcel = Parcel.of_json(story, savefile)
+            parcel = Parcel.of_json(manifest, savefile)
             parcel.spool_name = name
-            return parcel if await in_thread(digest, savefile) == parcel.stopped.sha256 else None
+            return parcel if await run_in_thread(digest, savefile) == parcel.stopped.sha256 else None
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
 
-    async def _set_aside(self, spool: Spool, name: str, reason: str) -> None:
-        await in_thread(spool.set_aside, name)
-        self._publish(SpoolFileSetAside(str(spool.directory / name), reason))
+    async def _quarantine(self, spool: Spool, name: str, reason: str) -> None:
+        await run_in_thread(spool.quarantine, name)
+        self._publish(SpoolFileQuarantined(str(spool.directory / name), reason))
 
 
 def _when_again(error: Exception) -> bool | float:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pcapdaemon.core.events import CaptureStopped, SavefileTakenUp
+from pcapdaemon.core.events import CaptureStopped, SavefileResumed
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.outcome import Content, Counts, Lookback, Receipt
 from pcapdaemon.core.request import CaptureRequest
-from pcapdaemon.destinations.base import Facts
+from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile
 
 VERSION = 1
@@ -18,19 +18,19 @@ VERSION = 1
 
 @dataclass(eq=False)
 class Parcel:
-    """One savefile; `ids` are the requests that want it, `facts.id` the first; `owed` the destinations that lack it yet.
+    """One savefile; `ids` are the requests that want it, `info.id` the first; `pending` the destinations that lack it yet.
 
     `spool_name` is what it is called in the spool, once it stands there. Times are seconds since the epoch.
     """
 
-    facts: Facts
+    info: SavefileInfo
     stopped: CaptureStopped
     limits: CaptureLimits
     ids: tuple[str, ...]
     source: str
     received_at: float
     savefile: Savefile
-    owed: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
     delivered: dict[str, Receipt] = field(default_factory=dict)
     since: float = field(default_factory=time.time)
     spool_name: str = ""
@@ -42,15 +42,13 @@ class Parcel:
 
     def sealed(self, sha256: str) -> CaptureStopped:
         """The end of the capture with the digest of its savefile, and where that goes."""
-        self.stopped = replace(self.stopped, sha256=sha256, owed=tuple(self.owed))
+        self.stopped = replace(self.stopped, sha256=sha256, pending=tuple(self.pending))
         return self.stopped
 
-    def taken_up(self) -> SavefileTakenUp:
+    def resumed(self) -> SavefileResumed:
         """What is told of it where an earlier process captured it."""
-        stopped = replace(self.stopped, owed=tuple(self.owed))
-        return SavefileTakenUp(
-            self.ids, self.source, self.received_at, self.facts.request, stopped, tuple(self.delivered.items())
-        )
+        stopped = replace(self.stopped, pending=tuple(self.pending))
+        return SavefileResumed(self.ids, self.source, self.received_at, self.info.request, stopped, tuple(self.delivered.items()))
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the bytes."""
@@ -60,12 +58,12 @@ class Parcel:
             "source": self.source,
             "received_at": self.received_at,
             "since": self.since,
-            "request": self.facts.request.model_dump(mode="json", by_alias=True, exclude_unset=True),
-            "tags": self.facts.tags,
+            "request": self.info.request.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "tags": self.info.tags,
             "limits": asdict(self.limits),
             "stopped": asdict(self.stopped),
             "size": self.size,
-            "owed": self.owed,
+            "pending": self.pending,
             "delivered": {name: asdict(receipt) for name, receipt in self.delivered.items()},
         }
 
@@ -75,21 +73,23 @@ class Parcel:
         if found["version"] != VERSION:
             raise ValueError(f"version {found['version']!r} is not known here")
         end = dict(found["stopped"])
-        counts, times, owed = Counts(**end.pop("counts")), tuple(map(float, end.pop("times"))), tuple(end.pop("owed"))
+        counts, times, pending = Counts(**end.pop("counts")), tuple(map(float, end.pop("times"))), tuple(end.pop("pending"))
         lookback = Lookback(**found_lookback) if (found_lookback := end.pop("lookback", None)) else None
         content = Content(**found_content) if (found_content := end.pop("content", None)) else None
-        stopped = CaptureStopped(**end, counts=counts, times=(times[0], times[1]), owed=owed, lookback=lookback, content=content)
+        stopped = CaptureStopped(
+            **end, counts=counts, times=(times[0], times[1]), pending=pending, lookback=lookback, content=content
+        )
         request = CaptureRequest.model_validate(found["request"])
-        facts = Facts(stopped.id, stopped.interface, stopped.file_name, str(found["tags"]), request)
+        info = SavefileInfo(stopped.id, stopped.interface, stopped.file_name, str(found["tags"]), request)
         return cls(
-            facts,
+            info,
             stopped,
             CaptureLimits(**found["limits"]),
             tuple(map(str, found["ids"])),
             str(found["source"]),
             float(found["received_at"]),
             savefile,
-            list(map(str, found["owed"])),
+            list(map(str, found["pending"])),
             {name: Receipt(**receipt) for name, receipt in found["delivered"].items()},
             float(found["since"]),
         )

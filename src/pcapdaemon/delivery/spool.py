@@ -28,7 +28,7 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.files import opened_directory
 from pcapdaemon.savefile.savefile import Savefile
 
-ASIDE = "aside"
+QUARANTINE = "quarantine"
 _OURS = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.(?:json|savefile)")
 _ORDER = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\.(retry|drop)")
 _LOCK = ".lock"
@@ -103,13 +103,13 @@ class Spool:
             names.append(name)
         return names
 
-    def put(self, savefile: Savefile, story: Mapping[str, Any], since: float) -> str:
-        """Write a savefile and its story, whatever the limits say; its name. Raises SpoolError and leaves nothing behind."""
+    def put(self, savefile: Savefile, manifest: Mapping[str, Any], since: float) -> str:
+        """Write a savefile and its manifest, whatever the limits say; its name. Raises SpoolError and leaves nothing behind."""
         name = str(ULID())
         try:
             with opened_directory(self.directory) as directory:
                 self._write(directory, f".{name}.savefile", savefile)
-                self._write(directory, f".{name}.json", _Text(story))
+                self._write(directory, f".{name}.json", _Text(manifest))
                 for suffix in ("savefile", "json"):
                     os.rename(f".{name}.{suffix}", f"{name}.{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
@@ -121,14 +121,14 @@ class Spool:
             self.stored[name] = Stored(savefile.size, since)
         return name
 
-    def note(self, name: str, story: Mapping[str, Any]) -> None:
-        """Change the story; where the disk fails the old one stands, and a delivery may be made twice after a crash."""
+    def note(self, name: str, manifest: Mapping[str, Any]) -> None:
+        """Change the manifest; where the disk fails the old one stands, and a delivery may be made twice after a crash."""
         with self._changing:
             if name not in self.stored:  # it was removed meanwhile
                 return
             try:
                 with opened_directory(self.directory) as directory:
-                    self._write(directory, f".{name}.json", _Text(story))
+                    self._write(directory, f".{name}.json", _Text(manifest))
                     os.rename(f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory)
             except OSError:
                 self._unlink(f".{name}")
@@ -139,7 +139,7 @@ class Spool:
             self.stored.pop(name, None)
             self._unlink(name)
 
-    def set_aside(self, name: str) -> None:
+    def quarantine(self, name: str) -> None:
         """Move what can't be used out of the way; a person may want to look at it."""
         if not name:
             return
@@ -147,31 +147,31 @@ class Spool:
             self.stored.pop(name, None)
         for file in (name, f"{name}.json", f"{name}.savefile"):
             with suppress(OSError):
-                (self.directory / ASIDE).mkdir(mode=0o700, exist_ok=True)
-                (self.directory / file).rename(self.directory / ASIDE / file)
+                (self.directory / QUARANTINE).mkdir(mode=0o700, exist_ok=True)
+                (self.directory / file).rename(self.directory / QUARANTINE / file)
 
-    def stories(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        """Names with their stories, the oldest first; in place of a story why it can't be used. Raises OSError."""
+    def manifests(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
+        """Names with their manifests, the oldest first; in place of a manifest why it can't be used. Raises OSError."""
         for name in sorted({entry.name.partition(".")[0] for entry in os.scandir(self.directory) if _OURS.fullmatch(entry.name)}):
             try:
-                story = _story((self.directory / f"{name}.json").read_text())
+                manifest = _manifest((self.directory / f"{name}.json").read_text())
                 size = self.path(name).stat().st_size
-                wrong = "" if size == story["size"] else f"torn: {size} bytes in place of {story['size']}"
+                wrong = "" if size == manifest["size"] else f"torn: {size} bytes in place of {manifest['size']}"
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
             except (OSError, ValueError, KeyError, TypeError) as error:
                 wrong = f"{name}.json can't be read: {error}"
-            yield name, wrong or story
+            yield name, wrong or manifest
 
     def load(self) -> list[tuple[str, dict[str, Any] | str]]:
         """The same at the start of a daemon: what a crash left half written is removed, what is foreign is told too."""
         try:
-            found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.stories()]
+            found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.manifests()]
         except OSError as error:
             return [("", f"can't be read: {error.strerror}")]
-        for name, story in found:
-            if isinstance(story, dict):
-                self.stored[name] = Stored(story["size"], story["since"])
+        for name, manifest in found:
+            if isinstance(manifest, dict):
+                self.stored[name] = Stored(manifest["size"], manifest["since"])
         return found
 
     def _strangers(self) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ class Spool:
             if entry.name.startswith(".") and _OURS.fullmatch(entry.name[1:]):
                 (self.directory / entry.name).unlink(missing_ok=True)
                 yield entry.name, "half written, removed"
-            elif entry.name not in (_LOCK, ASIDE) and not _OURS.fullmatch(entry.name) and not _ORDER.fullmatch(entry.name):
+            elif entry.name not in (_LOCK, QUARANTINE) and not _OURS.fullmatch(entry.name) and not _ORDER.fullmatch(entry.name):
                 yield entry.name, "not from the spool"
 
     def orders(self) -> list[tuple[str, str]]:
@@ -218,19 +218,24 @@ class Spool:
                 (self.directory / file).unlink(missing_ok=True)
 
 
-def _story(text: str) -> dict[str, Any]:
-    """A story, as far as it is needed to tell of it; raises ValueError, KeyError or TypeError."""
-    story = json.loads(text)
-    known = {"ids": list(map(str, story["ids"])), "owed": list(map(str, story["owed"]))}
-    numbers = {"size": int(story["size"]), "since": float(story["since"])}
-    return {**story, **known, **numbers, "stopped": {**story["stopped"], "file_name": str(story["stopped"]["file_name"])}}
+def _manifest(text: str) -> dict[str, Any]:
+    """A manifest, as far as it is needed to tell of it; raises ValueError, KeyError or TypeError."""
+    manifest = json.loads(text)
+    known = {"ids": list(map(str, manifest["ids"])), "pending": list(map(str, manifest["pending"]))}
+    numbers = {"size": int(manifest["size"]), "since": float(manifest["since"])}
+    return {
+        **manifest,
+        **known,
+        **numbers,
+        "stopped": {**manifest["stopped"], "file_name": str(manifest["stopped"]["file_name"])},
+    }
 
 
 class _Text:
-    """A story as the bytes of a file."""
+    """A manifest as the bytes of a file."""
 
-    def __init__(self, story: Mapping[str, Any]) -> None:
-        self._bytes = json.dumps(story).encode()
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._bytes = json.dumps(manifest).encode()
 
     def write_to(self, descriptor: int) -> None:
         """Write all of it."""

@@ -11,7 +11,7 @@ from pcapdaemon.savefile.savefile import Savefile
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SavefileInfo:
     """What goes along with a savefile: its name (one safe path component), its tags, and the request that caused it.
 
     `again` says that an earlier delivery may have succeeded though nobody knows.
@@ -43,7 +43,7 @@ class Destination(ABC):
     def __init__(self, settings: Any) -> None: ...
 
     @abstractmethod
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt: ...
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt: ...
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """What a request asks of this destination and the configuration does not allow; asked before anything is captured."""

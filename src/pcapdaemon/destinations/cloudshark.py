@@ -21,10 +21,10 @@ from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.secrets import CertificateFile
-from pcapdaemon.threads import InTurn, in_thread
+from pcapdaemon.threads import InTurn, run_in_thread
 
 STALL = 60.0
 """Seconds without progress after which a connection is given up; the server does the same."""
@@ -104,11 +104,11 @@ class CloudShark(Destination):
         """The server."""
         return self._settings.base
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Upload it, in a thread."""
         try:
             async with asyncio.timeout(self._settings.timeout or None):
-                found = await self._uploading.run(facts.file_name, self._find_or_upload, savefile, facts)
+                found = await self._uploading.run(info.file_name, self._find_or_upload, savefile, info)
         except TimeoutError:
             words = f"{self.address}: not done within {self._settings.timeout} s ([cloudshark] timeout)"
             raise DeliveryFailed(words) from None
@@ -118,19 +118,19 @@ class CloudShark(Destination):
     async def check(self) -> str:
         """Ask for a file that is not there: whether the token may upload is told only by an upload."""
         try:
-            await in_thread(self._find, "pcapdaemon-check")
+            await run_in_thread(self._find, "pcapdaemon-check")
         except (DeliveryFailed, DeliveryRefused) as error:
             return str(error)
         return ""
 
-    def _find_or_upload(self, savefile: Savefile, facts: Facts) -> str:
-        return (self._find(facts.file_name) if facts.again else "") or self._upload(savefile, facts)
+    def _find_or_upload(self, savefile: Savefile, info: SavefileInfo) -> str:
+        return (self._find(info.file_name) if info.again else "") or self._upload(savefile, info)
 
-    def _upload(self, savefile: Savefile, facts: Facts) -> str:
-        fields = {"filename": facts.file_name, "additional_tags": _tags(facts)}
-        if facts.request.comment:
-            fields["comments"] = facts.request.comment
-        files = {"file": (facts.file_name, savefile, content_type(facts.file_name))}
+    def _upload(self, savefile: Savefile, info: SavefileInfo) -> str:
+        fields = {"filename": info.file_name, "additional_tags": _tags(info)}
+        if info.request.comment:
+            fields["comments"] = info.request.comment
+        files = {"file": (info.file_name, savefile, content_type(info.file_name))}
         status, headers, text = self._call("POST", "upload", data=fields, files=files)
         if status == 200 and (found := _id_in(text)):
             return found
@@ -186,11 +186,11 @@ class CloudShark(Destination):
         return printable(secret.sub("***", " ".join(text.split())))[:MOST_WORDS]
 
 
-def _tags(facts: Facts) -> str:
+def _tags(info: SavefileInfo) -> str:
     # tags are one flat list: a comma in the customer's name would make a tag of what follows
-    customer = facts.request.customer or ""
+    customer = info.request.customer or ""
     tags = (
-        facts.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1) if "," in customer else facts.tags
+        info.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1) if "," in customer else info.tags
     )
     return "".join(c if c.isprintable() else " " for c in tags)
 

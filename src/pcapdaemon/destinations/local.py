@@ -13,10 +13,10 @@ from pydantic import Field
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.files import opened_directory
 from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.threads import InTurn, in_thread
+from pcapdaemon.threads import InTurn, run_in_thread
 
 MODE = 0o640
 MOST_NAMES = 1000
@@ -59,13 +59,13 @@ class LocalDirectory(Destination):
         """The directory."""
         return str(self.directory)
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Write it in a thread of its own: a disk may hang."""
-        return Receipt(await self._writing.run(facts.file_name, self._write, savefile, facts.file_name))
+        return Receipt(await self._writing.run(info.file_name, self._write, savefile, info.file_name))
 
     async def check(self) -> str:
         """Try to make a file."""
-        return await in_thread(self._try)
+        return await run_in_thread(self._try)
 
     def _write(self, savefile: Savefile, name: str) -> str:
         try:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile
 
 
@@ -18,12 +18,12 @@ class MemoryDestination(Destination):
         self.savefiles: dict[str, bytes] = {}
         self.errors: list[Exception] = []
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Copy it."""
         if self.errors:
             raise self.errors.pop(0)
-        self.savefiles[facts.file_name] = savefile.read()
-        return Receipt(f"memory:{facts.file_name}")
+        self.savefiles[info.file_name] = savefile.read()
+        return Receipt(f"memory:{info.file_name}")
 
     async def check(self) -> str:
         """Nothing ever stands in the way."""

@@ -23,10 +23,10 @@ from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
-from pcapdaemon.destinations.base import Destination, Facts
+from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
 from pcapdaemon.savefile.savefile import Savefile, content_type
-from pcapdaemon.threads import in_thread, look_at
+from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -213,11 +213,11 @@ class S3(Destination):
                 problems.append(Problem(field, f"{value!r} is not allowed by this node's configuration ([s3] allow_{field}s)"))
         return problems
 
-    async def deliver(self, savefile: Savefile, facts: Facts) -> Receipt:
+    async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Upload it; where nobody waits any more, what was begun is aborted in the background."""
-        if problems := self.objections(facts.request):  # allowed when it was accepted, and not any more
+        if problems := self.objections(info.request):  # allowed when it was accepted, and not any more
             raise DeliveryRefused("; ".join(map(str, problems)))
-        uploading = asyncio.create_task(self._upload(savefile, facts))
+        uploading = asyncio.create_task(self._upload(savefile, info))
         try:
             return await asyncio.shield(uploading)
         except asyncio.CancelledError:
@@ -230,13 +230,13 @@ class S3(Destination):
     async def check(self) -> str:
         """Begin an upload and abort it: that needs the same rights as the real one, and leaves nothing behind."""
         try:
-            client = await in_thread(self._client, None, None)
+            client = await run_in_thread(self._client, None, None)
             options = self._options("", None)
             target: Any = {"Bucket": self._settings.bucket, "Key": self._key("", ".pcapdaemon-check")}
-            begun = await in_thread(client.create_multipart_upload, **target, **options)
+            begun = await run_in_thread(client.create_multipart_upload, **target, **options)
             if "UploadId" not in begun:
                 return f"{self.address}: the server does not answer as S3 does"
-            await in_thread(client.abort_multipart_upload, **target, UploadId=begun["UploadId"])
+            await run_in_thread(client.abort_multipart_upload, **target, UploadId=begun["UploadId"])
         except (BotoCoreError, ClientError, ValueError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else ""
             if code == "AccessControlListNotSupported" and self._settings.acl not in PUBLIC_ACLS:
@@ -244,19 +244,19 @@ class S3(Destination):
             return f"{self.address}: {_words(error)}"
         return ""
 
-    async def _upload(self, savefile: Savefile, facts: Facts) -> Receipt:
-        request, settings = facts.request, self._settings
-        client = await in_thread(self._client, request.region, request.endpoint)
-        target = {"Bucket": request.bucket or settings.bucket, "Key": self._key(request.folder, facts.file_name)}
+    async def _upload(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
+        request, settings = info.request, self._settings
+        client = await run_in_thread(self._client, request.region, request.endpoint)
+        target = {"Bucket": request.bucket or settings.bucket, "Key": self._key(request.folder, info.file_name)}
         options = self._options(request.acl or "", request.encryption)
-        options |= {"ContentType": content_type(facts.file_name), "Metadata": {"tags": metadata(facts.tags)}}
+        options |= {"ContentType": content_type(info.file_name), "Metadata": {"tags": metadata(info.tags)}}
         try:
             etag = await self._put(client, savefile, target, options)
         except ClientError as error:
             acl = options.pop("ACL", "private")
             if error.response["Error"].get("Code") != "AccessControlListNotSupported" or acl in PUBLIC_ACLS:
                 raise
-            log.warning("the bucket takes no ACL: uploaded without", id=facts.id, bucket=target["Bucket"], acl=acl)
+            log.warning("the bucket takes no ACL: uploaded without", id=info.id, bucket=target["Bucket"], acl=acl)
             etag = await self._put(client, savefile, target, options)
         link = client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign) if settings.presign else ""
         return Receipt(f"s3://{target['Bucket']}/{target['Key']}", etag.strip('"'), link)
@@ -265,21 +265,21 @@ class S3(Destination):
         if savefile.size <= MULTIPART_ABOVE:
             with savefile.part(0, savefile.size) as body:
                 content: Any = body
-                return etag_of(await in_thread(client.put_object, **target, **options, Body=content))
+                return etag_of(await run_in_thread(client.put_object, **target, **options, Body=content))
         # parts that carry checksums must have been announced (API reference of CreateMultipartUpload)
         checksums = getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
         extra: Any = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
-        begun = await in_thread(client.create_multipart_upload, **target, **options, **extra)
+        begun = await run_in_thread(client.create_multipart_upload, **target, **options, **extra)
         if "UploadId" not in begun:
             raise DeliveryFailed("a success would name an upload's id: is this an S3?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
             parts: Any = {"Parts": await send_parts(client, savefile, {**upload, **extra})}
-            return etag_of(await in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
+            return etag_of(await run_in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
         except BaseException:  # parts that lie around are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
-                    await in_thread(abort, client, upload)
+                    await run_in_thread(abort, client, upload)
             raise
 
     def _key(self, folder: str | None, name: str) -> str:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pcapdaemon.core.errors import DeliveryFailed
 from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -44,7 +44,7 @@ async def send_parts(client: "S3Client", savefile: Savefile, upload: dict[str, A
     size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
     numbers = iter(range(1, -(-savefile.size // size) + 1))
     failed = threading.Event()
-    work = (in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
+    work = (run_in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
     outcomes = await asyncio.gather(*work, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

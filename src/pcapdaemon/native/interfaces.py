@@ -61,7 +61,7 @@ def describe_interfaces() -> list[dict[str, Any]]:
 
 
 def _linktype(interface: Interface) -> str:
-    capture = live.Capture(interface.name, BlockPool(BLOCK_SIZE, BLOCK_SIZE))
+    capture = live.LiveCapture(interface.name, BlockPool(BLOCK_SIZE, BLOCK_SIZE))
     try:
         capture.open(snaplen=64, promiscuous=False, buffer_size=131072, buffer_timeout_ms=100, loopback=False)
     except CaptureRefused:

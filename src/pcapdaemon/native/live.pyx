@@ -1,7 +1,7 @@
 # cython: language_level=3
 """A live capture on libpcap, from opening the interface to the filled blocks.
 
-A `Capture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release the GIL;
+A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release the GIL;
 only `stop`, `extend` and the counters may be used from another thread meanwhile.
 """
 
@@ -16,7 +16,7 @@ from pcapdaemon.native.blocks cimport Blocks, BlockPool, give_blocks, take_block
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.loop cimport FAILED, INTERFACE_DOWN, RUNNING, Loop, run_loop
-from pcapdaemon.native.merge cimport Together
+from pcapdaemon.native.merge cimport SharedLimits
 from pcapdaemon.native.records cimport FILE_HEADER
 from pcapdaemon.core.errors import CaptureRefused
 
@@ -29,7 +29,7 @@ STOP_REASONS = ("running", "packets", "bytes", "duration", "idle", "stopped", "m
 
 
 @cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
-cdef class Capture:
+cdef class LiveCapture:
     """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words.
 
     From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24 bytes of a pcap file with
@@ -39,7 +39,7 @@ cdef class Capture:
     cdef Loop loop
     cdef Handle handle
     cdef BlockPool blocks
-    cdef Together together
+    cdef SharedLimits shared
     cdef readonly str interface
     cdef readonly str linktype
     cdef readonly int snaplen
@@ -92,10 +92,10 @@ cdef class Capture:
         self.loop.output.cooked = self.linktype == "LINUX_SLL"
         self.loop.output.mark = pcapng
 
-    def share_limits(self, Together together):
+    def share_limits(self, SharedLimits shared):
         """Count packets, bytes and idle time together with others, from before `run` on."""
-        self.together = together
-        self.loop.output.tally = &together.tally
+        self.shared = shared
+        self.loop.output.shared = &shared.shared
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter on the live handle and arm the capture; may block for long on names in DNS.

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""What captures that become one file have together."""
+"""What captures that become one file have shared."""
 
-from pcapdaemon.native.records cimport Tally
+from pcapdaemon.native.records cimport SharedCounts
 
-cdef class Together:
-    cdef Tally tally
+cdef class SharedLimits:
+    cdef SharedCounts shared

@@ -1,6 +1,6 @@
 from pcapdaemon.native.blocks import BlockPool, Blocks
 
-class Together:
+class SharedLimits:
     def __init__(self, overhead: int) -> None: ...
 
 def join(captures: list[Blocks], pool: BlockPool) -> Blocks: ...

@@ -112,11 +112,11 @@ cdef void run(Merge *merge) noexcept nogil:
         source = earliest(merge)
 
 
-cdef class Together:
+cdef class SharedLimits:
     """The counts of captures that share their limits; `overhead` are bytes that their file has beside packets."""
 
     def __cinit__(self, uint64_t overhead):
-        self.tally.size = overhead
+        self.shared.size = overhead
 
 
 def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_bytes):

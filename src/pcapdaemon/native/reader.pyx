@@ -27,7 +27,7 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
     clock_gettime(clock, &now)
     return now.tv_sec * <int64_t> SECOND + now.tv_nsec
 
-cdef bint give_up_first(Output *past) noexcept nogil:
+cdef bint evict_first(Output *past) noexcept nogil:
     """Give a block of the oldest packets back; false where there is none."""
     cdef Block *block = past.first
     if block == NULL:
@@ -41,29 +41,29 @@ cdef bint give_up_first(Output *past) noexcept nogil:
     give_blocks(past.pool, block)
     return True
 
-cdef void keep_past(Reader *reader, Recorded *record, uint32_t captured) noexcept nogil:
+cdef void keep_past(Reader *reader, PacketHeader *record, uint32_t captured) noexcept nogil:
     cdef Output *past = &reader.past
     cdef uint64_t before = past.packets
     cdef bint kept = store(past, record.ns, captured, record.length, <uint8_t *> (record + 1))
-    while not kept and give_up_first(past):
+    while not kept and evict_first(past):
         kept = store(past, record.ns, captured, record.length, <uint8_t *> (record + 1))
     while past.first != past.last and (
         past.size - past.first.used >= min(reader.most_size, reader.most_past) or past.packets - past.first.packets >= reader.most_packets
     ):
-        give_up_first(past)
-    reader.given_up += before + 1 - past.packets
+        evict_first(past)
+    reader.evicted += before + 1 - past.packets
 
-cdef void keep_live(Reader *reader, Recorded *record, uint32_t captured) noexcept nogil:
+cdef void keep_live(Reader *reader, PacketHeader *record, uint32_t captured) noexcept nogil:
     cdef Output *live = &reader.live
     cdef uint64_t past = reader.past.packets
     if not may_keep(live, reader.max_packets, reader.max_size):
         reader.reason = PACKETS if all_packets(live) >= reader.max_packets else BYTES
         return
     while not store(live, record.ns, captured, record.length, <uint8_t *> (record + 1)):
-        if not give_up_first(&reader.past):
+        if not evict_first(&reader.past):
             reader.reason = MEMORY
             return
-        reader.given_up += past - reader.past.packets
+        reader.evicted += past - reader.past.packets
         past = reader.past.packets
     reader.last_at = reader.seen_ns
     if all_packets(live) >= reader.max_packets:
@@ -86,7 +86,7 @@ cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
     cdef int64_t at = min(ns - reader.block.offset, reader.ring.turned_at + TURN)
     return max(min(at, reader.block.until), reader.seen_ns - SECOND)
 
-cdef void look_at(Reader *reader, Recorded *record) noexcept nogil:
+cdef void look_at(Reader *reader, PacketHeader *record) noexcept nogil:
     cdef int64_t at = came_at(reader, record.ns)
     cdef uint8_t *data = <uint8_t *> (record + 1)
     if at > reader.seen_ns:
@@ -108,10 +108,10 @@ cdef void look_at(Reader *reader, Recorded *record) noexcept nogil:
         keep_past(reader, record, min(record.captured, reader.snaplen))
 
 cdef void read_block(Reader *reader, size_t used) noexcept nogil:
-    cdef Recorded *record
+    cdef PacketHeader *record
     while reader.at < used and reader.reason == RUNNING:
-        record = <Recorded *> (reader.block.data + reader.at)
-        reader.at += (sizeof(Recorded) + record.captured + 7) & ~<size_t> 7
+        record = <PacketHeader *> (reader.block.data + reader.at)
+        reader.at += (sizeof(PacketHeader) + record.captured + 7) & ~<size_t> 7
         reader.number += 1
         look_at(reader, record)
 
@@ -177,7 +177,7 @@ cdef void skip_first(Output *past) noexcept nogil:
     cdef uint32_t *record
     cdef size_t size
     if block.packets <= 1:
-        give_up_first(past)
+        evict_first(past)
         return
     record = <uint32_t *> (block.data + block.start)
     size = record[1] if past.pcapng else 16 + record[2]
@@ -194,9 +194,9 @@ cdef void make_room(Reader *reader) noexcept nogil:
         past.packets + reader.live.packets > reader.most_packets or past.size + reader.live.size > reader.most_size
     ):
         skip_first(past)
-    reader.given_up += before - past.packets
+    reader.evicted += before - past.packets
     if past.packets == 0 and past.first != NULL:
-        give_up_first(past)
+        evict_first(past)
 
 cdef int64_t first_time(Output *output) noexcept nogil:
     cdef uint32_t *record

@@ -10,7 +10,7 @@ from pcapdaemon.native.filter cimport filter_free, filter_init
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from pcapdaemon.native.loop cimport RUNNING
-from pcapdaemon.native.merge cimport Together
+from pcapdaemon.native.merge cimport SharedLimits
 from pcapdaemon.native.records cimport FILE_HEADER, Output
 from pcapdaemon.native.reader cimport Reader, catch_up, first_time, follow
 from pcapdaemon.native.recording cimport Recording
@@ -34,7 +34,7 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
 
 @cython.no_gc_clear
 cdef class RecordedCapture:
-    """One capture on what a recording has and will have; used like a `Capture`, by one thread.
+    """One capture on what a recording has and will have; used like a `LiveCapture`, by one thread.
 
     trigger and since are monotonic nanoseconds: what came from since on is taken, what came from trigger on counts.
     """
@@ -43,11 +43,11 @@ cdef class RecordedCapture:
     cdef Recording recording
     cdef Handle handle
     cdef BlockPool blocks
-    cdef Together together
+    cdef SharedLimits shared
     cdef bint entered
     cdef uint64_t dropped_before
     cdef uint64_t ifdropped_before
-    cdef int64_t gone_until
+    cdef int64_t dropped_until
     cdef bytes file_header
     cdef readonly str interface
     cdef readonly str linktype
@@ -82,7 +82,7 @@ cdef class RecordedCapture:
         self.dropped_before = reader.ring.dropped + reader.ring.missed
         self.ifdropped_before = reader.ring.dropped_by_interface
         reader.run = reader.ring.run
-        reader.block = ring_enter(reader.ring, reader.since, &self.gone_until)
+        reader.block = ring_enter(reader.ring, reader.since, &self.dropped_until)
         self.entered = True
         if reader.block != NULL:
             reader.number = reader.block.first
@@ -109,10 +109,10 @@ cdef class RecordedCapture:
         self.reader.most_packets, self.reader.most_size = packets, size
         self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
 
-    def share_limits(self, Together together):
+    def share_limits(self, SharedLimits shared):
         """Count packets, bytes and idle time together with others, from before `run` on."""
-        self.together = together
-        self.reader.live.tally = &together.tally
+        self.shared = shared
+        self.reader.live.shared = &shared.shared
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter as for the live handle; may block for long on names in DNS.
@@ -210,7 +210,7 @@ cdef class RecordedCapture:
     @property
     def past(self):
         """(packets from before the trigger, how many of those were given up for lack of room)."""
-        return self.reader.past.packets, self.reader.given_up
+        return self.reader.past.packets, self.reader.evicted
 
     @property
     def size(self):
@@ -233,7 +233,7 @@ cdef class RecordedCapture:
     @property
     def recorded_until(self):
         """Monotonic nanoseconds up to which the recorder had given its packets up when this began; 0: never."""
-        return self.gone_until
+        return self.dropped_until
 
     def _bring_counters_up_to_date(self):
         # the recorder alone may ask the kernel for its counters

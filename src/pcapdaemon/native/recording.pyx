@@ -51,14 +51,14 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef Recorder *recorder = <Recorder *> user
     cdef Ring *ring = recorder.ring
     cdef RingBlock *block = ring.newest
-    cdef size_t size = (sizeof(Recorded) + header.caplen + 7) & ~<size_t> 7
-    cdef Recorded *record
+    cdef size_t size = (sizeof(PacketHeader) + header.caplen + 7) & ~<size_t> 7
+    cdef PacketHeader *record
     if block == NULL or block.used + size > ring.block_size:
         block = ring_begin(ring, clock_ns(CLOCK_MONOTONIC), recorder.offset)
         if block == NULL:
             ring.missed += 1
             return
-    record = <Recorded *> (block.data + block.used)
+    record = <PacketHeader *> (block.data + block.used)
     record.ns = header.ts.tv_sec * <int64_t> SECOND + header.ts.tv_usec * recorder.tick_ns
     record.captured = header.caplen
     record.length = header.len
@@ -240,6 +240,6 @@ cdef class Recording:
 
     def kept(self):
         """(bytes, the monotonic time in nanoseconds up to which packets were given up; 0: none was)."""
-        cdef int64_t gone_until
-        cdef size_t size = ring_size(&self.ring, &gone_until)
-        return size, gone_until
+        cdef int64_t dropped_until
+        cdef size_t size = ring_size(&self.ring, &dropped_until)
+        return size, dropped_until

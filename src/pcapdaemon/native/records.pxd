@@ -28,7 +28,7 @@ cdef extern from *:
     int64_t get_time "get_value" (int64_t *at) noexcept nogil
     void set_time "set_value" (int64_t *at, int64_t value) noexcept nogil
 
-cdef struct Tally:                   # what several captures have together that share their limits
+cdef struct SharedCounts:                   # what several captures have together that share their limits
     uint64_t packets
     uint64_t size
     int64_t last_at                  # monotonic: when the last packet came
@@ -49,27 +49,27 @@ cdef struct Output:
     bint pcapng
     uint32_t number                  # pcapng: of the interface description that packets belong to
     bint cooked                      # packets begin with a header that says in which direction they went
-    Tally *tally                     # NULL: its limits are its own
+    SharedCounts *shared                     # NULL: its limits are its own
     bint mark                        # the next packet is the first after the trigger, which a comment says
 
 cdef inline uint64_t all_packets(Output *output) noexcept nogil:
-    return output.packets if output.tally == NULL else get_value(&output.tally.packets)
+    return output.packets if output.shared == NULL else get_value(&output.shared.packets)
 
 cdef inline uint64_t all_size(Output *output) noexcept nogil:
-    return output.size if output.tally == NULL else get_value(&output.tally.size)
+    return output.size if output.shared == NULL else get_value(&output.shared.size)
 
 cdef inline bint may_keep(Output *output, uint64_t max_packets, uint64_t max_size) noexcept nogil:
     """Whether there is room for one more within limits that are shared; where there is, it is taken."""
-    if output.tally == NULL:
+    if output.shared == NULL:
         return True
-    return get_value(&output.tally.size) < max_size and add_and_get(&output.tally.packets, 1) <= max_packets
+    return get_value(&output.shared.size) < max_size and add_and_get(&output.shared.packets, 1) <= max_packets
 
 cdef inline int64_t last_of_all(Output *output, int64_t own) noexcept nogil:
-    if output.tally == NULL:
+    if output.shared == NULL:
         return own
-    if own > get_time(&output.tally.last_at):
-        set_time(&output.tally.last_at, own)
-    return max(own, get_time(&output.tally.last_at))
+    if own > get_time(&output.shared.last_at):
+        set_time(&output.shared.last_at, own)
+    return max(own, get_time(&output.shared.last_at))
 
 cdef inline size_t record_size(Output *output, uint32_t captured, uint32_t options) noexcept nogil:
     if not output.pcapng:
@@ -143,8 +143,8 @@ cdef inline bint store(Output *output, int64_t ns, uint32_t captured, uint32_t l
         record[2] = captured
         record[3] = length
         memcpy(record + 4, data, captured)
-    if output.tally != NULL:
-        add_and_get(&output.tally.size, size)
+    if output.shared != NULL:
+        add_and_get(&output.shared.size, size)
     output.last.used += size
     output.last.packets += 1
     output.size += size

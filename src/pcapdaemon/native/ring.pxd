@@ -19,7 +19,7 @@ cdef extern from *:
     int64_t load_time "load_acquire" (int64_t *at) noexcept nogil
     void store_release(size_t *at, size_t value) noexcept nogil
 
-cdef struct Recorded:                # what stands before each packet's bytes; records are aligned to 8 bytes
+cdef struct PacketHeader:              # what stands before each packet's bytes; records are aligned to 8 bytes
     int64_t ns                       # since the epoch
     uint32_t captured
     uint32_t length
@@ -47,7 +47,7 @@ cdef struct Ring:
     RingBlock *oldest
     RingBlock *newest
     RingBlock *free
-    int64_t gone_until               # monotonic: packets up to then were given up
+    int64_t dropped_until               # monotonic: packets up to then were given up
     int64_t quiet_at                 # monotonic: when nothing more was waiting to be recorded
     int64_t turned_at                # monotonic: when the recorder last looked for packets
     int64_t wanted_at                # monotonic: a reader wants counters that are not older than this
@@ -67,8 +67,8 @@ cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nog
 cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil
 cdef void ring_tell(Ring *ring) noexcept nogil
 cdef void ring_set_run(Ring *ring, bint open) noexcept nogil
-cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *gone_until) noexcept nogil
-cdef size_t ring_size(Ring *ring, int64_t *gone_until) noexcept nogil
+cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) noexcept nogil
+cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil
 cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil
 cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil
 cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped) noexcept nogil

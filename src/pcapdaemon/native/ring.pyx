@@ -72,10 +72,10 @@ cdef void ring_free(Ring *ring) noexcept nogil:
     pthread_cond_destroy(&ring.news)
     ring.blocks = NULL
 
-cdef void give_up_oldest(Ring *ring) noexcept nogil:
+cdef void drop_oldest(Ring *ring) noexcept nogil:
     cdef RingBlock *block = ring.oldest
     ring.oldest = block.next
-    ring.gone_until = max(ring.gone_until, block.until)
+    ring.dropped_until = max(ring.dropped_until, block.until)
     if block.readers:
         block.detached = True
     else:
@@ -87,7 +87,7 @@ cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nog
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
     while ring.free == NULL and ring.oldest != NULL and ring.oldest != ring.newest:
-        give_up_oldest(ring)
+        drop_oldest(ring)
     block = ring.free
     if block != NULL:
         ring.free = block.next
@@ -114,7 +114,7 @@ cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil:
         return
     pthread_mutex_lock(&ring.lock)
     while ring.oldest != ring.newest and ring.oldest.until < before:
-        give_up_oldest(ring)
+        drop_oldest(ring)
     pthread_mutex_unlock(&ring.lock)
 
 cdef void ring_tell(Ring *ring) noexcept nogil:
@@ -131,7 +131,7 @@ cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
     pthread_cond_broadcast(&ring.news)
     pthread_mutex_unlock(&ring.lock)
 
-cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *gone_until) noexcept nogil:
+cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) noexcept nogil:
     """Hold the block with the first packet from `since` on, monotonic; NULL where nothing was ever recorded."""
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
@@ -141,11 +141,11 @@ cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *gone_until) noexc
     if block != NULL:
         block.readers += 1
     ring.followers += 1
-    gone_until[0] = ring.gone_until
+    dropped_until[0] = ring.dropped_until
     pthread_mutex_unlock(&ring.lock)
     return block
 
-cdef size_t ring_size(Ring *ring, int64_t *gone_until) noexcept nogil:
+cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil:
     """Bytes of what is kept."""
     cdef size_t size = 0
     cdef RingBlock *block
@@ -154,7 +154,7 @@ cdef size_t ring_size(Ring *ring, int64_t *gone_until) noexcept nogil:
     while block != NULL:
         size += load_acquire(&block.used)
         block = block.next
-    gone_until[0] = ring.gone_until
+    dropped_until[0] = ring.dropped_until
     pthread_mutex_unlock(&ring.lock)
     return size
 

@@ -18,8 +18,8 @@ from pcapdaemon.core.events import (
     RequestRejected,
     SavefileDelivered,
     SavefileLost,
+    SavefileResumed,
     SavefileSpooled,
-    SavefileTakenUp,
     SourceConnected,
     SourceDisconnected,
 )
@@ -37,7 +37,7 @@ class CaptureRecord:
     """One capture of a request, on one interface, as far as it has come.
 
     `state` is "starting", "running", "delivering", "spooled" (kept, and tried again), "delivered", "empty", "failed" or "lost"
-    (captured, and not delivered everywhere). `owed` are the destinations that lack it still, `missing` why it is not
+    (captured, and not delivered everywhere). `pending` are the destinations that lack it still, `missing` why it is not
     complete. Times are seconds since the epoch.
     """
 
@@ -60,7 +60,7 @@ class CaptureRecord:
     missing: list[str] = field(default_factory=list)
     delivered: dict[str, str] = field(default_factory=dict)
     receipts: dict[str, Receipt] = field(default_factory=dict)
-    owed: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     error: str = ""
     hint: str = ""
@@ -84,7 +84,7 @@ class RequestRecord:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will be told of it: no capture runs, no savefile stands in the spool."""
-        return self.state != "running" and not any(capture.owed for capture in self.captures)
+        return self.state != "running" and not any(capture.pending for capture in self.captures)
 
     def capture(self, interface: str) -> CaptureRecord:
         """The record of the capture on an interface, made at its first mention."""
@@ -113,13 +113,13 @@ class History:
         self.sources: dict[str, SourceRecord] = {}
         self._finished: dict[str, asyncio.Future[None]] = {}
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take note of an event."""
         match event:
             case SourceConnected(source):
                 self.sources[source] = SourceRecord(connected=True, reason="")
             case SourceDisconnected(source, reason):
-                self._deaf(source, reason)
+                self._disconnected(source, reason)
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
                 record.captures = [CaptureRecord(part.interface.name) for part in plan.outcomes]
@@ -130,8 +130,8 @@ class History:
                 record.limits = self.requests[joined].limits
                 record.captures = self.requests[joined].captures  # the same ones: what becomes of them is told of both
                 self._remember(record)
-            case SavefileTakenUp():
-                self._take_up(event)
+            case SavefileResumed():
+                self._resume(event)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
                 if known is None or known.is_over:  # else the record of that id is another request's
@@ -143,7 +143,7 @@ class History:
                 if waiting := self._finished.pop(request_id, None):
                     waiting.set_result(None)
             case _:
-                self._hear_capture(event)
+                self._on_capture_event(event)
 
     async def finished(self, request_id: str) -> None:
         """Wait until a request is over."""
@@ -152,7 +152,7 @@ class History:
             waiting = self._finished.setdefault(request_id, asyncio.get_running_loop().create_future())
             await asyncio.shield(waiting)
 
-    def story(self, request_id: str) -> dict[str, Any] | None:
+    def as_json(self, request_id: str) -> dict[str, Any] | None:
         """All that is known of a request, as JSON takes it."""
         record = self.requests.get(request_id)
         return asdict(record) if record else None
@@ -165,7 +165,7 @@ class History:
                 capture["counts"] = asdict(live[capture["interface"]])
         return shown
 
-    def _hear_capture(self, event: Event) -> None:
+    def _on_capture_event(self, event: Event) -> None:
         request_id, interface = getattr(event, "id", ""), getattr(event, "interface", "")
         if not interface or request_id not in self.requests:
             return
@@ -185,7 +185,7 @@ class History:
             case DeliveryDelayed():
                 capture.error = f"{event.destination}: {event.reason}; tried again"
             case SavefileSpooled():
-                capture.state, capture.error, capture.owed = "spooled", event.reason, list(event.owed)
+                capture.state, capture.error, capture.pending = "spooled", event.reason, list(event.pending)
             case SavefileLost():
                 capture.lost[event.destination] = event.reason
                 _settle(capture, event.destination)
@@ -202,7 +202,7 @@ class History:
             captures -= len(old.captures)
             del self.requests[old.id]
 
-    def _take_up(self, event: SavefileTakenUp) -> None:
+    def _resume(self, event: SavefileResumed) -> None:
         """Remember a request of an earlier process, as far as the spool knows it."""
         first, *others = event.ids
         record = self.requests.get(first) or RequestRecord(first, event.source, event.received_at, "finished")
@@ -217,7 +217,7 @@ class History:
                 RequestRecord(name, event.source, event.received_at, "finished", captures=record.captures, joined=first)
             )
 
-    def _deaf(self, source: str, reason: str) -> None:
+    def _disconnected(self, source: str, reason: str) -> None:
         record = self.sources.setdefault(source, SourceRecord())
         if record.connected:
             self.sources[source] = SourceRecord(reason=reason)
@@ -230,15 +230,15 @@ def _note_stop(capture: CaptureRecord, event: CaptureStopped) -> None:
     capture.counts, capture.stop_reason, capture.error = event.counts, event.reason, event.error
     capture.seconds, capture.file_name = event.seconds, event.file_name if event.counts.packets else ""
     capture.trigger, capture.lookback = event.trigger or None, event.lookback
-    capture.sha256, capture.owed, capture.content = event.sha256, list(event.owed), event.content
+    capture.sha256, capture.pending, capture.content = event.sha256, list(event.pending), event.content
     capture.missing, capture.complete = list(event.missing), not event.missing
     if event.counts.packets:
         capture.first_packet_at, capture.last_packet_at = event.times
 
 
 def _settle(capture: CaptureRecord, destination: str) -> None:
-    if destination in capture.owed:
-        capture.owed.remove(destination)
-    if not capture.owed:
+    if destination in capture.pending:
+        capture.pending.remove(destination)
+    if not capture.pending:
         capture.state = "lost" if capture.lost else "delivered"
         capture.error = "; ".join(f"{name}: {reason}" for name, reason in capture.lost.items())

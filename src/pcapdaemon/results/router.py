@@ -25,8 +25,8 @@ from pcapdaemon.core.events import (
     SavefileDelivered,
     SavefileLeftSpool,
     SavefileLost,
+    SavefileResumed,
     SavefileSpooled,
-    SavefileTakenUp,
 )
 from pcapdaemon.core.request import CaptureRequest
 from pcapdaemon.results.outbox import Outbox
@@ -47,7 +47,7 @@ DIRECT = ("dryrun", "list", "cancelled")
 LOOK_EVERY = 0.5
 """Seconds after which a reader that hears nothing looks whether it must end."""
 
-Story = Callable[[str], dict[str, Any] | None]
+RecordOf = Callable[[str], dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class _Route:
 class Results:
     """Turns events into CloudEvents, and sends those that are wanted to the places where they are wanted.
 
-    `story` is all that is known of a request: what `finished` tells. Nothing here waits, or is waited for.
+    `record` is all that is known of a request: what `finished` tells. Nothing here waits, or is waited for.
     """
 
-    def __init__(self, node: str, settings: ResultsSettings, story: Story, publish: Publish) -> None:
+    def __init__(self, node: str, settings: ResultsSettings, record: RecordOf, publish: Publish) -> None:
         self.node, self.settings = node, settings
-        self._story, self._publish = story, publish
+        self._record_of, self._publish = record, publish
         self._webhook: Webhook | None = None
         self._boxes: dict[_Place, Outbox] = {}
         self._places: dict[str, tuple[str, ...]] = {}
@@ -127,7 +127,7 @@ class Results:
         finally:
             self._subscribers.discard(subscriber)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Tell of one event, if it is one of a request's life."""
         match event:
             case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
@@ -145,7 +145,7 @@ class Results:
             case RequestSeenBefore(request_id, source, request):
                 words = ("it was accepted before, and is not captured again",)
                 self._send("accepted", request_id, {"again": True, "warnings": words}, _route(source, request))
-            case SavefileTakenUp(ids, source, _, request, _, _):
+            case SavefileResumed(ids, source, _, request, _, _):
                 self._routes.update({request_id: _route(source, request) for request_id in ids})
                 self._joined[ids[0]] = list(ids[1:])
             case RequestFinished(request_id):
@@ -154,9 +154,9 @@ class Results:
                 for request_id in ids:
                     self._finished(request_id)
             case _:
-                self._hear_capture(event)
+                self._on_capture_event(event)
 
-    def _hear_capture(self, event: Event) -> None:
+    def _on_capture_event(self, event: Event) -> None:
         match event:
             case CaptureStarted(request_id, interface, linktype, snaplen, at):
                 self._tell("started", request_id, {"interface": interface, "linktype": linktype, "snaplen": snaplen, "at": at})
@@ -169,20 +169,20 @@ class Results:
             case SavefileDelivered(request_id, interface, destination, receipt):
                 told = {"interface": interface, "destination": destination, "receipt": asdict(receipt)}
                 self._tell("delivered", request_id, told)
-            case SavefileSpooled(request_id, interface, name, owed, reason):
-                told = {"interface": interface, "file_name": name, "owed": owed, "reason": reason}
+            case SavefileSpooled(request_id, interface, name, pending, reason):
+                told = {"interface": interface, "file_name": name, "pending": pending, "reason": reason}
                 self._tell("spooled", request_id, told)
             case SavefileLost(request_id, interface, destination, reason, name, packets):
                 told = {"interface": interface, "destination": destination, "reason": reason, "file_name": name}
                 self._tell("failed", request_id, {**told, "packets": packets})
 
     def _finished(self, request_id: str) -> None:
-        route, story = self._routes.get(request_id), self._story(request_id)
-        if route is None or story is None or story["state"] == "running":  # another of its captures is not over
+        route, record = self._routes.get(request_id), self._record_of(request_id)
+        if route is None or record is None or record["state"] == "running":  # another of its captures is not over
             return
-        final = not any(capture["owed"] for capture in story["captures"])
+        final = not any(capture["pending"] for capture in record["captures"])
         if final or request_id not in self._waiting:
-            self._send("finished", request_id, {**story, "final": final}, route)
+            self._send("finished", request_id, {**record, "final": final}, route)
         if final:
             self._routes.pop(request_id)
             self._joined.pop(request_id, None)
@@ -252,5 +252,5 @@ def _captured(event: CaptureStopped) -> dict[str, Any]:
         "content": asdict(event.content) if event.content else None,
         "complete": not event.missing,
         "missing": event.missing,
-        "owed": event.owed,
+        "pending": event.pending,
     }

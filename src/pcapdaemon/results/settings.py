@@ -19,7 +19,7 @@ class ResultsSettings(Section):
     events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
         ("rejected", "finished"),
         description="Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second), `captured`, "
-        "`delivered`, `spooled`, `failed`, `finished` (the whole story). A request's `reply_events` takes their place.",
+        "`delivered`, `spooled`, `failed`, `finished` (the whole record). A request's `reply_events` takes their place.",
     )
     maxage: Seconds = Field(86400, description="How long a result that can't be sent is tried, seconds.")
     webhook: SecretStr | None = Field(None, description="A URL to which results of all requests are sent by POST.")

@@ -20,7 +20,7 @@ _ENHANCED_PACKET = 6
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\x28\xb5": zstd.open}
 
 
-class Record(NamedTuple):
+class PacketInfo(NamedTuple):
     """The metadata of one packet: seconds since the epoch with microseconds, bytes kept, bytes on the wire."""
 
     seconds: int
@@ -29,30 +29,30 @@ class Record(NamedTuple):
     length: int
 
 
-def records(savefile: Savefile) -> Iterator[Record]:
+def packet_infos(savefile: Savefile) -> Iterator[PacketInfo]:
     """Each packet in order."""
     with io.BufferedReader(savefile.reader(), _CHUNK) as file:
         opener = _COMPRESSED.get(file.peek(2)[:2])
         yield from _packets(opener(file) if opener else file)
 
 
-def _packets(file: Any) -> Iterator[Record]:
+def _packets(file: Any) -> Iterator[PacketInfo]:
     start = file.read(24)
     if start[:4] == _PCAPNG:
         file.read(int.from_bytes(start[4:8], "little") - len(start))
         yield from _enhanced_packets(file)
         return
     while header := file.read(16):
-        record = Record(*struct.unpack("<IIII", header))
+        record = PacketInfo(*struct.unpack("<IIII", header))
         yield record
         file.read(record.captured)
 
 
-def _enhanced_packets(file: Any) -> Iterator[Record]:
+def _enhanced_packets(file: Any) -> Iterator[PacketInfo]:
     while header := file.read(8):
         kind, length = struct.unpack("<II", header)
         body = file.read(length - 8)
         if kind == _ENHANCED_PACKET:
             high, low, captured, size = struct.unpack_from("<IIII", body, 4)
             seconds, nanoseconds = divmod(high << 32 | low, 1_000_000_000)
-            yield Record(seconds, nanoseconds // 1000, captured, size)
+            yield PacketInfo(seconds, nanoseconds // 1000, captured, size)

@@ -55,7 +55,7 @@ class Stopped:
 
 
 def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Stopped:
-    """The savefile of what was taken, and its story. Takes long where it is merged or compressed."""
+    """The savefile of what was taken, and its manifest. Takes long where it is merged or compressed."""
     whole = _merged(plan, taken, pool) if plan.merge else taken[0]
     found = Stopped(
         reason=whole.reason,

@@ -21,7 +21,7 @@ from pcapdaemon.core.text import printable
 from pcapdaemon.secrets import resolve_indirect
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
-from pcapdaemon.threads import in_thread
+from pcapdaemon.threads import run_in_thread
 
 OURS = {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
 """Properties of the client that this file decides."""
@@ -176,7 +176,7 @@ class KafkaSource(Bus):
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
         """Produce one message to the first topic, or another, and wait for the broker to have it."""
-        await in_thread(self._produce, body, to or self.settings.topics[0])
+        await run_in_thread(self._produce, body, to or self.settings.topics[0])
         return None
 
     async def close(self) -> None:
@@ -207,7 +207,7 @@ class KafkaSource(Bus):
         try:
             if self._producer is None:
                 options = _common_options(self.settings, self.node) | {"message.timeout.ms": 8000, "linger.ms": 0}
-                options["error_cb"] = self._hear_error
+                options["error_cb"] = self._on_error
                 self._producer = Producer(options)
             self._producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error.str()) if error else None)
             left = self._producer.flush(10)
@@ -216,6 +216,6 @@ class KafkaSource(Bus):
         if failures or left:
             raise NotConnected(f"{self.address}: {self._said or (failures or ['the brokers do not answer'])[0]}")
 
-    def _hear_error(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts them
             self._said = printable(error.str())

@@ -116,7 +116,7 @@ class Reader(threading.Thread):
         """Read until told to end, or until the brokers are lost."""
         consumer = None
         try:
-            consumer = Consumer(self._options | {"error_cb": self._hear_error})
+            consumer = Consumer(self._options | {"error_cb": self._on_error})
             self._read(consumer)
             self._commit(consumer, wait=True)
         except KafkaException as error:
@@ -251,7 +251,7 @@ class Reader(threading.Thread):
             except KafkaException as error:
                 log.warning("positions could not be committed", source="kafka", reason=words_of(error))
 
-    def _hear_error(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED):
             self._last_error, self._last_code = error.str(), error.code()
         if error.code() in GIVE_UP:
@@ -259,7 +259,7 @@ class Reader(threading.Thread):
 
     def _why(self, error: KafkaException, consumer: Consumer | None) -> str:
         if consumer is not None:
-            consumer.poll(0)  # has the library call `_hear_error`, which knows more than "timed out"
+            consumer.poll(0)  # has the library call `_on_error`, which knows more than "timed out"
         cause = error.args[0]
         denied = cause.code() in DENIED or self._last_code in DENIED
         hint = " (see [kafka.client], and the topic's and the group's ACLs)" if denied else ""

@@ -25,7 +25,7 @@ from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.sources.base import Bus, Message, Places
-from pcapdaemon.threads import in_thread, look_at
+from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -121,7 +121,7 @@ class SqsSource(Bus):
 
     async def connect(self) -> None:
         """Find the queue, and see that it can be read."""
-        await in_thread(self._connect)
+        await run_in_thread(self._connect)
         if not self._workers:
             self._workers = [asyncio.create_task(self._carry_out()), asyncio.create_task(self._keep_invisible())]
 
@@ -129,7 +129,7 @@ class SqsSource(Bus):
         """The next message; a poll goes on though its waiting is cancelled, and the next call takes it up."""
         while not self._buffer:
             if self._polling is None:
-                self._polling = asyncio.ensure_future(in_thread(self._poll))
+                self._polling = asyncio.ensure_future(run_in_thread(self._poll))
                 self._polling.add_done_callback(look_at)
             polling = self._polling
             try:
@@ -141,7 +141,7 @@ class SqsSource(Bus):
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
         """Send one message to the queue, or another; on queues of nodes' own it reaches one node only."""
-        await in_thread(self._send, body, to)
+        await run_in_thread(self._send, body, to)
         return None
 
     async def close(self) -> None:
@@ -272,7 +272,7 @@ class SqsSource(Bus):
         until = clock() + self.settings.visibility
         while left:
             try:
-                left, reason = await in_thread(self._call, left), "SQS failed on some of them"
+                left, reason = await run_in_thread(self._call, left), "SQS failed on some of them"
             except (BotoCoreError, ClientError) as error:
                 reason = _reason(error)
             if left and clock() + pause > until:

@@ -20,7 +20,7 @@ from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
-    ClockIsOff,
+    ClocksDiffer,
     ConfigurationRefused,
     ConfigurationReloaded,
     DeliveryDelayed,
@@ -32,21 +32,21 @@ from pcapdaemon.core.events import (
     RequestCancelled,
     RequestEvent,
     RequestFinished,
-    RequestGivenBack,
     RequestJoined,
     RequestLogged,
     RequestRejected,
+    RequestReturned,
     RequestSeenBefore,
     ResultsLost,
     SavefileDelivered,
     SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
+    SavefileResumed,
     SavefileSpooled,
-    SavefileTakenUp,
     SourceConnected,
     SourceDisconnected,
-    SpoolFileSetAside,
+    SpoolFileQuarantined,
 )
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
@@ -96,13 +96,13 @@ class Telemetry:
         while not self._queue.empty() and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Log one event; one line per fact, with the request's id."""
         if isinstance(event, RequestEvent):
-            _hear_request(event)
+            _on_request_event(event)
             return
         match event:
-            case ClockIsOff(source, seconds):
+            case ClocksDiffer(source, seconds):
                 words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
                 log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
             case SourceConnected(source):
@@ -111,13 +111,13 @@ class Telemetry:
                 log.warning("source not connected", source=source, reason=reason)
             case DestinationNotReady(destination, reason):
                 log.warning("destination not ready", destination=destination, reason=reason)
-            case SavefileTakenUp(ids, _, _, _, stopped):
-                facts = {"interface": stopped.interface, "file": stopped.file_name, "owed": list(stopped.owed)}
+            case SavefileResumed(ids, _, _, _, stopped):
+                facts = {"interface": stopped.interface, "file": stopped.file_name, "pending": list(stopped.pending)}
                 log.info("savefile taken up from the spool", id=ids[0], **facts)
             case SavefileLeftSpool(ids, interface):
                 log.info("savefile left the spool", id=ids[0], interface=interface)
-            case SpoolFileSetAside(name, reason):
-                log.warning("file in the spool set aside", file=name, reason=reason)
+            case SpoolFileQuarantined(name, reason):
+                log.warning("file in the spool quarantined", file=name, reason=reason)
             case ResultsLost(place, number, reason):
                 log.warning("results could not be sent", place=place, number=number, reason=reason)
             case ConfigurationReloaded(warnings):
@@ -125,10 +125,10 @@ class Telemetry:
             case ConfigurationRefused(problems):
                 log.error("configuration refused, the old one is kept", problems=list(problems))
             case _:
-                _hear_capture(event)
+                _on_capture_event(event)
 
 
-def _hear_request(event: RequestEvent) -> None:
+def _on_request_event(event: RequestEvent) -> None:
     match event:
         case RequestRejected(request_id, source, problems, kind):
             log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
@@ -143,15 +143,15 @@ def _hear_request(event: RequestEvent) -> None:
             log.info("request joined another", id=request_id, source=source, joined=joined)
         case RequestSeenBefore(request_id, source):
             log.info("request seen before", id=request_id, source=source)
-        case RequestGivenBack(request_id, source, reason):
-            log.info("request given back", id=request_id, source=source, reason=reason)
+        case RequestReturned(request_id, source, reason):
+            log.info("request returned to its source", id=request_id, source=source, reason=reason)
         case RequestCancelled(request_id, source):
             log.info("request cancelled", id=request_id, source=source)
         case RequestFinished(request_id):
             log.info("request finished", id=request_id)
 
 
-def _hear_capture(event: Event) -> None:
+def _on_capture_event(event: Event) -> None:
     match event:
         case CaptureStarted(request_id, interface, linktype, snaplen, _):
             log.info("capture started", id=request_id, interface=interface, linktype=linktype, snaplen=snaplen)
@@ -166,8 +166,8 @@ def _hear_capture(event: Event) -> None:
         case DeliveryDelayed(request_id, interface, destination, reason, attempt):
             words = {"destination": destination, "reason": reason, "attempt": attempt}
             log.warning("delivery failed, it is tried again", id=request_id, interface=interface, **words)
-        case SavefileSpooled(request_id, interface, name, owed, reason):
-            words = {"file": name, "owed": list(owed), "reason": reason}
+        case SavefileSpooled(request_id, interface, name, pending, reason):
+            words = {"file": name, "pending": list(pending), "reason": reason}
             log.warning("savefile waits in the spool", id=request_id, interface=interface, **words)
         case SavefileNotSpooled(request_id, interface, name, reason):
             meaning = "it is lost if the daemon is killed before it is delivered"
@@ -200,7 +200,7 @@ def _log_stop(event: CaptureStopped) -> None:
         seconds=round(event.seconds, 3),
         complete=not event.missing,
         **({"missing": list(event.missing)} if event.missing else {}),
-        **({"file": event.file_name, "sha256": event.sha256, "owed": list(event.owed)} if counts.packets else {}),
+        **({"file": event.file_name, "sha256": event.sha256, "pending": list(event.pending)} if counts.packets else {}),
         **({"content": asdict(event.content)} if event.content else {}),
         **({"lookback": asdict(event.lookback)} if event.lookback else {}),
         **({"error": event.error} if event.error else {}),

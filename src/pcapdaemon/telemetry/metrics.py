@@ -14,9 +14,9 @@ from pcapdaemon.core.events import (
     Event,
     RequestAccepted,
     RequestFinished,
-    RequestGivenBack,
     RequestJoined,
     RequestRejected,
+    RequestReturned,
     RequestSeenBefore,
     ResultsLost,
     SavefileDelivered,
@@ -36,7 +36,7 @@ SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 class Levels:
     """What is not counted but looked up when somebody asks."""
 
-    set_aside: int = 0
+    skipped: int = 0
     memory_used: int = 0
     memory_budget: int = 0
     spool_files: int = 0
@@ -57,7 +57,7 @@ class Metrics:
         self._received: dict[str, float] = {}
         self._now_running: set[tuple[str, str]] = set()
         self._requests = counter("pcapdaemon_requests", "Requests, by what became of them at once", ["source", "outcome"])
-        self._set_aside = gauge("pcapdaemon_messages_set_aside", "Messages for other nodes")
+        self._skipped = gauge("pcapdaemon_messages_skipped", "Messages for other nodes")
         self._connected = gauge("pcapdaemon_source_connected", "1: the source hears requests; 0: it is deaf", ["source"])
         self._since = gauge("pcapdaemon_source_since_timestamp_seconds", "Since when it is so", ["source"])
         self._lost = counter("pcapdaemon_source_connections_lost", "How often the source became deaf", ["source"])
@@ -97,7 +97,7 @@ class Metrics:
         }
         self._results_lost = counter("pcapdaemon_results_lost", "Results that were given up", ["place"])
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Count one event."""
         match event:
             case RequestAccepted(source, plan, received_at):
@@ -111,8 +111,8 @@ class Metrics:
                 self._requests.labels(source, "joined").inc()
             case RequestSeenBefore(_, source):
                 self._requests.labels(source, "seen-before").inc()
-            case RequestGivenBack(_, source):
-                self._requests.labels(source, "given-back").inc()
+            case RequestReturned(_, source):
+                self._requests.labels(source, "returned").inc()
             case SourceConnected(source):
                 self._source(source, connected=True)
             case SourceDisconnected(source, _):
@@ -120,7 +120,7 @@ class Metrics:
             case ResultsLost(place, number):
                 self._results_lost.labels(place).inc(number)
             case _:
-                self._hear_capture(event)
+                self._on_capture_event(event)
 
     def forget(self, source: str) -> None:
         """A source was switched off."""
@@ -138,7 +138,7 @@ class Metrics:
         """All of it in Prometheus' text format."""
         for metric, value in (
             (self._running, len(self._now_running)),
-            (self._set_aside, levels.set_aside),
+            (self._skipped, levels.skipped),
             (self._memory, levels.memory_used),
             (self._budget, levels.memory_budget),
             (self._spool_files, levels.spool_files),
@@ -152,7 +152,7 @@ class Metrics:
                 metric.labels(status.interface).set(getattr(status, name))
         return generate_latest(self._registry)
 
-    def _hear_capture(self, event: Event) -> None:
+    def _on_capture_event(self, event: Event) -> None:
         match event:
             case CaptureStarted():
                 self._now_running.add((event.id, event.interface))
@@ -170,7 +170,7 @@ class Metrics:
                 self._seconds.labels(event.destination).observe(event.seconds)
                 self._late.labels(event.destination).observe(event.since_last_packet)
             case SavefileSpooled():
-                for destination in event.owed:
+                for destination in event.pending:
                     self._deliveries.labels(destination, "spooled").inc()
             case SavefileLost():
                 self._deliveries.labels(event.destination, "lost").inc()
