@@ -14,11 +14,10 @@ import httpx2
 from benchmarks.report import Figure
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
 from pcapdaemon.destinations.s3 import S3, S3Settings
-from pcapdaemon.savefile.savefile import Savefile
 from tests.aws import KEYS, MotoServer
 from tests.cloudshark import TOKEN, CloudSharkServer
 from tests.contracts.destinations import facts
-from tests.helpers import Wire, eventually
+from tests.helpers import Wire, eventually, savefile_of
 from tests.servers import DaemonProcess
 
 SIZE, BLOCK, ROUNDS = 100 << 20, 1 << 20, 11
@@ -41,7 +40,7 @@ def figures(wire: Wire, directory: Path) -> list[Figure]:
 
 def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
     blocks = [bytes([number % 251]) * BLOCK for number in range(SIZE // BLOCK)]
-    savefile = Savefile([memoryview(block) for block in blocks])
+    savefile = savefile_of(*blocks)
     file = Path("/dev/shm/pcapdaemon-bench")
     with file.open("wb") as target:
         savefile.write_to(target.fileno())

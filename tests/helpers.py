@@ -14,12 +14,15 @@ from pcapdaemon.capture.session import CaptureSettings, Session
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
+from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
 from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.savefile import Savefile
 
 T = TypeVar("T")
 SEQUENCE_AT = 42
+SMALLEST_BLOCK = 262272
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class Wire:
 
     def _command(self, *numbers: int) -> list[str]:
         return [str(self.program), self.near, *map(str, numbers)]
+
+
+def savefile_of(*parts: bytes) -> Savefile:
+    """A savefile in memory, each part in blocks of its own."""
+    pool, blocks = BlockPool(1 << 30, SMALLEST_BLOCK), Blocks()
+    for part in parts:
+        writer = BlockWriter(pool, 0)
+        writer.write(part)
+        blocks.extend(writer.blocks())
+    return Savefile.of(b"", blocks)
 
 
 def plan_for(interface: str, **fields: Any) -> CapturePlan:

@@ -15,6 +15,7 @@ from pcapdaemon.destinations.s3 import S3, S3Settings
 from pcapdaemon.savefile.savefile import Savefile
 from tests.cloudshark import TOKEN
 from tests.contracts.sources import Shared
+from tests.helpers import savefile_of
 from tests.proxy import Proxy
 from tests.servers import free_port
 
@@ -24,7 +25,7 @@ CONTENT = os.urandom(3_000_000)
 
 def savefile(content: bytes = CONTENT) -> Savefile:
     """A savefile of many parts."""
-    return Savefile([memoryview(content)[n : n + 100_000] for n in range(0, len(content), 100_000)])
+    return savefile_of(*(content[n : n + 100_000] for n in range(0, len(content), 100_000)))
 
 
 def facts(name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object) -> SavefileInfo:

@@ -174,7 +174,7 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
 def test_nothing_merged_is_nothing() -> None:
     pool = BlockPool(8 * MIB, MIB)
     blocks, packets = merge([], pool, 0, 0)
-    assert (blocks.views(), packets, join([], pool).views()) == ([], [], [])
+    assert (list(blocks.views()), packets, list(join([], pool).views())) == ([], [], [])
     del blocks
     assert pool.used == 0
 

@@ -34,6 +34,7 @@ from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.savefile.savefile import Savefile
+from tests.helpers import savefile_of
 
 CONTENT = b"packets" * 1000
 
@@ -68,7 +69,7 @@ class Down(MemoryDestination):
 def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
     info = SavefileInfo("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
     stopped = CaptureStopped("ID", "lo", name, "packets", Counts(3, len(content), 3), (1.0, 2.0), 1.0)
-    made = Parcel(info, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, Savefile([memoryview(content)]))
+    made = Parcel(info, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, savefile_of(content))
     made.since = since or made.since
     return made
 

@@ -22,6 +22,7 @@ class StopReason(StrEnum):
     MEMORY = "memory"
     INTERFACE_DOWN = "interface-down"
     ERROR = "error"
+    END_OF_FILE = "end-of-file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
 # cython: language_level=3
-"""What the packet loop uses of the block pool, without the GIL."""
+"""Memory for packets: blocks of one size under one budget, taken and given back without the GIL."""
 
 from libc.stdint cimport uint8_t, uint32_t
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
+from pcapdaemon.native.posix cimport pthread_mutex_t
 
-cdef struct Block:
+cdef struct Block:                   # belongs to one thread at a time, but for those in the pool
     Block *next
     uint8_t *data
-    size_t start                     # bytes at the beginning that are given up, whole records
-    size_t used                      # bytes filled, whole records, those given up counted
+    size_t start                     # bytes at the beginning that were evicted, whole records
+    size_t used                      # bytes filled, whole records, those evicted included
     uint32_t packets                 # records that are left
 
-cdef struct Pool:
+cdef struct BlockList:
+    Block *first
+    Block *last
+
+cdef struct Pool:                    # every field is under the lock, but block_size, which is constant
     pthread_mutex_t lock
     size_t block_size
     size_t limit                     # bytes: blocks that exist and what is reserved stay under it
@@ -26,9 +28,38 @@ cdef struct Pool:
 cdef Block *take_block(Pool *pool) noexcept nogil
 cdef void give_blocks(Pool *pool, Block *first) noexcept nogil
 
+cdef inline void append_block(BlockList *blocks, Block *block) noexcept nogil:
+    block.next = NULL
+    if blocks.last == NULL:
+        blocks.first = block
+    else:
+        blocks.last.next = block
+    blocks.last = block
+
+cdef inline Block *pop_block(BlockList *blocks) noexcept nogil:
+    """The first block, taken out; NULL where there is none."""
+    cdef Block *block = blocks.first
+    if block != NULL:
+        blocks.first = block.next
+        if blocks.first == NULL:
+            blocks.last = NULL
+        block.next = NULL
+    return block
+
+cdef inline void give_all(Pool *pool, BlockList *blocks) noexcept nogil:
+    if blocks.first != NULL:
+        give_blocks(pool, blocks.first)
+    blocks.first = blocks.last = NULL
+
+cdef inline void clear_block(Block *block) noexcept nogil:
+    block.next = NULL
+    block.start = block.used = block.packets = 0
+
 cdef class BlockPool:
     cdef Pool pool
 
 cdef class Blocks:
     cdef BlockPool pool
-    cdef Block *first
+    cdef BlockList list
+
+cdef Blocks blocks_of(BlockPool pool, BlockList *list)

@@ -1,22 +1,12 @@
 # cython: language_level=3
-"""Memory for packets: blocks of one size under one budget, taken and given back without the GIL, used again warm."""
+"""Memory for packets: blocks of one size under one budget. Blocks that come back stay warm."""
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE
-    void *MAP_FAILED
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+from pcapdaemon.native.posix cimport *
 
 # A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in, what a record adds.
 MIN_BLOCK = 262144 + 4 + 64
@@ -28,7 +18,9 @@ cdef Block *new_block(size_t size) noexcept nogil:
     cdef void *data
     if block == NULL:
         return NULL
-    data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
+    data = mmap(
+        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0
+    )
     if data == MAP_FAILED:
         free(block)
         return NULL
@@ -65,8 +57,7 @@ cdef Block *take_block(Pool *pool) noexcept nogil:
             pool.blocks -= 1
             pthread_mutex_unlock(&pool.lock)
     if block != NULL:
-        block.next = NULL
-        block.start = block.used = block.packets = 0
+        clear_block(block)
     return block
 
 cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
@@ -129,7 +120,11 @@ cdef class BlockPool:
     @property
     def limit(self):
         """The budget in bytes; lowering it takes effect as blocks come back."""
-        return self.pool.limit
+        cdef size_t limit
+        pthread_mutex_lock(&self.pool.lock)
+        limit = self.pool.limit
+        pthread_mutex_unlock(&self.pool.lock)
+        return limit
 
     @limit.setter
     def limit(self, size_t limit):
@@ -140,14 +135,24 @@ cdef class BlockPool:
     @property
     def used(self):
         """Bytes in use: blocks given out, and what is reserved."""
-        return (self.pool.blocks - self.pool.warm) * self.pool.block_size + self.pool.reserved
+        cdef size_t used
+        pthread_mutex_lock(&self.pool.lock)
+        used = (self.pool.blocks - self.pool.warm) * self.pool.block_size + self.pool.reserved
+        pthread_mutex_unlock(&self.pool.lock)
+        return used
 
     @property
     def warm(self):
         """Bytes in warm blocks that nobody uses."""
-        return self.pool.warm * self.pool.block_size
+        cdef size_t warm
+        pthread_mutex_lock(&self.pool.lock)
+        warm = self.pool.warm * self.pool.block_size
+        pthread_mutex_unlock(&self.pool.lock)
+        return warm
 
 
+# The collector must not take `pool` away before __dealloc__ needs it; none of these can be part of
+# a cycle by itself.
 @cython.no_gc
 cdef class _View:
     # One block as a read-only buffer; the blocks live as long as any memoryview on them.
@@ -155,58 +160,96 @@ cdef class _View:
     cdef Block *block
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(
-            buffer, self, self.block.data + self.block.start, <Py_ssize_t> (self.block.used - self.block.start), 1, flags
-        )
+        cdef uint8_t *data = self.block.data + self.block.start
+        PyBuffer_FillInfo(buffer, self, data, <Py_ssize_t> (self.block.used - self.block.start), 1, flags)
 
 
-# The collector must not take `pool` away before __dealloc__ needs it; neither class can be part of a cycle by itself.
+@cython.no_gc
+cdef class _Views:
+    # A memoryview on each block that is not empty, made when it is asked for.
+    cdef Blocks owner
+    cdef Block *block
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef _View view
+        while self.block != NULL and self.block.used == self.block.start:
+            self.block = self.block.next
+        if self.block == NULL:
+            raise StopIteration
+        view = _View.__new__(_View)
+        view.owner, view.block = self.owner, self.block
+        self.block = self.block.next
+        return memoryview(view)
+
+
+cdef Blocks blocks_of(BlockPool pool, BlockList *list):
+    """The blocks of a list as one object; the list is empty then."""
+    cdef Blocks blocks = Blocks.__new__(Blocks)
+    blocks.pool, blocks.list = pool, list[0]
+    list.first = list.last = NULL
+    return blocks
+
+
 @cython.no_gc
 cdef class Blocks:
     """Filled blocks of one pool, in order; they go back to the pool when the last reference is gone."""
 
     def __dealloc__(self):
-        if self.first != NULL:
-            give_blocks(&self.pool.pool, self.first)
+        if self.list.first != NULL:
+            give_all(&self.pool.pool, &self.list)
+
+    def __len__(self):
+        cdef Block *block = self.list.first
+        number = 0
+        while block != NULL:
+            number += 1
+            block = block.next
+        return number
+
+    @property
+    def size(self):
+        """Bytes in all of them."""
+        cdef Block *block = self.list.first
+        cdef size_t size = 0
+        while block != NULL:
+            size += block.used - block.start
+            block = block.next
+        return size
 
     def views(self):
-        """A list with one read-only memoryview per block, without a copy; each keeps the blocks alive."""
-        cdef Block *block = self.first
-        cdef _View view
-        views = []
-        while block != NULL:
-            if block.used > block.start:
-                view = _View.__new__(_View)
-                view.owner = self
-                view.block = block
-                views.append(memoryview(view))
-            block = block.next
+        """One read-only memoryview per block, without a copy; each keeps the blocks alive."""
+        cdef _Views views = _Views.__new__(_Views)
+        views.owner, views.block = self, self.list.first
         return views
 
-    def pieces(self):
-        """The same blocks one by one, each of which goes back on its own; this one has none then."""
-        cdef Blocks piece
-        found = []
-        while self.first != NULL:
-            piece = Blocks.__new__(Blocks)
-            piece.pool, piece.first = self.pool, self.first
-            self.first = self.first.next
-            piece.first.next = NULL
-            found.append(piece)
-        return found
+    def pop(self):
+        """The first block, taken out, which goes back on its own; None where there is none."""
+        cdef BlockList one
+        one.first = one.last = pop_block(&self.list)
+        return None if one.first == NULL else blocks_of(self.pool, &one)
+
+    def extend(self, Blocks other):
+        """Append the blocks of another, which has none then."""
+        cdef Block *block = pop_block(&other.list)
+        self.pool = other.pool
+        while block != NULL:
+            append_block(&self.list, block)
+            block = pop_block(&other.list)
 
 
 @cython.no_gc
 cdef class BlockWriter:
-    """Bytes written into blocks: into `spares` that are taken from the pool at once, those that are adopted, and new ones.
+    """Bytes written into blocks: into `spares` taken from the pool at once, adopted ones, and new ones.
 
     Raises MemoryError where the pool has none.
     """
 
     cdef BlockPool pool
-    cdef Block *first
-    cdef Block *last
-    cdef Block *spare
+    cdef BlockList written
+    cdef BlockList spare
 
     def __cinit__(self, BlockPool pool, int spares):
         cdef Block *block
@@ -215,56 +258,40 @@ cdef class BlockWriter:
             block = take_block(&pool.pool)
             if block == NULL:
                 raise MemoryError("the memory budget is spent")
-            self._put_by(block)
+            append_block(&self.spare, block)
 
     def __dealloc__(self):
-        if self.first != NULL:
-            give_blocks(&self.pool.pool, self.first)
-        if self.spare != NULL:
-            give_blocks(&self.pool.pool, self.spare)
-
-    cdef void _put_by(self, Block *block):
-        block.start = block.used = block.packets = 0
-        block.next = self.spare
-        self.spare = block
+        give_all(&self.pool.pool, &self.written)
+        give_all(&self.pool.pool, &self.spare)
 
     def adopt(self, Blocks piece):
-        """Use a block of the same pool, which nobody looks at any more."""
-        cdef Block *block = piece.first
-        piece.first = NULL
-        if block != NULL:
-            self._put_by(block)
+        """Use blocks of the same pool, which nobody looks at any more."""
+        cdef Block *block = pop_block(&piece.list)
+        while block != NULL:
+            clear_block(block)
+            append_block(&self.spare, block)
+            block = pop_block(&piece.list)
 
     def write(self, const uint8_t[::1] data):
         """Append."""
         cdef size_t at = 0, size = data.shape[0], part
         while at < size:
-            if self.last == NULL or self.last.used == self.pool.pool.block_size:
+            if self.written.last == NULL or self.written.last.used == self.pool.pool.block_size:
                 self._next()
-            part = min(size - at, self.pool.pool.block_size - self.last.used)
-            memcpy(self.last.data + self.last.used, &data[at], part)
-            self.last.used += part
+            part = min(size - at, self.pool.pool.block_size - self.written.last.used)
+            memcpy(self.written.last.data + self.written.last.used, &data[at], part)
+            self.written.last.used += part
             at += part
 
     def blocks(self):
         """What was written, once."""
-        cdef Blocks blocks = Blocks.__new__(Blocks)
-        blocks.pool, blocks.first = self.pool, self.first
-        self.first = self.last = NULL
-        return blocks
+        return blocks_of(self.pool, &self.written)
 
     cdef int _next(self) except -1:
-        cdef Block *block = self.spare
-        if block != NULL:
-            self.spare = block.next
-            block.next = NULL
-        else:
+        cdef Block *block = pop_block(&self.spare)
+        if block == NULL:
             block = take_block(&self.pool.pool)
         if block == NULL:
             raise MemoryError("the memory budget is spent")
-        if self.last == NULL:
-            self.first = block
-        else:
-            self.last.next = block
-        self.last = block
+        append_block(&self.written, block)
         return 0

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from pcapdaemon.native.libpcap cimport bpf_insn, bpf_program
 
 cdef enum:
-    SCRATCH = 262144 + 4             # libpcap's longest packet, with a tag
+    SCRATCH = 262144 + 4             # MOST_CAPTURED in records.pxd
 
 cdef struct Filter:
     bpf_insn *code                   # NULL: everything matches

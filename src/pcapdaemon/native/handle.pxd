@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""An open interface, and a compiled capture filter."""
+"""An open interface or file, and a compiled capture filter."""
 
 from libc.stdint cimport int64_t
 
@@ -18,3 +18,5 @@ cdef class Handle:
     cdef readonly bytes file_header
     cdef object refused(self, int status)
     cdef Program compile(self, str expression, bint optimize)
+    cdef bytes header_with(self, int snaplen)
+    cdef int _describe(self) except -1

@@ -1,10 +1,13 @@
 # cython: language_level=3
-"""Opening an interface and compiling filters for it, in libpcap's own words where it refuses."""
+"""Opening an interface or a file and compiling filters for it, in libpcap's own words where it refuses."""
+
+import os
 
 from libc.stdio cimport FILE, fclose
 from libc.stdlib cimport free
 
 from pcapdaemon.native.libpcap cimport *
+from pcapdaemon.native.posix cimport *
 from pcapdaemon.core.errors import CaptureRefused
 
 cdef enum:
@@ -22,7 +25,10 @@ cdef class Program:
 
 
 cdef class Handle:
-    """One interface, open; it is closed with the last reference, which takes about 25 ms: the kernel waits for its readers."""
+    """One interface or file, open; it is closed with the last reference.
+
+    To close an interface takes about 25 ms, because the kernel waits for readers of its lists.
+    """
 
     def __cinit__(self, str interface):
         self.interface = interface
@@ -41,7 +47,6 @@ cdef class Handle:
         snaplen and buffer_size are bytes. Raises CaptureRefused.
         """
         cdef char error[256]
-        cdef const char *linktype
         cdef int status
         self.pcap = pcap_create(self.name, error)
         if self.pcap == NULL:
@@ -63,10 +68,34 @@ cdef class Handle:
             raise CaptureRefused(error.decode(errors="replace"))
         if pcap_get_selectable_fd(self.pcap) < 0:
             raise CaptureRefused("this kind of device can't be waited for")
+        self._describe()
+
+    def read(self, str path):
+        """Open a pcap or pcapng file, in whatever byte order and precision; raises CaptureRefused or OSError."""
+        cdef char error[256]
+        cdef int descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        cdef FILE *file = fdopen(descriptor, "rb")
+        if file == NULL:
+            os.close(descriptor)
+            raise MemoryError
+        self.tick_ns = 1
+        with nogil:
+            self.pcap = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, error)
+        if self.pcap == NULL:
+            fclose(file)
+            raise CaptureRefused(error.decode(errors="replace"), kind="file")
+        self._describe()
+
+    cdef int _describe(self) except -1:
+        cdef const char *linktype = pcap_datalink_val_to_name(pcap_datalink(self.pcap))
         self.snaplen = pcap_snapshot(self.pcap)
-        linktype = pcap_datalink_val_to_name(pcap_datalink(self.pcap))
         self.linktype = linktype.decode() if linktype != NULL else f"DLT {pcap_datalink(self.pcap)}"
         self.file_header = MICROSECONDS + self._savefile_header()[4:]
+        return 0
+
+    cdef bytes header_with(self, int snaplen):
+        """The 24 bytes of a pcap file of this linktype, with another snapshot length."""
+        return self.file_header[:16] + snaplen.to_bytes(4, "little") + self.file_header[20:]
 
     cdef Program compile(self, str expression, bint optimize):
         """Compile a capture filter for this interface as it is; may block for long on names in DNS.

@@ -1,50 +1,10 @@
 # cython: language_level=3
-"""Declarations of what the packet loop uses of libpcap and of the system; see pcap(3pcap), poll(2), packet(7)."""
+"""Declarations of what the native modules use of libpcap; see pcap(3pcap)."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport FILE
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *fds, unsigned long count, int timeout)
-    int POLLIN, POLLERR, POLLHUP, POLLNVAL
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        int64_t tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec *ts)
-    int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
-
-cdef extern from "<sys/time.h>" nogil:
-    struct timeval:
-        int64_t tv_sec
-        int64_t tv_usec
-
-cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
-    int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
-    int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
-    int SOL_SOCKET, SO_ERROR, AF_INET, AF_INET6
-    struct sockaddr:
-        unsigned short sa_family
-
-cdef extern from "<netdb.h>" nogil:
-    int getnameinfo(const sockaddr *address, socklen_t length, char *host, socklen_t size, char *service,
-                    socklen_t service_size, int flags)
-    int NI_NUMERICHOST
-
-cdef extern from "<linux/if_packet.h>" nogil:
-    int PACKET_IGNORE_OUTGOING
-
-cdef extern from "<net/if.h>" nogil:
-    unsigned int if_nametoindex(const char *name)
-
-cdef extern from "<stdio.h>" nogil:
-    FILE *open_memstream(char **buffer, size_t *size)
+from pcapdaemon.native.posix cimport sockaddr, timeval
 
 cdef extern from "<pcap/pcap.h>" nogil:
     ctypedef struct pcap_t:
@@ -79,6 +39,9 @@ cdef extern from "<pcap/pcap.h>" nogil:
         uint32_t flags
     ctypedef void (*pcap_handler)(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept
     pcap_t *pcap_create(const char *device, char *error)
+    pcap_t *pcap_open_dead(int dlt, int snaplen)
+    pcap_t *pcap_fopen_offline_with_tstamp_precision(FILE *file, unsigned int precision, char *error)
+    int pcap_next_ex(pcap_t *p, pcap_pkthdr **header, const uint8_t **data)
     int pcap_set_snaplen(pcap_t *p, int snaplen)
     int pcap_set_promisc(pcap_t *p, int promisc)
     int pcap_set_timeout(pcap_t *p, int milliseconds)

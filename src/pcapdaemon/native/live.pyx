@@ -1,39 +1,40 @@
 # cython: language_level=3
 """A live capture on libpcap, from opening the interface to the filled blocks.
 
-A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release the GIL;
-only `stop`, `extend` and the counters may be used from another thread meanwhile.
+A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release
+the GIL. Only `stop`, `extend` and the counters may be used from another thread meanwhile.
 """
 
 import os
 
 cimport cython
-
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from posix.unistd cimport write
 
-from pcapdaemon.native.blocks cimport Blocks, BlockPool, give_blocks, take_block
+from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
+from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, blocks_of, give_all, take_block
+from pcapdaemon.native.counters cimport begin_counting
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
-from pcapdaemon.native.loop cimport FAILED, INTERFACE_DOWN, RUNNING, Loop, run_loop
+from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING, extend_limits
+from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop
 from pcapdaemon.native.merge cimport SharedLimits
+from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport FILE_HEADER
+
 from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.native.limits import STOP_REASONS
 
 cdef enum:
-    SECOND = 1000000000
     SOCKADDR_SIZE = 28               # of an IPv6 address, the larger one
-
-# In the order of the enumeration in _loop.pxd; `StopReason` in limits.py is made of these words.
-STOP_REASONS = ("running", "packets", "bytes", "duration", "idle", "stopped", "memory", "interface-down", "error")
 
 
 @cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
 cdef class LiveCapture:
     """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words.
 
-    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24 bytes of a pcap file with
-    linktype and snapshot length as they are on this handle, microseconds, little-endian.
+    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24 bytes of a pcap file
+    with linktype and snapshot length as they are on this handle, microseconds, little-endian.
     """
 
     cdef Loop loop
@@ -46,7 +47,7 @@ cdef class LiveCapture:
     cdef readonly bytes header
     cdef readonly str error
 
-    def __cinit__(self, str interface, BlockPool pool):
+    def __cinit__(self, str interface, BlockPool pool, *_, **__):
         self.loop.wake_fd = -1
         self.interface = interface
         self.handle = Handle(interface)
@@ -58,16 +59,17 @@ cdef class LiveCapture:
         self.loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __dealloc__(self):
-        self.close()
+        self._give_back()
 
     def open(self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms, bint loopback):
         """Open and activate the interface; nothing passes until `set_filter`. Blocks for about 10 ms.
 
         snaplen and buffer_size are bytes. Raises CaptureRefused; `MemoryError` where the pool has no block left.
         """
-        self.loop.output.first = self.loop.output.last = take_block(self.loop.output.pool)
-        if self.loop.output.first == NULL:
+        cdef Block *block = take_block(self.loop.output.pool)
+        if block == NULL:
             raise MemoryError("the memory budget is spent")
+        append_block(&self.loop.output.blocks, block)
         self.handle.open(
             snaplen=snaplen,
             promiscuous=promiscuous,
@@ -95,7 +97,7 @@ cdef class LiveCapture:
     def share_limits(self, SharedLimits shared):
         """Count packets, bytes and idle time together with others, from before `run` on."""
         self.shared = shared
-        self.loop.output.shared = &shared.shared
+        self.loop.output.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter on the live handle and arm the capture; may block for long on names in DNS.
@@ -104,7 +106,7 @@ cdef class LiveCapture:
         """
         cdef Program compiled = self.handle.compile(expression, optimize)
         cdef int status
-        pcap_stats(self.loop.pcap, &self.loop.seen)  # what came before the filter is not of this capture
+        begin_counting(&self.loop.counters, self.loop.pcap)  # what came before the filter is not of this capture
         with nogil:
             status = pcap_setfilter(self.loop.pcap, &compiled.program)
         if status != 0:
@@ -115,18 +117,15 @@ cdef class LiveCapture:
 
         size is bytes of the savefile, its headers counted; duration, from the beginning, and idle_timeout are seconds.
         """
-        if self.loop.reason != RUNNING or self.loop.ending:
+        if load_int(&self.loop.reason) != RUNNING or load_int(&self.loop.phase) != KEEPING:
             return False
-        self.loop.max_packets = max(self.loop.max_packets, packets)
-        self.loop.max_size = max(self.loop.max_size, size)
-        self.loop.duration_ns = max(self.loop.duration_ns, <int64_t> (duration * SECOND))
-        self.loop.idle_ns = max(self.loop.idle_ns, <int64_t> (idle_timeout * SECOND))
+        extend_limits(&self.loop.limits, packets, size, duration, idle_timeout)
         return True
 
     @property
     def is_running(self):
         """Whether its end is not decided yet."""
-        return self.loop.reason == RUNNING and not self.loop.ending
+        return load_int(&self.loop.reason) == RUNNING and load_int(&self.loop.phase) == KEEPING
 
     def run(self):
         """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
@@ -135,7 +134,7 @@ cdef class LiveCapture:
         if self.loop.reason == FAILED:
             self.error = pcap_geterr(self.loop.pcap).decode(errors="replace")
             if self.interface != "any" and if_nametoindex(self.handle.name) == 0:
-                self.loop.reason = INTERFACE_DOWN
+                store_int(&self.loop.reason, INTERFACE_DOWN)
         return STOP_REASONS[self.loop.reason]
 
     def stop(self):
@@ -149,46 +148,45 @@ cdef class LiveCapture:
 
         Blocks for about 25 ms, for the kernel waits for readers of its lists.
         """
+        self._give_back()
+
+    cdef int _give_back(self) except -1:
         cdef int wake_fd = self.loop.wake_fd
         self.loop.wake_fd = -1
         self.loop.pcap = NULL
         self.handle = None
         if wake_fd >= 0:
             os.close(wake_fd)
-        if self.loop.output.first != NULL:
-            give_blocks(self.loop.output.pool, self.loop.output.first)
-            self.loop.output.first = self.loop.output.last = NULL
+        give_all(self.loop.output.pool, &self.loop.output.blocks)
+        return 0
 
     def take_blocks(self):
         """Hand the captured records over, once, after `run`."""
-        cdef Blocks blocks = Blocks.__new__(Blocks)
-        blocks.pool = self.blocks
-        blocks.first = self.loop.output.first
-        self.loop.output.first = self.loop.output.last = NULL
-        return blocks
+        return blocks_of(self.blocks, &self.loop.output.blocks)
 
     @property
     def packets(self):
         """Packets stored so far."""
-        return self.loop.output.packets
+        return load(&self.loop.output.packets)
 
     @property
     def size(self):
         """Bytes of the savefile so far."""
-        return self.loop.output.size
+        return load(&self.loop.output.size)
 
     @property
     def times(self):
         """Times of the first and the last packet stored, nanoseconds since the epoch; zeros before the first."""
-        return self.loop.output.first_ns, self.loop.output.last_ns
+        return load_time(&self.loop.output.first_ns), load_time(&self.loop.output.last_ns)
 
     @property
     def stats(self):
-        """(received, dropped, dropped by interface) since the filter was set: pcap_stats(3pcap), widened to 64 bits.
+        """(received, dropped, dropped by interface) since the filter was set.
 
         While running they are at most about a second old where packets come.
         """
-        return self.loop.received, self.loop.dropped, self.loop.dropped_by_interface
+        counters = &self.loop.counters
+        return load(&counters.received), load(&counters.dropped), load(&counters.dropped_by_interface)
 
 
 def list_devices():

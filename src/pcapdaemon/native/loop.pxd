@@ -3,33 +3,30 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from pcapdaemon.native.libpcap cimport pcap_stat, pcap_t
+from pcapdaemon.native.counters cimport Counters
+from pcapdaemon.native.libpcap cimport pcap_t
+from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
 
-cdef enum Reason:
-    RUNNING = 0
-    PACKETS, BYTES, DURATION, IDLE, STOPPED, MEMORY, INTERFACE_DOWN, FAILED
+cdef enum Phase:
+    KEEPING = 0                      # packets that match are kept
+    DRAINING                         # a limit of time was reached: what came before the cut-off is still kept
+    DOUBTING                         # the idle timeout was reached: the same, and a packet from before proves the contrary
+    CUT                              # a packet from after the cut-off was seen: nothing more is kept
 
-cdef struct Loop:
+cdef struct Loop:                    # the capture's thread writes all but `limits`; any may `load` the words marked *
     pcap_t *pcap
-    Output output
+    Output output                    # *
+    Limits limits                    # written by any thread
+    Counters counters                # *
+    int reason                       # * a Reason; not RUNNING: it is over
+    int phase                        # * a Phase
+    int64_t cutoff_ns                # of the clock on the wall: packets later than this do not belong to it
+    int64_t doubted_at               # monotonic: the last packet of all that was known when DOUBTING began
     int64_t tick_ns                  # of the second part of a packet's time
-    uint64_t max_packets
-    uint64_t max_size
-    int64_t duration_ns
-    int64_t idle_ns
-    bint ending                      # a limit of time was reached: what the kernel holds is taken, then it is over
-    int64_t cutoff_ns                # while draining: packets later than this do not belong to the capture; 0: none
-    bint idle_drain                  # a packet from before the cutoff proves that it was not idle after all
-    bint past_cutoff
-    Reason reason
-    int wake_fd
-    int buffer_timeout_ms
     int64_t last_at                  # monotonic: when the last packet came, or the loop began
-    int64_t stats_at
-    pcap_stat seen                   # what pcap_stats said last, for differences modulo 2**32
-    uint64_t received
-    uint64_t dropped
-    uint64_t dropped_by_interface
+    int64_t sampled_at
+    int wake_fd                      # set before it runs
+    int buffer_timeout_ms
 
 cdef void run_loop(Loop *loop) noexcept nogil

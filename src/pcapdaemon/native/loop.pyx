@@ -1,82 +1,77 @@
 # cython: language_level=3
 """The packet loop: no Python runs in this file.
 
-`poll` waits for the kernel's buffer or for the stop, `pcap_dispatch` hands each packet to `on_packet`, which appends a
-finished savefile record to blocks of the pool (`_output.pxd`) and checks the packet and byte limits.
+`poll` waits for the kernel's buffer or for the stop. `pcap_dispatch` hands each packet to `on_packet`, which appends a
+finished savefile record to blocks of the pool (`records.pxd`) and checks the packet and byte limits.
 
-Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop; those of CLOCK_REALTIME are compared with packet
-times only, and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
+Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop. Those of CLOCK_REALTIME are compared with packet times only,
+and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
 """
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from pcapdaemon.native.atomic cimport load, load_time, store, store_int
+from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
+from pcapdaemon.native.counters cimport sample
 from pcapdaemon.native.libpcap cimport *
-from pcapdaemon.native.records cimport all_packets, all_size, last_of_all, may_keep, store
+from pcapdaemon.native.limits cimport *
+from pcapdaemon.native.posix cimport *
+from pcapdaemon.native.records cimport MOST_CAPTURED, all_packets, all_size, last_of_all, may_keep, put_packet
 
 cdef enum:
     BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
-    SECOND = 1000000000
 
-cdef int64_t LONGEST_WAIT = 60 * <int64_t> SECOND  # poll takes its milliseconds as an int: 24 days at most
-
-cdef int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return now.tv_sec * SECOND + now.tv_nsec
+cdef int64_t LONGEST_WAIT = 60 * SECOND  # poll takes its milliseconds as an int: 24 days at most
 
 cdef void end(Loop *loop, Reason reason) noexcept nogil:
-    loop.reason = reason
+    store_int(&loop.reason, reason)
     pcap_breakloop(loop.pcap)
 
 cdef bint belongs(Loop *loop, int64_t ns) noexcept nogil:
-    if loop.cutoff_ns == 0:
+    if loop.phase == KEEPING:
         return True
-    if ns > loop.cutoff_ns:
-        loop.past_cutoff = True
-        pcap_breakloop(loop.pcap)
+    if loop.phase == CUT:
         return False
-    if loop.idle_drain:
-        loop.cutoff_ns = 0
-    return True
+    if ns <= loop.cutoff_ns:
+        if loop.phase == DOUBTING:
+            store_int(&loop.phase, KEEPING)
+        return True
+    if loop.phase == DOUBTING and last_of_all(&loop.output, loop.last_at) > loop.doubted_at:
+        store_int(&loop.phase, KEEPING)  # another capture with the same limits was not idle
+        return True
+    store_int(&loop.phase, CUT)
+    pcap_breakloop(loop.pcap)
+    return False
 
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Loop *loop = <Loop *> user
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * loop.tick_ns
     # breakloop ends the batch only where libpcap looks at it: some device types hand over a few packets more
-    if loop.reason != RUNNING or loop.past_cutoff or not belongs(loop, ns):
+    if loop.reason != RUNNING or not belongs(loop, ns):
         return
-    if may_keep(&loop.output, loop.max_packets, loop.max_size):
-        if not store(&loop.output, ns, header.caplen, header.len, data):
+    if header.caplen > MOST_CAPTURED:  # a device that breaks its promise
+        store(&loop.counters.dropped, loop.counters.dropped + 1)
+        return
+    if may_keep(&loop.output, load(&loop.limits.packets), load(&loop.limits.size)):
+        if not put_packet(&loop.output, ns, header.caplen, header.len, data):
             end(loop, MEMORY)
             return
-    if all_packets(&loop.output) >= loop.max_packets:
+    if all_packets(&loop.output) >= load(&loop.limits.packets):
         end(loop, PACKETS)
-    elif all_size(&loop.output) >= loop.max_size:
+    elif all_size(&loop.output) >= load(&loop.limits.size):
         end(loop, BYTES)
-
-cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
-    # The kernel's counters are 32 bits wide and wrap; a small step back is a counter that went away with its interface.
-    cdef int difference = <int> (now - before)
-    if difference < 0:
-        return 0
-    return <uint64_t> difference
-
-cdef void sample_stats(Loop *loop, int64_t now) noexcept nogil:
-    cdef pcap_stat stats
-    if pcap_stats(loop.pcap, &stats) == 0:
-        loop.received += counted(stats.ps_recv, loop.seen.ps_recv)
-        loop.dropped += counted(stats.ps_drop, loop.seen.ps_drop)
-        loop.dropped_by_interface += counted(stats.ps_ifdrop, loop.seen.ps_ifdrop)
-        loop.seen = stats
-    loop.stats_at = now
 
 cdef void note_arrival(Loop *loop, int64_t now) noexcept nogil:
     # When the last packet came, not when its batch was handed over: the kernel holds packets back for a while, but
     # not longer than this bound, which also keeps a stepped clock from counting.
     cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.output.last_ns
-    age = min(max(age, 0), <int64_t> loop.buffer_timeout_ms * 2000000)
+    age = min(max(age, 0), loop.buffer_timeout_ms * 2 * MILLISECOND)
     loop.last_at = max(loop.last_at, now - age)
+
+cdef void sample_stats(Loop *loop, int64_t now) noexcept nogil:
+    sample(&loop.counters, loop.pcap)
+    loop.sampled_at = now
 
 cdef void dispatch(Loop *loop) noexcept nogil:
     cdef uint64_t before = loop.output.packets
@@ -85,10 +80,10 @@ cdef void dispatch(Loop *loop) noexcept nogil:
     now = clock_ns(CLOCK_MONOTONIC)
     if loop.output.packets != before:
         note_arrival(loop, now)
-    if now - loop.stats_at > SECOND:
+    if now - loop.sampled_at > SECOND:
         sample_stats(loop, now)
     if outcome == PCAP_ERROR and loop.reason == RUNNING:
-        loop.reason = FAILED
+        store_int(&loop.reason, FAILED)
 
 cdef int take_error(int fd) noexcept nogil:
     """The error that waits on a socket, which is then gone from it."""
@@ -97,18 +92,18 @@ cdef int take_error(int fd) noexcept nogil:
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
     return error
 
-cdef void drain(Loop *loop, int64_t cutoff_ns) noexcept nogil:
+cdef void drain(Loop *loop, Phase phase, int64_t cutoff_ns) noexcept nogil:
     """Take what the kernel still holds: it hands a started block over after the packet buffer timeout at the latest."""
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-    cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * <int64_t> 1000000
+    cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * MILLISECOND
     cdef pollfd ready
     ready.fd = pcap_get_selectable_fd(loop.pcap)
     ready.events = POLLIN
     loop.cutoff_ns = cutoff_ns
-    loop.past_cutoff = False
-    while now < deadline and loop.reason == RUNNING and not loop.past_cutoff:
+    store_int(&loop.phase, phase)
+    while now < deadline and loop.reason == RUNNING and loop.phase != CUT:
         ready.revents = 0
-        if poll(&ready, 1, <int> ((deadline - now) // 1000000 + 1)) > 0:
+        if poll(&ready, 1, <int> ((deadline - now) // MILLISECOND + 1)) > 0:
             if ready.revents & POLLIN:
                 dispatch(loop)
             else:
@@ -117,20 +112,19 @@ cdef void drain(Loop *loop, int64_t cutoff_ns) noexcept nogil:
 
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
     # A limit counts from when it was due, not from when a busy machine noticed it `late_ns` afterwards.
-    loop.ending = True
-    drain(loop, clock_ns(CLOCK_REALTIME) - late_ns)
+    drain(loop, DRAINING, clock_ns(CLOCK_REALTIME) - late_ns)
     if loop.reason == RUNNING:
-        loop.reason = reason
+        store_int(&loop.reason, reason)
 
 cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
     cdef uint64_t before = loop.output.packets
-    cdef int64_t last_at = last_of_all(&loop.output, loop.last_at)
-    loop.ending = loop.idle_drain = True
-    drain(loop, clock_ns(CLOCK_REALTIME) - late_ns)
-    loop.ending = loop.idle_drain = False
-    loop.cutoff_ns = 0
-    if loop.output.packets == before and last_of_all(&loop.output, loop.last_at) == last_at and loop.reason == RUNNING:
-        loop.reason = IDLE
+    loop.doubted_at = last_of_all(&loop.output, loop.last_at)
+    drain(loop, DOUBTING, clock_ns(CLOCK_REALTIME) - late_ns)
+    store_int(&loop.phase, KEEPING)
+    if loop.output.packets != before or last_of_all(&loop.output, loop.last_at) != loop.doubted_at:
+        return
+    if loop.reason == RUNNING:
+        store_int(&loop.reason, IDLE)
 
 cdef void look_at_error(Loop *loop, short events) noexcept nogil:
     # packet(7): ENETDOWN when the interface went down or away. What came before it is still there. Other errors, such as
@@ -138,16 +132,13 @@ cdef void look_at_error(Loop *loop, short events) noexcept nogil:
     cdef int error = take_error(pcap_get_selectable_fd(loop.pcap))
     if error not in (ENETDOWN, ENODEV, ENXIO) and not events & (POLLHUP | POLLNVAL):
         return
-    drain(loop, 0)
+    drain(loop, DRAINING, NEVER)
     if loop.reason == RUNNING:
-        loop.reason = INTERFACE_DOWN
+        store_int(&loop.reason, INTERFACE_DOWN)
 
 cdef void run_loop(Loop *loop) noexcept nogil:
-    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final.
-
-    The limits may grow meanwhile: another thread writes them, each in one aligned word, and they are read at each turn.
-    """
-    loop.stats_at = clock_ns(CLOCK_MONOTONIC)
+    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final."""
+    loop.sampled_at = clock_ns(CLOCK_MONOTONIC)
     wait_and_dispatch(loop)
     sample_stats(loop, 0)
 
@@ -161,8 +152,8 @@ cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
     ready[0].events = ready[1].events = POLLIN
     while loop.reason == RUNNING:
         now = clock_ns(CLOCK_MONOTONIC)
-        end_at = begun + loop.duration_ns
-        idle_at = last_of_all(&loop.output, loop.last_at) + loop.idle_ns
+        end_at = begun + load_time(&loop.limits.duration_ns)
+        idle_at = last_of_all(&loop.output, loop.last_at) + load_time(&loop.limits.idle_ns)
         if now >= end_at:
             finish(loop, DURATION, now - end_at)
             return
@@ -170,7 +161,7 @@ cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
             finish_if_idle(loop, now - idle_at)
             continue
         ready[0].revents = ready[1].revents = 0
-        poll(ready, 2, <int> (min(min(end_at, idle_at) - now, LONGEST_WAIT) // 1000000 + 1))
+        poll(ready, 2, <int> (min(min(end_at, idle_at) - now, LONGEST_WAIT) // MILLISECOND + 1))
         if ready[1].revents:
             finish(loop, STOPPED, 0)
         elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL):

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""What captures that become one file have shared."""
+"""What captures that become one file have in common."""
 
 from pcapdaemon.native.records cimport SharedCounts
 
 cdef class SharedLimits:
-    cdef SharedCounts shared
+    cdef SharedCounts counts

@@ -3,18 +3,19 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from pcapdaemon.native.blocks cimport Block, Blocks, BlockPool, Pool, give_blocks, take_block
+from pcapdaemon.native.blocks cimport (
+    Block, BlockList, BlockPool, Blocks, Pool, append_block, blocks_of, clear_block, give_all, pop_block, take_block,
+)
 from pcapdaemon.native.records cimport PACKET_HEADER
 
 cdef struct Merge:
     Block **sources                  # what is left of each; a block's `start` is where it goes on
     size_t count
     Pool *pool
-    Block *first
-    Block *last
-    Block *spare
+    BlockList merged
+    BlockList spare
     uint64_t *packets                # that were kept of each
     uint64_t skip_packets
     uint64_t skip_bytes
@@ -34,33 +35,26 @@ cdef Block **earliest(Merge *merge) noexcept nogil:
     return found
 
 cdef bint next_block(Merge *merge) noexcept nogil:
-    cdef Block *block = merge.spare
+    cdef Block *block = pop_block(&merge.spare)
     if block == NULL:
         block = take_block(merge.pool)
-        if block == NULL:
-            merge.short_of_memory = True
-            return False
-    else:
-        merge.spare = block.next
-    block.next = NULL
-    block.start = block.used = block.packets = 0
-    if merge.last == NULL:
-        merge.first = block
-    else:
-        merge.last.next = block
-    merge.last = block
+    if block == NULL:
+        merge.short_of_memory = True
+        return False
+    clear_block(block)
+    append_block(&merge.merged, block)
     return True
 
 cdef void put(Merge *merge, const void *data, size_t size) noexcept nogil:
     cdef const uint8_t *at = <const uint8_t *> data
     cdef size_t part
     while size and not merge.short_of_memory:
-        if merge.last == NULL or merge.last.used == merge.pool.block_size:
+        if merge.merged.last == NULL or merge.merged.last.used == merge.pool.block_size:
             if not next_block(merge):
                 return
-        part = min(size, merge.pool.block_size - merge.last.used)
-        memcpy(merge.last.data + merge.last.used, at, part)
-        merge.last.used += part
+        part = min(size, merge.pool.block_size - merge.merged.last.used)
+        memcpy(merge.merged.last.data + merge.merged.last.used, at, part)
+        merge.merged.last.used += part
         at += part
         size -= part
 
@@ -88,8 +82,7 @@ cdef void pass_empty(Merge *merge, Block **source) noexcept nogil:
     cdef Block *block = source[0]
     while block != NULL and block.start >= block.used:
         source[0] = block.next
-        block.next = merge.spare
-        merge.spare = block
+        append_block(&merge.spare, block)
         block = source[0]
 
 cdef void step(Merge *merge, Block **source) noexcept nogil:
@@ -116,7 +109,7 @@ cdef class SharedLimits:
     """The counts of captures that share their limits; `overhead` are bytes that their file has beside packets."""
 
     def __cinit__(self, uint64_t overhead):
-        self.shared.size = overhead
+        self.counts.size = overhead
 
 
 def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_bytes):
@@ -126,49 +119,43 @@ def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_by
     beside theirs, and raises MemoryError where it has not so many; then nothing was touched.
     """
     cdef Merge state
-    cdef Blocks blocks, made = Blocks.__new__(Blocks)
+    cdef Blocks blocks
     cdef size_t n
-    state = Merge(NULL, len(captures), &pool.pool, NULL, NULL, NULL, NULL, skip_packets, skip_bytes, False, False)
-    made.pool = pool
+    memset(&state, 0, sizeof(Merge))
+    state.count, state.pool = len(captures), &pool.pool
+    state.skip_packets, state.skip_bytes = skip_packets, skip_bytes
     for _ in range(len(captures) + 1):
         if not _take_spare(&state):
-            give_blocks(state.pool, state.spare)
+            give_all(state.pool, &state.spare)
             raise MemoryError("the memory budget is spent")
     state.sources = <Block **> calloc(len(captures), sizeof(Block *))
     state.packets = <uint64_t *> calloc(len(captures), sizeof(uint64_t))
     for n in range(state.count):
         blocks = captures[n]
-        state.sources[n] = blocks.first
-        blocks.first = NULL
+        state.sources[n] = blocks.list.first
+        blocks.list.first = blocks.list.last = NULL
         pass_empty(&state, &state.sources[n])
     with nogil:
         run(&state)
-    if state.spare != NULL:
-        give_blocks(state.pool, state.spare)
+    give_all(state.pool, &state.spare)
     kept = [state.packets[n] for n in range(state.count)]
     free(state.sources)
     free(state.packets)
-    made.first = state.first
-    return made, kept
+    return blocks_of(pool, &state.merged), kept
 
 
 def join(list captures, BlockPool pool):
     """The packets of several one capture after the other: needs no memory."""
-    cdef Blocks blocks, made = Blocks.__new__(Blocks)
-    cdef Block **end = &made.first
-    made.pool = pool
+    cdef Blocks blocks, joined = Blocks.__new__(Blocks)
+    joined.pool = pool
     for blocks in captures:
-        end[0] = blocks.first
-        blocks.first = NULL
-        while end[0] != NULL:
-            end = &end[0].next
-    return made
+        joined.extend(blocks)
+    return joined
 
 
 cdef bint _take_spare(Merge *state):
     cdef Block *block = take_block(state.pool)
     if block == NULL:
         return False
-    block.next = state.spare
-    state.spare = block
+    append_block(&state.spare, block)
     return True

@@ -8,87 +8,105 @@ says that nothing from before it can be under way any more.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from pcapdaemon.native.blocks cimport Block, give_blocks
+from pcapdaemon.native.atomic cimport load, load_int, load_size, load_time, store, store_int, store_time
+from pcapdaemon.native.blocks cimport Block, give_blocks, pop_block
+from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
 from pcapdaemon.native.filter cimport filter_matches
-from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from pcapdaemon.native.loop cimport BYTES, DURATION, IDLE, INTERFACE_DOWN, MEMORY, PACKETS, RUNNING, STOPPED
-from pcapdaemon.native.records cimport all_packets, all_size, last_of_all, may_keep, store
+from pcapdaemon.native.limits cimport *
+from pcapdaemon.native.posix cimport CLOCK_MONOTONIC
+from pcapdaemon.native.records cimport (
+    all_packets, all_size, last_of_all, may_keep, put_packet, size_of_record, time_of_record,
+)
 from pcapdaemon.native.ring cimport *
 
-cdef enum:
-    SECOND = 1000000000
-    MILLISECOND = 1000000
-    TURN = 100 * MILLISECOND         # a packet that was recorded may have come so long after the recorder began to look
+cdef int64_t TURN = 100 * MILLISECOND  # a packet may have come this long after the recorder began to look
 
-cdef int64_t NEVER = 0x7fffffffffffffff
+cdef void end(Reader *reader, Reason reason) noexcept nogil:
+    store_int(&reader.reason, reason)
 
-cdef int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return now.tv_sec * <int64_t> SECOND + now.tv_nsec
+cdef void note_first_time(Output *past) noexcept nogil:
+    # other threads ask for it while the block that it is read from may go back to the pool
+    cdef Block *block = past.blocks.first
+    if block != NULL and past.packets:
+        store_time(&past.first_ns, time_of_record(past, block.data + block.start))
+
+cdef void shrink(Output *past, uint64_t packets, uint64_t size) noexcept nogil:
+    store(&past.packets, past.packets - packets)
+    store(&past.size, past.size - size)
 
 cdef bint evict_first(Output *past) noexcept nogil:
     """Give a block of the oldest packets back; false where there is none."""
-    cdef Block *block = past.first
+    cdef Block *block = pop_block(&past.blocks)
     if block == NULL:
         return False
-    past.first = block.next
-    if past.first == NULL:
-        past.last = NULL
-    past.packets -= block.packets
-    past.size -= block.used - block.start
-    block.next = NULL
+    shrink(past, block.packets, block.used - block.start)
+    note_first_time(past)
     give_blocks(past.pool, block)
     return True
 
-cdef void keep_past(Reader *reader, PacketHeader *record, uint32_t captured) noexcept nogil:
+cdef bint is_over(Reader *reader) noexcept nogil:
+    """Whether what came before the trigger is more than it may be, the block of its oldest packets not counted."""
+    cdef Output *past = &reader.past
+    cdef Block *oldest = past.blocks.first
+    if oldest == past.blocks.last:
+        return False
+    if past.size - oldest.used >= min(reader.most_size, reader.most_past):
+        return True
+    return past.packets - oldest.packets >= reader.most_packets
+
+cdef void count_evicted(Reader *reader, uint64_t packets) noexcept nogil:
+    store(&reader.evicted, reader.evicted + packets)
+
+cdef void keep_past(Reader *reader, PacketHeader *packet, uint32_t captured) noexcept nogil:
     cdef Output *past = &reader.past
     cdef uint64_t before = past.packets
-    cdef bint kept = store(past, record.ns, captured, record.length, <uint8_t *> (record + 1))
+    cdef uint8_t *data = <uint8_t *> (packet + 1)
+    cdef bint kept = put_packet(past, packet.ns, captured, packet.length, data)
     while not kept and evict_first(past):
-        kept = store(past, record.ns, captured, record.length, <uint8_t *> (record + 1))
-    while past.first != past.last and (
-        past.size - past.first.used >= min(reader.most_size, reader.most_past) or past.packets - past.first.packets >= reader.most_packets
-    ):
+        kept = put_packet(past, packet.ns, captured, packet.length, data)
+    while is_over(reader):
         evict_first(past)
-    reader.evicted += before + 1 - past.packets
+    count_evicted(reader, before + 1 - past.packets)
 
-cdef void keep_live(Reader *reader, PacketHeader *record, uint32_t captured) noexcept nogil:
+cdef void keep_live(Reader *reader, PacketHeader *packet, uint32_t captured) noexcept nogil:
     cdef Output *live = &reader.live
     cdef uint64_t past = reader.past.packets
-    if not may_keep(live, reader.max_packets, reader.max_size):
-        reader.reason = PACKETS if all_packets(live) >= reader.max_packets else BYTES
+    cdef uint64_t most = load(&reader.limits.packets)
+    cdef uint64_t most_size = load(&reader.limits.size)
+    if not may_keep(live, most, most_size):
+        end(reader, PACKETS if all_packets(live) >= most else BYTES)
         return
-    while not store(live, record.ns, captured, record.length, <uint8_t *> (record + 1)):
+    while not put_packet(live, packet.ns, captured, packet.length, <uint8_t *> (packet + 1)):
         if not evict_first(&reader.past):
-            reader.reason = MEMORY
+            end(reader, MEMORY)
             return
-        reader.evicted += past - reader.past.packets
+        count_evicted(reader, past - reader.past.packets)
         past = reader.past.packets
     reader.last_at = reader.seen_ns
-    if all_packets(live) >= reader.max_packets:
-        reader.reason = PACKETS
-    elif all_size(live) >= reader.max_size:
-        reader.reason = BYTES
+    if all_packets(live) >= most:
+        end(reader, PACKETS)
+    elif all_size(live) >= most_size:
+        end(reader, BYTES)
 
 cdef int64_t end_of(Reader *reader) noexcept nogil:
-    return min(reader.trigger + reader.duration_ns, reader.stop_at)
+    return min(reader.trigger + load_time(&reader.limits.duration_ns), load_time(&reader.stop_at))
 
 cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
     """End it where a limit of time lies before `at`, up to which everything is known."""
+    cdef int64_t stop_at = load_time(&reader.stop_at)
     if at > end_of(reader):
-        reader.reason = STOPPED if reader.stop_at < reader.trigger + reader.duration_ns else DURATION
-    elif at > last_of_all(&reader.live, reader.last_at) + reader.idle_ns:
-        reader.reason = IDLE
+        end(reader, STOPPED if stop_at < reader.trigger + load_time(&reader.limits.duration_ns) else DURATION)
+    elif at > last_of_all(&reader.live, reader.last_at) + load_time(&reader.limits.idle_ns):
+        end(reader, IDLE)
 
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
     # Clocks are compared per block; a packet from right before or after a step gets the nearest time that is possible.
-    cdef int64_t at = min(ns - reader.block.offset, reader.ring.turned_at + TURN)
-    return max(min(at, reader.block.until), reader.seen_ns - SECOND)
+    cdef int64_t at = min(ns - reader.block.offset, load_time(&reader.ring.turned_at) + TURN)
+    return max(min(at, load_time(&reader.block.until)), reader.seen_ns - SECOND)
 
-cdef void look_at(Reader *reader, PacketHeader *record) noexcept nogil:
-    cdef int64_t at = came_at(reader, record.ns)
-    cdef uint8_t *data = <uint8_t *> (record + 1)
+cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
+    cdef int64_t at = came_at(reader, packet.ns)
+    cdef uint8_t *data = <uint8_t *> (packet + 1)
     if at > reader.seen_ns:
         reader.seen_ns = at
     if at < reader.since:
@@ -99,21 +117,21 @@ cdef void look_at(Reader *reader, PacketHeader *record) noexcept nogil:
         end_by(reader, at)
         if reader.reason != RUNNING:
             return
-    if not filter_matches(&reader.filter, data, record.captured, record.length):
+    if not filter_matches(&reader.filter, data, packet.captured, packet.length):
         return
-    reader.matched += 1
+    store(&reader.matched, reader.matched + 1)
     if reader.is_live:
-        keep_live(reader, record, min(record.captured, reader.snaplen))
+        keep_live(reader, packet, min(packet.captured, reader.snaplen))
     else:
-        keep_past(reader, record, min(record.captured, reader.snaplen))
+        keep_past(reader, packet, min(packet.captured, reader.snaplen))
 
 cdef void read_block(Reader *reader, size_t used) noexcept nogil:
-    cdef PacketHeader *record
+    cdef PacketHeader *packet
     while reader.at < used and reader.reason == RUNNING:
-        record = <PacketHeader *> (reader.block.data + reader.at)
-        reader.at += (sizeof(PacketHeader) + record.captured + 7) & ~<size_t> 7
+        packet = <PacketHeader *> (reader.block.data + reader.at)
+        reader.at += (sizeof(PacketHeader) + packet.captured + 7) & ~<size_t> 7
         reader.number += 1
-        look_at(reader, record)
+        look_at(reader, packet)
 
 cdef bint go_on(Reader *reader) noexcept nogil:
     """Move to the next block; false where this is the newest."""
@@ -121,7 +139,7 @@ cdef bint go_on(Reader *reader) noexcept nogil:
     if block == reader.block:
         return False
     if block.first > reader.number:
-        reader.skipped += block.first - reader.number
+        store(&reader.skipped, reader.skipped + block.first - reader.number)
     reader.block, reader.at, reader.number = block, 0, block.first
     return True
 
@@ -132,7 +150,7 @@ cdef bint read_on(Reader *reader) noexcept nogil:
     if reader.block == NULL:
         return go_on(reader)
     full = load_time(&reader.block.until) != NEVER  # in this order: a block that is full does not grow
-    used = load_acquire(&reader.block.used)
+    used = load_size(&reader.block.used)
     if reader.at < used:
         read_block(reader, used)
         return True
@@ -151,13 +169,13 @@ cdef void follow(Reader *reader) noexcept nogil:
 cdef void follow_to_its_end(Reader *reader) noexcept nogil:
     cdef int64_t known
     while reader.reason == RUNNING:
-        reader.stop_seen = reader.stopped
-        known = reader.ring.quiet_at - reader.hold_ns  # before reading: what comes meanwhile is not known of
+        reader.stop_seen = load_int(&reader.stopped)
+        known = load_time(&reader.ring.quiet_at) - reader.hold_ns  # before reading: what comes meanwhile is not known of
         if read_on(reader):
             continue
-        if reader.ring.run != reader.run or not reader.run & 1:  # even: it was not open when this one entered
+        if load(&reader.ring.run) != reader.run or not reader.run & 1:  # even: it was not open when this one entered
             if not read_on(reader):
-                reader.reason = INTERFACE_DOWN
+                end(reader, INTERFACE_DOWN)
             continue
         end_by(reader, known)
         if reader.reason == RUNNING:
@@ -166,43 +184,35 @@ cdef void follow_to_its_end(Reader *reader) noexcept nogil:
 cdef void wait(Reader *reader) noexcept nogil:
     cdef int *unless = &reader.never if reader.stop_seen else &reader.stopped
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-    cdef int64_t due = min(end_of(reader), last_of_all(&reader.live, reader.last_at) + reader.idle_ns) + reader.hold_ns
+    cdef int64_t idle_at = last_of_all(&reader.live, reader.last_at) + load_time(&reader.limits.idle_ns)
+    cdef int64_t due = min(end_of(reader), idle_at) + reader.hold_ns
     if due <= now:  # all that is missing is the recorder's word
         due = now + 25 * MILLISECOND
     ring_wait(reader.ring, reader.block, reader.at, min(due, now + SECOND), unless)
 
 cdef void skip_first(Output *past) noexcept nogil:
-    """Give up the oldest packet."""
-    cdef Block *block = past.first
-    cdef uint32_t *record
+    """Evict the oldest packet."""
+    cdef Block *block = past.blocks.first
     cdef size_t size
     if block.packets <= 1:
         evict_first(past)
         return
-    record = <uint32_t *> (block.data + block.start)
-    size = record[1] if past.pcapng else 16 + record[2]
+    size = size_of_record(past, block.data + block.start)
     block.start += size
     block.packets -= 1
-    past.packets -= 1
-    past.size -= size
+    shrink(past, 1, size)
+
+cdef bint is_too_large(Reader *reader) noexcept nogil:
+    cdef uint64_t packets = reader.past.packets + reader.live.packets
+    return packets > reader.most_packets or reader.past.size + reader.live.size > reader.most_size
 
 cdef void make_room(Reader *reader) noexcept nogil:
     """Keep the whole file under the most that is allowed: the oldest packets go."""
     cdef Output *past = &reader.past
     cdef uint64_t before = past.packets
-    while past.first != NULL and (
-        past.packets + reader.live.packets > reader.most_packets or past.size + reader.live.size > reader.most_size
-    ):
+    while past.blocks.first != NULL and is_too_large(reader):
         skip_first(past)
-    reader.evicted += before - past.packets
-    if past.packets == 0 and past.first != NULL:
+    count_evicted(reader, before - past.packets)
+    if past.packets == 0:
         evict_first(past)
-
-cdef int64_t first_time(Output *output) noexcept nogil:
-    cdef uint32_t *record
-    if output.first == NULL or output.packets == 0:
-        return 0
-    record = <uint32_t *> (output.first.data + output.first.start)
-    if output.pcapng:
-        return <int64_t> (<uint64_t> record[3] << 32 | record[4])
-    return record[0] * <int64_t> SECOND + record[1] * <int64_t> 1000
+    note_first_time(past)

@@ -2,34 +2,25 @@
 """A capture from a recording, used like one from an interface."""
 
 cimport cython
-
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from pcapdaemon.native.blocks cimport Blocks, BlockPool, give_blocks
+from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int, store_time
+from pcapdaemon.native.blocks cimport BlockList, BlockPool, append_block, blocks_of, give_all, pop_block
+from pcapdaemon.native.clock cimport MILLISECOND, NEVER, clock_ns
 from pcapdaemon.native.filter cimport filter_free, filter_init
 from pcapdaemon.native.handle cimport Handle, Program
-from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from pcapdaemon.native.loop cimport RUNNING
+from pcapdaemon.native.limits cimport RUNNING, extend_limits
 from pcapdaemon.native.merge cimport SharedLimits
-from pcapdaemon.native.records cimport FILE_HEADER, Output
-from pcapdaemon.native.reader cimport Reader, catch_up, first_time, follow
+from pcapdaemon.native.posix cimport CLOCK_MONOTONIC
+from pcapdaemon.native.reader cimport Reader, catch_up, follow
 from pcapdaemon.native.recording cimport Recording
-from pcapdaemon.native.ring cimport load_time, ring_enter, ring_leave, ring_tell, ring_wait
+from pcapdaemon.native.records cimport FILE_HEADER, Output
+from pcapdaemon.native.ring cimport ring_enter, ring_leave, ring_tell, ring_wait
+
 from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.native.limits import STOP_REASONS
 
-from pcapdaemon.native.live import STOP_REASONS
-
-cdef enum:
-    SECOND = 1000000000
-    MILLISECOND = 1000000
-    SLACK = 30 * MILLISECOND         # beyond the packet buffer timeout: for a busy machine
-
-cdef int64_t NEVER = 0x7fffffffffffffff
-
-cdef int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return now.tv_sec * <int64_t> SECOND + now.tv_nsec
+cdef int64_t SLACK = 30 * MILLISECOND  # beyond the packet buffer timeout: for a busy machine
 
 
 @cython.no_gc_clear
@@ -53,7 +44,7 @@ cdef class RecordedCapture:
     cdef readonly str linktype
     cdef readonly str error
 
-    def __cinit__(self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms):
+    def __cinit__(self, Recording recording, BlockPool pool, *_, int64_t trigger, int64_t since, int hold_ms, **__):
         cdef Reader *reader = &self.reader
         self.recording = recording
         self.handle = recording.handle
@@ -65,7 +56,7 @@ cdef class RecordedCapture:
         reader.ring = &recording.ring
         reader.trigger = reader.last_at = trigger
         reader.since = since
-        reader.hold_ns = hold_ms * <int64_t> MILLISECOND + SLACK
+        reader.hold_ns = hold_ms * MILLISECOND + SLACK
         reader.stop_at = NEVER
         reader.snaplen = self.handle.snaplen
         reader.past.pool = reader.live.pool = &pool.pool
@@ -74,14 +65,14 @@ cdef class RecordedCapture:
         self._enter()
 
     def __dealloc__(self):
-        self.close()
+        self._give_back()
 
     def _enter(self):
         # from here on the packets wait for this reader: compiling its filter may take its time
         cdef Reader *reader = &self.reader
-        self.dropped_before = reader.ring.dropped + reader.ring.missed
-        self.ifdropped_before = reader.ring.dropped_by_interface
-        reader.run = reader.ring.run
+        self.dropped_before = load(&reader.ring.counters.dropped) + load(&reader.ring.missed)
+        self.ifdropped_before = load(&reader.ring.counters.dropped_by_interface)
+        reader.run = load(&reader.ring.run)
         reader.block = ring_enter(reader.ring, reader.since, &self.dropped_until)
         self.entered = True
         if reader.block != NULL:
@@ -112,7 +103,7 @@ cdef class RecordedCapture:
     def share_limits(self, SharedLimits shared):
         """Count packets, bytes and idle time together with others, from before `run` on."""
         self.shared = shared
-        self.reader.live.shared = &shared.shared
+        self.reader.live.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter as for the live handle; may block for long on names in DNS.
@@ -127,13 +118,9 @@ cdef class RecordedCapture:
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
         """Make limits at least these, before `run` or while it goes on; False where it is over."""
-        cdef Reader *reader = &self.reader
-        if reader.reason != RUNNING:
+        if load_int(&self.reader.reason) != RUNNING:
             return False
-        reader.max_packets = max(reader.max_packets, packets)
-        reader.max_size = max(reader.max_size, size)
-        reader.duration_ns = max(reader.duration_ns, <int64_t> (duration * SECOND))
-        reader.idle_ns = max(reader.idle_ns, <int64_t> (idle_timeout * SECOND))
+        extend_limits(&self.reader.limits, packets, size, duration, idle_timeout)
         return True
 
     def skip_past(self):
@@ -143,7 +130,7 @@ cdef class RecordedCapture:
     @property
     def is_running(self):
         """Whether its end is not decided yet."""
-        return self.reader.reason == RUNNING and not self.reader.stopped
+        return load_int(&self.reader.reason) == RUNNING and not load_int(&self.reader.stopped)
 
     def catch_up(self):
         """Take what was recorded until now; from here on the capture is live. Blocks."""
@@ -159,38 +146,30 @@ cdef class RecordedCapture:
 
     def stop(self):
         """End `run` soon, from any thread."""
-        if not self.reader.stopped:
-            self.reader.stop_at = clock_ns(CLOCK_MONOTONIC)
-            self.reader.stopped = True
+        if not load_int(&self.reader.stopped):
+            store_time(&self.reader.stop_at, clock_ns(CLOCK_MONOTONIC))
+            store_int(&self.reader.stopped, True)
         ring_tell(self.reader.ring)
 
     def close(self):
         """Let the recording go, and blocks that were not taken."""
+        self._give_back()
+
+    cdef void _give_back(self):
         if self.entered:
             ring_leave(self.reader.ring, self.reader.block)
             self.reader.block = NULL
             self.entered = False
         filter_free(&self.reader.filter)
         self.handle = None
-        self._free(&self.reader.past)
-        self._free(&self.reader.live)
-
-    cdef void _free(self, Output *output):
-        if output.first != NULL:
-            give_blocks(output.pool, output.first)
-            output.first = output.last = NULL
+        give_all(self.reader.past.pool, &self.reader.past.blocks)
+        give_all(self.reader.live.pool, &self.reader.live.blocks)
 
     def take_blocks(self):
         """Hand the captured records over, once, after `run`."""
-        cdef Blocks blocks = Blocks.__new__(Blocks)
-        cdef Output *past = &self.reader.past
-        cdef Output *live = &self.reader.live
-        blocks.pool = self.blocks
-        blocks.first = past.first if past.first != NULL else live.first
-        if past.first != NULL:
-            past.last.next = live.first
-        past.first = past.last = live.first = live.last = NULL
-        return blocks
+        taken = blocks_of(self.blocks, &self.reader.past.blocks)
+        taken.extend(blocks_of(self.blocks, &self.reader.live.blocks))
+        return taken
 
     @property
     def header(self):
@@ -205,34 +184,39 @@ cdef class RecordedCapture:
     @property
     def packets(self):
         """Packets stored so far, those from before the trigger counted."""
-        return self.reader.past.packets + self.reader.live.packets
+        return load(&self.reader.past.packets) + load(&self.reader.live.packets)
 
     @property
     def past(self):
-        """(packets from before the trigger, how many of those were given up for lack of room)."""
-        return self.reader.past.packets, self.reader.evicted
+        """(packets from before the trigger, how many of those were evicted for lack of room)."""
+        return load(&self.reader.past.packets), load(&self.reader.evicted)
 
     @property
     def size(self):
         """Bytes of the savefile so far."""
-        return self.reader.past.size + self.reader.live.size
+        return load(&self.reader.past.size) + load(&self.reader.live.size)
 
     @property
     def times(self):
         """Times of the first and the last packet stored, nanoseconds since the epoch; zeros where there is none."""
-        first = first_time(&self.reader.past) or first_time(&self.reader.live)
-        return first, self.reader.live.last_ns or self.reader.past.last_ns if self.packets else 0
+        past, live = &self.reader.past, &self.reader.live
+        first = load_time(&past.first_ns) if load(&past.packets) else load_time(&live.first_ns)
+        last = load_time(&live.last_ns) if load(&live.packets) else load_time(&past.last_ns)
+        if not self.packets:
+            return 0, 0
+        return first, last
 
     @property
     def stats(self):
         """(matched and lost, lost by the recorder or on the way from it, dropped by the interface), of the time it covers."""
         ring = self.reader.ring
-        dropped = ring.dropped + ring.missed - self.dropped_before + self.reader.skipped
-        return self.reader.matched + dropped, dropped, ring.dropped_by_interface - self.ifdropped_before
+        dropped = load(&ring.counters.dropped) + load(&ring.missed) - self.dropped_before + load(&self.reader.skipped)
+        by_interface = load(&ring.counters.dropped_by_interface) - self.ifdropped_before
+        return load(&self.reader.matched) + dropped, dropped, by_interface
 
     @property
     def recorded_until(self):
-        """Monotonic nanoseconds up to which the recorder had given its packets up when this began; 0: never."""
+        """Monotonic nanoseconds up to which the recorder had dropped its packets when this began; 0: never."""
         return self.dropped_until
 
     def _bring_counters_up_to_date(self):
@@ -241,10 +225,10 @@ cdef class RecordedCapture:
         cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
         cdef int64_t deadline = now + 200 * MILLISECOND
         cdef int never = 0
-        if not reader.ring.run & 1:
+        if not load(&reader.ring.run) & 1:
             return
-        if reader.ring.wanted_at < now:
-            reader.ring.wanted_at = now
+        if load_time(&reader.ring.wanted_at) < now:
+            store_time(&reader.ring.wanted_at, now)
         self.recording.nudge()
         with nogil:
             while load_time(&reader.ring.looked_at) < now and clock_ns(CLOCK_MONOTONIC) < deadline:

@@ -4,14 +4,14 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from pcapdaemon.native.handle cimport Handle
-from pcapdaemon.native.libpcap cimport pcap_stat, pcap_t
+from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.ring cimport Ring
 
 cdef enum End:
     GOING_ON = 0
     ENDED, WENT_DOWN, BROKE
 
-cdef struct Recorder:
+cdef struct Recorder:                # the recording thread's alone, but for `stopped`
     Ring *ring
     pcap_t *pcap
     int64_t tick_ns
@@ -21,9 +21,8 @@ cdef struct Recorder:
     int64_t told_at
     bint untold                      # readers do not know of all that is there
     int wake_fd
-    int stopped
+    int stopped                      # any thread
     End end
-    pcap_stat seen
 
 cdef class Recording:
     cdef Recorder recorder

@@ -14,27 +14,27 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from posix.unistd cimport read, write
 
+from pcapdaemon.native.atomic cimport load, load_int, load_time, store, store_int, store_size, store_time
+from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
+from pcapdaemon.native.counters cimport begin_counting, sample
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
+from pcapdaemon.native.posix cimport *
+from pcapdaemon.native.records cimport MOST_CAPTURED
 from pcapdaemon.native.ring cimport *
+
 from pcapdaemon.core.errors import CaptureRefused
 
 cdef enum:
     BATCH = 65536
-    SECOND = 1000000000
-    MILLISECOND = 1000000
     AT_REST_MS = 500                 # how long to wait for packets where nobody reads
     WATCHED_MS = 20                  # and where somebody wants to know that none came
-    STEP = 50 * MILLISECOND          # a clock that is off by so much was stepped
-    TELL_EVERY = 5 * MILLISECOND     # readers are not woken more often, the less the more there are: each time costs all of them
+
+cdef int64_t STEP = 50 * MILLISECOND        # a clock that is off by this much was stepped
+cdef int64_t TELL_EVERY = 5 * MILLISECOND   # readers are woken no more often, and less often the more there are
 
 WORDS = ("recording", "stopped", "interface-down", "error")
 
-
-cdef int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return now.tv_sec * <int64_t> SECOND + now.tv_nsec
 
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
     # one after the other, unless this thread was put aside in between, which would look like a step
@@ -52,46 +52,37 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef Ring *ring = recorder.ring
     cdef RingBlock *block = ring.newest
     cdef size_t size = (sizeof(PacketHeader) + header.caplen + 7) & ~<size_t> 7
-    cdef PacketHeader *record
+    cdef PacketHeader *packet
+    if header.caplen > MOST_CAPTURED:  # a device that breaks its promise
+        store(&ring.missed, ring.missed + 1)
+        return
     if block == NULL or block.used + size > ring.block_size:
         block = ring_begin(ring, clock_ns(CLOCK_MONOTONIC), recorder.offset)
         if block == NULL:
-            ring.missed += 1
+            store(&ring.missed, ring.missed + 1)
             return
-    record = <PacketHeader *> (block.data + block.used)
-    record.ns = header.ts.tv_sec * <int64_t> SECOND + header.ts.tv_usec * recorder.tick_ns
-    record.captured = header.caplen
-    record.length = header.len
-    memcpy(record + 1, data, header.caplen)
-    ring.packets += 1
-    store_release(&block.used, block.used + size)
-
-cdef uint64_t counted(unsigned int now, unsigned int before) noexcept nogil:
-    cdef int difference = <int> (now - before)
-    return 0 if difference < 0 else <uint64_t> difference
-
-cdef void sample_stats(Recorder *recorder) noexcept nogil:
-    cdef pcap_stat stats
-    cdef Ring *ring = recorder.ring
-    if pcap_stats(recorder.pcap, &stats) == 0:
-        ring.received += counted(stats.ps_recv, recorder.seen.ps_recv)
-        ring.dropped += counted(stats.ps_drop, recorder.seen.ps_drop)
-        ring.dropped_by_interface += counted(stats.ps_ifdrop, recorder.seen.ps_ifdrop)
-        recorder.seen = stats
+    packet = <PacketHeader *> (block.data + block.used)
+    packet.ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * recorder.tick_ns
+    packet.captured = header.caplen
+    packet.length = header.len
+    memcpy(packet + 1, data, header.caplen)
+    store(&ring.packets, ring.packets + 1)
+    store_size(&block.used, block.used + size)
 
 cdef void look_around(Recorder *recorder) noexcept nogil:
     """What is done once a second where packets come: counters, blocks that are too old, this thread's time."""
     cdef Ring *ring = recorder.ring
-    sample_stats(recorder)
+    sample(&ring.counters, recorder.pcap)
     ring_expire(ring, recorder.now - recorder.keep_ns)
-    ring.cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID)
-    ring.looked_at = recorder.now
+    store_time(&ring.cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID))
+    store_time(&ring.looked_at, recorder.now)
 
 cdef void hand_on(Recorder *recorder, bint quiet) noexcept nogil:
     cdef Ring *ring = recorder.ring
-    if recorder.now - ring.looked_at > SECOND or ring.wanted_at > ring.looked_at:
+    cdef int64_t pause = TELL_EVERY * (4 + load_int(&ring.followers)) // 4
+    if recorder.now - ring.looked_at > SECOND or load_time(&ring.wanted_at) > ring.looked_at:
         look_around(recorder)
-    elif not recorder.untold or (not quiet and recorder.now - recorder.told_at < TELL_EVERY * (4 + ring.followers) // 4):
+    elif not recorder.untold or (not quiet and recorder.now - recorder.told_at < pause):
         return
     recorder.untold = False
     recorder.told_at = recorder.now
@@ -117,10 +108,10 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     cdef bint quiet
     ready[0].revents = ready[1].revents = 0
     if poll(ready, 2, 0) == 0:
-        ring.quiet_at = begun            # nothing is waiting: what came before is recorded
-        poll(ready, 2, WATCHED_MS if ring.followers else AT_REST_MS)
+        store_time(&ring.quiet_at, begun)  # nothing is waiting: what came before is recorded
+        poll(ready, 2, WATCHED_MS if load_int(&ring.followers) else AT_REST_MS)
     look_at_clocks(recorder)
-    ring.turned_at = recorder.now
+    store_time(&ring.turned_at, recorder.now)
     quiet = not ready[0].revents & POLLIN
     if ready[1].revents:
         read(recorder.wake_fd, &nudges, sizeof(nudges))
@@ -143,9 +134,10 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
     ready[1].fd = recorder.wake_fd
     ready[0].events = ready[1].events = POLLIN
     look_at_clocks(recorder)
-    recorder.ring.quiet_at = recorder.ring.turned_at = recorder.now
+    store_time(&recorder.ring.quiet_at, recorder.now)
+    store_time(&recorder.ring.turned_at, recorder.now)
     ring_set_run(recorder.ring, True)
-    while not recorder.stopped and recorder.end == GOING_ON:
+    while not load_int(&recorder.stopped) and recorder.end == GOING_ON:
         turn(recorder, ready)
     if recorder.end == GOING_ON:
         recorder.end = ENDED
@@ -187,7 +179,7 @@ cdef class Recording:
             return False
         compiled = handle.compile(expression, True)
         self.recorder.pcap, self.recorder.tick_ns = handle.pcap, handle.tick_ns
-        pcap_stats(handle.pcap, &self.recorder.seen)
+        begin_counting(&self.ring.counters, handle.pcap)
         if pcap_setfilter(handle.pcap, &compiled.program) != 0:
             raise handle.refused(PCAP_ERROR)
         self.handle = handle
@@ -205,7 +197,7 @@ cdef class Recording:
 
     def stop(self):
         """End `run`, for good."""
-        self.recorder.stopped = True
+        store_int(&self.recorder.stopped, True)
         self.nudge()
 
     cdef void nudge(self):
@@ -215,7 +207,7 @@ cdef class Recording:
     @property
     def is_open(self):
         """Whether it records now."""
-        return bool(self.ring.run & 1)
+        return bool(load(&self.ring.run) & 1)
 
     @property
     def linktype(self):
@@ -230,13 +222,20 @@ cdef class Recording:
     @property
     def followers(self):
         """Captures that read from it."""
-        return self.ring.followers
+        return load_int(&self.ring.followers)
 
     @property
     def counters(self):
         """(packets, received, dropped, dropped by interface, missed, nanoseconds of CPU), since it was made; a second old."""
-        ring = &self.ring
-        return ring.packets, ring.received, ring.dropped, ring.dropped_by_interface, ring.missed, ring.cpu_ns
+        ring, counters = &self.ring, &self.ring.counters
+        return (
+            load(&ring.packets),
+            load(&counters.received),
+            load(&counters.dropped),
+            load(&counters.dropped_by_interface),
+            load(&ring.missed),
+            load_time(&ring.cpu_ns),
+        )
 
     def kept(self):
         """(bytes, the monotonic time in nanoseconds up to which packets were given up; 0: none was)."""

@@ -1,14 +1,17 @@
 # cython: language_level=3
 """Finished savefile records in blocks of the pool, in one of two formats; inline, for each packet comes through here.
 
-pcap: a record as in draft-ietf-opsawg-pcap, microseconds. pcapng: an Enhanced Packet Block, draft-ietf-opsawg-pcapng
-section 4.3, nanoseconds. Both in the host's byte order, which is little-endian wherever this is built.
+pcap: a record as in draft-ietf-opsawg-pcap, microseconds. pcapng: an Enhanced Packet Block,
+draft-ietf-opsawg-pcapng section 4.3, nanoseconds. Both in the host's byte order, which is
+little-endian wherever this is built.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from pcapdaemon.native.blocks cimport Block, Pool, take_block
+from pcapdaemon.native.atomic cimport add, load, load_time, store, store_time
+from pcapdaemon.native.blocks cimport Block, BlockList, Pool, append_block, take_block
+from pcapdaemon.native.clock cimport SECOND
 
 cdef enum:
     RECORD_HEADER = 16
@@ -16,79 +19,64 @@ cdef enum:
     ENHANCED_PACKET = 6
     PACKET_HEADER = 28               # of an Enhanced Packet Block, without the length that ends it
     MOST_OPTIONS = 24                # direction, a comment, the end of options
+    MOST_CAPTURED = 262144 + 4       # libpcap's MAXIMUM_SNAPLEN, and a VLAN tag put back in
 
-cdef extern from *:
-    """
-    #define add_and_get(at, value) __atomic_add_fetch(at, value, __ATOMIC_RELAXED)
-    #define get_value(at) __atomic_load_n(at, __ATOMIC_RELAXED)
-    #define set_value(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
-    """
-    uint64_t add_and_get(uint64_t *at, uint64_t value) noexcept nogil
-    uint64_t get_value(uint64_t *at) noexcept nogil
-    int64_t get_time "get_value" (int64_t *at) noexcept nogil
-    void set_time "set_value" (int64_t *at, int64_t value) noexcept nogil
-
-cdef struct SharedCounts:                   # what several captures have together that share their limits
+cdef struct SharedCounts:            # of captures that share their limits: each of them writes, by `add`
     uint64_t packets
     uint64_t size
-    int64_t last_at                  # monotonic: when the last packet came
+    int64_t last_at                  # monotonic: when the last packet came; the latest `store` wins
 
 cdef enum Direction:
     UNKNOWN = 0
     INBOUND = 1
     OUTBOUND = 2
 
-cdef struct Output:
+cdef struct Output:                  # written by the capture's thread; any may `load` the four marked words
     Pool *pool
-    Block *first
-    Block *last
-    uint64_t packets
-    uint64_t size                    # of the savefile in bytes, its headers counted
-    int64_t first_ns                 # time of the first and the last packet stored
-    int64_t last_ns
+    BlockList blocks
+    uint64_t packets                 # *
+    uint64_t size                    # * of the savefile in bytes, its headers counted
+    int64_t first_ns                 # * time of the first and the last packet stored
+    int64_t last_ns                  # *
     bint pcapng
     uint32_t number                  # pcapng: of the interface description that packets belong to
     bint cooked                      # packets begin with a header that says in which direction they went
-    SharedCounts *shared                     # NULL: its limits are its own
-    bint mark                        # the next packet is the first after the trigger, which a comment says
+    SharedCounts *shared             # NULL: its limits are its own
+    bint mark                        # the next packet is the first after the trigger: a comment says so
 
 cdef inline uint64_t all_packets(Output *output) noexcept nogil:
-    return output.packets if output.shared == NULL else get_value(&output.shared.packets)
+    return output.packets if output.shared == NULL else load(&output.shared.packets)
 
 cdef inline uint64_t all_size(Output *output) noexcept nogil:
-    return output.size if output.shared == NULL else get_value(&output.shared.size)
+    return output.size if output.shared == NULL else load(&output.shared.size)
 
 cdef inline bint may_keep(Output *output, uint64_t max_packets, uint64_t max_size) noexcept nogil:
     """Whether there is room for one more within limits that are shared; where there is, it is taken."""
     if output.shared == NULL:
         return True
-    return get_value(&output.shared.size) < max_size and add_and_get(&output.shared.packets, 1) <= max_packets
+    return load(&output.shared.size) < max_size and add(&output.shared.packets, 1) <= max_packets
 
 cdef inline int64_t last_of_all(Output *output, int64_t own) noexcept nogil:
     if output.shared == NULL:
         return own
-    if own > get_time(&output.shared.last_at):
-        set_time(&output.shared.last_at, own)
-    return max(own, get_time(&output.shared.last_at))
+    if own > load_time(&output.shared.last_at):
+        store_time(&output.shared.last_at, own)
+    return max(own, load_time(&output.shared.last_at))
 
 cdef inline size_t record_size(Output *output, uint32_t captured, uint32_t options) noexcept nogil:
     if not output.pcapng:
         return RECORD_HEADER + captured
     return PACKET_HEADER + ((captured + 3) & ~3) + options + 4
 
-cdef inline bint room_for(Output *output, size_t size) noexcept nogil:
-    cdef Block *block
-    if output.last != NULL and output.last.used + size <= output.pool.block_size:
-        return True
-    block = take_block(output.pool)
-    if block == NULL:
-        return False
-    if output.last == NULL:
-        output.first = block
-    else:
-        output.last.next = block
-    output.last = block
-    return True
+cdef inline uint8_t *room_for(Output *output, size_t size) noexcept nogil:
+    """Where a record goes; NULL where the memory is spent."""
+    cdef Block *block = output.blocks.last
+    if block == NULL or block.used + size > output.pool.block_size:
+        block = take_block(output.pool)
+        if block == NULL:
+            return NULL
+        append_block(&output.blocks, block)
+    return block.data + block.used
 
 cdef inline Direction direction_of(Output *output, const uint8_t *data, uint32_t captured) noexcept nogil:
     # LINKTYPE_LINUX_SLL: the first two bytes are the packet type, 4 is what this host sent, up to 3 what came
@@ -111,46 +99,75 @@ cdef inline uint32_t put_options(uint32_t *at, Direction direction, bint mark) n
         words += 1
     return words * 4
 
-cdef inline bint store(Output *output, int64_t ns, uint32_t captured, uint32_t length, const uint8_t *data) noexcept nogil:
-    """Append one packet; false, and nothing done, where the memory is spent."""
-    cdef uint32_t *record
+cdef inline void put_enhanced(Output *output, uint8_t *at, int64_t ns, uint32_t captured, uint32_t length,
+                              const uint8_t *data, const uint32_t *options, uint32_t size_of_options) noexcept nogil:
+    cdef uint32_t size = <uint32_t> record_size(output, captured, size_of_options)
+    cdef uint32_t padding = 0
+    cdef uint32_t padded = (captured + 3) & ~<uint32_t> 3
+    cdef uint32_t header[7]
+    header[0] = ENHANCED_PACKET
+    header[1] = size
+    header[2] = output.number
+    header[3] = <uint32_t> (<uint64_t> ns >> 32)
+    header[4] = <uint32_t> <uint64_t> ns
+    header[5] = captured
+    header[6] = length
+    memcpy(at, header, PACKET_HEADER)
+    memcpy(at + PACKET_HEADER, data, captured)
+    memcpy(at + PACKET_HEADER + captured, &padding, padded - captured)
+    memcpy(at + PACKET_HEADER + padded, options, size_of_options)
+    memcpy(at + size - 4, &size, 4)
+
+cdef inline void put_plain(uint8_t *at, int64_t ns, uint32_t captured, uint32_t length,
+                           const uint8_t *data) noexcept nogil:
+    cdef uint32_t header[4]
+    header[0] = <uint32_t> (ns // SECOND)
+    header[1] = <uint32_t> (ns % SECOND // 1000)
+    header[2] = captured
+    header[3] = length
+    memcpy(at, header, RECORD_HEADER)
+    memcpy(at + RECORD_HEADER, data, captured)
+
+cdef inline void count_packet(Output *output, int64_t ns, size_t size) noexcept nogil:
+    if output.shared != NULL:
+        add(&output.shared.size, size)
+    output.blocks.last.used += size
+    output.blocks.last.packets += 1
+    if output.packets == 0:
+        store_time(&output.first_ns, ns)
+    store_time(&output.last_ns, ns)
+    store(&output.size, output.size + size)
+    store(&output.packets, output.packets + 1)
+
+cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint32_t length,
+                            const uint8_t *data) noexcept nogil:
+    """Append one packet of at most MOST_CAPTURED bytes; false, and nothing done, where the memory is spent."""
     cdef uint32_t options[6]
     cdef uint32_t size_of_options = 0
-    cdef uint64_t stamp
-    cdef size_t size
+    cdef uint8_t *at
     if output.pcapng and (output.mark or output.cooked):
         size_of_options = put_options(options, direction_of(output, data, captured), output.mark)
-    size = record_size(output, captured, size_of_options)
-    if not room_for(output, size):
+    at = room_for(output, record_size(output, captured, size_of_options))
+    if at == NULL:
         return False
-    record = <uint32_t *> (output.last.data + output.last.used)
     if output.pcapng:
-        stamp = <uint64_t> ns
-        record[0] = ENHANCED_PACKET
-        record[1] = <uint32_t> size
-        record[2] = output.number
-        record[3] = <uint32_t> (stamp >> 32)
-        record[4] = <uint32_t> stamp
-        record[5] = captured
-        record[6] = length
-        record[6 + (captured + 3) // 4] = 0 if captured else length  # what pads the packet
-        memcpy(record + 7, data, captured)
-        memcpy(record + 7 + (captured + 3) // 4, options, size_of_options)
-        record[size // 4 - 1] = <uint32_t> size
+        put_enhanced(output, at, ns, captured, length, data, options, size_of_options)
     else:
-        record[0] = <uint32_t> (ns // 1000000000)
-        record[1] = <uint32_t> (ns % 1000000000 // 1000)
-        record[2] = captured
-        record[3] = length
-        memcpy(record + 4, data, captured)
-    if output.shared != NULL:
-        add_and_get(&output.shared.size, size)
-    output.last.used += size
-    output.last.packets += 1
-    output.size += size
-    if output.packets == 0:
-        output.first_ns = ns
-    output.last_ns = ns
-    output.packets += 1
+        put_plain(at, ns, captured, length, data)
+    count_packet(output, ns, record_size(output, captured, size_of_options))
     output.mark = False
     return True
+
+cdef inline size_t size_of_record(Output *output, const uint8_t *at) noexcept nogil:
+    """Bytes of the record that stands there."""
+    cdef uint32_t header[4]
+    memcpy(header, at, sizeof(header))
+    return header[1] if output.pcapng else RECORD_HEADER + header[2]
+
+cdef inline int64_t time_of_record(Output *output, const uint8_t *at) noexcept nogil:
+    """Nanoseconds since the epoch; microseconds are the least that pcap has."""
+    cdef uint32_t header[5]
+    memcpy(header, at, sizeof(header))
+    if output.pcapng:
+        return <int64_t> (<uint64_t> header[3] << 32 | header[4])
+    return header[0] * SECOND + header[1] * <int64_t> 1000

@@ -9,33 +9,9 @@ goes on with the oldest that is left. What it so missed it knows by the numbers 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pcapdaemon.native.libpcap cimport CLOCK_MONOTONIC
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE
-    void *MAP_FAILED
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_condattr_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
-    int pthread_condattr_init(pthread_condattr_t *attributes)
-    int pthread_condattr_setclock(pthread_condattr_t *attributes, int clock)
-    int pthread_condattr_destroy(pthread_condattr_t *attributes)
-    int pthread_cond_init(pthread_cond_t *condition, pthread_condattr_t *attributes)
-    int pthread_cond_destroy(pthread_cond_t *condition)
-    int pthread_cond_broadcast(pthread_cond_t *condition)
-    int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
-
-cdef enum:
-    SECOND = 1000000000
-
-cdef int64_t OPEN_END = 0x7fffffffffffffff
+from pcapdaemon.native.atomic cimport add_int, load, load_int, load_size, load_time, store, store_size, store_time
+from pcapdaemon.native.clock cimport NEVER, SECOND
+from pcapdaemon.native.posix cimport *
 
 cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
     """Map and touch all memory at once; false where there is not so much."""
@@ -46,7 +22,9 @@ cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
     ring.blocks = <RingBlock *> calloc(count, sizeof(RingBlock))
     if ring.blocks == NULL:
         return False
-    memory = mmap(NULL, count * block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
+    memory = mmap(
+        NULL, count * block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0
+    )
     if memory == MAP_FAILED:
         free(ring.blocks)
         ring.blocks = NULL
@@ -92,24 +70,23 @@ cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nog
     if block != NULL:
         ring.free = block.next
         block.next = NULL
-        block.used = 0
+        store_size(&block.used, 0)
         block.first = ring.packets
-        block.packets = 0
-        block.dropped = ring.dropped + ring.missed
-        block.begun, block.until, block.offset = now, OPEN_END, offset
+        block.dropped = ring.counters.dropped + ring.missed
+        block.begun, block.offset = now, offset
+        store_time(&block.until, NEVER)
         block.readers, block.detached = 0, False
         if ring.newest == NULL:
             ring.oldest = block
         else:
-            ring.newest.until = now
-            ring.newest.packets = ring.packets - ring.newest.first
+            store_time(&ring.newest.until, now)
             ring.newest.next = block
         ring.newest = block
     pthread_mutex_unlock(&ring.lock)
     return block
 
 cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil:
-    """Give up blocks that are older than `before`, monotonic."""
+    """Drop blocks that are older than `before`, monotonic."""
     if ring.oldest == ring.newest or ring.oldest.until >= before:
         return
     pthread_mutex_lock(&ring.lock)
@@ -127,7 +104,7 @@ cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
     """The interface was opened, or is no longer open; readers learn of it."""
     pthread_mutex_lock(&ring.lock)
     if (ring.run & 1) != open:
-        ring.run += 1
+        store(&ring.run, ring.run + 1)
     pthread_cond_broadcast(&ring.news)
     pthread_mutex_unlock(&ring.lock)
 
@@ -140,7 +117,7 @@ cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) no
         block = block.next
     if block != NULL:
         block.readers += 1
-    ring.followers += 1
+    add_int(&ring.followers, 1)
     dropped_until[0] = ring.dropped_until
     pthread_mutex_unlock(&ring.lock)
     return block
@@ -152,7 +129,7 @@ cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil:
     pthread_mutex_lock(&ring.lock)
     block = ring.oldest
     while block != NULL:
-        size += load_acquire(&block.used)
+        size += load_size(&block.used)
         block = block.next
     dropped_until[0] = ring.dropped_until
     pthread_mutex_unlock(&ring.lock)
@@ -183,7 +160,7 @@ cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil:
     pthread_mutex_lock(&ring.lock)
     if block != NULL:
         let_go(ring, block)
-    ring.followers -= 1
+    add_int(&ring.followers, -1)
     pthread_mutex_unlock(&ring.lock)
 
 cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped) noexcept nogil:
@@ -191,6 +168,6 @@ cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int 
     cdef timespec deadline
     deadline.tv_sec, deadline.tv_nsec = until // SECOND, until % SECOND
     pthread_mutex_lock(&ring.lock)
-    if not stopped[0] and (block == NULL or (block == ring.newest and load_acquire(&block.used) == at)):
+    if not load_int(stopped) and (block == NULL or (block == ring.newest and load_size(&block.used) == at)):
         pthread_cond_timedwait(&ring.news, &ring.lock, &deadline)
     pthread_mutex_unlock(&ring.lock)

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import zlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from pcapdaemon.core.outcome import Content
@@ -35,10 +36,9 @@ def compressed(how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPo
     What was read is written over: beside the blocks themselves it takes two of the pool, and one for each 256. Raises
     MemoryError where it has not so many; then nothing was touched.
     """
-    writer = BlockWriter(pool, 2 + len(blocks.views()) // GROWTH)
-    parts = blocks.pieces()
+    writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
     compressor, digest, size = _compressor(how), hashlib.sha256(), 0
-    for part in (head, *_taken(parts), tail):
+    for part in _parts(head, blocks, tail):
         for view in part.views() if isinstance(part, Blocks) else [memoryview(part)]:
             with view:
                 digest.update(view)
@@ -54,7 +54,8 @@ def _compressor(how: str) -> _Compressor:
     return zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT) if how == "gzip" else zstd.ZstdCompressor(level=ZSTD_LEVEL)
 
 
-def _taken(parts: list[Blocks]) -> Any:
-    parts.reverse()
-    while parts:
-        yield parts.pop()
+def _parts(head: bytes, blocks: Blocks, tail: bytes) -> Iterator[bytes | Blocks]:
+    yield head
+    while (block := blocks.pop()) is not None:
+        yield block
+    yield tail

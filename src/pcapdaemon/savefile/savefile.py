@@ -3,7 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,15 @@ def content_type(file_name: str) -> str:
 
 
 class _Memory:
-    """Bytes in memory, in parts."""
+    """Bytes in memory: what stands before the blocks of records, those, and what stands after them."""
 
-    def __init__(self, parts: Sequence[memoryview]) -> None:
-        self._parts = [part for part in parts if part.nbytes]
-        self.size = sum(part.nbytes for part in self._parts)
+    def __init__(self, header: bytes, blocks: Blocks, trailer: bytes) -> None:
+        self._header, self._blocks, self._trailer = memoryview(header), blocks, memoryview(trailer)
+        self.size = len(header) + blocks.size + len(trailer)
 
     def views(self, start: int, size: int) -> Iterator[memoryview]:
         """The bytes as views without a copy."""
-        for part in self._parts:
+        for part in chain((self._header,), self._blocks.views(), (self._trailer,)):
             if size <= 0:
                 return
             if start < part.nbytes:
@@ -80,16 +81,16 @@ class Savefile(io.RawIOBase):
     position: give each reader its own by `reader`. Closing a reader ends what another thread reads from it.
     """
 
-    def __init__(self, parts: "Sequence[memoryview] | _Content", start: int = 0, size: int | None = None) -> None:
-        self._content: _Content | None = parts if isinstance(parts, _Content) else _Content(_Memory(parts))
+    def __init__(self, content: _Content, start: int = 0, size: int | None = None) -> None:
+        self._content: _Content | None = content
         self._start, self._position = start, 0
         self._parts: list[Savefile] = []
-        self.size = self._content.place.size - start if size is None else size
+        self.size = content.place.size - start if size is None else size
 
     @classmethod
     def of(cls, header: bytes, blocks: Blocks, trailer: bytes = b"") -> "Savefile":
         """The file made of its header, blocks of records, and what comes after them."""
-        return cls([memoryview(header), *blocks.views(), memoryview(trailer)])
+        return cls(_Content(_Memory(header, blocks, trailer)))
 
     @classmethod
     def on_disk(cls, path: Path) -> "Savefile":

@@ -1,0 +1,25 @@
+# cython: language_level=3
+"""The limits of one capture, which may grow while it runs, and what ended it."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from pcapdaemon.native.atomic cimport load, load_time, store, store_time
+from pcapdaemon.native.clock cimport SECOND
+
+cdef enum Reason:                    # in the order of STOP_REASONS in limits.pyx
+    RUNNING = 0
+    PACKETS, BYTES, DURATION, IDLE, STOPPED, MEMORY, INTERFACE_DOWN, FAILED, END_OF_FILE
+
+cdef struct Limits:                  # any thread may let them grow; the capture's thread reads them at every turn
+    uint64_t packets
+    uint64_t size
+    int64_t duration_ns
+    int64_t idle_ns
+
+cdef inline void extend_limits(Limits *limits, uint64_t packets, uint64_t size, double duration,
+                               double idle_timeout) noexcept nogil:
+    """Make limits at least these; durations are seconds."""
+    store(&limits.packets, max(load(&limits.packets), packets))
+    store(&limits.size, max(load(&limits.size), size))
+    store_time(&limits.duration_ns, max(load_time(&limits.duration_ns), <int64_t> (duration * SECOND)))
+    store_time(&limits.idle_ns, max(load_time(&limits.idle_ns), <int64_t> (idle_timeout * SECOND)))
