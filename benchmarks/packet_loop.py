@@ -103,7 +103,7 @@ async def _ours(wire: Wire, budget: MemoryBudget, path: Path | None) -> tuple[fl
             os.close(file)
     used = _cpu() - before
     sending.wait()
-    return used, FRAMES - stopped.counts.packets
+    return used, FRAMES - stopped.outcome.packets
 
 
 async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
@@ -121,7 +121,7 @@ async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
     for one in stopped:
         if one.savefile:
             one.savefile.close()
-    return used, FLEET_FRAMES - sum(one.counts.packets for one in stopped)
+    return used, FLEET_FRAMES - sum(one.outcome.packets for one in stopped)
 
 
 def tcpdump_cpu(wire: Wire, path: Path, frames: int) -> float:

@@ -15,10 +15,11 @@ from typing import Any
 
 from benchmarks.packet_loop import tcpdump_cpu
 from benchmarks.report import Figure
+from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import Recorder, RecorderSettings
-from pcapdaemon.capture.session import CaptureSettings, Session
+from pcapdaemon.capture.session import Session
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.packing import Captured
 from tests.helpers import Wire, eventually, plan_for
 
 RUNS, AT_ONCE, LOOKBACK, RATE = 30, 8, 3, 200_000
@@ -77,15 +78,15 @@ def _seam(wire: Wire, directory: Path) -> list[Figure]:
     ]
 
 
-async def _at_random_moments(recorder: Recorder, wire: Wire, budget: MemoryBudget) -> list[Stopped]:
-    async def one() -> Stopped:
+async def _at_random_moments(recorder: Recorder, wire: Wire, budget: MemoryBudget) -> list[Captured]:
+    async def one() -> Captured:
         await asyncio.sleep(random.random())
         return await _session(recorder, wire, budget, lookback=LOOKBACK, packets=20_000).run()
 
     return await asyncio.gather(*(one() for _ in range(AT_ONCE)))
 
 
-def _checked(program: Path, stopped: Stopped) -> tuple[int, int]:
+def _checked(program: Path, stopped: Captured) -> tuple[int, int]:
     """Frames that are missing, double or out of order in a file, and the first one's number."""
     assert stopped.savefile is not None
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
@@ -94,11 +95,11 @@ def _checked(program: Path, stopped: Stopped) -> tuple[int, int]:
         stopped.savefile.write_to(reader.stdin.fileno())
         reader.stdin.close()
         frames, first, last, jumps, _, _ = map(int, reader.stdout.read().split())
-    assert frames == stopped.counts.packets
+    assert frames == stopped.outcome.packets
     return jumps + abs(last - first + 1 - frames), first
 
 
-def _begins_late(stopped: Stopped, first: int, made: list[Stopped], checked: list[tuple[int, int]]) -> bool:
+def _begins_late(stopped: Captured, first: int, made: list[Captured], checked: list[tuple[int, int]]) -> bool:
     """Whether the frame before a file's first one, as the file that begins earliest has it, belongs to its window too."""
     earliest, (_, number) = min(zip(made, checked, strict=True), key=lambda one: one[1][1])
     if number == first or earliest.savefile is None:
@@ -106,7 +107,7 @@ def _begins_late(stopped: Stopped, first: int, made: list[Stopped], checked: lis
     record = earliest.savefile.reader(24 + (first - 1 - number) * (16 + SIZE), 8).read()
     seconds, microseconds = struct.unpack("<II", record)
     clocks = 0.001  # that of packets and the monotonic one are not read at the same moment
-    return bool(seconds + microseconds / 1e6 > stopped.trigger - LOOKBACK + clocks)
+    return bool(seconds + microseconds / 1e6 > stopped.outcome.trigger - LOOKBACK + clocks)
 
 
 def _cost(wire: Wire) -> list[Figure]:
@@ -162,10 +163,10 @@ async def _armed_after(make: Any) -> tuple[float, int]:
     running = asyncio.create_task(session.run())
     armed = await session.armed
     session.stop()
-    stopped: Stopped = await running
+    stopped: Captured = await running
     if stopped.savefile:
         stopped.savefile.close()
-    return armed.at - stopped.trigger, stopped.counts.packets
+    return armed.at - stopped.outcome.trigger, stopped.outcome.packets
 
 
 def _many(wire: Wire) -> list[Figure]:
@@ -202,7 +203,7 @@ async def _fleet(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, nu
     for one in stopped:
         if one.savefile:
             one.savefile.close()
-    return used / (frames / 1e6), frames * number // FLEET - sum(one.counts.packets for one in stopped)
+    return used / (frames / 1e6), frames * number // FLEET - sum(one.outcome.packets for one in stopped)
 
 
 def _formats(wire: Wire) -> list[Figure]:
@@ -228,7 +229,7 @@ async def _captured(wire: Wire, budget: MemoryBudget, form: str) -> float:
     stopped = await running
     used = _cpu() - before
     sending.wait()
-    assert stopped.counts.packets == FRAMES
+    assert stopped.outcome.packets == FRAMES
     assert stopped.savefile
     stopped.savefile.close()
     return used

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
-from pcapdaemon.capture.session import CaptureSettings
-from pcapdaemon.config import InterfaceAliases
+from pcapdaemon.config import InterfaceSettings
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import MAX_MESSAGE, CaptureRequest, json_schema
 from pcapdaemon.core.section import secret_names
@@ -90,7 +90,7 @@ def configuration() -> str:
         ("[kafka]", [sources.load("kafka").Settings]),
         ("[redis]", [sources.load("redis").Settings]),
         ("[sqs]", [sources.load("sqs").Settings]),
-        ("[[interface]]", [InterfaceAliases]),
+        ("[[interface]]", [InterfaceSettings]),
         ("[[recorder]]", [RecorderSettings]),
         ("[s3]", _shared("s3")),
         ("[cloudshark]", _shared("cloudshark")),

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 from scapy.utils import RawPcapReader
 
-from pcapdaemon.capture.session import CaptureSettings, Session
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.session import Session
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
 from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ def session_for(interface: str, budget: MemoryBudget | None = None, **fields: An
     return Session(plan, plan.captures[0], budget or MemoryBudget(256 << 20), CaptureSettings())
 
 
-async def captured(session: Session, traffic: Callable[[], object] = lambda: None) -> Stopped:
+async def captured(session: Session, traffic: Callable[[], object] = lambda: None) -> Captured:
     """Run a session, and the traffic from the moment it is armed."""
     running = asyncio.create_task(session.run())
     begun: list[asyncio.Future[Any]] = [session.armed, running]
@@ -81,7 +82,7 @@ async def captured(session: Session, traffic: Callable[[], object] = lambda: Non
     return await running
 
 
-def saved(stopped: Stopped, path: Path) -> Path:
+def saved(stopped: Captured, path: Path) -> Path:
     """Write what was captured to a file."""
     assert stopped.savefile is not None
     with path.open("wb") as file:

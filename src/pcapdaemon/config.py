@@ -10,14 +10,15 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
-from pcapdaemon.capture.session import CaptureSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
+from pcapdaemon.core.interface import Interface, InterfaceKind, Replay
 from pcapdaemon.core.policy import Policy, Strings
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import DeliverySettings
@@ -37,12 +38,23 @@ def state_directory(general: Policy) -> Path | None:
     return Path(name) if name else None
 
 
-class InterfaceAliases(Section):
-    """One `[[interface]]`: names that requests may use for it."""
+class InterfaceSettings(Section):
+    """One `[[interface]]`: names that requests may use for it, or a savefile that is played under its name."""
 
     name: str = Field(min_length=1, description="An interface of this host.")
     alias: Strings = Field((), description="What requests may call it; several interfaces may share an alias.")
     optional: bool = Field(False, description="It is no error if the host lacks it when the daemon starts.")
+    replay: str | None = Field(
+        None,
+        min_length=1,
+        description="A pcap or pcapng file: each capture on this name plays it from its beginning, as if its packets came "
+        "now. For demonstrations and tests: it needs no privilege.",
+    )
+    replay_pace: Literal["file", "fast"] = Field(
+        "file",
+        description="`file`: packets come at the file's pace, with the time at which they come. `fast`: as fast as the "
+        "machine can read, with the file's times; durations and idle timeouts count in those.",
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Settings:
     spool: SpoolSettings
     results: ResultsSettings
     syslog: Syslog | None
-    interfaces: tuple[InterfaceAliases, ...]
+    interfaces: tuple[InterfaceSettings, ...]
     recorder: tuple[RecorderSettings, ...]
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
@@ -87,12 +99,23 @@ def node_name(settings: Settings) -> str:
 
 def missing_interfaces(settings: Settings) -> list[str]:
     """A problem for each configured interface that this host lacks and that is not optional."""
-    there = list_interfaces()
+    there = interfaces_of(settings)
     return [
         f"[[interface]] {interface.name}: this host has no such interface (optional = true allows that)"
         for interface in settings.interfaces
         if interface.name not in there and not interface.optional
     ]
+
+
+def interfaces_of(settings: Settings) -> dict[str, Interface]:
+    """What can be captured on at this moment: the host's interfaces, and files that are played as such."""
+    return {**list_interfaces(), **{one.name: replayed(one) for one in settings.interfaces if one.replay}}
+
+
+def replayed(interface: InterfaceSettings) -> Interface:
+    """A file that is played as an interface."""
+    replay = Replay(interface.replay or "", paced=interface.replay_pace == "file")
+    return Interface(interface.name, InterfaceKind.REPLAY, f"plays {interface.replay}", replay=replay)
 
 
 EMBEDDED: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "./captures"}}
@@ -129,7 +152,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         spool=reader.section("spool", SpoolSettings),
         results=reader.section("results", ResultsSettings),
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
-        interfaces=reader.tables("interface", InterfaceAliases),
+        interfaces=reader.tables("interface", InterfaceSettings),
         recorder=reader.tables("recorder", RecorderSettings),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
@@ -148,10 +171,6 @@ def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -
     if reader.problems:
         raise ConfigError(reader.problems)
     return found
-
-
-BUSES = ("kafka", "redis", "sqs")
-"""What requests can be sent over, beside HTTP; also the names of their sections."""
 
 
 def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
@@ -207,8 +226,7 @@ class _Reader:
     def whole(self, settings: Settings) -> None:
         self._recorders(settings)
         self.warnings += [f"{self.origin}: {words}" for one in settings.destinations.values() for words in one.flaws()]
-        kafka = settings.sources.get("kafka")
-        repeating = {"redis-stream", "sqs"} & settings.sources.keys() | ({"kafka"} if getattr(kafka, "group", None) else set())
+        repeating = {n for n, section in settings.sources.items() if sources.load(n).redelivers(section)}
         if repeating and state_directory(settings.general) is None:
             names = " and ".join(sorted(repeating))
             words = f"{names} may hand out a request again after a restart, which would be captured again: set [general] statedir"
@@ -227,6 +245,8 @@ class _Reader:
             if recorder.alias and recorder.alias not in settings.aliases:
                 self.problems.append(f"{label} alias: no [[interface]] has the alias {recorder.alias}")
             names = set(settings.recorders_of(recorder))
+            played = names & {one.name for one in settings.interfaces if one.replay}
+            self.problems += [f"{label}: {name} plays a file, which has no recorder" for name in sorted(played)]
             self.problems += [f"{label}: {name} has a recorder already" for name in sorted(names & seen)]
             seen |= names
 

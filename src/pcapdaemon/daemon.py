@@ -8,18 +8,28 @@ from collections.abc import Callable
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
-from pcapdaemon.api.routes import Api, ApiServer
+from pcapdaemon.api.routes import Api
+from pcapdaemon.api.server import ApiServer
 from pcapdaemon.capture.recorders import Recorders
-from pcapdaemon.config import Settings, missing_interfaces, node_name, state_directory
+from pcapdaemon.config import Settings, interfaces_of, missing_interfaces, node_name, state_directory
 from pcapdaemon.core.errors import ConfigError
-from pcapdaemon.core.events import ConfigurationRefused, ConfigurationReloaded, DestinationNotReady, Event
+from pcapdaemon.core.events import (
+    ConfigurationRefused,
+    ConfigurationReloaded,
+    DestinationNotReady,
+    Event,
+    SourceSwitchedOff,
+    SourceSwitchedOn,
+)
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool, age
+from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.results.history import History, SourceRecord
+from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
+from pcapdaemon.runs import Runs
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
@@ -31,7 +41,7 @@ LAST_RESULTS = 2.0
 """Seconds for results that wait, after all is delivered."""
 
 LAST_ANSWERS = 3.0
-"""Seconds that clients get, after all is delivered, to be told."""
+"""Seconds that clients get, after all is delivered, to be answered."""
 
 log = structlog.get_logger()
 
@@ -41,32 +51,30 @@ class Daemon:
 
     def __init__(self, load: Callable[[], Settings], announce: Callable[[Settings, "Daemon"], None]) -> None:
         self._load, self._announce = load, announce
-        self._settings = load()
-        _refuse_missing(self._settings)
-        self._telemetry = Telemetry(self._settings.syslog)
-        node, general = node_name(self._settings), self._settings.general
-        self._history, self._metrics = History(node), Metrics()
-        self._results = Results(node, self._settings.results, self._history.as_json, self._publish)
-        self._budget = budget = MemoryBudget(general.memory)
+        self._settings = settings = load()
+        _refuse_missing(settings)
+        node = node_name(settings)
+        self._telemetry = Telemetry(settings.syslog)
+        self._history = History(node)
+        self._results = Results(node, settings.results, self._history.as_json, self._publish)
+        self._budget = budget = MemoryBudget(settings.general.memory)
         self._recorders = Recorders(self._publish)
-        self._spool = Spool(self._settings.spool) if self._settings.spool.dir else None
+        self._spool = Spool(settings.spool) if settings.spool.dir else None
+        spooling = Spooling(self._spool, self._publish) if self._spool else None
         self._delivery = Delivery(
-            _destinations(self._settings),
-            self._publish,
-            self._settings.delivery,
-            self._spool,
-            lambda: budget.used > budget.limit / 2,
+            _destinations(settings), self._publish, settings.delivery, spooling, lambda: budget.used > budget.limit / 2
         )
+        runs = Runs(settings, budget, self._delivery, self._publish, self._recorders.get)
         self._engine = Engine(
             node,
-            self._settings,
-            budget,
-            self._delivery,
+            settings,
+            runs,
             self._publish,
-            statedir=state_directory(general),
+            lambda: interfaces_of(self._settings),
+            statedir=state_directory(settings.general),
             places=lambda: self._results.places,
-            recorder_of=self._recorders.get,
         )
+        self._metrics = Metrics(self._levels())
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
         self.api: ApiServer | None = None
@@ -80,7 +88,7 @@ class Daemon:
         self._handle_signals()
         left = await run_in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
-        work = (systemd.feed_watchdog(), self._reload_when_told(), self._delivery.resume(left), self._delivery.keep_watch())
+        work = (systemd.feed_watchdog(), self._reload_when_asked(), self._delivery.resume(left), self._delivery.keep_watch())
         helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
         addresses = [source.address for source in self._sources.values()]
@@ -114,27 +122,26 @@ class Daemon:
         await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
-        await self._results.configure(node, settings.results)
         self._recorders.exchange(recorders)
-        self._take_over(settings, made_destinations)
+        await self._configure(node, settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
         self._serve_api()
 
-    def _take_over(self, settings: Settings, made: dict[str, Destination]) -> None:
-        if settings.syslog != self._settings.syslog:
-            self._telemetry.close()
-            self._telemetry = Telemetry(settings.syslog)
-        self._engine.node = self._history.node = node_name(settings)
-        self._engine.settings = self._settings = settings
-        self._budget.limit = settings.general.memory
-        self._delivery.destinations, self._delivery.settings = made, settings.delivery
-        self._delivery.retry()  # what was in the way may be mended
+    async def _configure(self, node: str, settings: Settings, made: dict[str, Destination]) -> None:
+        """Hand the settings to every part that lives on."""
+        self._settings = settings
+        self._telemetry.configure(settings.syslog)
+        self._history.configure(node)
+        await self._results.configure(node, settings.results)
+        self._engine.configure(node, settings)
+        self._budget.configure(settings.general.memory)
+        self._delivery.configure(made, settings.delivery)
         for destination in made.values():
             self._look_at(destination)
 
     def _look_at(self, destination: Destination) -> None:
-        """Say at once what stands in the way of delivering, not only when the first savefile is there."""
+        """Report at once what stands in the way of delivering, not only when the first savefile is there."""
 
         async def look() -> None:
             if problem := await destination.check():
@@ -146,19 +153,17 @@ class Daemon:
 
     def _start_source(self, name: str, source: Source) -> None:
         self._sources[name] = source
-        self._history.sources[name] = SourceRecord()
-        self._metrics.begin(name)
+        self._publish(SourceSwitchedOn(name))
         if isinstance(source, Bus):
             self._results.attach(source)
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
-        """Hear no more on these; they are still to be closed."""
+        """Receive no more from these; they are still to be closed."""
         # out of the tables before anything is awaited: the end may come in the middle of a reload
         pumps, stopped = [self._pumps.pop(name) for name in names], [self._sources.pop(name) for name in names]
         for name in names:
-            del self._history.sources[name]
-            self._metrics.forget(name)
+            self._publish(SourceSwitchedOff(name))
         await asyncio.gather(*(end(task) for task in pumps))
         if not self._stopping.is_set():
             await asyncio.gather(*(self._results.detach(source.name) for source in stopped))
@@ -192,14 +197,14 @@ class Daemon:
             self._history,
             source,
             lambda name: self._results.subscribe(name, closing),
-            self._metrics_text,
+            self._metrics.text,
             self._recorders.status,
         ).app()
         if self.api not in self._serving:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
 
     async def _stop_api(self, seconds: float | None) -> None:
-        """Listen no more. With `seconds` all who wait for an answer get so long; without, as long as it takes."""
+        """Listen no more. With `seconds` all who wait for an answer get that long; without, as long as it takes."""
         if self.api:
             await self.api.stop()
         self.api = None
@@ -209,25 +214,24 @@ class Daemon:
                 api.abort()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
 
-    def _metrics_text(self) -> bytes:
-        stored = self._spool.stored if self._spool else {}
-        levels = Levels(
-            skipped=self._engine.skipped,
-            memory_used=self._budget.used,
-            memory_budget=self._budget.limit,
-            spool_files=len(stored),
-            spool_bytes=self._spool.size if self._spool else 0,
-            spool_oldest=age(stored),
-            recorders=self._recorders.status(),
+    def _levels(self) -> Levels:
+        spool = self._spool
+        return Levels(
+            skipped=lambda: self._engine.skipped,
+            memory_used=lambda: self._budget.used,
+            memory_budget=lambda: self._budget.limit,
+            spool_files=lambda: len(spool.stored) if spool else 0,
+            spool_bytes=lambda: spool.size if spool else 0,
+            spool_oldest=lambda: age(spool.stored) if spool else 0.0,
+            recorders=self._recorders.status,
         )
-        return self._metrics.text(levels)
 
     def _publish(self, event: Event) -> None:
         for listener in (self._history, self._metrics, self._telemetry, self._results):
             try:
                 listener.on_event(event)
-            except Exception:  # what happened has happened; a defect in telling of it must not undo it
-                log.exception("an event could not be told", told=type(event).__name__)
+            except Exception:  # what happened has happened; a defect in reporting it must not undo it
+                log.exception("an event could not be reported", what=type(event).__name__)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -240,7 +244,7 @@ class Daemon:
             os._exit(1)  # the second signal: whoever sends it does not want to wait
         self._stopping.set()
 
-    async def _reload_when_told(self) -> None:
+    async def _reload_when_asked(self) -> None:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.threads import run_in_thread
 
 MOST = 10_000
@@ -130,7 +130,7 @@ class Dedupe:
         for line in lines[-MOST:]:
             with suppress(ValueError, KeyError, TypeError):  # a line that a crash has torn, or that is somebody else's
                 entry = json.loads(line)
-                answer = Answer(str(entry["id"]), "accepted", interfaces=tuple(map(str, entry["interfaces"])))
+                answer = Answer(str(entry["id"]), AnswerKind.ACCEPTED, interfaces=tuple(map(str, entry["interfaces"])))
                 self._known[str(entry["key"])] = Known(float(entry["at"]), answer)
 
 
@@ -143,6 +143,6 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _line(key: str, known: Known) -> str:
-    answer = known.answer or Answer("", "accepted")
+    answer = known.answer or Answer("", AnswerKind.ACCEPTED)
     entry = {"key": key, "at": known.at, "id": answer.id, "interfaces": answer.interfaces}
     return json.dumps(entry) + "\n"

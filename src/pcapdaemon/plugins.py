@@ -22,6 +22,8 @@ class Plugin:
     needs: str = ""
     unless: str = ""
     or_with: str = ""
+    is_bus: bool = False
+    """Requests can be sent over it, by `pcapdaemon request --via`."""
 
     def is_meant(self, values: Mapping[str, Any]) -> bool:
         """Whether a section that is switched on means this one."""

@@ -1,4 +1,4 @@
-"""Requests in progress: begins their captures, follows them to the last delivery, and says what became of each."""
+"""Requests in progress: begins their captures, follows them to the last delivery, and publishes what becomes of each."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ import structlog
 from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
 from pcapdaemon.capture.session import Armed, RecorderOf
 from pcapdaemon.config import Settings
+from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -25,16 +26,17 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.core.request import ON_THE_WIRE, Problem
+from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
-from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 
 ANSWER_WITHIN = 2.0
-"""Seconds after which a sender is told "accepted" though a capture has not begun: names in its filter may take long in DNS."""
+"""Seconds after which a sender hears "accepted" though a capture has not begun: names in its filter may take long in DNS."""
 
 TRIM_AFTER = 30.0
 """Seconds without a capture after which warm memory goes back to the system."""
@@ -42,31 +44,37 @@ TRIM_AFTER = 30.0
 ENDED = "the daemon ended before the capture did"
 
 PROGRESS_EVERY = 1.0
-"""Seconds between two tellings of what a capture has."""
+"""Seconds between two events about what a capture has."""
 
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before others have their turn in the event loop."""
 
-FAILURES = {"filter": "invalid", "interface": "invalid", "permission": "unavailable", "busy": "busy"}
+FAILURES = {
+    "filter": AnswerKind.INVALID,
+    "interface": AnswerKind.INVALID,
+    "permission": AnswerKind.UNAVAILABLE,
+    "busy": AnswerKind.BUSY,
+}
 """Kinds of CaptureFailed -> kinds of an Answer."""
-
-Outcome = Stopped | CaptureFailed
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Run:
-    """A request in progress: its captures, and the ids of all requests that want them (others may have joined)."""
+    """A request in progress: its captures, and the ids of all requests that want them (others may have joined).
+
+    It can be joined once it is `followed`: then everybody knows of it.
+    """
 
     plan: CapturePlan
-    tasks: "dict[AnySession, asyncio.Task[Outcome]]"
+    tasks: "dict[AnySession, asyncio.Task[Captured | CaptureFailed]]"
     source: str
     received_at: float
     wanted_by: set[str]
     begun_at: float = field(default_factory=time.time)
     joined: list[str] = field(default_factory=list)
-    accepted: bool = False
+    followed: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -76,17 +84,21 @@ class Run:
 
 
 class Runs:
-    """All requests in progress. `settings` may be replaced at any time; captures that run keep their own."""
+    """All requests in progress."""
 
     def __init__(
         self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish, recorder_of: RecorderOf
     ) -> None:
-        self.settings, self.delivery, self.budget = settings, delivery, budget
+        self._settings, self.delivery, self._budget = settings, delivery, budget
         self._recorder_of = recorder_of
         self._publish = publish
         self._runs: dict[str, Run] = {}
         self._active: set[AnySession] = set()
         self._trim: asyncio.TimerHandle | None = None
+
+    def configure(self, settings: Settings) -> None:
+        """Begin the next captures as these settings say; those that run keep their own."""
+        self._settings = settings
 
     def __contains__(self, request_id: str) -> bool:
         return self.run_of(request_id) is not None
@@ -107,8 +119,8 @@ class Runs:
                 "id": run.plan.id,
                 "joined": run.joined,
                 "since": run.begun_at,
-                "filter": run.plan.capture_filter,
-                "captures": {n: {"packets": c.packets, "bytes": c.size} for n, c in self.counts(run.plan.id).items()},
+                ON_THE_WIRE["capture_filter"]: run.plan.capture_filter,
+                "captures": {name: to_wire(counts) for name, counts in self.counts(run.plan.id).items()},
             }
             for run in self._runs.values()
         ]
@@ -129,7 +141,7 @@ class Runs:
             session.stop(shutdown)
 
     def close(self) -> None:
-        """Give up what still runs, and say so."""
+        """Give up what still runs, and publish that."""
         for run in list(self._runs.values()):
             for name in run.sessions:
                 self._publish(CaptureFailed(run.plan.id, name, ENDED))
@@ -139,7 +151,7 @@ class Runs:
 
     def no_room_for(self, plan: CapturePlan) -> str:
         """Why a plan can't begin now, in words; empty where it can."""
-        most = self.settings.general.maxcaptures
+        most = self._settings.general.maxcaptures
         running = sum(len(session.plan.captures) if session.plan.merge else 1 for session in self._active)
         if running + len(plan.captures) > most:
             return f"{running} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
@@ -147,15 +159,10 @@ class Runs:
 
     def join(self, plan: CapturePlan) -> Run | None:
         """Have an equal request that began lately serve this one too, with the longest limits of both; None: there is none."""
-        youngest = time.time() - self.settings.general.coalesce
+        youngest = time.time() - self._settings.general.coalesce
         for run in self._runs.values():
-            if (
-                run.accepted
-                and run.begun_at > youngest
-                and run.wanted_by
-                and plan.equals(run.plan)
-                and _extended(run.tasks, plan)
-            ):
+            recent = run.followed and run.begun_at > youngest and run.wanted_by
+            if recent and plan.equals(run.plan) and _extended(run.tasks, plan):
                 run.joined.append(plan.id)
                 run.wanted_by.add(plan.id)
                 return run
@@ -172,10 +179,10 @@ class Runs:
         failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
         return _rejection(plan, failures) if failures else None
 
-    async def begin(self, plan: CapturePlan, source: str = "", received_at: float = 0.0) -> Run | Rejection:
-        """Start the captures, and return as soon as one of them is armed (or may be): if none can be, the request is rejected.
+    async def begin(self, plan: CapturePlan, source: str = "", received_at: float = 0.0) -> Rejection | None:
+        """Start the captures, and return as soon as one of them is armed (or may be).
 
-        Where it returns a run, `follow` must be called.
+        If none can be, return why. Otherwise `follow` must be called.
         """
         sessions = self._sessions(plan)
         tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
@@ -185,22 +192,26 @@ class Runs:
         try:
             await asyncio.wait([session.armed for session in sessions], timeout=ANSWER_WITHIN)
             if not all(session.armed.cancelled() for session in sessions):
-                return run
-            failures = [outcome for outcome in await asyncio.gather(*run.tasks.values()) if isinstance(outcome, CaptureFailed)]
+                return None
+            found = await asyncio.gather(*run.tasks.values())
         except asyncio.CancelledError:
             self._end(run)
             raise
         self._end(run)
-        return _rejection(plan, failures)
+        return _rejection(plan, [one for one in found if isinstance(one, CaptureFailed)])
 
     async def follow(self, request_id: str) -> None:
-        """Tell of the captures of an accepted request until the last is delivered; a joined one's are told of already."""
+        """Publish what becomes of an accepted request until the last savefile is delivered.
+
+        What becomes of a joined one is what becomes of the other.
+        """
         run = self.run_of(request_id)
         if run is None:
             return
         if run.plan.id != request_id:
             await run.finished.wait()
             return
+        run.followed = True
         try:
             await asyncio.gather(*(self._follow(run, session) for session in run.tasks))
             for name in (run.plan.id, *run.joined):
@@ -215,9 +226,9 @@ class Runs:
         del self._runs[run.plan.id]
 
     def _sessions(self, plan: CapturePlan) -> list[AnySession]:
-        return sessions_of(plan, self.budget, self.settings.capture, self._recorder_of)
+        return sessions_of(plan, self._budget, self._settings.capture, self._recorder_of)
 
-    async def _run(self, session: AnySession) -> Outcome:
+    async def _run(self, session: AnySession) -> Captured | CaptureFailed:
         """One capture from beginning to end; what went wrong is a result too."""
         try:
             return await session.run()
@@ -232,7 +243,7 @@ class Runs:
             self._trim_later()
 
     async def _follow(self, run: Run, session: AnySession) -> None:
-        """Tell of one capture of an accepted request, and deliver what it has."""
+        """Publish what becomes of one capture of an accepted request, and deliver what it has."""
         await asyncio.wait([session.armed])
         self._started(session.plan.id, session.name, session.armed)
         try:
@@ -250,36 +261,24 @@ class Runs:
             at = armed.result()
             self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
 
-    async def _ended(self, task: "asyncio.Task[Outcome]", session: AnySession) -> Outcome:
-        """The outcome of a capture; meanwhile it is told once a second what it has."""
+    async def _ended(self, task: "asyncio.Task[Captured | CaptureFailed]", session: AnySession) -> Captured | CaptureFailed:
+        """What became of a capture; meanwhile what it has is published once a second."""
         while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
             if session.armed.done() and not session.armed.cancelled():
                 self._publish(CaptureProgressed(session.plan.id, session.name, session.counts()))
         return await task
 
-    async def _stopped(self, run: Run, session: AnySession, stopped: Stopped) -> None:
+    async def _stopped(self, run: Run, session: AnySession, captured: Captured) -> None:
         plan, part = session.plan, session.part
-        interface, name = part.interface.name, _named(plan, part, stopped)
-        event = CaptureStopped(
-            id=plan.id,
-            interface=interface,
-            file_name=name,
-            reason=stopped.reason,
-            counts=stopped.counts,
-            times=stopped.times,
-            seconds=stopped.seconds,
-            error=stopped.error,
-            trigger=stopped.trigger,
-            lookback=stopped.lookback,
-            content=stopped.content,
-        )
-        if (savefile := stopped.savefile) is None:
+        interface, name = part.interface.name, _named(plan, part, captured)
+        event = CaptureStopped(plan.id, interface, name, captured.outcome)
+        if (savefile := captured.savefile) is None:
             self._publish(event)
             return
         info, ids = SavefileInfo(plan.id, interface, name, part.tags, plan.request), (plan.id, *run.joined)
         parcel = Parcel(info, event, plan.limits, ids, run.source, run.received_at, savefile)
         packets = savefile.reader() if plan.packet_debug else None
-        self._publish(await self.delivery.take(parcel))
+        await self.delivery.take(parcel)
         await self.delivery.deliver(parcel)
         if packets:
             with packets:
@@ -287,7 +286,7 @@ class Runs:
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
         found = packet_infos(savefile)
-        while lines := tuple(_packet_line(record) for record in islice(found, PACKETS_AT_ONCE)):
+        while lines := tuple(_packet_line(info) for info in islice(found, PACKETS_AT_ONCE)):
             self._publish(PacketsLogged(request_id, interface, lines))
             await asyncio.sleep(0.01)  # for others, and for the log to be written
 
@@ -298,7 +297,7 @@ class Runs:
 
     def _trim_if_idle(self) -> None:
         if not self._active:
-            self.budget.trim()
+            self._budget.trim()
 
 
 def _extended(sessions: Iterable[AnySession], plan: CapturePlan) -> bool:
@@ -313,8 +312,8 @@ def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed
 def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
     problems = [Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures]
     problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.unavailable]
-    kinds = {FAILURES.get(failure.kind, "unavailable") for failure in failures}
-    kind = kinds.pop() if len(kinds) == 1 else "unavailable"
+    kinds = {FAILURES.get(failure.kind, AnswerKind.UNAVAILABLE) for failure in failures}
+    kind = kinds.pop() if len(kinds) == 1 else AnswerKind.UNAVAILABLE
     return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))
 
 
@@ -323,10 +322,11 @@ def _blamed(failure: CaptureFailed) -> str:
     return ON_THE_WIRE[field_name] if field_name else ""
 
 
-def _named(plan: CapturePlan, part: InterfacePlan, stopped: Stopped) -> str:
+def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
     """The savefile's name, which says of itself that it is compressed; there may have been no memory for that."""
-    return part.file_name if stopped.content or plan.compress == "none" else part.file_name.rpartition(".")[0]
+    compressed = captured.outcome.content or plan.compress == "none"
+    return part.file_name if compressed else part.file_name.rpartition(".")[0]
 
 
-def _packet_line(record: PacketInfo) -> str:
-    return f"{record.seconds}.{record.microseconds:06} captured {record.captured} length {record.length}"
+def _packet_line(info: PacketInfo) -> str:
+    return f"{info.seconds}.{info.microseconds:06} captured {info.captured} length {info.length}"

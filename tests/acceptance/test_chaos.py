@@ -115,7 +115,7 @@ class Day:
 
     def ended(self) -> dict[str, str]:
         """Name and digest of each savefile whose capture's end was logged."""
-        return {line["file"]: line["sha256"] for line in self.daemon.logged("capture stopped") if line["packets"]}
+        return {line["file_name"]: line["sha256"] for line in self.daemon.logged("capture stopped") if line["packets"]}
 
     def found(self) -> dict[str, dict[str, list[str]]]:
         """By destination and name: the digests of all that is there."""
@@ -204,8 +204,8 @@ def _compare(day: Day) -> None:
     """Every savefile is at each destination exactly once by name, byte for byte, or was named as lost, or as not in the spool."""
     ended, found = day.ended(), day.found()
     assert len(ended) >= CAPTURES, f"seed {SEED}: {len(ended)}"
-    lost = {(line["destination"], line["file"]) for line in day.daemon.logged("savefile lost")}
-    unspooled = {line["file"] for line in day.daemon.logged("savefile not in the spool")}
+    lost = {(line["destination"], line["file_name"]) for line in day.daemon.logged("savefile lost")}
+    unspooled = {line["file_name"] for line in day.daemon.logged("savefile not in the spool")}
     wrong: list[Any] = []
     for destination, there in found.items():
         for name, digest in ended.items():

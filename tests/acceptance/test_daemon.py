@@ -39,8 +39,8 @@ def test_embedded_default_says_three_lines_and_the_one_to_try_works(make: Make) 
     for _ in range(10):
         daemon.api("GET", "/healthz")
     answer = json.loads(curl.communicate(timeout=20)[0])
-    assert answer["captures"][0]["counts"]["packets"] == 10
-    assert len(tshark(Path(answer["captures"][0]["delivered"]["local"]), "frame.number")) == 10
+    assert answer["captures"][0]["packets"] == 10
+    assert len(tshark(Path(answer["captures"][0]["delivered"]["local"]["where"]), "frame.number")) == 10
     assert daemon.stop() == 0
 
 
@@ -50,7 +50,7 @@ def test_term_in_the_middle_of_a_capture_delivers_it_and_ends_with_0(daemon: Dae
     wire.send(100)
     assert daemon.stop() == 0
     assert numbers(wait_for_file(daemon.captures, "*cut.pcap")) == list(range(100))
-    assert daemon.logged("capture stopped", id="cut", reason="shutdown", packets=100)
+    assert daemon.logged("capture stopped", id="cut", stop_reason="shutdown", packets=100)
 
 
 def test_second_signal_ends_at_once(make: Make, wire: Wire) -> None:
@@ -82,7 +82,7 @@ def test_directory_that_is_gone_for_a_while_is_retried_until_it_is_back(daemon: 
     daemon.request(interface=[wire.far], id="late", packets=5)
     eventually(lambda: running(daemon, "late"))
     wire.send(5)
-    eventually(lambda: "No such file or directory; tried again" in daemon.record("late")["captures"][0]["error"])
+    eventually(lambda: "No such file or directory; tried again" in daemon.record("late")["captures"][0]["reason"])
     daemon.captures.mkdir()
     assert numbers(wait_for_file(daemon.captures, "*late.pcap", 20)) == list(range(5))
     assert eventually(lambda: daemon.record("late")["state"] == "finished")
@@ -121,7 +121,7 @@ def test_several_interfaces_are_several_captures_under_one_id(daemon: DaemonProc
     wire.send(5)
     eventually(lambda: daemon.record("two")["state"] == "finished")
     captures = {capture["interface"]: capture for capture in daemon.record("two")["captures"]}
-    assert captures[wire.near]["counts"]["packets"] == captures[wire.far]["counts"]["packets"] == 5
+    assert captures[wire.near]["packets"] == captures[wire.far]["packets"] == 5
     assert captures["nope9"]["state"] == "failed"
     assert len(list(daemon.captures.iterdir())) == 2
 
@@ -265,7 +265,7 @@ def test_a_directory_that_cannot_be_written_is_said_at_start(make: Make) -> None
 def test_the_id_of_a_request_that_runs_is_out_of_reach_for_others(daemon: DaemonProcess, wire: Wire) -> None:
     daemon.request(interface=[wire.far], id="mine", timeout=60)
     known = daemon.request(interface=["nope"], id="mine")
-    assert (known.status_code, known.json()["interfaces"]) == (202, [wire.far]), "answered as the first was"
+    assert (known.status_code, known.json()["interface"]) == (202, [wire.far]), "answered as the first was"
     for _ in range(1100):
         daemon.request(interface=["nope"])
     assert daemon.record("mine")["state"] == "running"

@@ -39,8 +39,8 @@ def test_an_alert_that_comes_late_still_gets_what_caused_it(make: Make, wire: Wi
     wire.send(50)
     time.sleep(0.3)
     told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, bpf="udp").json()["captures"][0]
-    assert (told["state"], told["stop_reason"], told["counts"]["packets"], told["complete"]) == ("delivered", "idle", 50, True)
-    assert numbers(Path(told["delivered"]["local"])) == list(range(50))
+    assert (told["state"], told["stop_reason"], told["packets"], told["complete"]) == ("delivered", "idle", 50, True)
+    assert numbers(Path(told["delivered"]["local"]["where"])) == list(range(50))
     past = told["lookback"]
     assert (past["asked"], past["packets"], past["reason"]) == (5, 50, "the recorder began later")
     assert 0.3 < past["covered"] < 5
@@ -64,8 +64,8 @@ def test_captures_share_the_one_socket_and_memory_stays_within_both_budgets(make
     for n in range(20):
         eventually(partial(_is_finished, daemon, f"r{n}"), 20)
     records = [daemon.record(f"r{n}")["captures"][0] for n in range(20)]
-    assert [r["counts"]["dropped"] for r in records] == [0] * 20
-    assert sum(r["counts"]["packets"] for r in records) == 100_000
+    assert [r["dropped"] for r in records] == [0] * 20
+    assert sum(r["packets"] for r in records) == 100_000
     assert daemon.resident() - before < (64 + 80) * MIB
     assert recorders(daemon)[0]["bytes"] <= 16 * MIB
 
@@ -151,7 +151,7 @@ def test_a_reload_leaves_captures_to_the_recorder_that_they_read_from(make: Make
     wire.send(10)
     eventually(lambda: daemon.record("long")["state"] == "finished")
     told = daemon.record("long")["captures"][0]
-    assert (told["stop_reason"], told["counts"]["packets"]) == ("packets", 20)
+    assert (told["stop_reason"], told["packets"]) == ("packets", 20)
     daemon.write_config({})
     daemon.signal(signal.SIGHUP)
     eventually(lambda: recorders(daemon) == [])
@@ -207,7 +207,7 @@ def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wi
     wire.send(20)
     time.sleep(0.2)
     told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, packetdebug=True, id="x").json()["captures"][0]
-    path = Path(told["delivered"]["local"])
+    path = Path(told["delivered"]["local"]["where"])
     assert path.name.endswith(".pcapng.zst")
     assert [row[0] for row in tshark(path, "frame.number")] == [str(n) for n in range(1, 21)]
     assert told["content"]["compression"] == "zstd"
@@ -240,7 +240,7 @@ def test_several_interfaces_become_one_file_that_goes_where_all_go(make: Make, w
     (told,) = daemon.record("m")["captures"]
     assert (told["interface"], told["state"]) == (f"{wire.far}+{wire.near}", "delivered")
     assert told["lookback"]["reason"] == f"{wire.far}: the recorder began later; {wire.near}: {NO_RECORDER}"
-    rows = tshark(Path(told["delivered"]["local"]), "frame.interface_name")
+    rows = tshark(Path(told["delivered"]["local"]["where"]), "frame.interface_name")
     assert [row[0] for row in rows].count(wire.far) == 15
     assert [row[0] for row in rows].count(wire.near) == 5
 

@@ -130,7 +130,7 @@ def test_an_equal_request_joins_and_the_longest_limits_win(make: Make, wire: Wir
     eventually(lambda: daemon.record("two")["state"] == "finished")
     first, second = daemon.record("one"), daemon.record("two")
     assert first["captures"] == second["captures"]
-    assert first["captures"][0]["counts"]["packets"] == 30
+    assert first["captures"][0]["packets"] == 30
     assert first["state"] == "finished"
     assert len(numbers(wait_for_file(daemon.captures, "*one*"))) == 30
     late = daemon.request(interface=[wire.far], id="late", bpf="udp", timeout=1)
@@ -143,7 +143,7 @@ def test_a_joined_request_may_leave_and_the_other_goes_on(make: Make, wire: Wire
     assert daemon.request(interface=[wire.far], id="two").json()["joined"] == "one"
     daemon.api("DELETE", "/captures/one")
     wire.send(5)
-    eventually(lambda: daemon.record("two")["captures"][0]["counts"]["packets"] == 5)
+    eventually(lambda: daemon.record("two")["captures"][0]["packets"] == 5)
     daemon.api("DELETE", "/captures/two")
     eventually(lambda: daemon.record("one")["state"] == daemon.record("two")["state"] == "finished")
 
@@ -152,7 +152,7 @@ def test_a_message_cancels_and_what_is_there_is_delivered(make: Make, redis: Red
     daemon = ready(make({"redis": on(redis)}).start())
     daemon.request(interface=[wire.far], id="long")
     wire.send(7)
-    eventually(lambda: daemon.record("long")["captures"][0]["counts"]["packets"] == 7)
+    eventually(lambda: daemon.record("long")["captures"][0]["packets"] == 7)
     publish(redis, cancel="somebody else's")
     publish(redis, cancel="long", node="another node")
     publish(redis, cancel="long")
@@ -166,20 +166,20 @@ def test_a_message_cancels_and_what_is_there_is_delivered(make: Make, redis: Red
 def test_a_list_says_what_runs(daemon: DaemonProcess, wire: Wire) -> None:
     daemon.request(interface=[wire.far], id="one", bpf="udp")
     wire.send(3)
-    eventually(lambda: daemon.record("one")["captures"][0]["counts"]["packets"] == 3)
+    eventually(lambda: daemon.record("one")["captures"][0]["packets"] == 3)
     listed = daemon.api("POST", "/captures", json={"list": True, "node": "any"}).json()
     assert (listed["state"], len(listed["running"])) == ("list", 1)
     one = listed["running"][0]
-    assert (one["id"], one["filter"], one["captures"][wire.far]["packets"]) == ("one", "udp", 3)
+    assert (one["id"], one["bpf"], one["captures"][wire.far]["packets"]) == ("one", "udp", 3)
 
 
 def test_a_dry_run_says_what_would_be_or_why_not_and_captures_nothing(daemon: DaemonProcess, wire: Wire) -> None:
     would = daemon.request(interface=[wire.far, "nowhere0"], dryrun=True, packets=5, bpf="udp port 53")
     assert would.status_code == 200
     assert would.json()["state"] == "dryrun"
-    assert would.json()["interfaces"] == [wire.far]
-    assert would.json()["limits"] == {"packets": 5, "size": 100_000_000, "duration": 3600, "idle_timeout": 10}
-    assert would.json()["missing"] == {"nowhere0": "no such interface on this node"}
+    assert would.json()["interface"] == [wire.far]
+    assert would.json()["limits"] == {"packets": 5, "bytes": 100_000_000, "duration": 3600, "timeout": 10}
+    assert would.json()["unavailable"] == {"nowhere0": "no such interface on this node"}
     assert daemon.request(interface=[wire.far], dryrun=True, packets=60_000).status_code == 400
     wrong = daemon.request(interface=[wire.far], dryrun=True, bpf="not a filter")
     assert wrong.status_code == 400

@@ -42,7 +42,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     eventually(lambda: daemon.record("late")["state"] == "finished")
     (capture,) = daemon.record("late")["captures"]
     assert (capture["state"], capture["pending"]) == ("spooled", ["local"])
-    assert "No such file" in capture["error"]
+    assert "No such file" in capture["reason"]
     (file,) = stored(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
     metrics = daemon.api("GET", "/metrics").text
@@ -73,9 +73,9 @@ def test_killed_with_a_savefile_in_memory_loses_none(make: Make, wire: Wire, tmp
     for name in ("one", "two"):
         assert numbers(wait_for_file(daemon.captures, f"*{name}.pcap")) == list(range(10))
     eventually(lambda: not stored(tmp_path))
-    assert len(daemon.logged("savefile taken up from the spool")) == 2
+    assert len(daemon.logged("delivery resumed from the spool")) == 2
     eventually(lambda: daemon.record("one")["captures"][0]["state"] == "delivered")
-    assert daemon.record("one")["captures"][0]["counts"]["packets"] == 10
+    assert daemon.record("one")["captures"][0]["packets"] == 10
     assert daemon.stop() == 0
 
 

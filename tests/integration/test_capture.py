@@ -27,17 +27,17 @@ from tests.helpers import Wire, captured, linktype, numbers, packets, plan_for, 
 
 async def test_packets_limit_takes_exactly_so_many(wire: Wire, tmp_path: Path) -> None:
     stopped = await captured(session_for(wire.far, packets=50), lambda: wire.send(1000))
-    assert stopped.reason is StopReason.PACKETS
-    assert stopped.counts.packets == 50
+    assert stopped.outcome.stop_reason is StopReason.PACKETS
+    assert stopped.outcome.packets == 50
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(50))
 
 
 @pytest.mark.parametrize("limit", [25, 141, 1000, 23224])
 async def test_bytes_limit_stops_with_the_packet_that_reaches_it(wire: Wire, tmp_path: Path, limit: int) -> None:
     stopped = await captured(session_for(wire.far, bytes=limit), lambda: wire.send(1000))
-    assert stopped.reason is StopReason.BYTES
+    assert stopped.outcome.stop_reason is StopReason.BYTES
     size = saved(stopped, tmp_path / "x.pcap").stat().st_size
-    assert size == stopped.counts.size
+    assert size == stopped.outcome.size
     assert limit <= size < limit + 116
 
 
@@ -45,7 +45,7 @@ async def test_duration_on_a_busy_interface_holds_exactly_that_second(wire: Wire
     sending = wire.sending(60_000, rate=20_000)
     stopped = await captured(session_for(wire.far, duration=1))
     sending.wait()
-    assert stopped.reason is StopReason.DURATION
+    assert stopped.outcome.stop_reason is StopReason.DURATION
     times = [float(row[0]) for row in tshark(saved(stopped, tmp_path / "x.pcap"), "frame.time_epoch")]
     assert 0.95 < times[-1] - times[0] < 1.05
     found = numbers(tmp_path / "x.pcap")
@@ -55,7 +55,7 @@ async def test_duration_on_a_busy_interface_holds_exactly_that_second(wire: Wire
 async def test_duration_without_traffic_is_kept_too(wire: Wire) -> None:
     begun = time.monotonic()
     stopped = await captured(session_for(wire.far, duration=1))
-    assert (stopped.reason, stopped.savefile) == (StopReason.DURATION, None)
+    assert (stopped.outcome.stop_reason, stopped.savefile) == (StopReason.DURATION, None)
     assert 1.0 <= time.monotonic() - begun < 1.6
 
 
@@ -66,10 +66,10 @@ async def test_idle_timeout_counts_from_the_last_packet(wire: Wire) -> None:
             time.sleep(0.6)
 
     stopped = await captured(session_for(wire.far, timeout=1), traffic)
-    assert stopped.reason is StopReason.IDLE
-    assert stopped.counts.packets == 4
-    first, last = stopped.times
-    assert 1.0 <= stopped.seconds - (last - first) < 1.5
+    assert stopped.outcome.stop_reason is StopReason.IDLE
+    assert stopped.outcome.packets == 4
+    first, last = stopped.outcome.first_packet_at or 0, stopped.outcome.last_packet_at or 0
+    assert 1.0 <= stopped.outcome.seconds - (last - first) < 1.5
 
 
 async def test_stop_takes_what_the_kernel_still_holds(wire: Wire, tmp_path: Path) -> None:
@@ -80,15 +80,15 @@ async def test_stop_takes_what_the_kernel_still_holds(wire: Wire, tmp_path: Path
         session.stop()
 
     stopped = await captured(session, traffic)
-    assert stopped.reason is StopReason.STOPPED
-    assert stopped.seconds < 0.5
+    assert stopped.outcome.stop_reason is StopReason.STOPPED
+    assert stopped.outcome.seconds < 0.5
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(7))
 
 
 async def test_stop_before_it_began_ends_it_at_once(wire: Wire) -> None:
     session = session_for(wire.far)
     session.stop()
-    assert (await captured(session)).reason is StopReason.STOPPED
+    assert (await captured(session)).outcome.stop_reason is StopReason.STOPPED
 
 
 @pytest.mark.parametrize("how", [["link", "set", "{}", "down"], ["link", "del", "{}"]])
@@ -100,19 +100,19 @@ async def test_interface_that_goes_ends_the_capture_and_keeps_what_came_before(
         subprocess.run(["ip", *(word.format(wire.far) for word in how)], check=True)
 
     stopped = await captured(session_for(wire.far), traffic)
-    assert stopped.reason is StopReason.INTERFACE_DOWN
-    assert stopped.seconds < 1
+    assert stopped.outcome.stop_reason is StopReason.INTERFACE_DOWN
+    assert stopped.outcome.seconds < 1
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(5))
-    assert stopped.counts.dropped == stopped.counts.dropped_by_interface == 0
+    assert stopped.outcome.dropped == stopped.outcome.dropped_by_interface == 0
 
 
 async def test_memory_that_is_spent_ends_the_capture_and_keeps_what_is_there(wire: Wire, tmp_path: Path) -> None:
     budget = MemoryBudget(6 << 20)
     stopped = await captured(session_for(wire.far, budget), lambda: wire.send(10_000, size=1500, rate=10_000))
-    assert stopped.reason is StopReason.MEMORY
+    assert stopped.outcome.stop_reason is StopReason.MEMORY
     assert budget.used <= budget.limit
     path = saved(stopped, tmp_path / "x.pcap")
-    assert numbers(path) == list(range(stopped.counts.packets))
+    assert numbers(path) == list(range(stopped.outcome.packets))
     assert stopped.savefile is not None
     stopped.savefile.close()
     assert budget.used == 0
@@ -130,13 +130,13 @@ async def test_kernel_buffers_shrink_so_that_many_captures_fit(wire: Wire) -> No
     await asyncio.gather(*(session.armed for session in sessions))
     assert budget.used <= budget.limit
     await asyncio.to_thread(wire.send, 10)
-    assert [stopped.counts.packets for stopped in await asyncio.gather(*running)] == [10] * 32
+    assert [stopped.outcome.packets for stopped in await asyncio.gather(*running)] == [10] * 32
 
 
 async def test_nothing_is_lost_at_full_speed_and_order_is_kept(wire: Wire, tmp_path: Path) -> None:
     stopped = await captured(session_for(wire.far, packets=300_000), lambda: wire.send(300_000))
-    assert stopped.counts.packets == stopped.counts.received == 300_000
-    assert stopped.counts.dropped == 0
+    assert stopped.outcome.packets == stopped.outcome.received == 300_000
+    assert stopped.outcome.dropped == 0
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(300_000))
 
 
@@ -224,7 +224,7 @@ async def test_lo_counts_each_packet_once(tmp_path: Path) -> None:
                 udp.sendto(b"x", ("127.0.0.1", 7778))
 
     stopped = await captured(session_for("lo", bpf="udp port 7778", duration=1), traffic)
-    assert stopped.counts.packets == stopped.counts.received == 100
+    assert stopped.outcome.packets == stopped.outcome.received == 100
 
 
 async def test_snaplen_cuts_what_is_kept_and_tells_the_length(wire: Wire, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ async def test_long_filters_compile_without_the_optimizer_in_no_time(wire: Wire)
     assert 256 < len(expression) <= 1024
     begun = time.monotonic()
     stopped = await captured(session_for(wire.far, bpf=expression, duration=1))
-    assert stopped.seconds < 1.5
+    assert stopped.outcome.seconds < 1.5
     assert time.monotonic() - begun < 2.5
 
 
@@ -289,7 +289,7 @@ async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) 
     stopped = await captured(session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000))
     assert stopped.savefile
     held = budget.used
-    assert held >= stopped.counts.size
+    assert held >= stopped.outcome.size
     header, view, *_ = stopped.savefile.views()
     assert header.nbytes == 24
     stopped.savefile.close()

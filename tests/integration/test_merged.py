@@ -14,15 +14,14 @@ from typing import Any
 
 import pytest
 
+from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.merged import MergedSession
 from pcapdaemon.capture.recorder import Recorder
-from pcapdaemon.capture.session import CaptureSettings
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.core.outcome import Counts, shortfalls
 from pcapdaemon.native.blocks import BlockPool
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import join, merge
-from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.savefile.packing import Captured
 from tests.helpers import Wire, captured, eventually, plan_for, saved, tshark
 from tests.integration.test_pcapng import capinfos, comment
 from tests.integration.test_recorder import has_recorded, recording
@@ -54,7 +53,7 @@ def merged(
     return MergedSession(plan, MemoryBudget(256 * MIB), CaptureSettings(), (recorders or {}).get)
 
 
-async def run(session: MergedSession, traffic: Callable[[], object]) -> Stopped:
+async def run(session: MergedSession, traffic: Callable[[], object]) -> Captured:
     return await captured(session, traffic)  # type: ignore[arg-type]  # it has all that is used of a session
 
 
@@ -82,9 +81,9 @@ async def test_packets_of_both_are_in_one_order_of_time(wires: tuple[Wire, Wire]
         session = merged(*names, recorders=recorders, packets=1000, bpf="not ip6")
         stopped = await run(session, lambda: in_turn(wires, 3000))
     path = saved(stopped, tmp_path / "x.pcapng")
-    assert stopped.reason is StopReason.PACKETS
-    assert stopped.counts.packets == 1000
-    assert stopped.counts.size == path.stat().st_size
+    assert stopped.outcome.stop_reason is StopReason.PACKETS
+    assert stopped.outcome.packets == 1000
+    assert stopped.outcome.size == path.stat().st_size
     found = rows(path)
     times = [float(row[0]) for row in tshark(path, "frame.time_epoch")]
     assert times == sorted(times)
@@ -105,13 +104,13 @@ async def test_idle_means_idle_on_all(wires: tuple[Wire, Wire], tmp_path: Path) 
             time.sleep(0.5)
 
     stopped = await run(merged(*(wire.far for wire in wires), timeout=1, bpf="udp"), only_one)
-    assert (stopped.reason, stopped.counts.packets) == (StopReason.IDLE, 5)
-    assert 2.9 < stopped.seconds < 4
+    assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.IDLE, 5)
+    assert 2.9 < stopped.outcome.seconds < 4
 
 
 async def test_bytes_are_those_of_the_one_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
     stopped = await run(merged(*(wire.far for wire in wires), bytes=50_000, bpf="not ip6"), lambda: in_turn(wires, 3000))
-    assert stopped.reason is StopReason.BYTES
+    assert stopped.outcome.stop_reason is StopReason.BYTES
     assert 46_000 < saved(stopped, tmp_path / "x").stat().st_size <= 50_100
 
 
@@ -126,9 +125,9 @@ async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(wires: tuple[
     found = [n for _, n in rows(saved(stopped, tmp_path / "x.pcapng"))]
     assert len(found) == 30
     assert found[:20] == list(range(80, 100))
-    assert stopped.lookback is not None
-    assert stopped.lookback.packets == 20
-    assert "there was no room for older packets" in stopped.lookback.reason
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.packets == 20
+    assert "there was no room for older packets" in stopped.outcome.lookback.reason
 
 
 async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
@@ -136,11 +135,11 @@ async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(wires: t
     session = merged(*names, packets=5)
     subprocess.run(["ip", "link", "del", names[0]], check=True)
     stopped = await run(session, lambda: wires[1].send(5))
-    assert stopped.counts.packets == 5
-    assert stopped.error.startswith(f"{names[0]}: ")
+    assert stopped.outcome.packets == 5
+    assert stopped.outcome.error.startswith(f"{names[0]}: ")
     path = saved(stopped, tmp_path / "x")
     assert [row[0] for row in tshark(path, "frame.interface_name")] == [names[1]] * 5
-    assert (comment(path)["complete"], comment(path)["missing"]) == (False, [stopped.error])
+    assert (comment(path)["complete"], comment(path)["missing"]) == (False, [stopped.outcome.error])
 
 
 async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]) -> None:
@@ -151,12 +150,12 @@ async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]
         session.stop()
 
     stopped = await run(session, traffic)
-    assert (stopped.reason, stopped.counts.packets) == (StopReason.STOPPED, 10)
+    assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.STOPPED, 10)
 
 
 async def test_nothing_on_either_is_an_empty_capture(wires: tuple[Wire, Wire]) -> None:
     stopped = await run(merged(*(wire.far for wire in wires), duration=1, bpf="udp"), lambda: None)
-    assert (stopped.reason, stopped.savefile, stopped.counts) == (StopReason.DURATION, None, Counts())
+    assert (stopped.outcome.stop_reason, stopped.savefile, stopped.outcome.packets) == (StopReason.DURATION, None, 0)
 
 
 async def test_without_memory_for_an_order_all_packets_are_still_there(
@@ -168,7 +167,7 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
     monkeypatch.setattr("pcapdaemon.savefile.packing.merge", no_memory)
     stopped = await run(merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10))
     assert sorted(n for _, n in rows(saved(stopped, tmp_path / "x"))) == list(range(10))
-    assert "no memory to put the packets of all interfaces in one order" in stopped.error
+    assert "no memory to put the packets of all interfaces in one order" in stopped.outcome.error
 
 
 def test_nothing_merged_is_nothing() -> None:
@@ -192,9 +191,9 @@ async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(wires
             subprocess.run(["ip", "link", "set", names[0], "down"], check=True)
 
         stopped = await run(session, traffic)
-    assert (stopped.reason, stopped.counts.packets) == (StopReason.DURATION, 10)
-    assert stopped.error == f"{names[0]}: the interface went down or away"
-    assert shortfalls(stopped.reason, stopped.counts, stopped.error) == (stopped.error,)
+    assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.DURATION, 10)
+    assert stopped.outcome.error == f"{names[0]}: the interface went down or away"
+    assert stopped.outcome.missing == (stopped.outcome.error,)
 
 
 async def test_the_size_of_a_merged_file_with_a_past_stays_under_its_limit(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
@@ -209,6 +208,6 @@ async def test_the_size_of_a_merged_file_with_a_past_stays_under_its_limit(wires
     path = saved(stopped, tmp_path / "x.pcapng")
     assert 15_000 < path.stat().st_size <= 20_000
     found = re.findall(r"Number of packets = (\d+)", capinfos(path))
-    assert sum(map(int, found)) == stopped.counts.packets
-    assert stopped.lookback is not None
-    assert stopped.lookback.covered < 10
+    assert sum(map(int, found)) == stopped.outcome.packets
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.covered < 10

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 
+STATUS = RecorderStatus("eth0", True, "", "EN10MB", 96, "", 30, 1 << 26, 12.5, 1000, 10, 0, 0, 1, 0.5)
 DOCS = Path(__file__).parents[2] / "docs"
 ALERTS = DOCS / "alerts.yml"
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -58,7 +60,7 @@ def promtool(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str
 
 
 def exposed() -> str:
-    return Metrics().text(Levels()).decode()
+    return Metrics(Levels(recorders=lambda: [STATUS])).text().decode()
 
 
 def description(alert: str) -> str:

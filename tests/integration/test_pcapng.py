@@ -40,11 +40,11 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
         session = session_on(recorder if shared else None, wire.far, **fields)
         stopped = await captured(session, lambda: wire.send(4))
     path = saved(stopped, tmp_path / "x.pcapng")
-    assert stopped.counts.size == path.stat().st_size
+    assert stopped.outcome.size == path.stat().st_size
     assert numbers(path) == [0, 1, 2, 3]
     told = comment(path)
-    assert {k: told[k] for k in ("id", "customer", "alertid", "filter", "stop_reason", "packets", "complete", "version")} == {
-        **{"id": "me", "customer": "ACME ü", "alertid": 7, "filter": "udp", "stop_reason": "packets"},
+    assert {k: told[k] for k in ("id", "customer", "alertid", "bpf", "stop_reason", "packets", "complete", "version")} == {
+        **{"id": "me", "customer": "ACME ü", "alertid": 7, "bpf": "udp", "stop_reason": "packets"},
         **{"packets": 4, "complete": True, "version": __version__},
     }
     assert told["limits"]["packets"] == 4
@@ -107,8 +107,8 @@ async def test_direction_is_told_where_it_is_known(tmp_path: Path) -> None:
 async def test_the_size_of_the_file_stays_under_its_limit(wire: Wire, tmp_path: Path) -> None:
     stopped = await captured(session_for(wire.far, format="pcapng", bytes=20_000), lambda: wire.send(1000))
     size = saved(stopped, tmp_path / "x.pcapng").stat().st_size
-    assert stopped.reason is StopReason.BYTES
-    assert 17_500 < size == stopped.counts.size <= 20_000
+    assert stopped.outcome.stop_reason is StopReason.BYTES
+    assert 17_500 < size == stopped.outcome.size <= 20_000
 
 
 async def test_metadata_of_packets_is_read_from_it(wire: Wire) -> None:
@@ -150,9 +150,9 @@ async def test_a_compressed_savefile_is_opened_by_tshark(wire: Wire, tmp_path: P
     assert session.part.file_name.endswith(ending)
     path = saved(stopped, tmp_path / session.part.file_name)
     assert numbers(path) == list(range(500))
-    assert stopped.content is not None
+    assert stopped.outcome.content is not None
     plain = subprocess.run(["gzip" if how == "gzip" else "zstd", "-dc", path], check=True, capture_output=True).stdout
-    assert (stopped.content.size, stopped.content.sha256) == (len(plain), hashlib.sha256(plain).hexdigest())
-    assert stopped.counts.size == len(plain)
+    assert (stopped.outcome.content.size, stopped.outcome.content.sha256) == (len(plain), hashlib.sha256(plain).hexdigest())
+    assert stopped.outcome.size == len(plain)
     assert stopped.savefile is not None
     assert len(list(packet_infos(stopped.savefile))) == 500

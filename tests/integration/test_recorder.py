@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from pcapdaemon.capture.recorder import NOT_BEGUN, PACKET_BUFFER_TIMEOUT_MS, Recorder, RecorderSettings
-from pcapdaemon.capture.session import NO_RECORDER, CaptureSettings, Session
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.recorder import NOT_BEGUN, Recorder, RecorderSettings
+from pcapdaemon.capture.session import NO_RECORDER, Session
+from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
-from pcapdaemon.savefile.packing import NO_ROOM, Stopped
+from pcapdaemon.savefile.packing import NO_ROOM, Captured
 from tests.helpers import Wire, captured, eventually, linktype, numbers, packets, plan_for, saved, tshark
 
 MIB = 1 << 20
@@ -57,18 +59,18 @@ async def test_a_file_begins_before_its_request_and_goes_on_after_it_without_a_s
         found = await asyncio.gather(*(captured(session_on(recorder, wire.far, lookback=1, duration=1)) for _ in range(8)))
         sending.wait()
     for n, stopped in enumerate(found):
-        assert stopped.reason is StopReason.DURATION
-        assert stopped.counts.dropped == 0
-        assert stopped.lookback is not None
-        assert (stopped.lookback.asked, stopped.lookback.covered, stopped.lookback.reason) == (1, 1.0, "")
+        assert stopped.outcome.stop_reason is StopReason.DURATION
+        assert stopped.outcome.dropped == 0
+        assert stopped.outcome.lookback is not None
+        assert (stopped.outcome.lookback.asked, stopped.outcome.lookback.covered, stopped.outcome.lookback.reason) == (1, 1.0, "")
         of_file = numbers(saved(stopped, tmp_path / f"{n}.pcap"))
-        assert of_file == list(range(of_file[0], of_file[0] + stopped.counts.packets))
-        first, last = stopped.times
-        assert -1.001 < first - stopped.trigger < -0.99  # its clock and that of packets are read one after the other
-        assert 0.99 < last - stopped.trigger < 1.001
-        assert abs(stopped.trigger - begun) < 0.5
-        before = [t for t, *_ in packets(tmp_path / f"{n}.pcap") if t < stopped.trigger]
-        assert abs(len(before) - stopped.lookback.packets) <= 1  # the file has microseconds
+        assert of_file == list(range(of_file[0], of_file[0] + stopped.outcome.packets))
+        first, last = stopped.outcome.first_packet_at or 0, stopped.outcome.last_packet_at or 0
+        assert -1.001 < first - stopped.outcome.trigger < -0.99  # its clock and that of packets are read one after the other
+        assert 0.99 < last - stopped.outcome.trigger < 1.001
+        assert abs(stopped.outcome.trigger - begun) < 0.5
+        before = [t for t, *_ in packets(tmp_path / f"{n}.pcap") if t < stopped.outcome.trigger]
+        assert abs(len(before) - stopped.outcome.lookback.packets) <= 1  # the file has microseconds
 
 
 async def test_limits_count_from_the_request_on(wire: Wire, tmp_path: Path) -> None:
@@ -76,11 +78,11 @@ async def test_limits_count_from_the_request_on(wire: Wire, tmp_path: Path) -> N
         await asyncio.to_thread(wire.send, 1000)
         eventually(has_recorded(recorder, 1000))
         stopped = await captured(session_on(recorder, wire.far, lookback=10, packets=10), lambda: wire.send(20))
-        assert (stopped.reason, stopped.counts.packets) == (StopReason.PACKETS, 1010)
+        assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.PACKETS, 1010)
         assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(1000), *range(10)]
         idle = await captured(session_on(recorder, wire.far, lookback=10, timeout=1))
-        assert (idle.reason, idle.counts.packets) == (StopReason.IDLE, 1020)
-        assert 1.0 <= idle.seconds < 1.6
+        assert (idle.outcome.stop_reason, idle.outcome.packets) == (StopReason.IDLE, 1020)
+        assert 1.0 <= idle.outcome.seconds < 1.6
 
 
 @pytest.mark.parametrize("most", [(15, 10**9), (10**9, 24 + 15 * 116)])
@@ -92,11 +94,11 @@ async def test_the_oldest_recorded_packets_are_given_up_for_the_limits_of_the_fi
         eventually(has_recorded(recorder, 30_000))
         stopped = await captured(session_on(recorder, wire.far, most, lookback=10, packets=5), lambda: wire.send(5))
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(29_990, 30_000), *range(5)]
-    assert stopped.counts.packets == 15
-    assert stopped.lookback is not None
-    assert stopped.lookback.packets == 10
-    assert stopped.lookback.reason.endswith(NO_ROOM)
-    assert stopped.lookback.covered < 10
+    assert stopped.outcome.packets == 15
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.packets == 10
+    assert stopped.outcome.lookback.reason.endswith(NO_ROOM)
+    assert stopped.outcome.lookback.covered < 10
 
 
 async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(wire: Wire, tmp_path: Path) -> None:
@@ -106,13 +108,13 @@ async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(w
         stopped = await captured(session_on(recorder, wire.far, lookback=30, duration=1))
         assert recorder.status().bytes <= 6 * MIB
         sending.wait()
-    assert stopped.lookback is not None
-    assert "[[recorder]] memory = 8388608" in stopped.lookback.reason
+    assert stopped.outcome.lookback is not None
+    assert "[[recorder]] memory = 8388608" in stopped.outcome.lookback.reason
     found = numbers(saved(stopped, tmp_path / "x.pcap"))
     assert found == list(range(found[0], found[0] + len(found)))
     # five blocks of a MiB at 20 MB a second, the oldest of them being written over
-    assert 0.1 < stopped.lookback.covered < 0.35
-    assert abs(stopped.lookback.covered - (stopped.trigger - stopped.times[0])) < 0.02
+    assert 0.1 < stopped.outcome.lookback.covered < 0.35
+    assert abs(stopped.outcome.lookback.covered - (stopped.outcome.trigger - (stopped.outcome.first_packet_at or 0))) < 0.02
 
 
 async def test_what_is_older_than_its_seconds_is_not_given_out(wire: Wire) -> None:
@@ -121,10 +123,10 @@ async def test_what_is_older_than_its_seconds_is_not_given_out(wire: Wire) -> No
         eventually(has_recorded(recorder, 10))
         await asyncio.sleep(1.1)
         stopped = await captured(session_on(recorder, wire.far, lookback=5, duration=1))
-    assert stopped.counts.packets == 0
-    assert stopped.lookback is not None
-    assert stopped.lookback.covered == 1.0
-    assert "[[recorder]] seconds" in stopped.lookback.reason
+    assert stopped.outcome.packets == 0
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.covered == 1.0
+    assert "[[recorder]] seconds" in stopped.outcome.lookback.reason
 
 
 async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
         await asyncio.sleep(0.2)
         subprocess.run(["ip", "link", "del", name], check=True)
         cut = await following
-        assert (cut.reason, cut.counts.packets) == (StopReason.INTERFACE_DOWN, 10)
+        assert (cut.outcome.stop_reason, cut.outcome.packets) == (StopReason.INTERFACE_DOWN, 10)
         await asyncio.sleep(0.5)
         await _make(wire)
         await asyncio.to_thread(eventually, is_open(recorder))
@@ -149,10 +151,10 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
         await asyncio.to_thread(eventually, has_recorded(recorder, 20))
         stopped = await captured(session_on(recorder, name, lookback=30, duration=1))
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(10), *range(10)]
-    assert stopped.lookback is not None
-    assert "the interface was away for" in stopped.lookback.reason
-    assert "the recorder began later" in stopped.lookback.reason
-    assert 0 < stopped.lookback.covered < 20
+    assert stopped.outcome.lookback is not None
+    assert "the interface was away for" in stopped.outcome.lookback.reason
+    assert "the recorder began later" in stopped.outcome.lookback.reason
+    assert 0 < stopped.outcome.lookback.covered < 20
     assert [reason == "" for _, reason in told] == [False, True, False, True]
 
 
@@ -165,9 +167,13 @@ async def _make(wire: Wire) -> None:
 
 async def test_without_a_recorder_the_capture_happens_and_says_why_it_has_nothing_from_before(wire: Wire) -> None:
     stopped = await captured(session_on(None, wire.far, lookback=5, packets=5), lambda: wire.send(5))
-    assert stopped.counts.packets == 5
-    assert stopped.lookback is not None
-    assert (stopped.lookback.covered, stopped.lookback.packets, stopped.lookback.reason) == (0.0, 0, NO_RECORDER)
+    assert stopped.outcome.packets == 5
+    assert stopped.outcome.lookback is not None
+    assert (stopped.outcome.lookback.covered, stopped.outcome.lookback.packets, stopped.outcome.lookback.reason) == (
+        0.0,
+        0,
+        NO_RECORDER,
+    )
 
 
 async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interface_itself(wire: Wire) -> None:
@@ -183,9 +189,9 @@ async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interf
 
         stopped = await captured(session, traffic)
         eventually(lambda: recorder.captures == 0)
-    assert stopped.counts.packets == 7
-    assert stopped.lookback is not None
-    assert stopped.lookback.reason == "the capture filter asks for what recorded packets can't tell"
+    assert stopped.outcome.packets == 7
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.reason == "the capture filter asks for what recorded packets can't tell"
 
 
 async def test_a_stop_keeps_what_was_asked_for_before_it(wire: Wire, tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ async def test_a_stop_keeps_what_was_asked_for_before_it(wire: Wire, tmp_path: P
             session.stop()
 
         stopped = await captured(session, traffic)
-    assert stopped.reason is StopReason.STOPPED
+    assert stopped.outcome.stop_reason is StopReason.STOPPED
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == list(range(100))
 
 
@@ -269,7 +275,7 @@ async def test_a_filter_means_on_recorded_packets_what_it_means_on_the_wire(
     assert _bytes(again, tmp_path / "past") == of_wire
 
 
-def _bytes(stopped: Stopped, path: Path) -> list[tuple[int, bytes]]:
+def _bytes(stopped: Captured, path: Path) -> list[tuple[int, bytes]]:
     return [(length, data) for _, length, data in packets(saved(stopped, path))] if stopped.savefile else []
 
 
@@ -328,12 +334,12 @@ async def test_memory_that_is_spent_gives_up_the_past_first(wire: Wire, tmp_path
         plan = plan_for(wire.far, lookback=20, packets=4000)
         session = Session(plan, plan.captures[0], MemoryBudget(8 * MIB), CaptureSettings(), recorder)
         stopped = await captured(session, lambda: wire.send(4000, 1000))
-    assert stopped.reason is StopReason.PACKETS
+    assert stopped.outcome.stop_reason is StopReason.PACKETS
     found = numbers(saved(stopped, tmp_path / "x.pcap"))
     assert found[-4000:] == list(range(4000))
     assert found[:-4000] == list(range(12_000 - len(found) + 4000, 12_000))
-    assert stopped.lookback is not None
-    assert stopped.lookback.reason.endswith(NO_ROOM)
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.reason.endswith(NO_ROOM)
 
 
 async def test_what_was_given_up_is_not_covered(wire: Wire) -> None:
@@ -343,9 +349,9 @@ async def test_what_was_given_up_is_not_covered(wire: Wire) -> None:
         await asyncio.to_thread(wire.send, 10)
         eventually(has_recorded(recorder, 20))
         stopped = await captured(session_on(recorder, wire.far, (12, 10**9), lookback=1, packets=5), lambda: wire.send(5))
-    assert stopped.lookback is not None
-    assert (stopped.counts.packets, stopped.lookback.packets, stopped.lookback.reason) == (12, 7, NO_ROOM)
-    assert 0 < stopped.lookback.covered < 0.6
+    assert stopped.outcome.lookback is not None
+    assert (stopped.outcome.packets, stopped.outcome.lookback.packets, stopped.outcome.lookback.reason) == (12, 7, NO_ROOM)
+    assert 0 < stopped.outcome.lookback.covered < 0.6
 
 
 async def test_a_stop_before_the_filter_is_compiled_keeps_the_past(wire: Wire) -> None:
@@ -355,7 +361,7 @@ async def test_a_stop_before_the_filter_is_compiled_keeps_the_past(wire: Wire) -
         session = session_on(recorder, wire.far, lookback=5)
         session.stop()
         stopped = await session.run()
-    assert (stopped.reason, stopped.counts.packets) == (StopReason.STOPPED, 10)
+    assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.STOPPED, 10)
 
 
 async def test_a_capture_that_enters_as_the_recorder_stops_ends(wire: Wire) -> None:
@@ -367,7 +373,7 @@ async def test_a_capture_that_enters_as_the_recorder_stops_ends(wire: Wire) -> N
     )
     ended.extend(packets=100, size=10**9, duration=3600, idle_timeout=3600)
     ended.set_filter("", True)
-    ended.catch_up()
+    ended.catch_up(skip=False)
     async with asyncio.timeout(5):
         assert await asyncio.to_thread(ended.run) == "interface-down"
     assert ended.packets == 3

@@ -68,7 +68,9 @@ def test_all_problems_at_once_each_with_file_section_and_key() -> None:
 
 def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text('[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets = 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n')
+    path.write_text(
+        '[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets = 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n'
+    )
     settings = config.validate(config.read(path))
     assert settings.general.maxpackets == 7
     assert settings.aliases == {"X": ["lo"]}

@@ -24,13 +24,15 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
     SpoolFileQuarantined,
 )
-from pcapdaemon.core.limits import CaptureLimits
-from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.limits import CaptureLimits, StopReason
+from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import validate
 from pcapdaemon.delivery import delivery as module
+from pcapdaemon.delivery import spooling
 from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
+from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.savefile.savefile import Savefile
@@ -42,6 +44,7 @@ CONTENT = b"packets" * 1000
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(spooling, "LOOK_EVERY", 0.01)
     with stamina.set_testing(True, attempts=1_000_000):
         yield
 
@@ -68,7 +71,17 @@ class Down(MemoryDestination):
 
 def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
     info = SavefileInfo("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
-    stopped = CaptureStopped("ID", "lo", name, "packets", Counts(3, len(content), 3), (1.0, 2.0), 1.0)
+    outcome = Outcome(
+        3,
+        len(content),
+        3,
+        stop_reason=StopReason.PACKETS,
+        seconds=1.0,
+        trigger=1.0,
+        first_packet_at=1.0,
+        last_packet_at=2.0,
+    )
+    stopped = CaptureStopped("ID", "lo", name, outcome)
     made = Parcel(info, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, savefile_of(content))
     made.since = since or made.since
     return made
@@ -83,14 +96,16 @@ class Desk:
         settings = DeliverySettings(**{"deadline": 60, "memory_grace": 30, **more.pop("delivery", {})})
         self.spool = Spool(SpoolSettings(dir=str(spool), **more)) if spool else None
         named = {str(number): destination for number, destination in enumerate(destinations)}
-        self.delivery = Delivery(named, self.events.append, settings, self.spool, lambda: self.pressed)
+        spooled = Spooling(self.spool, self.events.append) if self.spool else None
+        self.settings = settings
+        self.delivery = Delivery(named, self.events.append, settings, spooled, lambda: self.pressed)
 
     async def begin(self) -> "Desk":
         await self.delivery.resume(self.spool.load() if self.spool else [])
         return self
 
     async def deliver(self, one: Parcel) -> Parcel:
-        self.events.append(await self.delivery.take(one))
+        await self.delivery.take(one)
         await self.delivery.deliver(one)
         return one
 
@@ -315,8 +330,7 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
     second = await Desk(spool=tmp_path).begin()
     await second.until(lambda: second.told(DeliveryDelayed))
     assert "not switched on" in second.told(DeliveryDelayed)[0].reason
-    second.delivery.destinations = {"0": (back := MemoryDestination())}
-    second.delivery.retry()
+    second.delivery.configure({"0": (back := MemoryDestination())}, second.settings)
     await second.until(lambda: back.savefiles)
     await second.close()
 
@@ -381,7 +395,8 @@ async def test_a_savefile_that_is_delivered_anyway_drives_no_older_one_out(tmp_p
     desk = await Desk(down, spool=tmp_path, maxfiles=1, delivery={"memory_grace": 1}).begin()
     desk.pressed = True
     await desk.deliver(parcel("old.pcap"))
-    desk.pressed, desk.delivery.destinations = False, {"1": good}
+    desk.pressed = False
+    desk.delivery.configure({"1": good}, desk.settings)
     await desk.deliver(parcel("new.pcap"))
     assert list(good.savefiles) == ["new.pcap"]
     assert not desk.told(SavefileLost)
@@ -470,7 +485,7 @@ async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(tmp_path: Path,
         return put(*args)
 
     monkeypatch.setattr(Spool, "put", slow)
-    monkeypatch.setattr(module, "STORE_WITHIN", 0.05)
+    monkeypatch.setattr(spooling, "STORE_WITHIN", 0.05)
     good = MemoryDestination()
     desk = await Desk(good, spool=tmp_path).begin()
     await desk.deliver(parcel())

@@ -12,10 +12,11 @@ from pcapdaemon.capture.session import Armed, Session
 from pcapdaemon.core.answers import Answer
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.runs import Runs
 from pcapdaemon.sources.base import Message
 
 SETTINGS = config.validate({"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}})
@@ -29,9 +30,10 @@ class Run:
         monkeypatch.setattr(Session, "run", behaviour)
         self.events: list[Event] = []
         self.answers: list[Answer] = []
-        names = {f"e{n}": Interface(f"e{n}", "network") for n in range(interfaces)}
-        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, DeliverySettings())
-        self.engine = Engine("here", SETTINGS, budget, delivery, self.events.append, lambda: names)
+        names = {f"e{n}": Interface(f"e{n}", InterfaceKind.NETWORK) for n in range(interfaces)}
+        delivery = Delivery({}, self.events.append, DeliverySettings())
+        made = Runs(SETTINGS, MemoryBudget(64 << 20), delivery, self.events.append, lambda _: None)
+        self.engine = Engine("here", SETTINGS, made, self.events.append, lambda: names)
         body = json.dumps({"node": "any", "interface": list(names), "id": "ID"}).encode()
         self.engine.take(Message(body, "test", answer=self.answers.append))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureStarted,
@@ -16,24 +17,27 @@ from pcapdaemon.core.events import (
     SourceConnected,
     SourceDisconnected,
 )
-from pcapdaemon.core.interface import Interface
-from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.record import CaptureRecord, CaptureState
 from pcapdaemon.core.request import Problem, validate
-from pcapdaemon.results.history import KEPT, CaptureRecord, History
+from pcapdaemon.results.history import KEPT, History
 
 
 def accepted(request_id: str = "ID") -> RequestAccepted:
     request, _ = validate({"node": "any", "interface": ["eth0", "eth1"]})
-    interfaces = {name: Interface(name, "network") for name in ("eth0", "eth1")}
+    interfaces = {name: Interface(name, InterfaceKind.NETWORK) for name in ("eth0", "eth1")}
     plan = make_plan(request_id, request, [], Policy(), Surroundings("n", 1.0, interfaces, {}))
     assert isinstance(plan, CapturePlan)
     return RequestAccepted("http", plan, 1.0)
 
 
 def stopped(packets: int) -> CaptureStopped:
-    return CaptureStopped("ID", "eth0", "f.pcap", "packets", Counts(packets, 100, packets), (1.0, 2.0), 3.0, pending=("local",))
+    outcome = Outcome(packets, 100, packets, stop_reason=StopReason.PACKETS, seconds=3.0, trigger=1.0)
+    return CaptureStopped("ID", "eth0", "f.pcap", outcome, pending=("local",))
 
 
 def after(*events: Event) -> CaptureRecord:
@@ -48,28 +52,30 @@ def test_a_capture_goes_through_its_states() -> None:
     assert after(stopped(5)).state == "delivering"
     assert after(stopped(0)).state == "empty"
     record = after(stopped(5), SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1))
-    assert (record.state, record.delivered, record.counts.packets) == ("delivered", {"local": "/x"}, 5)
+    assert (record.state, record.delivered) == (CaptureState.DELIVERED, {"local": Receipt("/x")})
+    assert record.outcome == stopped(5).outcome
     assert after(CaptureFailed("ID", "eth0", "no such device", "hint")).state == "failed"
 
 
 def test_a_delay_is_told_and_forgotten_when_it_arrives() -> None:
     delayed = DeliveryDelayed("ID", "eth0", "local", "disk full", 1)
-    assert "disk full" in after(stopped(5), delayed).error
-    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1)).error == ""
+    assert "disk full" in after(stopped(5), delayed).reason
+    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1)).reason == ""
 
 
 def test_lost_somewhere_is_lost() -> None:
     lost = SavefileLost("ID", "eth0", "s3", "refused", "f.pcap", 5)
     record = after(stopped(5), lost, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1))
-    assert (record.state, record.error) == ("lost", "s3: refused")
+    assert (record.state, record.reason) == (CaptureState.LOST, "s3: refused")
 
 
 def test_live_counters_lie_over_what_runs_only() -> None:
     history = History()
     history.on_event(accepted())
     history.on_event(CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0))
-    shown = history.view(history.requests["ID"], {"eth0": Counts(7), "eth1": Counts(8)})
-    assert [capture["counts"]["packets"] for capture in shown["captures"]] == [7, 0]
+    shown = history.as_json("ID", {"eth0": Counts(7), "eth1": Counts(8)})
+    assert shown is not None
+    assert [capture["packets"] for capture in shown["captures"]] == [7, 0]
 
 
 async def test_who_waits_is_told_when_it_is_over() -> None:
@@ -94,7 +100,7 @@ def test_events_of_a_request_that_is_forgotten_are_no_error() -> None:
 def test_a_conflict_does_not_touch_the_request_that_runs() -> None:
     history = History()
     history.on_event(accepted())
-    history.on_event(RequestRejected("ID", "http", (Problem("id", "runs"),), "conflict"))
+    history.on_event(RequestRejected("ID", "http", (Problem("id", "runs"),), AnswerKind.CONFLICT))
     assert history.requests["ID"].state == "running"
 
 

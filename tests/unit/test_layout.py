@@ -33,12 +33,12 @@ MAY_IMPORT = {
     "telemetry": {"core"},
     "config": {*SMALL, "native", "capture", "destinations", "delivery", "sources", "results", "telemetry"},
     "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "config"},
-    "engine": {*SMALL, "native", "capture", "delivery", "sources", "dedupe", "config", "runs"},
+    "engine": {*SMALL, "sources", "dedupe", "config", "runs"},
     "api": {*SMALL, "results", "sources", "engine"},
     "daemon": {*SMALL, "native", "capture", "destinations", "delivery", "sources", "results", "telemetry", "systemd"}
-    | {"config", "engine", "api"},
+    | {"config", "runs", "engine", "api"},
     "cli": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "sources", "results", "config"}
-    | {"engine", "daemon"},
+    | {"runs", "engine", "daemon"},
     "__main__": {"cli"},
 }
 """The parts of the program, and which others each may import. A part may name those above it in this table, and no others."""
@@ -110,7 +110,7 @@ def test_importing_the_core_loads_little() -> None:
 def test_only_the_native_modules_know_libpcap() -> None:
     for path in [*MODULES, *NATIVE]:
         if path.parent.name != "native":
-            assert "pcap_" not in path.read_text().replace("pcap_path", ""), path
+            assert not re.search(r"\bpcap_", path.read_text().replace("pcap_stats(3pcap)", "")), path
 
 
 def test_only_the_command_line_prints() -> None:

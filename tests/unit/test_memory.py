@@ -39,7 +39,7 @@ def test_busy_where_not_even_the_smallest_buffer_and_a_block_fit() -> None:
 def test_a_limit_that_is_lowered_below_what_is_used_refuses_and_breaks_nothing() -> None:
     budget = MemoryBudget(64 * MIB)
     size = budget.take_kernel_buffer(8 * MIB)
-    budget.limit = 4 * MIB
+    budget.configure(4 * MIB)
     with pytest.raises(Busy):
         budget.take_kernel_buffer(8 * MIB)
     budget.give_kernel_buffer(size)

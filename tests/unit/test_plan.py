@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
@@ -17,11 +17,11 @@ HERE = Surroundings(
     node="web12",
     now=1795391625.9,
     interfaces={
-        "eth0": Interface("eth0", "network"),
-        "eth1": Interface("eth1", "network"),
-        "lo": Interface("lo", "network", loopback=True),
-        "any": Interface("any", "any"),
-        "nflog": Interface("nflog", "pseudo"),
+        "eth0": Interface("eth0", InterfaceKind.NETWORK),
+        "eth1": Interface("eth1", InterfaceKind.NETWORK),
+        "lo": Interface("lo", InterfaceKind.NETWORK, loopback=True),
+        "any": Interface("any", InterfaceKind.ANY),
+        "nflog": Interface("nflog", InterfaceKind.PSEUDO),
     },
     aliases={"main": ["eth0", "eth1"], "public": ["eth0"], "gone": ["eth9"]},
 )

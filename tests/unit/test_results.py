@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 from pydantic import ValidationError
 
-from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -27,8 +27,9 @@ from pcapdaemon.core.events import (
     SavefileResumed,
     SavefileSpooled,
 )
-from pcapdaemon.core.interface import Interface
-from pcapdaemon.core.outcome import Counts, Receipt
+from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import CaptureRequest, Problem, validate
@@ -105,13 +106,14 @@ def request(**fields: Any) -> CaptureRequest:
 
 
 def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestAccepted:
-    around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, frozenset({"r", "s", "webhook"}))
+    around = Surroundings("here", 1.0, {"e0": Interface("e0", InterfaceKind.NETWORK)}, {}, frozenset({"r", "s", "webhook"}))
     plan = make_plan(name, request(**fields), [], Policy(), around)
     assert isinstance(plan, CapturePlan)
     return RequestAccepted(source, plan, 1.0, ("a warning",))
 
 
-STOPPED = CaptureStopped("ID", "e0", "f.pcap", "idle", Counts(5, 100, 5, 2), (1.0, 2.0), 3.0, sha256="ab", pending=("s3",))
+OUTCOME = Outcome(5, 100, 5, 2, stop_reason=StopReason.IDLE, seconds=3.0, trigger=1.0, first_packet_at=1.0, last_packet_at=2.0)
+STOPPED = CaptureStopped("ID", "e0", "f.pcap", OUTCOME, sha256="ab", pending=("s3",))
 LIFE: list[Any] = [
     CaptureStarted("ID", "e0", "EN10MB", 96, 5.0),
     CaptureProgressed("ID", "e0", Counts(1, 50, 1)),
@@ -134,7 +136,7 @@ async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None
         False,
     )
     assert "2 packets were dropped" in capture["missing"][0]
-    assert capture["receipts"]["s3"] == {"where": "s3://b/k", "id": "etag", "link": "https://signed"}
+    assert capture["delivered"]["s3"] == {"where": "s3://b/k", "id": "etag", "link": "https://signed"}
     assert manifest["warnings"] == ["a warning"]
 
 
@@ -147,7 +149,7 @@ async def test_everything_is_told_where_it_is_wanted_in_order() -> None:
 async def test_a_request_may_choose_what_and_where() -> None:
     redis, kafka = bus("redis", "r", "s"), bus("kafka", "r", "t")
     desk = Desk(redis, kafka)
-    around = Surroundings("here", 1.0, {"e0": Interface("e0", "network")}, {}, desk.results.places)
+    around = Surroundings("here", 1.0, {"e0": Interface("e0", InterfaceKind.NETWORK)}, {}, desk.results.places)
     for to, kinds in (("s", ["captured"]), ("t", ["finished"]), ("r", ["accepted"])):
         plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], Policy(), around)
         assert isinstance(plan, CapturePlan)
@@ -164,7 +166,7 @@ async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be
     redis = bus("redis", "r")
     desk = Desk(redis)
     problems = (Problem("bpf", "syntax error"), Problem("", "and more"))
-    await desk.on_event(RequestRejected("ID", "redis", problems, "invalid", ("w",), "see pcap-filter(7)", request()))
+    await desk.on_event(RequestRejected("ID", "redis", problems, AnswerKind.INVALID, ("w",), "see pcap-filter(7)", request()))
     await desk.on_event(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
     await desk.on_event(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
     first, second = (data for _, _, data in redis.told)
@@ -215,7 +217,7 @@ async def test_a_dry_run_is_answered_where_it_asks_for() -> None:
     redis = bus("redis", "r", "s")
     desk = Desk(redis)
     assert redis.answer
-    redis.answer(Answer("x", "dryrun", reply_to="s"))
+    redis.answer(Answer("x", AnswerKind.DRYRUN, reply_to="s"))
     await desk.on_event()
     assert [(place, kind) for place, kind, _ in redis.told] == [("s", "dryrun")]
 
@@ -229,7 +231,7 @@ async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spoo
     await desk.on_event(RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request()))
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert redis.told[-1][1:2] == ("finished",)
-    assert redis.told[-1][2]["captures"][0]["delivered"] == {"s3": "s3://b/k"}
+    assert redis.told[-1][2]["captures"][0]["delivered"]["s3"]["where"] == "s3://b/k"
 
 
 async def test_what_another_process_captured_is_told_too() -> None:
@@ -241,7 +243,7 @@ async def test_what_another_process_captured_is_told_too() -> None:
         ("finished", "ID", True),
         ("finished", "OTHER", True),
     ]
-    assert redis.told[0][2]["captures"][0]["delivered"] == {"local": "/x", "s3": "s3://b/k"}
+    assert redis.told[0][2]["captures"][0]["delivered"].keys() == {"local", "s3"}
 
 
 async def test_losses_and_captures_that_never_began_are_failures() -> None:
@@ -265,7 +267,7 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
     desk = Desk(redis, silent, events=[])
     assert redis.answer
     assert silent.answer is None
-    for kind in ("list", "accepted", "elsewhere", "unknown", "invalid"):
+    for kind in AnswerKind.LIST, AnswerKind.ACCEPTED, AnswerKind.ELSEWHERE, AnswerKind.UNKNOWN, AnswerKind.INVALID:
         redis.answer(Answer("x", kind, details={"running": []}))
     await desk.on_event()
     assert [kind for _, kind, _ in redis.told] == ["list"], "the others are told by events"

@@ -1,15 +1,9 @@
-"""The HTTP API: requests, what became of them, health. RFC 9457 problem details for everything that is refused."""
+"""The HTTP API: requests, what became of them, health."""
 
-import asyncio
-import contextlib
-import hmac
-import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
 
-import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -19,86 +13,27 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
-from pcapdaemon.core.answers import Answer
-from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.api.problems import TITLES, problem
+from pcapdaemon.api.views import RECORDER, REQUEST
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.interface import RecorderStatus
-from pcapdaemon.core.request import MAX_MESSAGE, json_schema
+from pcapdaemon.core.record import RequestState
+from pcapdaemon.core.request import MAX_MESSAGE, ON_THE_WIRE, json_schema
+from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
-from pcapdaemon.results.history import History, RequestRecord
-from pcapdaemon.sources.http import HttpSettings, HttpSource, address_family, is_loopback
+from pcapdaemon.results.history import History
+from pcapdaemon.sources.http import HttpSource
 
-STATUS = {"invalid": 400, "unknown": 404, "conflict": 409, "expired": 410, "busy": 429, "unavailable": 503}
-TITLES = {
-    400: "The request can't be obeyed",
-    401: "A bearer token is required",
-    404: "Not found",
-    409: "A request of this id is running",
-    410: "The request is too old",
-    413: "The message is too long",
-    415: "Only application/json is taken",
-    405: "This can't be done here",
-    422: "A parameter is wrong",
-    421: "This host name is not served here",
-    429: "No room for one more capture",
-    503: "Not available now",
+STATUS = {
+    AnswerKind.INVALID: 400,
+    AnswerKind.UNKNOWN: 404,
+    AnswerKind.CONFLICT: 409,
+    AnswerKind.EXPIRED: 410,
+    AnswerKind.BUSY: 429,
+    AnswerKind.UNAVAILABLE: 503,
 }
 
-Scope = MutableMapping[str, Any]
-Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
-
-
-def problem(status: int, detail: str = "", **members: Any) -> Response:
-    """A problem details object; `members` extend it."""
-    body = {
-        "type": "about:blank",
-        "title": TITLES.get(status, "Refused"),
-        "status": status,
-        "detail": detail,
-        **members,
-    }
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
-
-
-class Guard:
-    """Lets nobody in but who may: a bearer token where there is one, and on loopback no web page under a foreign name.
-
-    A page in a browser on this machine can reach loopback by a name of its own that resolves to 127.0.0.1; its `Host`
-    gives it away. `/healthz` says nothing and needs no token, so that a probe can ask it.
-    """
-
-    def __init__(self, server: "ApiServer") -> None:
-        self._server = server
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """One request, or one life of the application."""
-        if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
-            await refusal(scope, receive, send)
-        else:
-            await self._server.app(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        settings, headers = self._server.settings, dict(scope["headers"])
-        if is_loopback(settings.host) and not is_loopback(_host_name(headers.get(b"host", b""))):
-            return problem(421, "use the name localhost or the address 127.0.0.1")
-        if settings.token is not None and scope["path"] != "/healthz":
-            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
-            right = hmac.compare_digest(shown.strip(), settings.token.get_secret_value().encode())
-            if scheme.lower() != b"bearer" or not right:
-                return problem(401, "send the header 'Authorization: Bearer TOKEN'")
-        return None
-
-
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+?)\.?)(?::\d+)?", re.IGNORECASE)
-
-
-def _host_name(header: bytes) -> str:
-    """The name or address in a Host header, without port and brackets (RFC 9110 section 7.2); empty if it is none."""
-    found = _HOST.fullmatch(header.decode("latin-1"))
-    return (found[1] or found[2]).lower() if found else ""
 
 
 class Api:
@@ -128,10 +63,10 @@ class Api:
         add(
             "/captures", self.start, methods=["POST"], status_code=202, responses=refusals, openapi_extra={"requestBody": message}
         )
-        add("/captures", self.last, response_model=list[RequestRecord])
-        add(one, self.tell, response_model=RequestRecord)
-        add(one, self.end, methods=["DELETE"], status_code=202, response_model=RequestRecord)
-        add("/recorders", self.recorders, response_model=list[RecorderStatus])
+        add("/captures", self.last, response_model=list[REQUEST])
+        add(one, self.tell, response_model=REQUEST)
+        add(one, self.end, methods=["DELETE"], status_code=202, response_model=REQUEST)
+        add("/recorders", self.recorders, response_model=list[RECORDER])
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
@@ -146,7 +81,7 @@ class Api:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
         answer = await self._source.submit(await _body(request))
-        if answer.kind == "accepted" and wait and answer.id in self._history.requests:
+        if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
             await self._history.finished(answer.id)
             return JSONResponse(self._view(answer.id))
         return _response(answer)
@@ -165,9 +100,9 @@ class Api:
         self._engine.cancel(request_id, "http")
         return self._view(request_id)
 
-    async def recorders(self) -> list[RecorderStatus]:
+    async def recorders(self) -> list[dict[str, Any]]:
         """What each recorder does and how far back it reaches."""
-        return self._recorders()
+        return [to_wire(status) for status in self._recorders()]
 
     async def healthz(self) -> dict[str, str]:
         """The daemon is alive."""
@@ -199,9 +134,9 @@ class Api:
         return HTMLResponse(docs_page.render(request.app.openapi()), headers=docs_page.HEADERS)
 
     def _view(self, request_id: str) -> dict[str, Any]:
-        if (record := self._history.requests.get(request_id)) is None:
+        if (record := self._history.as_json(request_id, self._engine.counts(request_id))) is None:
             raise HTTPException(404, f"no request {request_id!r} is known here (any more)")
-        return self._history.view(record, self._engine.counts(request_id))
+        return record
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -224,74 +159,16 @@ async def _body(request: Request) -> bytes:
 
 
 def _response(answer: Answer) -> Response:
-    if answer.kind == "accepted":
+    names = {ON_THE_WIRE["interfaces"]: answer.interfaces, "warnings": answer.warnings}
+    if answer.kind is AnswerKind.ACCEPTED:
         href = f"/captures/{quote(answer.id, safe='')}"
-        body = {"id": answer.id, "state": "running", "interfaces": answer.interfaces, "href": href, "warnings": answer.warnings}
         joined = {"joined": answer.joined} if answer.joined else {}
-        return JSONResponse({**body, **joined}, 202, {"Location": href})
-    if answer.kind == "elsewhere":
-        return JSONResponse({"id": answer.id, "state": "elsewhere", "detail": "the request is for another node"})
+        body = {"id": answer.id, "state": RequestState.RUNNING, **names, "href": href, **joined}
+        return JSONResponse(body, 202, {"Location": href})
+    if answer.kind is AnswerKind.ELSEWHERE:
+        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": "the request is for another node"})
     if answer.kind not in STATUS:  # a dry run, a list, a request that was cancelled
-        body = {"id": answer.id, "state": answer.kind, "interfaces": answer.interfaces, "warnings": answer.warnings}
-        return JSONResponse({**body, **answer.details})
-    errors = [{"field": p.field, "message": p.message} for p in answer.problems]
-    detail = "; ".join(str(p) for p in answer.problems)
-    members = {"id": answer.id, "errors": errors, "hint": answer.hint, "warnings": answer.warnings}
+        return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
+    detail = "; ".join(str(one) for one in answer.problems)
+    members = {"id": answer.id, "errors": to_wire(answer.problems), "hint": answer.hint, "warnings": answer.warnings}
     return problem(STATUS[answer.kind], detail, **members)
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # the daemon owns the signals
-
-
-class ApiServer:
-    """The API on its socket, bound when made. `settings` and `app` may be replaced as long as host and port stay.
-
-    `closing` is set when answers that have no end must end.
-    """
-
-    def __init__(self, settings: HttpSettings) -> None:
-        self.settings = settings
-        self.app: Asgi = _not_yet
-        self.closing = asyncio.Event()
-        family = address_family(settings.host)
-        try:
-            self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-        except OSError as error:
-            raise ConfigError(
-                [f"[http]: can't listen on {settings.host} port {settings.port}: {error.strerror}"],
-                "another daemon may be running; choose another port by [http] port",
-            ) from None
-        self.port: int = self._socket.getsockname()[1]
-        self._server = _Server(
-            uvicorn.Config(
-                Guard(self),
-                log_config=None,
-                access_log=False,
-                limit_concurrency=2000,
-                server_header=False,
-                lifespan="off",
-            )
-        )
-
-    async def serve(self) -> None:
-        """Serve until `stop`."""
-        await self._server.serve(sockets=[self._socket])
-
-    async def stop(self) -> None:
-        """Return when nobody listens any more; `serve` ends when the answers that are under way are given."""
-        self.closing.set()
-        self._server.should_exit = True
-        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket
-        self._socket.close()
-
-    def abort(self) -> None:
-        """End `serve` though somebody waits."""
-        self._server.should_exit = self._server.force_exit = True
-
-
-async def _not_yet(scope: Scope, receive: Any, send: Any) -> None:
-    await problem(503, "the daemon is starting")(scope, receive, send)

@@ -3,16 +3,17 @@
 import asyncio
 from dataclasses import replace
 
-from pcapdaemon.capture.session import Armed, CaptureSettings, RecorderOf, Session
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.session import Armed, RecorderOf, Session
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.limits import CaptureLimits, StopReason
-from pcapdaemon.core.outcome import Counts
+from pcapdaemon.core.outcome import Counts, Outcome
 from pcapdaemon.core.plan import CapturePlan
 from pcapdaemon.native.blocks import Blocks
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import SharedLimits
 from pcapdaemon.savefile import annotation
-from pcapdaemon.savefile.packing import Stopped, Taken, pack
+from pcapdaemon.savefile.packing import Captured, Taken, pack
 from pcapdaemon.threads import run_in_thread
 
 ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.IDLE}
@@ -37,7 +38,7 @@ class MergedSession:
         """Of its interfaces."""
         return self.part.interface.name
 
-    async def run(self) -> Stopped:
+    async def run(self) -> Captured:
         """Capture until a limit is reached by all together; raises CaptureRefused or Busy where no interface can be had."""
         arming = asyncio.create_task(self._arm())
         try:
@@ -62,8 +63,7 @@ class MergedSession:
 
     def counts(self) -> Counts:
         """What all have so far."""
-        counts = [session.counts() for session in self._sessions]
-        return Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__slots__))
+        return sum((session.counts() for session in self._sessions), Counts())
 
     async def _arm(self) -> None:
         await asyncio.wait([session.armed for session in self._sessions])
@@ -74,7 +74,7 @@ class MergedSession:
 
     async def _take(self, session: Session) -> Taken:
         taken = await session.take()
-        if taken.reason in ENDS_ALL:
+        if taken.outcome.stop_reason in ENDS_ALL:
             for other in self._sessions:
                 other.stop()
         return taken
@@ -82,9 +82,9 @@ class MergedSession:
     def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
         """One for each interface, for packets refer to it by its number: an interface that failed has an empty one."""
         some = next(one for one in found if isinstance(one, Taken))
-        nothing = replace(some, counts=Counts(), times=(0, 0), blocks=Blocks(), lookback=None)
+        nothing = Outcome(stop_reason=some.outcome.stop_reason, seconds=some.outcome.seconds, trigger=some.outcome.trigger)
         return [
-            one if isinstance(one, Taken) else replace(nothing, part=part, error=str(one))
+            one if isinstance(one, Taken) else Taken(part, replace(nothing, error=str(one)), some.header, Blocks())
             for part, one in zip(self.plan.captures, found, strict=True)
         ]
 

@@ -12,24 +12,21 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.interface import Coverage, RecorderStatus
 from pcapdaemon.core.limits import MAX_SNAPLEN
+from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
-from pcapdaemon.native.blocks import BlockPool
-from pcapdaemon.native.memory import BLOCK_SIZE
+from pcapdaemon.native.memory import BLOCK_SIZE, MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.native.recording import Recording
+from pcapdaemon.savefile.packing import NO_ROOM
 
 SECOND = 1_000_000_000
 TRY_EVERY = 0.5
 TRY_REFUSED_EVERY = 5.0
 """Seconds between two looks for an interface that is not there, and for one that can't be captured on."""
-
-PACKET_BUFFER_TIMEOUT_MS = 70
-"""How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
-immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each
-capture is woken so often; its end is told so late."""
 
 MOST_GAPS = 100
 NOT_BEGUN = "it has not begun yet"
@@ -62,13 +59,13 @@ class RecorderSettings(Section):
 class Recorder:
     """The recorder of one interface; `reason` is why it does not record.
 
-    `told` is called from its thread with the interface and "" when it begins, or why it has to stop.
+    `on_change` is called from its thread with the interface and "" when it begins, or why it has to stop.
     """
 
-    def __init__(self, settings: RecorderSettings, interface: str, buffer: int, told: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: RecorderSettings, interface: str, buffer: int, on_change: Callable[[str, str], None]) -> None:
         self.settings, self.interface = settings, interface
         self._buffer = min(buffer, settings.memory // 4)
-        self._told = told
+        self._on_change = on_change
         self._recording = self._new_recording()
         self._closing = threading.Event()
         self.reason = NOT_BEGUN
@@ -98,23 +95,23 @@ class Recorder:
         """How many captures read from it."""
         return self._recording.followers
 
-    def capture(self, pool: BlockPool, trigger: int, lookback: int) -> RecordedCapture | None:
-        """A capture on what is recorded from `lookback` seconds before `trigger` (monotonic ns) on; None: it does not record."""
+    def source(self, budget: MemoryBudget, trigger: int, lookback: int) -> "RecordedSource | None":
+        """A source of what is recorded from `lookback` seconds before `trigger` (monotonic ns) on; None: it does not record."""
         recording = self._recording
         if not recording.is_open:
             return None
         since = trigger - min(lookback, self.settings.seconds) * SECOND
-        return RecordedCapture(recording, pool, trigger=trigger, since=since, hold_ms=PACKET_BUFFER_TIMEOUT_MS)
+        return RecordedSource(self, recording, budget, trigger, since)
 
-    def coverage(self, trigger: int, lookback: int, given_up_until: int) -> Coverage:
-        """What of the seconds before the trigger a capture has that found packets given up until then."""
+    def coverage(self, trigger: int, lookback: int, dropped_until: int) -> Coverage:
+        """What of the seconds before the trigger a capture has that found packets dropped up to `dropped_until`."""
         wanted = trigger - lookback * SECOND
         kept = self.settings.seconds
         limits = {
             wanted: "",
             trigger - kept * SECOND: f"the recorder keeps {kept} s ([[recorder]] seconds)",
             self._began: "the recorder began later",
-            given_up_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
+            dropped_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
         }
         begin = min(max(limits), trigger)
         away = sum(max(0, min(end or trigger, trigger) - max(start, begin)) for start, end in tuple(self._gaps))
@@ -125,17 +122,17 @@ class Recorder:
     def status(self) -> RecorderStatus:
         """What it does and has now."""
         recording, settings = self._recording, self.settings
-        size, given_up_until = recording.kept()
+        size, dropped_until = recording.kept()
         packets, _, dropped, by_interface, missed, cpu = recording.counters
         now = time.monotonic_ns()
-        covered = self.coverage(now, settings.seconds, given_up_until).seconds if self._began else 0.0
+        covered = self.coverage(now, settings.seconds, dropped_until).seconds if self._began else 0.0
         return RecorderStatus(
             interface=self.interface,
             recording=recording.is_open,
             reason=self.reason,
             linktype=recording.linktype,
             snaplen=recording.snaplen or settings.snaplen,
-            filter=settings.filter,
+            capture_filter=settings.filter,
             seconds=settings.seconds,
             memory=settings.memory,
             covered=round(covered, 3),
@@ -163,10 +160,10 @@ class Recorder:
         try:
             return self._try_to_open()
         except CaptureRefused as error:
-            self._tell(str(error))
+            self._changed(str(error))
             return TRY_EVERY if error.kind == "interface" else TRY_REFUSED_EVERY
         except (MemoryError, OSError) as error:
-            self._tell(f"{error}")
+            self._changed(f"{error}")
             return TRY_REFUSED_EVERY
 
     def _try_to_open(self) -> float:
@@ -190,15 +187,49 @@ class Recorder:
         if self._gaps and not self._gaps[-1][1]:
             self._gaps[-1][1] = now
         self._began = self._began or now
-        self._tell("")
+        self._changed("")
         word = self._recording.run()
         self._gaps.append([time.monotonic_ns(), 0])
         if not self._closing.is_set():
-            self._tell(self._recording.error if word == "error" else "the interface went down or away")
+            self._changed(self._recording.error if word == "error" else "the interface went down or away")
 
-    def _tell(self, reason: str) -> None:
+    def _changed(self, reason: str) -> None:
         # once for an outage: "went down" and "No such device" are the same one
         changed = self.reason == NOT_BEGUN or (reason == "") != (self.reason == "")
         self.reason = reason
         if changed:
-            self._told(self.interface, reason)
+            self._on_change(self.interface, reason)
+
+
+class RecordedSource(RecordedCapture):
+    """Packets that a recorder has, from before the trigger (monotonic ns), and those that come, in one stream."""
+
+    def __new__(cls, recorder: Recorder, recording: Recording, budget: MemoryBudget, trigger: int, since: int) -> Self:
+        """From here on packets wait for it: to compile its filter may take a while."""
+        return super().__new__(cls, recording, budget.pool, trigger=trigger, since=since, hold_ms=PACKET_BUFFER_TIMEOUT_MS)
+
+    def __init__(self, recorder: Recorder, recording: Recording, budget: MemoryBudget, trigger: int, since: int) -> None:
+        self._recorder, self._budget, self._trigger, self._wanted_snaplen = recorder, budget, trigger, 0
+
+    def arm(self, options: SourceOptions) -> None:
+        """Set the filter. Raises CaptureRefused of kind "unrecorded" where it asks for what recorded packets can't tell."""
+        free = max(0, self._budget.limit - self._budget.used)  # half of it is left to others
+        self._wanted_snaplen = options.snaplen
+        self.keep_within(packets=options.most_packets, size=options.most_size, past=free // 2, snaplen=options.snaplen)
+        prepare(self, options)
+
+    def past(self, asked: int) -> Lookback:
+        """What it has from before the trigger, and why that is not all."""
+        coverage = self._recorder.coverage(self._trigger, asked, self.recorded_until)
+        packets, evicted = self.from_before
+        covered, reasons = coverage.seconds, [coverage.reason, *self._narrowed()]
+        if evicted:
+            trigger = time.time() - (time.monotonic_ns() - self._trigger) / 1e9
+            covered = max(0.0, min(covered, trigger - self.times[0] / 1e9)) if packets else 0.0
+            reasons.append(NO_ROOM)
+        return Lookback(asked, round(covered, 3), packets, "; ".join(reason for reason in reasons if reason))
+
+    def _narrowed(self) -> list[str]:
+        kept = self._recorder.settings
+        words = [f"the recorder keeps only what matches {kept.filter!r}"] if kept.filter else []
+        return words + ([f"the recorder keeps {kept.snaplen} bytes of a packet"] if kept.snaplen < self._wanted_snaplen else [])

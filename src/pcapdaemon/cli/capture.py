@@ -7,21 +7,25 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pcapdaemon import destinations
-from pcapdaemon.config import Settings, node_name
-from pcapdaemon.core.answers import Answer
+from pcapdaemon.config import InterfaceSettings, Settings, interfaces_of, node_name
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.errors import ConfigError, DeliveryRefused
+from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.text import path_safe
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
+from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import run_in_thread
@@ -72,6 +76,18 @@ class GivenFile(Destination):
         return "stdout" if self._file == "-" else self._file
 
 
+def replayed(message: dict[str, Any], settings: Settings, file: str, paced: bool) -> tuple[dict[str, Any], Settings]:
+    """The message and the settings with which a file is played in place of an interface.
+
+    Nothing but what the command line and the configuration's maxima say ends it before the file does.
+    """
+    name = (message.get("interface") or [path_safe(Path(file).name, 64)])[0]
+    general = settings.general
+    widest = {"snap": MAX_SNAPLEN, "timeout": general.maxtimeout, "duration": general.maxduration}
+    played = InterfaceSettings(name=name, replay=file, replay_pace="file" if paced else "fast")
+    return {**widest, **message, "interface": [name]}, replace(settings, interfaces=(*settings.interfaces, played))
+
+
 async def capture(message: dict[str, Any], settings: Settings, write: str | None, show: Show) -> list[dict[str, Any]]:
     """Take one request through the whole way; the records of its captures. Raises ConfigError where it is refused."""
     _refuse_several(message, settings, write)
@@ -86,17 +102,18 @@ async def capture(message: dict[str, Any], settings: Settings, write: str | None
 async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
     delivery = Delivery(to, history.on_event, settings.delivery)
-    engine = Engine(node_name(settings), settings, budget, delivery, history.on_event)
+    runs = Runs(settings, budget, delivery, history.on_event, lambda _: None)
+    engine = Engine(node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings))
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
         engine.take(Message(body, "command line", answer=answered.set_result))
         answer = await answered
-        if answer.kind != "accepted":
+        if answer.kind is not AnswerKind.ACCEPTED:
             raise ConfigError([str(problem) for problem in answer.problems], answer.hint)
         await _watch(history, engine, answer.id, show)
-    captures: list[dict[str, Any]] = history.view(history.requests[answer.id], {})["captures"]
+    captures = history.requests[answer.id].as_json()["captures"]
     show(captures)
-    return captures
+    return list(captures)
 
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
@@ -113,7 +130,7 @@ def _configured(settings: Settings) -> dict[str, Destination]:
 async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:
     finished = asyncio.ensure_future(history.finished(request_id))
     while not finished.done():
-        show(history.view(history.requests[request_id], engine.counts(request_id))["captures"])
+        show(history.requests[request_id].as_json(engine.counts(request_id))["captures"])
         await asyncio.wait([finished], timeout=SHOW_EVERY)
 
 

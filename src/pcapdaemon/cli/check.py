@@ -13,14 +13,14 @@ import httpx2
 
 from pcapdaemon import destinations, sources
 from pcapdaemon.capture.merged import try_out
-from pcapdaemon.capture.recorder import PACKET_BUFFER_TIMEOUT_MS, RecorderSettings
+from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
-from pcapdaemon.config import Settings, missing_interfaces, node_name, state_directory
+from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
+from pcapdaemon.config import Settings, interfaces_of, missing_interfaces, node_name, state_directory
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.request import UnreadableMessage, new_id, read, validate
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
-from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 from pcapdaemon.results.router import WEBHOOK
@@ -39,6 +39,11 @@ class Finding:
     good: bool
     words: str
     hint: str = ""
+
+
+async def found(settings: Settings, request: Path | None) -> list[Finding]:
+    """All of it."""
+    return [finding async for finding in check(settings, request)]
 
 
 async def check(settings: Settings, request: Path | None) -> AsyncIterator[Finding]:
@@ -152,7 +157,7 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         return [Finding("request", False, f"{path}: {error}")]
     for name, section in settings.destinations.items():
         problems = problems + destinations.load(name)(section).objections(request)
-    around = Surroundings(node_name(settings), time.time(), list_interfaces(), settings.aliases, _places(settings))
+    around = Surroundings(node_name(settings), time.time(), interfaces_of(settings), settings.aliases, _places(settings))
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]

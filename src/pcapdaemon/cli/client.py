@@ -18,6 +18,7 @@ from pcapdaemon.cli.fleet import Fleet
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
+from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ResultKind, new_id
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
@@ -54,7 +55,7 @@ class ApiClient:
         while True:
             record = self._call("GET", f"/captures/{quote(request_id, safe='')}")
             yield record
-            if record["state"] != "running":
+            if record["state"] != RequestState.RUNNING:
                 return
             time.sleep(POLL_EVERY)
 
@@ -114,15 +115,15 @@ def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Flee
 def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
     try:
         found = api.submit(message)
-        if found["state"] != "running":
+        if found["state"] != RequestState.RUNNING:
             nodes.records[api.url] = {"captures": [], "node": api.url, **found}
             return
         for record in api.follow(found["id"]):
             nodes.records[api.url] = record
     except Refused as error:
-        nodes.records[api.url] = {"node": api.url, "state": "rejected", "problems": error.problems, "captures": []}
+        nodes.records[api.url] = {"node": api.url, "state": RequestState.REJECTED, "problems": error.problems, "captures": []}
     except PcapdaemonError as error:
-        nodes.records[api.url] = {"node": api.url, "state": "unreachable", "problems": [str(error)], "captures": []}
+        nodes.records[api.url] = {"node": api.url, "state": RequestState.UNREACHABLE, "problems": [str(error)], "captures": []}
 
 
 async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tuple[Fleet | None, int | None]:

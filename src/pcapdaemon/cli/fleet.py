@@ -1,50 +1,64 @@
-"""What several nodes have told of one request, put together: a record of each, as the API has it. Pure."""
+"""What several nodes have reported of one request, put together: a record of each, as the API has it. Pure."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-OVER = ("finished", "rejected", "dryrun", "list", "cancelled", "elsewhere", "unreachable", "silent")
+from pcapdaemon.core.outcome import Counts, Outcome, Receipt
+from pcapdaemon.core.record import FAILURES, CaptureRecord, RequestRecord, RequestState
+from pcapdaemon.core.request import ON_THE_WIRE
+from pcapdaemon.core.wire import from_wire
+
+OVER = frozenset(RequestState) - {RequestState.RUNNING}
 """States after which nothing more is expected of a node."""
 
-GOOD = ("finished", "dryrun", "list", "cancelled", "elsewhere")
+GOOD = OVER - {RequestState.REJECTED, RequestState.UNREACHABLE, RequestState.SILENT}
 
-_STATES = {"started": "running", "progress": "running", "captured": "delivering", "spooled": "spooled", "failed": "failed"}
-_COUNTS = ("packets", "received", "dropped", "dropped_by_interface")
+OF_ANSWER = ("limits", "warnings", "joined")
+"""What only the answer says of a request."""
+
+SNAPLEN, INTERFACES = ON_THE_WIRE["snaplen"], ON_THE_WIRE["interfaces"]
 
 
 class Fleet:
-    """Records by node, made of the results that are heard; after `silence` seconds without a word none is expected."""
+    """Records by node, made of the results that are received; after `silence` seconds without one none is expected."""
 
     def __init__(self, silence: float = 90.0) -> None:
         self.records: dict[str, dict[str, Any]] = {}
-        self._heard: dict[str, float] = {}
+        self._growing: dict[str, RequestRecord] = {}
+        self._received: dict[str, float] = {}
         self._silence = silence
 
     def on_result(self, kind: str, data: Mapping[str, Any], now: float) -> None:
-        """Take note of one result."""
+        """Take note of one result; what is malformed, or of another version, is ignored."""
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            self._note(kind, data, now)
+
+    def _note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
         node = str(data["node"])
-        record = self.records.setdefault(node, {"id": data["id"], "node": node, "state": "running", "captures": []})
-        self._heard[node] = now
-        if kind == "finished":
-            record.update(data)
-        elif kind == "accepted":
-            names = data.get("interfaces", ())
-            record.update({**data, "captures": [capture_of(record, name) for name in names]})
-        elif kind in OVER:
-            words = [f"{one['field']}: {one['message']}".removeprefix(": ") for one in data.get("problems", ())]
-            record.update({**data, "state": kind, "problems": words})
+        self._received[node] = now
+        record = self._growing.setdefault(node, RequestRecord(str(data["id"]), "", 0.0, node))
+        if kind in OVER:
+            problems = [f"{one['field']}: {one['message']}".removeprefix(": ") for one in data.get("problems", ())]
+            shown = data if kind == RequestState.FINISHED else {**data, "state": kind, "problems": problems}
+            self.records[node] = {**record.as_json(), **shown}
+            return
+        if kind == "accepted":
+            record.captures = [CaptureRecord(str(name)) for name in data.get(INTERFACES, ())]
         elif "interface" in data:
-            _note(capture_of(record, str(data["interface"])), kind, data)
+            _note(record.capture(str(data["interface"])), kind, data)
+        answer = data if kind == "accepted" else self.records.get(node, {})
+        self.records[node] = {**record.as_json(), **{name: answer[name] for name in OF_ANSWER if answer.get(name)}}
 
     def look(self, now: float) -> None:
         """Expect nothing more of those who are silent."""
         for node, record in self.records.items():
-            if record["state"] not in OVER and now - self._heard.get(node, now) > self._silence:
-                record["state"], record["problems"] = "silent", [f"nothing was heard of it for {self._silence:.0f} s"]
+            if record["state"] not in OVER and now - self._received.get(node, now) > self._silence:
+                record["state"], record["problems"] = RequestState.SILENT, [f"nothing was heard of it for {self._silence:.0f} s"]
 
     @property
     def over(self) -> bool:
-        """Whether all nodes that were heard are done."""
+        """Whether all nodes that answered are done."""
         return all(record["state"] in OVER for record in self.records.values())
 
     @property
@@ -56,40 +70,22 @@ class Fleet:
 def is_good(record: Mapping[str, Any]) -> bool:
     """Whether a request came to something on a node."""
     captures = record.get("captures") or ()
-    return record["state"] in GOOD and not any(one["state"] in ("failed", "lost") for one in captures)
+    return record["state"] in GOOD and not any(one["state"] in FAILURES for one in captures)
 
 
-def capture_of(record: dict[str, Any], interface: str) -> dict[str, Any]:
-    """The capture on an interface, made at its first mention."""
-    for capture in record["captures"]:
-        if capture["interface"] == interface:
-            found: dict[str, Any] = capture
-            return found
-    counts = dict.fromkeys((*_COUNTS, "size"), 0)
-    made = {
-        "interface": interface,
-        "state": "starting",
-        "counts": counts,
-        "delivered": {},
-        "error": "",
-        "hint": "",
-        "stop_reason": "",
-    }
-    record["captures"].append(made)
-    return made
-
-
-def _note(capture: dict[str, Any], kind: str, data: Mapping[str, Any]) -> None:
-    if kind == "failed" and data.get("destination"):
-        capture["state"], capture["error"] = "lost", f"{data['destination']}: {data['reason']}"
-        return
-    capture["state"] = _STATES.get(kind, capture["state"])
-    capture["counts"].update({name: data[name] for name in _COUNTS if name in data})
-    capture["counts"]["size"] = data.get("size", data.get("bytes", capture["counts"]["size"]))
-    if kind == "delivered":
-        capture["delivered"][data["destination"]] = data["receipt"]["where"]
-    for name in ("linktype", "snaplen", "stop_reason", "file_name", "complete", "missing", "hint"):
-        if name in data:
-            capture[name] = data[name]
-    if "reason" in data:
-        capture["error"] = data["reason"]
+def _note(capture: CaptureRecord, kind: str, data: Mapping[str, Any]) -> None:
+    match kind:
+        case "started":
+            capture.started(str(data["linktype"]), int(data[SNAPLEN]), float(data["started_at"]))
+        case "progress":
+            capture.counts = from_wire(Counts, data)
+        case "captured":
+            capture.stopped(from_wire(Outcome, data), str(data["file_name"]), str(data["sha256"]), data["pending"])
+        case "spooled":
+            capture.spooled(data["pending"], str(data["reason"]))
+        case "delivered":
+            capture.reached(str(data["destination"]), from_wire(Receipt, data["receipt"]))
+        case "failed" if data.get("destination"):
+            capture.missed(str(data["destination"]), str(data["reason"]))
+        case "failed":
+            capture.failed(str(data["reason"]), str(data.get("hint", "")))

@@ -6,15 +6,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from pcapdaemon import __version__, config
-from pcapdaemon.cli import legacy, show
+from pcapdaemon import __version__
+from pcapdaemon.cli import legacy
 from pcapdaemon.cli import spool as cli_spool
+from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.options import (
     AlertId,
     Aliases,
@@ -37,9 +38,10 @@ from pcapdaemon.cli.options import (
     TokenFile,
     Urls,
 )
-from pcapdaemon.cli.show import errors, fail
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
-from pcapdaemon.core.text import printable
+
+if TYPE_CHECKING:
+    from pcapdaemon.config import Settings
 
 app = typer.Typer(
     name="pcapdaemon",
@@ -91,23 +93,25 @@ def run(
 
     Example: pcapdaemon run --config /etc/pcapdaemon/pcapdaemon.toml
     """
+    flags = {k: v for k, v in locals().items() if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None}
+    from pcapdaemon import config
     from pcapdaemon.daemon import Daemon
 
-    flags = {k: v for k, v in locals().items() if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None}
     embedded = config_file is None and not {k for k, v in flags.items() if v is not False}
 
-    def load() -> config.Settings:
+    def load() -> "Settings":
         values = config.EMBEDDED if embedded else config.read(config_file) if config_file else {}
         origin = str(config_file) if config_file else "command line"
         return config.validate(config.merge(values, legacy.overrides(flags, values)), origin)
 
-    def announce(settings: config.Settings, daemon: Daemon) -> None:
+    def announce(_: "Settings", daemon: Daemon) -> None:
         if embedded and daemon.api:
+            say = partial(print, file=sys.stderr)
             url = f"http://127.0.0.1:{daemon.api.port}/captures"
             request = json.dumps({"node": "any", "interface": ["lo"], "packets": 10})
-            errors.print(f"listening on http://127.0.0.1:{daemon.api.port} (documentation: /docs)")
-            errors.print(f"savefiles go to {Path('captures').absolute()}")
-            errors.print(f"try: curl -H 'Content-Type: application/json' -d '{request}' '{url}?wait=1'")
+            say(f"listening on http://127.0.0.1:{daemon.api.port} (documentation: /docs)")
+            say(f"savefiles go to {Path('captures').absolute()}")
+            say(f"try: curl -H 'Content-Type: application/json' -d '{request}' '{url}?wait=1'")
 
     asyncio.run(Daemon(load, announce).run())
 
@@ -128,6 +132,13 @@ def capture(
     write: Annotated[
         str | None, typer.Option("-w", "--write", help="The savefile; - is stdout. Written at the end.", show_default=False)
     ] = None,
+    read: Annotated[
+        str | None,
+        typer.Option(
+            "-r", "--read", help="Play this pcap or pcapng file instead of capturing; needs no privilege.", show_default=False
+        ),
+    ] = None,
+    paced: Annotated[bool, typer.Option(help="Play it at the pace of its packets, as if they came now.")] = False,
     id_: Id = None,
     lookback: Lookback = None,
     format_: FormatOption = None,
@@ -142,10 +153,13 @@ def capture(
 
     With --lookback the daemon that runs is asked (--url, --config): its recorder alone knows what was before.
 
+    With --read a file is played in place of an interface, to see what a capture would have caught.
+
     Example: pcapdaemon capture -i lo --packets 10 -w - | tcpdump -nr -
     """
-    from pcapdaemon.cli import capture as now
+    from pcapdaemon.cli import capture as once
     from pcapdaemon.cli import recorders as cli_recorders
+    from pcapdaemon.cli import show
 
     message = _message(locals())
     if lookback:
@@ -153,11 +167,12 @@ def capture(
         return
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
-        fail(2, ["a savefile on a terminal helps nobody"], "pipe it: ... -w - | tcpdump -nr -")
-    results = asyncio.run(now.capture({**message, "node": "any"}, settings, write, show.progress()))
+        fail(2, ["refusing to write a capture file to a terminal"], "pipe it: ... -w - | tcpdump -nr -")
+    if read:
+        message, settings = once.replayed(message, settings, read, paced)
+    results = asyncio.run(once.capture({**message, "node": "any"}, settings, write, show.progress()))
     show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
-    if any(result["state"] in ("failed", "lost") for result in results):
-        raise typer.Exit(1)
+    show.fail_if_lost(results)
 
 
 @app.command()
@@ -170,22 +185,12 @@ def check(
 
     Example: pcapdaemon check --config pcapdaemon.toml --request request.json
     """
+    from pcapdaemon import config
     from pcapdaemon.cli import check as checks
+    from pcapdaemon.cli import show
 
     settings = config.validate(config.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default"))
-
-    async def findings() -> list[checks.Finding]:
-        return [finding async for finding in checks.check(settings, request)]
-
-    found = asyncio.run(findings())
-    if json_:
-        print(json.dumps([{"subject": f.subject, "good": f.good, "words": f.words, "hint": f.hint} for f in found]))
-    for finding in [] if json_ else found:
-        print(f"{'ok   ' if finding.good else 'WRONG'} {finding.subject}: {printable(finding.words)}")
-        if finding.hint:
-            print(f"      hint: {finding.hint}")
-    if not all(finding.good for finding in found):
-        raise typer.Exit(1)
+    show.findings(asyncio.run(checks.found(settings, request)), json_)
 
 
 @app.command()
@@ -194,23 +199,14 @@ def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> N
 
     Example: pcapdaemon interfaces --json
     """
+    from pcapdaemon.cli import show
     from pcapdaemon.native.interfaces import describe_interfaces
 
     aliases = _settings_or_local(config_file).aliases
     rows = [
         {**row, "aliases": [alias for alias, names in aliases.items() if row["name"] in names]} for row in describe_interfaces()
     ]
-    if json_:
-        print(json.dumps(rows))
-        return
-    table = Table(box=None, header_style="")
-    for column in ("name", "state", "linktype"):
-        table.add_column(column, no_wrap=True)
-    for column in ("addresses", "aliases"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(row["name"], row["state"], row["linktype"], "\n".join(row["addresses"]), "\n".join(row["aliases"]))
-    show.wide(sys.stdout).print(table)
+    show.interfaces(rows, json_)
 
 
 @app.command()
@@ -240,7 +236,7 @@ def request(
     dryrun: Annotated[bool, typer.Option(help="Capture nothing: have nodes say what they would do.")] = False,
     cancel: Annotated[str | None, typer.Option(help="End the request of this id instead.", show_default=False)] = None,
     list_: Annotated[bool, typer.Option("--list", help="Have nodes list what runs instead.")] = False,
-    via: Annotated[str, typer.Option(help="http, or kafka, redis or sqs as --config has it.")] = "http",
+    via: Annotated[str, typer.Option(help="http, or a bus as --config has it: kafka, redis, sqs.")] = "http",
     config_file: ConfigOption = None,
     url: Urls = None,
     token_file: TokenFile = None,
@@ -256,41 +252,20 @@ def request(
 
     Example: pcapdaemon request --node any -i eth0 --bpf 'port 53' --packets 100
     """
-    from pcapdaemon.cli import client
+    from pcapdaemon.cli import request as requests
 
     order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
     body = {**_message_file(message), **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun}), **order}
     if redis:
-        values = {"redis": {"url": redis, "channel": channel}}
-        via = "redis"
-    else:
-        values = config.read(config_file) if config_file else {}
+        requests.by_bus(
+            "redis", {"redis": {"url": redis, "channel": channel}}, "command line", body, 0 if no_wait else wait, json_
+        )
+        return
+    values, origin = requests.values_of(config_file)
     if via == "http":
-        _request_by_http([client.api_of(values, one, token_file) for one in (url or [""])], body, not no_wait, json_)
-        return
-    if via not in config.BUSES:
-        fail(2, [f"--via {via}: {', '.join(('http', *config.BUSES))} can be used"])
-    bus = config.bus(via, values, str(config_file or "command line"))
-    with show.Watch() as watch:
-        found, heard = asyncio.run(client.ask(bus, body, 0 if no_wait else wait, watch.show))
-    show.nodes_or_receivers(found, heard, bus.address, json_)
-
-
-def _request_by_http(apis: list[Any], body: dict[str, Any], wait: bool, json_: bool) -> None:
-    from pcapdaemon.cli import client
-
-    needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
-    message = body if needs_no_node else {"node": "any", **body}
-    if len(apis) > 1 and wait:
-        with show.Watch() as watch:
-            found = client.ask_each(apis, message, watch.show)
-        show.nodes(found, json_)
-        return
-    for api in apis:
-        record = api.submit(message)
-        if record.get("state") == "running" and wait:
-            record = show.follow(api, record["id"])
-        show.record(record, json_)
+        requests.by_http(values, url, token_file, body, not no_wait, json_)
+    else:
+        requests.by_bus(via, values, origin, body, 0 if no_wait else wait, json_)
 
 
 def _labels(options: list[str] | None) -> dict[str, str] | None:
@@ -329,6 +304,7 @@ def prune(
 
     Example: pcapdaemon sources prune --config pcapdaemon.toml --dry-run
     """
+    from pcapdaemon import config
     from pcapdaemon.sources import redis_stream
     from pcapdaemon.sources.redis import RedisSettings
 
@@ -356,7 +332,9 @@ def _message_file(name: str | None) -> dict[str, Any]:
     return body
 
 
-def _settings_or_local(path: Path | None) -> config.Settings:
+def _settings_or_local(path: Path | None) -> "Settings":
+    from pcapdaemon import config
+
     return config.validate(config.read(path) if path else config.EMBEDDED, str(path or "default"))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from pcapdaemon import config
 from pcapdaemon.cli import client, show
-from pcapdaemon.cli.show import errors, fail
+from pcapdaemon.cli.failing import fail
+from pcapdaemon.cli.show import errors
+from pcapdaemon.core.record import RequestState
 
 REFRESH_EVERY = 1.0
 
@@ -38,7 +40,7 @@ def capture(
     if more:
         fail(2, ["--url: a capture is made by one daemon"], "'pcapdaemon request' asks several")
     record = api.submit({**message, "node": "any"})
-    if record.get("state") == "running":
+    if record.get("state") == RequestState.RUNNING:
         record = show.follow(api, record["id"])
     if write is not None:
         _copy(record, write)
@@ -46,8 +48,8 @@ def capture(
 
 
 def _copy(record: dict[str, Any], write: str) -> None:
-    captures = [one for one in record.get("captures", []) if one["counts"]["packets"]]
-    places = [one["delivered"].get("local") for one in captures]
+    captures = [one for one in record.get("captures", []) if one["packets"]]
+    places = [one["delivered"].get("local", {}).get("where") for one in captures]
     if len(places) != 1 or places[0] is None or not Path(places[0]).exists():
         why = "no packets were captured" if not captures else "the daemon keeps no savefile on this host that could be copied"
         errors.print(f"-w {write}: {why if len(captures) < 2 else 'several savefiles, and one name'}", markup=False)

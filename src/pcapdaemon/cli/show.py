@@ -3,8 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -12,8 +12,13 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from pcapdaemon.cli.fleet import OVER, Fleet
+from pcapdaemon.cli.fleet import INTERFACES, OVER, SNAPLEN, Fleet
+from pcapdaemon.core.record import FAILURES, CaptureState, RequestState
+from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
+from pcapdaemon.core.wire import to_wire
+
+FILTER = ON_THE_WIRE["capture_filter"]
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -23,7 +28,7 @@ def follow(api: Any, request_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     say, nodes = progress(live=False), Fleet()
     with Watch() as watch:
-        while not found or found["state"] == "running":
+        while not found or found["state"] == RequestState.RUNNING:
             try:
                 for found in api.follow(request_id):
                     say(found["captures"])
@@ -44,7 +49,7 @@ def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
         results(found["captures"], False, to)
     else:
         print(f"{found['state']}: {found.get('href') or found.get('detail')}", file=to)
-    if found["state"] == "rejected" or any(c["state"] in ("failed", "lost") for c in found.get("captures", [])):
+    if found["state"] == RequestState.REJECTED or any(one["state"] in FAILURES for one in found.get("captures", [])):
         raise typer.Exit(1)
 
 
@@ -55,18 +60,7 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         return
     table = _table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
     for one in captures:
-        counts = one["counts"]
-        where = ", ".join(one["delivered"].values()) or one["error"]
-        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
-        table.add_row(
-            one["interface"],
-            one["state"],
-            str(counts["packets"]),
-            str(counts["size"]),
-            dropped,
-            one["stop_reason"],
-            printable(where),
-        )
+        table.add_row(one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"]))
     wide(to).print(table)
     for one in captures:
         for words in _past(one):
@@ -75,19 +69,53 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         errors.print(f"hint: {hint}", markup=False)
 
 
+def fail_if_lost(captures: list[dict[str, Any]]) -> None:
+    """End with status 1 where a capture failed, or its savefile was lost."""
+    if any(one["state"] in FAILURES for one in captures):
+        raise typer.Exit(1)
+
+
+def findings(found: Sequence[Any], as_json: bool) -> None:
+    """What `check` found; ends with status 1 where something is wrong."""
+    if as_json:
+        print(json.dumps([to_wire(finding) for finding in found]))
+    for finding in [] if as_json else found:
+        print(f"{'ok   ' if finding.good else 'WRONG'} {finding.subject}: {printable(finding.words)}")
+        if finding.hint:
+            print(f"      hint: {finding.hint}")
+    if not all(finding.good for finding in found):
+        raise typer.Exit(1)
+
+
+def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """The interfaces of this host."""
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, header_style="")
+    for column in ("name", "state", "linktype"):
+        table.add_column(column, no_wrap=True)
+    for column in ("addresses", "aliases"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["state"], row["linktype"], "\n".join(row["addresses"]), "\n".join(row["aliases"]))
+    wide(sys.stdout).print(table)
+
+
 def progress(live: bool = True) -> Any:
     """A function that says once where captures began, and on a terminal, if `live`, shows what they have on one line."""
     begun: set[str] = set()
 
     def show(captures: list[dict[str, Any]]) -> None:
         for one in captures:
-            if one["state"] == "running" and one["interface"] not in begun:
+            if one["state"] == CaptureState.RUNNING and one["interface"] not in begun:
                 begun.add(one["interface"])
-                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one['snaplen']} bytes")
+                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one[SNAPLEN]} bytes")
         if not live or not sys.stderr.isatty():
             return
-        parts = [f"{c['interface']}: {c['state']} {c['counts']['packets']} packets" for c in captures]
-        sys.stderr.write("\r\033[K" + ", ".join(parts) if any(c["state"] == "running" for c in captures) else "\r\033[K")
+        parts = [f"{one['interface']}: {one['state']} {one['packets']} packets" for one in captures]
+        running = any(one["state"] == CaptureState.RUNNING for one in captures)
+        sys.stderr.write("\r\033[K" + ", ".join(parts) if running else "\r\033[K")
         sys.stderr.flush()
 
     return show
@@ -114,7 +142,7 @@ class Watch:
         """Show the state of each."""
         for name, record in list(nodes.records.items()):
             words = printable(", ".join(f"{c['interface']} {c['state']}" for c in record["captures"]) or record["state"])
-            packets = sum(capture["counts"]["packets"] for capture in record["captures"])
+            packets = sum(capture["packets"] for capture in record["captures"])
             if errors.is_terminal:
                 task = self._tasks.get(name)
                 if task is None:
@@ -173,7 +201,7 @@ def spool(found: Any, as_json: bool) -> None:
         if isinstance(manifest, dict):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest["since"]))
             file = manifest["stopped"]["file_name"]
-            cells = [", ".join(manifest["ids"]), file, str(manifest["size"]), since, ", ".join(manifest["pending"])]
+            cells = [", ".join(manifest["ids"]), file, str(manifest["bytes"]), since, ", ".join(manifest["pending"])]
         else:
             cells = ["", manifest, "", "", ""]
         table.add_row(name, *(printable(cell) for cell in cells))
@@ -205,7 +233,7 @@ def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[s
         state = "recording" if one["recording"] else one["reason"]
         numbers = [f"{one['covered']:.1f} of {one['seconds']} s", f"{one['bytes']} of {one['memory']}", str(one["packets"])]
         cells = [f"{one['node']} {one['interface']}".strip(), state, *numbers, str(one["dropped"]), str(one["captures"])]
-        table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one["filter"])))
+        table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one[FILTER])))
     return table
 
 
@@ -230,8 +258,8 @@ def _part(record: dict[str, Any]) -> float:
         return 1.0
     limits, captures = record.get("limits") or {}, record["captures"]
     parts = [
-        max(capture["counts"]["packets"] / limits.get("packets", 1e9), capture["counts"]["size"] / limits.get("size", 1e12))
-        if capture["state"] in ("starting", "running")
+        max(capture["packets"] / limits.get("packets", 1e9), capture["bytes"] / limits.get("bytes", 1e12))
+        if capture["state"] in (CaptureState.STARTING, CaptureState.RUNNING)
         else 0.99
         for capture in captures
     ]
@@ -240,19 +268,27 @@ def _part(record: dict[str, Any]) -> float:
 
 def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
     words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
-    if record["state"] != "finished" or not record["captures"]:
-        told = {name: record[name] for name in ("interfaces", "limits", "unavailable", "running") if name in record}
-        if record["state"] in ("dryrun", "list"):
-            words.append(json.dumps(told))
+    if record["state"] != RequestState.FINISHED or not record["captures"]:
+        found = {name: record[name] for name in (INTERFACES, "limits", "unavailable", "running") if name in record}
+        if record["state"] in (RequestState.DRYRUN, RequestState.LIST):
+            words.append(json.dumps(found))
         yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]
         return
     for one in record["captures"]:
-        counts = one["counts"]
-        dropped = str(counts["dropped"] + counts["dropped_by_interface"])
-        places = [*one["delivered"].values(), *([one["error"]] if one["error"] else []), *one.get("missing", ()), *_past(one)]
-        where = ", ".join(places)
-        numbers = [str(counts["packets"]), str(counts["size"]), dropped]
-        yield [str(record["node"]), one["interface"], one["state"], *numbers, one["stop_reason"], where]
+        why = [one["reason"]] if one["reason"] else []
+        where = ", ".join([*_places(one), *why, *one.get("missing", ()), *_past(one)])
+        yield [str(record["node"]), one["interface"], *_columns(one), where]
+
+
+def _columns(capture: dict[str, Any]) -> list[str]:
+    """State, packets, bytes, dropped and stop reason."""
+    dropped = capture["dropped"] + capture["dropped_by_interface"]
+    numbers = [str(capture["packets"]), str(capture["bytes"]), str(dropped)]
+    return [capture["state"], *numbers, capture.get("stop_reason", "")]
+
+
+def _places(capture: dict[str, Any]) -> list[str]:
+    return [receipt["where"] for receipt in capture["delivered"].values()]
 
 
 def _past(capture: dict[str, Any]) -> list[str]:
@@ -267,12 +303,3 @@ def _past(capture: dict[str, Any]) -> list[str]:
 def wide(to: Any) -> Console:
     """A console that folds nothing where its output goes to a file or a program."""
     return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)
-
-
-def fail(status: int, problems: list[str], hint: str = "") -> NoReturn:
-    """End with a status, and say why and what to do next."""
-    for problem in problems:
-        errors.print(f"error: {printable(problem)}", markup=False)
-    if hint:
-        errors.print(f"hint: {hint}", markup=False)
-    raise SystemExit(status)

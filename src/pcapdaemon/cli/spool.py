@@ -1,15 +1,15 @@
 """The commands `pcapdaemon spool ...`: they read the directory, and leave orders in it for the daemon that uses it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcapdaemon import config
-from pcapdaemon.cli import show
+from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.options import ConfigOption, JsonOption
-from pcapdaemon.cli.show import fail
-from pcapdaemon.delivery.spool import Spool, SpoolSettings
+
+if TYPE_CHECKING:
+    from pcapdaemon.delivery.spool import Spool
 
 app = typer.Typer(help="Look after savefiles that could not be delivered yet.", no_args_is_help=True)
 SpoolNames = Annotated[list[str] | None, typer.Argument(help="Names or request ids as `list` shows them; none: all.")]
@@ -21,6 +21,8 @@ def spool_list(config_file: ConfigOption = None, json_: JsonOption = False) -> N
 
     Example: pcapdaemon spool list --config pcapdaemon.toml
     """
+    from pcapdaemon.cli import show
+
     show.spool(_spool(config_file), json_)
 
 
@@ -51,7 +53,10 @@ def spool_drop(
         print(f"{name}: dropped at once, or when a daemon starts")
 
 
-def _spool(config_file: Path | None) -> Spool:
+def _spool(config_file: Path | None) -> "Spool":
+    from pcapdaemon import config
+    from pcapdaemon.delivery.spool import Spool, SpoolSettings
+
     values = config.read(config_file) if config_file else {}
     settings = config.section("spool", SpoolSettings, values, str(config_file or "command line"))
     if not settings.dir or not Path(settings.dir).is_dir():
@@ -59,7 +64,7 @@ def _spool(config_file: Path | None) -> Spool:
     return Spool(settings, lock=False)
 
 
-def _chosen(spool: Spool, names: list[str] | None) -> list[str]:
+def _chosen(spool: "Spool", names: list[str] | None) -> list[str]:
     there = {name: manifest["ids"] if isinstance(manifest, dict) else [] for name, manifest in spool.manifests()}
     unknown = [one for one in names or () if not any(one in (name, *ids) for name, ids in there.items())]
     if unknown:

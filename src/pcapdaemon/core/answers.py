@@ -2,38 +2,52 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 from pcapdaemon.core.request import Problem
 
 
 class Verdict(Enum):
-    """What the engine has decided about a message; a source does with it what its bus can do."""
+    """What the engine has decided about a message. A source does with it what its bus can do."""
 
     TAKEN = auto()
-    """Accepted: captures run. DONE follows when they are delivered."""
+    """Accepted: captures run. DONE follows when their savefiles are delivered."""
     DONE = auto()
     """Nothing more will come of it here, nor should it anywhere else: refused, too old, seen before, or finished."""
     BAD = auto()
-    """It is no request that any node could obey; it was answered."""
+    """It is no request that any node could obey. It was answered."""
     ELSEWHERE = auto()
     """It is for another node: whoever can have it may have it."""
     BUSY = auto()
-    """This node can't now; where `Message.returnable` it comes again later."""
+    """This node can't take it now. Where `Message.returnable` it is redelivered later."""
+
+
+class AnswerKind(StrEnum):
+    """What became of a message at once. The last six are why nothing did."""
+
+    ACCEPTED = "accepted"
+    ELSEWHERE = "elsewhere"
+    DRYRUN = "dryrun"
+    LIST = "list"
+    CANCELLED = "cancelled"
+    INVALID = "invalid"
+    CONFLICT = "conflict"
+    EXPIRED = "expired"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a message at once.
+    """What the sender of a message hears at once.
 
-    `kind` is "accepted", "elsewhere" (for another node), "dryrun", "list", "cancelled", or why not: "invalid", "conflict",
-    "expired", "busy", "unknown", "unavailable". `details` are what a dry run or a list tells,
-    `reply_to` where a dry run is answered, if the request says so.
+    `details` are those of a dry run or a list. `reply_to` is where a dry run is answered, if the request says so.
     """
 
     id: str
-    kind: str
+    kind: AnswerKind
     problems: tuple[Problem, ...] = ()
     interfaces: tuple[str, ...] = ()
     hint: str = ""

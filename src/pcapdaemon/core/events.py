@@ -6,28 +6,60 @@ the requester (results.py).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from pcapdaemon.core.limits import StopReason
-from pcapdaemon.core.outcome import Content, Counts, Lookback, Receipt, shortfalls
+from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan
 from pcapdaemon.core.request import CaptureRequest, Problem
+from pcapdaemon.core.wire import to_wire
+
+
+class Event:
+    """Something that happened."""
+
+    __slots__ = ()
+
+
+class RequestEvent(Event):
+    """Something that happened to a request."""
+
+    __slots__ = ()
+
+
+class CaptureEvent(Event):
+    """Something that happened to a capture of a request, or to its savefile; it has `id` and `interface`."""
+
+    __slots__ = ()
+
+    id: str
+    interface: str
+
+
+class NodeEvent(Event):
+    """Something that happened to this node."""
+
+    __slots__ = ()
+
+
+Publish = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
-class RequestRejected:
-    """A request was not taken; `kind` is that of the answer: "invalid", "conflict", "expired", "busy" or "unavailable"."""
+class RequestRejected(RequestEvent):
+    """A request was not taken; `kind` is that of the answer."""
 
     id: str
     source: str
     problems: tuple[Problem, ...]
-    kind: str = "invalid"
+    kind: AnswerKind = AnswerKind.INVALID
     warnings: tuple[str, ...] = ()
     hint: str = ""
     request: CaptureRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class RequestAccepted:
+class RequestAccepted(RequestEvent):
     """A request was taken: a capture begins on each interface of the plan. `received_at` is when the message came."""
 
     source: str
@@ -37,7 +69,7 @@ class RequestAccepted:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestJoined:
+class RequestJoined(RequestEvent):
     """A request was taken that equals the running one `joined`: it shares that one's captures and results."""
 
     id: str
@@ -49,7 +81,7 @@ class RequestJoined:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestSeenBefore:
+class RequestSeenBefore(RequestEvent):
     """A request came again that was accepted before; it is answered as it was then."""
 
     id: str
@@ -58,7 +90,7 @@ class RequestSeenBefore:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestReturned:
+class RequestReturned(RequestEvent):
     """There is no room for a request now; its source hands it out again later, here or to another node."""
 
     id: str
@@ -67,7 +99,7 @@ class RequestReturned:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestCancelled:
+class RequestCancelled(RequestEvent):
     """A message, or the API, asked to end a request's captures; they are delivered with what they have."""
 
     id: str
@@ -75,7 +107,7 @@ class RequestCancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class ClocksDiffer:
+class ClocksDiffer(NodeEvent):
     """A request's time shows that a clock is off: the requester's, the broker's or this node's. Told once per source."""
 
     source: str
@@ -83,7 +115,7 @@ class ClocksDiffer:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureStarted:
+class CaptureStarted(CaptureEvent):
     """The filter is set: packets that match are kept from here on."""
 
     id: str
@@ -94,7 +126,7 @@ class CaptureStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureProgressed:
+class CaptureProgressed(CaptureEvent):
     """What a capture that runs has so far; once a second."""
 
     id: str
@@ -103,38 +135,30 @@ class CaptureProgressed:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureStopped:
-    """A capture ended with what it has, which may be nothing; `times` of its first and last packet are seconds since the epoch.
+class CaptureStopped(CaptureEvent):
+    """A capture ended with what it has, which may be nothing.
 
-    So is `trigger`, from which its limits count; `lookback` is there where packets from before it were asked for. `content`
-    is what is inside of a savefile that is compressed; all sizes but that of the file itself are of the content.
-
-    Where it has packets, `sha256` is that of the savefile, which is pending the destinations `pending`; and where there is a
-    spool it stands there, unless SavefileNotSpooled says why not.
+    Where it has packets, `sha256` is that of its savefile, and `pending` are the destinations that it goes to. Where there
+    is a spool the savefile stands there, unless SavefileNotSpooled says why not.
     """
 
     id: str
     interface: str
     file_name: str
-    reason: str
-    counts: Counts
-    times: tuple[float, float]
-    seconds: float
-    error: str = ""
+    outcome: Outcome
     sha256: str = ""
     pending: tuple[str, ...] = ()
-    trigger: float = 0.0
-    lookback: Lookback | None = None
-    content: Content | None = None
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Why the savefile may lack packets that a requester expects in it; empty: it is complete."""
-        return shortfalls(StopReason(self.reason), self.counts, self.error)
+    def as_json(self) -> dict[str, Any]:
+        """All but the request's id, flat; the name of a savefile that does not exist is left out."""
+        found: dict[str, Any] = to_wire(self)
+        del found["id"], found["outcome"]
+        name = self.file_name if self.outcome.packets else ""
+        return {**found, "file_name": name, **to_wire(self.outcome)}
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureFailed:
+class CaptureFailed(CaptureEvent):
     """A capture never began; `reason` has libpcap's own words. `kind` as in CaptureRefused, or "busy"."""
 
     id: str
@@ -145,7 +169,7 @@ class CaptureFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileDelivered:
+class SavefileDelivered(CaptureEvent):
     """A destination has the whole savefile, `seconds` after the first try and `since_last_packet` after that came."""
 
     id: str
@@ -157,7 +181,7 @@ class SavefileDelivered:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileSpooled:
+class SavefileSpooled(CaptureEvent):
     """A savefile is no longer held in memory: it stands in the spool until the destinations `pending` have it."""
 
     id: str
@@ -168,7 +192,7 @@ class SavefileSpooled:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileNotSpooled:
+class SavefileNotSpooled(CaptureEvent):
     """A savefile could not be written to the spool: until it is delivered, the end of the process would lose it."""
 
     id: str
@@ -178,7 +202,7 @@ class SavefileNotSpooled:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileResumed:
+class SavefileResumed(NodeEvent):
     """A savefile that an earlier process left in the spool is going to be delivered; with all that is known of it."""
 
     ids: tuple[str, ...]
@@ -190,7 +214,7 @@ class SavefileResumed:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileLeftSpool:
+class SavefileLeftSpool(NodeEvent):
     """The last destination has a savefile that stood in the spool, or it was given up; `ids` are the requests that want it.
 
     Whether those are over is not known here: captures on other interfaces may still run.
@@ -201,7 +225,7 @@ class SavefileLeftSpool:
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderChanged:
+class RecorderChanged(NodeEvent):
     """A recorder began to record, or could not go on; `reason` says why not, and is empty where it records."""
 
     interface: str
@@ -209,7 +233,7 @@ class RecorderChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFileQuarantined:
+class SpoolFileQuarantined(NodeEvent):
     """Something in the spool's directory can't be used."""
 
     name: str
@@ -217,7 +241,7 @@ class SpoolFileQuarantined:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryDelayed:
+class DeliveryDelayed(CaptureEvent):
     """A destination failed for now; the delivery is tried again."""
 
     id: str
@@ -228,7 +252,7 @@ class DeliveryDelayed:
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileLost:
+class SavefileLost(CaptureEvent):
     """A destination will not get the savefile: refused, or not taken in time, or dropped from the spool."""
 
     id: str
@@ -240,14 +264,14 @@ class SavefileLost:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestFinished:
+class RequestFinished(RequestEvent):
     """All captures of a request are over, and delivered, lost or in the spool, which SavefileLeftSpool tells the end of."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class PacketsLogged:
+class PacketsLogged(CaptureEvent):
     """Metadata of captured packets, where the request asked for it and the configuration allows it."""
 
     id: str
@@ -256,7 +280,7 @@ class PacketsLogged:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestLogged:
+class RequestLogged(RequestEvent):
     """A message as it came, where it or the configuration asks for it."""
 
     id: str
@@ -265,14 +289,28 @@ class RequestLogged:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceConnected:
+class SourceSwitchedOn(NodeEvent):
+    """A source was switched on. It receives nothing before SourceConnected."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSwitchedOff(NodeEvent):
+    """A source was switched off; nothing more happens to it."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConnected(NodeEvent):
     """A source hears messages."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
-class SourceDisconnected:
+class SourceDisconnected(NodeEvent):
     """A source is deaf; what is sent meanwhile may be lost, as its documentation says."""
 
     source: str
@@ -280,7 +318,7 @@ class SourceDisconnected:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationNotReady:
+class DestinationNotReady(NodeEvent):
     """A destination could take no savefile, were there one now."""
 
     destination: str
@@ -288,7 +326,7 @@ class DestinationNotReady:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultsLost:
+class ResultsLost(NodeEvent):
     """Results could not be sent to one of their places, and were given up."""
 
     place: str
@@ -297,53 +335,14 @@ class ResultsLost:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationReloaded:
+class ConfigurationReloaded(NodeEvent):
     """SIGHUP was obeyed."""
 
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationRefused:
+class ConfigurationRefused(NodeEvent):
     """SIGHUP found a configuration that is wrong; the old one is kept, whole."""
 
     problems: tuple[str, ...]
-
-
-CaptureEvent = (
-    CaptureStarted
-    | CaptureProgressed
-    | CaptureStopped
-    | CaptureFailed
-    | SavefileDelivered
-    | DeliveryDelayed
-    | SavefileSpooled
-    | SavefileNotSpooled
-    | SavefileLost
-    | PacketsLogged
-)
-RequestEvent = (
-    RequestRejected
-    | RequestAccepted
-    | RequestJoined
-    | RequestSeenBefore
-    | RequestReturned
-    | RequestCancelled
-    | RequestFinished
-    | RequestLogged
-)
-NodeEvent = (
-    ClocksDiffer
-    | SourceConnected
-    | SourceDisconnected
-    | DestinationNotReady
-    | ConfigurationReloaded
-    | ConfigurationRefused
-    | SavefileResumed
-    | SavefileLeftSpool
-    | RecorderChanged
-    | SpoolFileQuarantined
-    | ResultsLost
-)
-Event = CaptureEvent | RequestEvent | NodeEvent
-Publish = Callable[[Event], None]

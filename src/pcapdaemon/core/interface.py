@@ -1,19 +1,41 @@
 """What can be captured on, and what a recorder of it has. Pure."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A savefile that is played in place of an interface: at the pace of its packets, or as fast as the machine can."""
+
+    file: str
+    paced: bool = False
+
+
+class InterfaceKind(StrEnum):
+    """What an interface is; a pseudo-device is one that is no network interface, such as nflog or usbmon0."""
+
+    NETWORK = "network"
+    ANY = "any"
+    PSEUDO = "pseudo"
+    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A device that libpcap can capture on; `kind` is "network", "any" or "pseudo"; `networks` are addresses with prefixes."""
+    """Something that can be captured on.
+
+    `networks` are addresses with prefixes. `replay` is the file that it plays, if it is no device.
+    """
 
     name: str
-    kind: str
+    kind: InterfaceKind
     description: str = ""
     loopback: bool = False
     up: bool = True
     addresses: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +55,7 @@ class RecorderStatus:
     reason: str
     linktype: str
     snaplen: int
-    filter: str
+    capture_filter: str
     seconds: int
     memory: int
     covered: float

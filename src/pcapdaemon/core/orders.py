@@ -1,5 +1,6 @@
 """Messages that are no requests for a capture: `{"cancel": ID}` and `{"list": true}`. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class Order:
     cancel: str = ""
 
 
-def find_order(fields: dict[str, Any]) -> Order | list[Problem] | None:
+def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
     """The order that a message is, what is wrong with it, or None where it is a request for a capture."""
     if "cancel" not in fields and "list" not in fields:
         return None

@@ -1,19 +1,30 @@
-"""What a capture had, and what it lacks. Pure."""
+"""How a capture ended: what it has, what it lost, and why it may lack packets. Pure.
+
+A new fact about the end of a capture is one more field of `Outcome`. Results, the API, log lines, the spool's manifests and
+the comment in a pcapng savefile carry every field of it, by the codec in wire.py.
+"""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pcapdaemon.core.limits import StopReason
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one capture took and lost; `size` is bytes of the savefile. See the glossary in ARCHITECTURE.md."""
+    """What a capture has so far, and what was lost.
+
+    `size` is bytes of the savefile, its headers counted. The last three are those of pcap_stats(3pcap).
+    """
 
     packets: int = 0
     size: int = 0
     received: int = 0
     dropped: int = 0
     dropped_by_interface: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +39,54 @@ class Lookback:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is inside of a compressed savefile: how it was compressed, its bytes, and their SHA-256 in hex."""
+    """What is inside a compressed savefile: how it was compressed, its bytes, and their SHA-256 in hexadecimal."""
 
     compression: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Counts):
+    """The end of a capture. Times are seconds since the epoch, and None where there is no packet.
+
+    `trigger` is the moment from which its limits count, `seconds` how long it ran. `lookback` is there where packets from
+    before the trigger were asked for. `content` is what is inside the savefile where that is compressed; then `size` is
+    that of the content.
+    """
+
+    stop_reason: StopReason
+    seconds: float
+    trigger: float
+    first_packet_at: float | None = None
+    last_packet_at: float | None = None
+    lookback: Lookback | None = None
+    content: Content | None = None
+    error: str = ""
+
+    DERIVED: ClassVar = ("complete", "missing")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Why the savefile may lack packets that a requester expects in it; empty where it is complete."""
+        reasons = {
+            StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
+            StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
+            StopReason.INTERFACE_DOWN: "the interface went down or away",
+            StopReason.ERROR: self.error,
+        }
+        drops = {
+            "packets were dropped: the kernel's buffer was full ([capture] buffer)": self.dropped,
+            "packets were dropped by the interface": self.dropped_by_interface,
+        }
+        why = reasons.get(self.stop_reason) or self.error  # of several interfaces one may have gone
+        words = [f"{number} {text}" for text, number in drops.items() if number]
+        return (*words, *([why] if why else []))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every packet that was asked for is in the savefile, as far as anybody knows."""
+        return not self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +100,3 @@ class Receipt:
     where: str
     id: str = ""
     link: str = ""
-
-
-def shortfalls(reason: StopReason, counts: Counts, error: str) -> tuple[str, ...]:
-    """Why a capture that ended so may lack packets; empty: it does not."""
-    words = {
-        StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
-        StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
-        StopReason.INTERFACE_DOWN: "the interface went down or away",
-        StopReason.ERROR: error,
-    }
-    drops = {
-        "packets were dropped: the kernel's buffer was full ([capture] buffer)": counts.dropped,
-        "packets were dropped by the interface": counts.dropped_by_interface,
-    }
-    why = words.get(reason) or error  # of several interfaces one may have gone, and the others went on
-    return (*(f"{number} {text}" for text, number in drops.items() if number), *([why] if why else []))

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
@@ -46,6 +47,7 @@ class CapturePlan:
     most_packets: int = 0
     most_size: int = 0
     unavailable: tuple[tuple[str, str], ...] = ()
+    heeded: tuple[object, ...] = ()
 
     @property
     def whole(self) -> InterfacePlan:
@@ -65,11 +67,9 @@ class CapturePlan:
         return self._what() == other._what()
 
     def _what(self) -> tuple[object, ...]:
-        request = self.request
-        where = (request.folder, request.bucket, request.acl, request.region, request.endpoint, request.encryption)
         interfaces = frozenset(part.interface.name for part in self.captures)
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.lookback)
-        return interfaces, self.capture_filter, form, self.packet_debug, where
+        return interfaces, self.capture_filter, form, self.packet_debug, self.heeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +78,23 @@ class Rejection:
 
     id: str
     problems: tuple[Problem, ...]
-    kind: str = "invalid"
+    kind: AnswerKind = AnswerKind.INVALID
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a plan depends on beside the request: this node, now; `places` are where results can go."""
+    """What a plan depends on beside the request: this node, now.
+
+    `places` are where results can go. `heeded` are the fields of a request that a destination heeds.
+    """
 
     node: str
     now: float
     interfaces: Mapping[str, Interface]
     aliases: Mapping[str, Sequence[str]]
     places: frozenset[str] = frozenset()
+    heeded: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -132,6 +136,7 @@ def make_plan(
         most_packets=policy.maxpackets,
         most_size=policy.maxbytes,
         unavailable=tuple(unavailable),
+        heeded=tuple(getattr(request, name) for name in around.heeded),
     )
 
 
@@ -213,7 +218,7 @@ def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
     # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without naming them
     if globs:
         return any(fnmatchcase(interface.name, glob) for glob in globs)
-    return interface.kind != "pseudo"
+    return interface.kind is not InterfaceKind.PSEUDO
 
 
 def _capture(

@@ -213,7 +213,7 @@ def _labels_match(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
     return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in globs)
 
 
-def validate(fields: dict[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
+def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
     """The request made of all good fields, and everything that is wrong with the others."""
     problems = []
     try:
@@ -225,7 +225,7 @@ def validate(fields: dict[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
     return request, problems + _contradictions(fields, request)
 
 
-def unknown_fields(fields: dict[str, Any]) -> list[str]:
+def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
     """Names of a message that mean nothing here, as they came but for their case; of many and of long ones not all."""
     found = [name[:64] for name in fields if name not in FIELDS]
     return found if len(found) <= MOST_NAMED else [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
@@ -241,7 +241,7 @@ def json_schema() -> dict[str, Any]:
     return CaptureRequest.model_json_schema(by_alias=True)
 
 
-def _contradictions(fields: dict[str, Any], request: CaptureRequest) -> list[Problem]:
+def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[Problem]:
     problems = []
     for one, other in (("node", "nodere"), ("interface", "alias")):
         if fields.get(one) and fields.get(other):

@@ -5,33 +5,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import stamina
 import structlog
 from pydantic import Field
 
-from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused, SpoolError
-from pcapdaemon.core.events import (
-    CaptureStopped,
-    DeliveryDelayed,
-    Publish,
-    SavefileDelivered,
-    SavefileLeftSpool,
-    SavefileLost,
-    SavefileNotSpooled,
-    SavefileSpooled,
-    SpoolFileQuarantined,
-)
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.events import DeliveryDelayed, Publish, SavefileDelivered, SavefileLeftSpool, SavefileLost
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.parcel import Parcel
-from pcapdaemon.delivery.spool import Spool, digest
+from pcapdaemon.delivery.spool import digest
+from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
-from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import run_in_thread
 
 LONGEST_WAIT, LONGEST_WAIT_IN_MEMORY = 300.0, 15.0
@@ -41,10 +30,9 @@ LONGEST_TRY = 3600.0
 """Seconds for one try: a disk may hang for ever."""
 
 LOOK_EVERY = 0.5
-"""Seconds after which it is looked anew whether a savefile must leave memory, and what was ordered of the spool."""
+"""Seconds between two looks whether a savefile must leave memory."""
 
-STORE_WITHIN = 10.0
-"""Seconds that the end of a capture waits for the spool's disk."""
+ENDED = "the daemon ended before it could be delivered"
 
 log = structlog.get_logger()
 
@@ -75,7 +63,7 @@ class _Journey:
 
 
 class Delivery:
-    """Delivers to `destinations`, which may be replaced at any time, as may `settings`: what is under way heeds the new ones.
+    """Delivers to destinations; what is under way heeds a new configuration at once.
 
     `pressed` says whether memory is short. Without a spool what can't be delivered is given up at `settings.deadline`.
     """
@@ -85,32 +73,42 @@ class Delivery:
         destinations: Mapping[str, Destination],
         publish: Publish,
         settings: DeliverySettings,
-        spool: Spool | None = None,
+        spooling: Spooling | None = None,
         pressed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.destinations, self.settings, self.spool = dict(destinations), settings, spool
+        self._destinations, self._settings, self._spooling = dict(destinations), settings, spooling
         self._publish, self._pressed = publish, pressed
         self._journeys: dict[Parcel, _Journey] = {}
         self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
         self._ending = False
         self._resumed = asyncio.Event()
-        if spool is None:
+        if spooling is None:
             self._resumed.set()
+
+    def configure(self, destinations: Mapping[str, Destination], settings: DeliverySettings) -> None:
+        """Deliver as these settings say, and try again what waits: what was in the way may be mended."""
+        self._destinations, self._settings = dict(destinations), settings
+        self.retry()
+
+    @property
+    def heeded(self) -> tuple[str, ...]:
+        """The fields of a request that a destination heeds."""
+        return tuple(name for destination in self._destinations.values() for name in destination.HEEDED)
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """What a request asks of a destination in vain."""
-        return [problem for destination in self.destinations.values() for problem in destination.objections(request)]
+        return [problem for destination in self._destinations.values() for problem in destination.objections(request)]
 
-    async def take(self, parcel: Parcel) -> CaptureStopped:
-        """Take a savefile whose capture has just ended; the event that tells of it. In the spool first, so that none is lost.
+    async def take(self, parcel: Parcel) -> None:
+        """Take a savefile whose capture has just ended, and publish that. It stands in the spool first, so that none is lost.
 
-        The caller publishes the event and calls `deliver`.
+        The caller calls `deliver` then.
         """
-        parcel.pending = list(self.destinations)
-        stopped = parcel.sealed(await run_in_thread(digest, parcel.savefile))
-        if self.spool and self.spool.settings.eager:
-            await self._store(parcel, make_room=False)
-        return stopped
+        parcel.pending = list(self._destinations)
+        parcel.seal(await run_in_thread(digest, parcel.savefile))
+        if self._spooling and self._spooling.eager:
+            await self._spooling.store(parcel)
+        self._publish(parcel.stopped)
 
     async def deliver(self, parcel: Parcel) -> None:
         """Return when every destination has the savefile or was given up, or it waits in the spool; each outcome is published."""
@@ -118,7 +116,7 @@ class Delivery:
         try:
             while not journey.at_rest.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(LOOK_EVERY, self.settings.deadline)):
+                    async with asyncio.timeout(min(LOOK_EVERY, self._settings.deadline)):
                         await journey.at_rest.wait()
                         return
                 await self._see_to(journey)
@@ -129,32 +127,18 @@ class Delivery:
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
         """Go on with what an earlier process left in the spool, as `Spool.load` has it."""
         try:
-            for name, manifest in left:
-                if self.spool:
-                    await self._resume_one(self.spool, name, manifest)
+            if self._spooling:
+                async for parcel in self._spooling.resume(left):
+                    self._publish(parcel.resumed())
+                    self._begin(parcel).spooled = True
         finally:
             self._resumed.set()
 
-    async def _resume_one(self, spool: Spool, name: str, manifest: dict[str, Any] | str) -> None:
-        if isinstance(manifest, str):
-            await self._quarantine(spool, name, manifest)
-        elif (parcel := await self._unpacked(spool, name, manifest)) is None:
-            await self._quarantine(spool, name, "its manifest is not understood, or its bytes have changed")
-        elif parcel.pending:
-            self._publish(parcel.resumed())
-            self._begin(parcel).spooled = True
-        else:  # the last moment of the earlier process
-            await run_in_thread(spool.remove, name)
-
     async def keep_watch(self) -> None:
-        """Obey orders, and give up what stands in the spool for too long; runs until it is cancelled."""
+        """Look after the spool; runs until it is cancelled."""
         await self._resumed.wait()
-        while (spool := self.spool) is not None:
-            for verb, name in await run_in_thread(spool.orders):
-                self.retry(name) if verb == "retry" else await self.drop(name, "dropped by hand")
-            for name in spool.overdue(time.time()):
-                await self.drop(name, f"it stood in the spool for more than {spool.settings.maxage} s ([spool] maxage)")
-            await asyncio.sleep(LOOK_EVERY)
+        if self._spooling:
+            await self._spooling.watch(self.retry, self.drop)
 
     def retry(self, name: str = "") -> None:
         """Try what waits in the spool at once, all of it or one; also what was refused."""
@@ -171,23 +155,23 @@ class Delivery:
         if journey and not journey.parcel.savefile.in_memory:
             await self._give_up(journey, reason)
             return
-        if self.spool:
-            await run_in_thread(self.spool.remove, name)
-        if journey:
-            journey.parcel.spool_name = ""
-            self._not_spooled(journey.parcel, reason)
+        if self._spooling:
+            await run_in_thread(self._spooling.spool.remove, name)
+            if journey:
+                journey.parcel.spool_name = ""
+                self._spooling.not_spooled(journey.parcel, reason)
 
     def end_soon(self) -> None:
         """From now on hold nothing in memory that could stand in the spool: the daemon ends."""
         self._ending = True
 
     async def close(self) -> None:
-        """Stop trying. What is in the spool stays there; what is not, and can't be put there now, is lost and told."""
+        """Stop trying. What is in the spool stays there; what is not, and can't be put there now, is lost, and published."""
         for journey in list(self._journeys.values()):
             if await self._hand_over(journey, "the daemon ended"):
                 await self._cancel(journey)
             else:
-                await self._give_up(journey, "the daemon ended before it could be delivered")
+                await self._give_up(journey, ENDED)
         self._journeys.clear()
 
     def _begin(self, parcel: Parcel) -> _Journey:
@@ -207,7 +191,7 @@ class Delivery:
         except DeliveryRefused as error:
             journey.refused[name] = f"{error}{f' ({error.hint})' if error.hint else ''}"
             await self._refused(name, journey)
-        except Exception as error:  # a defect of one destination: the loss must be told all the same
+        except Exception as error:  # a defect of one destination: the loss must be published all the same
             log.exception("a destination failed in an unforeseen way", destination=name)
             journey.refused[name] = f"internal error: {type(error).__name__}"
             await self._refused(name, journey)
@@ -215,7 +199,7 @@ class Delivery:
             await self._delivered(name, journey, receipt, time.monotonic() - begun)
 
     async def _try(self, name: str, journey: _Journey) -> Receipt:
-        longest = LONGEST_WAIT if self.spool else LONGEST_WAIT_IN_MEMORY
+        longest = LONGEST_WAIT if self._spooling else LONGEST_WAIT_IN_MEMORY
         async for attempt in stamina.retry_context(
             on=_when_again, attempts=None, timeout=None, wait_initial=0.5, wait_jitter=0.5, wait_max=longest
         ):
@@ -231,7 +215,7 @@ class Delivery:
         raise AssertionError("a retry ends with a result or an error")
 
     async def _once(self, name: str, parcel: Parcel, again: bool) -> Receipt:
-        if (destination := self.destinations.get(name)) is None:
+        if (destination := self._destinations.get(name)) is None:
             raise DeliveryFailed(f"{name} is not switched on any more")
         reader = parcel.savefile.reader()
         try:
@@ -243,7 +227,7 @@ class Delivery:
             reader.close()  # a thread that goes on without us can't read, nor hold memory, any longer
 
     def _slot(self, name: str) -> asyncio.Semaphore:
-        number = self.settings.concurrent
+        number = self._settings.concurrent
         if self._slots.get(name, (0,))[0] != number:
             self._slots[name] = (number, asyncio.Semaphore(number))
         return self._slots[name][1]
@@ -252,35 +236,35 @@ class Delivery:
         parcel = journey.parcel
         parcel.pending.remove(name)
         parcel.delivered[name] = receipt
-        since_last = max(0.0, time.time() - parcel.stopped.times[1])
+        since_last = max(0.0, time.time() - (parcel.stopped.outcome.last_packet_at or 0.0))
         self._publish(SavefileDelivered(parcel.info.id, parcel.info.interface, name, receipt, seconds, since_last))
         await self._settle(journey)
 
     async def _refused(self, name: str, journey: _Journey) -> None:
         """It is not tried again by itself; in the spool it is kept for those who mend what is wrong."""
         reason = f"{name}: {journey.refused[name]}"
-        if not await self._hand_over(journey, f"{reason}; kept for 'pcapdaemon spool retry'", tell=True):
+        if not await self._hand_over(journey, f"{reason}; kept for 'pcapdaemon spool retry'", publish=True):
             self._lose(journey, name, journey.refused[name])
             await self._settle(journey)
 
     def _lose(self, journey: _Journey, name: str, reason: str) -> None:
         parcel = journey.parcel
         parcel.pending.remove(name)
-        info, packets = parcel.info, parcel.stopped.counts.packets
+        info, packets = parcel.info, parcel.stopped.outcome.packets
         self._publish(SavefileLost(info.id, info.interface, name, reason, info.file_name, packets))
 
     async def _settle(self, journey: _Journey) -> None:
         """A destination is done with: note it, and end the journey with the last one."""
-        parcel = journey.parcel
+        parcel, spooling = journey.parcel, self._spooling
         if parcel.pending:
-            if parcel.spool_name and self.spool:
-                await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
+            if spooling:
+                await spooling.note(parcel)
             return
         if self._journeys.pop(parcel, None) is None:  # somebody else saw the last one go
             return
         parcel.savefile.close()
-        if parcel.spool_name and self.spool:
-            await run_in_thread(self.spool.remove, parcel.spool_name)
+        if spooling:
+            await spooling.remove(parcel)
         if journey.spooled:
             self._publish(SavefileLeftSpool(parcel.ids, parcel.info.interface))
         journey.at_rest.set()
@@ -289,31 +273,27 @@ class Delivery:
         """Move a savefile out of memory where it is time, or give it up."""
         waited = time.monotonic() - journey.begun
         failing = bool(journey.failed.keys() & set(journey.parcel.pending))
-        too_long = waited > self.settings.deadline
-        grace_is_over = failing and (self._ending or waited > self.settings.memory_grace)
-        if self.spool and (too_long or grace_is_over or self._pressed()):
+        too_long = waited > self._settings.deadline
+        grace_is_over = failing and (self._ending or waited > self._settings.memory_grace)
+        if too_long or grace_is_over or self._pressed():
             why = "; ".join(f"{name}: {words}" for name, words in journey.failed.items()) or "the memory for captures is short"
             if await self._hand_over(journey, why):
                 return
         if too_long:
-            await self._give_up(journey, f"not delivered within {self.settings.deadline} s ([delivery] deadline)")
+            await self._give_up(journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)")
 
-    async def _hand_over(self, journey: _Journey, reason: str, tell: bool = False) -> bool:
-        """Have the spool's copy be the only one, and say so the first time; false where there is none."""
-        parcel = journey.parcel
-        if not self.spool or not (parcel.spool_name or await self._store(parcel, make_room=True)):
+    async def _hand_over(self, journey: _Journey, reason: str, publish: bool = False) -> bool:
+        """Have the spool's copy be the only one, and publish that the first time; false where there is none."""
+        parcel, spooling = journey.parcel, self._spooling
+        if not spooling or not (parcel.spool_name or await spooling.store(parcel, self.drop)):
             return False
         if parcel not in self._journeys:  # it was delivered while it was written
-            await run_in_thread(self.spool.remove, parcel.spool_name)
+            await spooling.remove(parcel)
             return True
-        if parcel.savefile.in_memory:
-            try:
-                parcel.savefile.move_to(self.spool.path(parcel.spool_name))
-            except OSError:  # somebody took it away
-                parcel.spool_name = ""
-                return False
-        if tell or not journey.spooled:
-            self._tell_spooled(parcel, reason)
+        if not spooling.release(parcel):
+            return False
+        if publish or not journey.spooled:
+            spooling.spooled(parcel, reason)
         journey.spooled = True
         journey.at_rest.set()
         return True
@@ -326,20 +306,16 @@ class Delivery:
         await self._settle(journey)
 
     def _abandon(self, journey: _Journey) -> None:
-        """Say what becomes of a savefile that nobody has time for any more."""
+        """Publish what becomes of a savefile that nobody has time for any more."""
         if self._journeys.pop(journey.parcel, None) is None or journey.at_rest.is_set():
             return
         for task in journey.tasks.values():
             task.cancel()
-        if journey.parcel.spool_name:
-            self._tell_spooled(journey.parcel, "the daemon ended")
+        if journey.parcel.spool_name and self._spooling:
+            self._spooling.spooled(journey.parcel, "the daemon ended")
             return
         for name in list(journey.parcel.pending):
-            self._lose(journey, name, "the daemon ended before it could be delivered")
-
-    def _tell_spooled(self, parcel: Parcel, reason: str) -> None:
-        info = parcel.info
-        self._publish(SavefileSpooled(info.id, info.interface, info.file_name, tuple(parcel.pending), reason))
+            self._lose(journey, name, ENDED)
 
     async def _cancel(self, journey: _Journey) -> None:
         tasks = [task for task in journey.tasks.values() if task is not asyncio.current_task()]
@@ -347,58 +323,8 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _store(self, parcel: Parcel, make_room: bool) -> bool:
-        """Write it to the spool; where that fails it is told, and false."""
-        if (spool := self.spool) is None:
-            return False
-        try:
-            if oldest := spool.in_the_way_of(parcel.size):
-                if not make_room:
-                    raise SpoolError("there is no room ([spool] maxbytes, maxfiles)")
-                for name in oldest:
-                    await self.drop(name, "the spool is full ([spool] maxbytes, maxfiles), and it was the oldest")
-            parcel.spool_name = await self._put(spool, parcel)
-            return True
-        except SpoolError as error:
-            self._not_spooled(parcel, str(error))
-            return False
-
-    def _not_spooled(self, parcel: Parcel, reason: str) -> None:
-        info = parcel.info
-        self._publish(SavefileNotSpooled(info.id, info.interface, info.file_name, reason))
-
-    async def _put(self, spool: Spool, parcel: Parcel) -> str:
-        reader = parcel.savefile.reader()
-        writing = asyncio.ensure_future(run_in_thread(spool.put, reader, parcel.as_json(), parcel.since))
-        try:
-            async with asyncio.timeout(STORE_WITHIN):
-                return await asyncio.shield(writing)
-        except TimeoutError:
-            writing.add_done_callback(partial(_take_back, spool))
-            reader.close()  # the thread writes no more, and its memory is not held
-            raise SpoolError(f"{spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s") from None
-
-    async def _unpacked(self, spool: Spool, name: str, manifest: Mapping[str, Any]) -> Parcel | None:
-        """The parcel that stands in the spool under a name, if it is whole."""
-        try:
-            savefile = Savefile.on_disk(spool.path(name))
-            parcel = Parcel.of_json(manifest, savefile)
-            parcel.spool_name = name
-            return parcel if await run_in_thread(digest, savefile) == parcel.stopped.sha256 else None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return None
-
-    async def _quarantine(self, spool: Spool, name: str, reason: str) -> None:
-        await run_in_thread(spool.quarantine, name)
-        self._publish(SpoolFileQuarantined(str(spool.directory / name), reason))
-
 
 def _when_again(error: Exception) -> bool | float:
     if not isinstance(error, DeliveryFailed):
         return False
     return min(error.retry_after, LONGEST_WAIT) if error.retry_after is not None else True
-
-
-def _take_back(spool: Spool, written: "asyncio.Future[str]") -> None:
-    if not written.cancelled() and written.exception() is None:
-        spool.remove(written.result())

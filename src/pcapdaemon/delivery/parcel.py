@@ -1,19 +1,20 @@
-"""A savefile on its way to its destinations, with all that is known of it, also as JSON for the spool."""
+"""A savefile on its way to destinations, with all that is known of it; without the bytes it is the spool's manifest."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pcapdaemon.core.events import CaptureStopped, SavefileResumed
 from pcapdaemon.core.limits import CaptureLimits
-from pcapdaemon.core.outcome import Content, Counts, Lookback, Receipt
+from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import CaptureRequest
+from pcapdaemon.core.wire import from_wire, to_wire
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile
 
-VERSION = 1
-"""Of the JSON; a file of another one is not touched."""
+VERSION = 2
+"""Of the manifest; a file of another one is not touched."""
 
 
 @dataclass(eq=False)
@@ -40,31 +41,31 @@ class Parcel:
         """Bytes of the savefile."""
         return self.savefile.size
 
-    def sealed(self, sha256: str) -> CaptureStopped:
-        """The end of the capture with the digest of its savefile, and where that goes."""
+    def seal(self, sha256: str) -> None:
+        """Say with the end of its capture what its digest is, and where it goes."""
         self.stopped = replace(self.stopped, sha256=sha256, pending=tuple(self.pending))
-        return self.stopped
 
     def resumed(self) -> SavefileResumed:
-        """What is told of it where an earlier process captured it."""
+        """The event where an earlier process captured it."""
         stopped = replace(self.stopped, pending=tuple(self.pending))
         return SavefileResumed(self.ids, self.source, self.received_at, self.info.request, stopped, tuple(self.delivered.items()))
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the bytes."""
+        """The manifest: everything but the bytes."""
         return {
             "version": VERSION,
+            "id": self.info.id,
             "ids": self.ids,
             "source": self.source,
             "received_at": self.received_at,
             "since": self.since,
             "request": self.info.request.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "tags": self.info.tags,
-            "limits": asdict(self.limits),
-            "stopped": asdict(self.stopped),
-            "size": self.size,
+            "limits": to_wire(self.limits),
+            "stopped": self.stopped.as_json(),
+            "bytes": self.size,
             "pending": self.pending,
-            "delivered": {name: asdict(receipt) for name, receipt in self.delivered.items()},
+            "delivered": to_wire(self.delivered),
         }
 
     @classmethod
@@ -72,24 +73,19 @@ class Parcel:
         """The same again; raises ValueError, KeyError or TypeError where it is not what `as_json` made."""
         if found["version"] != VERSION:
             raise ValueError(f"version {found['version']!r} is not known here")
-        end = dict(found["stopped"])
-        counts, times, pending = Counts(**end.pop("counts")), tuple(map(float, end.pop("times"))), tuple(end.pop("pending"))
-        lookback = Lookback(**found_lookback) if (found_lookback := end.pop("lookback", None)) else None
-        content = Content(**found_content) if (found_content := end.pop("content", None)) else None
-        stopped = CaptureStopped(
-            **end, counts=counts, times=(times[0], times[1]), pending=pending, lookback=lookback, content=content
-        )
-        request = CaptureRequest.model_validate(found["request"])
-        info = SavefileInfo(stopped.id, stopped.interface, stopped.file_name, str(found["tags"]), request)
+        end, request = found["stopped"], CaptureRequest.model_validate(found["request"])
+        info = SavefileInfo(str(found["id"]), str(end["interface"]), str(end["file_name"]), str(found["tags"]), request)
+        outcome, pending = from_wire(Outcome, end), list(map(str, found["pending"]))
+        stopped = CaptureStopped(info.id, info.interface, info.file_name, outcome, str(end["sha256"]), tuple(pending))
         return cls(
             info,
             stopped,
-            CaptureLimits(**found["limits"]),
+            from_wire(CaptureLimits, found["limits"]),
             tuple(map(str, found["ids"])),
             str(found["source"]),
             float(found["received_at"]),
             savefile,
-            list(map(str, found["pending"])),
-            {name: Receipt(**receipt) for name, receipt in found["delivered"].items()},
+            pending,
+            {name: from_wire(Receipt, receipt) for name, receipt in found["delivered"].items()},
             float(found["since"]),
         )

@@ -156,7 +156,7 @@ class Spool:
             try:
                 manifest = _manifest((self.directory / f"{name}.json").read_text())
                 size = self.path(name).stat().st_size
-                wrong = "" if size == manifest["size"] else f"torn: {size} bytes in place of {manifest['size']}"
+                wrong = "" if size == manifest["bytes"] else f"torn: {size} bytes in place of {manifest['bytes']}"
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -171,7 +171,7 @@ class Spool:
             return [("", f"can't be read: {error.strerror}")]
         for name, manifest in found:
             if isinstance(manifest, dict):
-                self.stored[name] = Stored(manifest["size"], manifest["since"])
+                self.stored[name] = Stored(manifest["bytes"], manifest["since"])
         return found
 
     def _strangers(self) -> Iterator[tuple[str, str]]:
@@ -222,7 +222,7 @@ def _manifest(text: str) -> dict[str, Any]:
     """A manifest, as far as it is needed to tell of it; raises ValueError, KeyError or TypeError."""
     manifest = json.loads(text)
     known = {"ids": list(map(str, manifest["ids"])), "pending": list(map(str, manifest["pending"]))}
-    numbers = {"size": int(manifest["size"]), "since": float(manifest["since"])}
+    numbers = {"bytes": int(manifest["bytes"]), "since": float(manifest["since"])}
     return {
         **manifest,
         **known,

@@ -38,6 +38,8 @@ class Destination(ABC):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Section]]
+    HEEDED: ClassVar[tuple[str, ...]] = ()
+    """Fields of a request that this destination heeds: equal requests differ in none of them."""
 
     @abstractmethod
     def __init__(self, settings: Any) -> None: ...

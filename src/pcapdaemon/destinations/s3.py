@@ -185,6 +185,7 @@ class S3(Destination):
 
     name = "s3"
     Settings = S3Settings
+    HEEDED = ("folder", "bucket", "acl", "region", "endpoint", "encryption")
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings

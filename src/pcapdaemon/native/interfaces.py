@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon.core.errors import CaptureRefused
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.native import live
 from pcapdaemon.native.blocks import BlockPool
 from pcapdaemon.native.memory import BLOCK_SIZE
@@ -51,8 +51,8 @@ def describe_interfaces() -> list[dict[str, Any]]:
     return [
         {
             "name": interface.name,
-            "state": "-" if interface.kind == "pseudo" else "up" if interface.up else "down",
-            "linktype": _linktype(interface) if interface.kind != "pseudo" else "",
+            "state": "-" if interface.kind is InterfaceKind.PSEUDO else "up" if interface.up else "down",
+            "linktype": _linktype(interface) if interface.kind is not InterfaceKind.PSEUDO else "",
             "addresses": list(interface.addresses),
             "description": interface.description,
         }
@@ -79,7 +79,7 @@ def _network(address: str, netmask: str) -> str:
     return f"{address}/{bits.bit_count()}"
 
 
-def _kind(name: str, networks: set[str]) -> str:
+def _kind(name: str, networks: set[str]) -> InterfaceKind:
     if name == "any":
-        return "any"
-    return "network" if name in networks else "pseudo"
+        return InterfaceKind.ANY
+    return InterfaceKind.NETWORK if name in networks else InterfaceKind.PSEUDO

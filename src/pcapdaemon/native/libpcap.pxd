@@ -68,7 +68,7 @@ cdef extern from "<pcap/pcap.h>" nogil:
     void pcap_freealldevs(pcap_if_t *devices)
     const char *pcap_lib_version()
     int PCAP_IF_LOOPBACK, PCAP_IF_UP
-    int PCAP_ERROR, PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED
+    int PCAP_ERROR, PCAP_ERROR_BREAK, PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED
     int PCAP_ERROR_PROMISC_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP
     uint32_t PCAP_NETMASK_UNKNOWN
     int PCAP_TSTAMP_PRECISION_NANO

@@ -47,7 +47,7 @@ cdef class LiveCapture:
     cdef readonly bytes header
     cdef readonly str error
 
-    def __cinit__(self, str interface, BlockPool pool, *_, **__):
+    def __cinit__(self, str interface, BlockPool pool):
         self.loop.wake_fd = -1
         self.interface = interface
         self.handle = Handle(interface)

@@ -22,8 +22,8 @@ class MemoryBudget:
         """The budget."""
         return self.pool.limit
 
-    @limit.setter
-    def limit(self, limit: int) -> None:
+    def configure(self, limit: int) -> None:
+        """Change the budget; a smaller one takes effect as memory comes back."""
         self.pool.limit = limit
 
     @property

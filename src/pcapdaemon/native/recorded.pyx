@@ -44,7 +44,7 @@ cdef class RecordedCapture:
     cdef readonly str linktype
     cdef readonly str error
 
-    def __cinit__(self, Recording recording, BlockPool pool, *_, int64_t trigger, int64_t since, int hold_ms, **__):
+    def __cinit__(self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms):
         cdef Reader *reader = &self.reader
         self.recording = recording
         self.handle = recording.handle
@@ -123,17 +123,15 @@ cdef class RecordedCapture:
         extend_limits(&self.reader.limits, packets, size, duration, idle_timeout)
         return True
 
-    def skip_past(self):
-        """Take nothing from before the trigger."""
-        self.reader.since = self.reader.trigger
-
     @property
     def is_running(self):
         """Whether its end is not decided yet."""
         return load_int(&self.reader.reason) == RUNNING and not load_int(&self.reader.stopped)
 
-    def catch_up(self):
-        """Take what was recorded until now; from here on the capture is live. Blocks."""
+    def catch_up(self, bint skip):
+        """Take what was recorded until now, or skip it; from here on the capture is live. Blocks."""
+        if skip:
+            self.reader.since = self.reader.trigger
         with nogil:
             catch_up(&self.reader)
 
@@ -187,7 +185,7 @@ cdef class RecordedCapture:
         return load(&self.reader.past.packets) + load(&self.reader.live.packets)
 
     @property
-    def past(self):
+    def from_before(self):
         """(packets from before the trigger, how many of those were evicted for lack of room)."""
         return load(&self.reader.past.packets), load(&self.reader.evicted)
 

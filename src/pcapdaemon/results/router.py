@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.cloudevents import encode
 from pcapdaemon.core.events import (
+    CaptureEvent,
     CaptureFailed,
     CaptureProgressed,
     CaptureStarted,
@@ -28,7 +29,10 @@ from pcapdaemon.core.events import (
     SavefileResumed,
     SavefileSpooled,
 )
-from pcapdaemon.core.request import CaptureRequest
+from pcapdaemon.core.intake import SEEN_BEFORE
+from pcapdaemon.core.record import RequestState
+from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest
+from pcapdaemon.core.wire import to_wire
 from pcapdaemon.results.outbox import Outbox
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.results.subscriber import Subscriber
@@ -41,8 +45,8 @@ _Place = tuple[str, str]
 WEBHOOK: _Place = ("", "webhook")
 """A bus and the name of one of its places; the webhook has no bus. `reply_to` gives the name."""
 
-DIRECT = ("dryrun", "list", "cancelled")
-"""Answers that are no result of a request: they are always sent. What events tell is not told twice."""
+DIRECT = (AnswerKind.DRYRUN, AnswerKind.LIST, AnswerKind.CANCELLED)
+"""Answers that are no result of a request: they are always sent. What events report is not sent twice."""
 
 LOOK_EVERY = 0.5
 """Seconds after which a reader that hears nothing looks whether it must end."""
@@ -128,23 +132,20 @@ class Results:
             self._subscribers.discard(subscriber)
 
     def on_event(self, event: Event) -> None:
-        """Tell of one event, if it is one of a request's life."""
+        """Report one event, if it is one of a request's life."""
         match event:
             case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
-                told = {"kind": kind, "problems": [asdict(one) for one in problems], "hint": hint, "warnings": warnings}
-                self._send("rejected", request_id, told, _route(source, request))
-            case RequestAccepted(source, plan, _, warnings):
-                self._routes[plan.id] = _route(source, plan.request)
-                names = [part.interface.name for part in plan.outcomes]
-                limits = {"limits": asdict(plan.limits), "snaplen": plan.snaplen, "filter": plan.capture_filter}
-                self._tell("accepted", plan.id, {"interfaces": names, **limits, "warnings": warnings})
+                data = {"kind": kind, "problems": problems, "hint": hint, "warnings": warnings}
+                self._send("rejected", request_id, to_wire(data), _route(source, request))
+            case RequestAccepted():
+                self._accepted(event)
             case RequestJoined(request_id, source, joined, _, request, warnings):
                 self._routes[request_id] = _route(source, request)
                 self._joined.setdefault(joined, []).append(request_id)
                 self._send("accepted", request_id, {"joined": joined, "warnings": warnings}, self._routes[request_id])
             case RequestSeenBefore(request_id, source, request):
-                words = ("it was accepted before, and is not captured again",)
-                self._send("accepted", request_id, {"again": True, "warnings": words}, _route(source, request))
+                again: dict[str, Any] = {"again": True, "warnings": (SEEN_BEFORE,)}
+                self._send("accepted", request_id, again, _route(source, request))
             case SavefileResumed(ids, source, _, request, _, _):
                 self._routes.update({request_id: _route(source, request) for request_id in ids})
                 self._joined[ids[0]] = list(ids[1:])
@@ -153,32 +154,44 @@ class Results:
             case SavefileLeftSpool(ids):
                 for request_id in ids:
                     self._finished(request_id)
-            case _:
+            case CaptureEvent():
                 self._on_capture_event(event)
 
-    def _on_capture_event(self, event: Event) -> None:
+    def _accepted(self, event: RequestAccepted) -> None:
+        plan = event.plan
+        self._routes[plan.id] = _route(event.source, plan.request)
+        data = {
+            ON_THE_WIRE["interfaces"]: [part.interface.name for part in plan.outcomes],
+            "limits": to_wire(plan.limits),
+            ON_THE_WIRE["snaplen"]: plan.snaplen,
+            ON_THE_WIRE["capture_filter"]: plan.capture_filter,
+        }
+        self._report("accepted", plan.id, {**data, "warnings": event.warnings})
+
+    def _on_capture_event(self, event: CaptureEvent) -> None:
         match event:
-            case CaptureStarted(request_id, interface, linktype, snaplen, at):
-                self._tell("started", request_id, {"interface": interface, "linktype": linktype, "snaplen": snaplen, "at": at})
-            case CaptureProgressed(request_id, interface, counts):
-                self._tell("progress", request_id, {"interface": interface, **asdict(counts)})
+            case CaptureStarted(_, interface, linktype, snaplen, at):
+                data = {"linktype": linktype, ON_THE_WIRE["snaplen"]: snaplen, "started_at": at}
+                self._report("started", event.id, {"interface": interface, **data})
+            case CaptureProgressed(_, interface, counts):
+                self._report("progress", event.id, {"interface": interface, **to_wire(counts)})
             case CaptureStopped():
-                self._tell("captured", event.id, _captured(event))
-            case CaptureFailed(request_id, interface, reason, hint, _):
-                self._tell("failed", request_id, {"interface": interface, "reason": reason, "hint": hint})
-            case SavefileDelivered(request_id, interface, destination, receipt):
-                told = {"interface": interface, "destination": destination, "receipt": asdict(receipt)}
-                self._tell("delivered", request_id, told)
-            case SavefileSpooled(request_id, interface, name, pending, reason):
-                told = {"interface": interface, "file_name": name, "pending": pending, "reason": reason}
-                self._tell("spooled", request_id, told)
-            case SavefileLost(request_id, interface, destination, reason, name, packets):
-                told = {"interface": interface, "destination": destination, "reason": reason, "file_name": name}
-                self._tell("failed", request_id, {**told, "packets": packets})
+                self._report("captured", event.id, event.as_json())
+            case CaptureFailed(_, interface, reason, hint):
+                self._report("failed", event.id, {"interface": interface, "reason": reason, "hint": hint})
+            case SavefileDelivered(_, interface, destination, receipt):
+                data = {"destination": destination, "receipt": to_wire(receipt)}
+                self._report("delivered", event.id, {"interface": interface, **data})
+            case SavefileSpooled(_, interface, name, pending, reason):
+                data = {"file_name": name, "pending": pending, "reason": reason}
+                self._report("spooled", event.id, {"interface": interface, **data})
+            case SavefileLost(_, interface, destination, reason, name, packets):
+                data = {"destination": destination, "reason": reason, "file_name": name, "packets": packets}
+                self._report("failed", event.id, {"interface": interface, **data})
 
     def _finished(self, request_id: str) -> None:
         route, record = self._routes.get(request_id), self._record_of(request_id)
-        if route is None or record is None or record["state"] == "running":  # another of its captures is not over
+        if route is None or record is None or record["state"] == RequestState.RUNNING:  # another of its captures is not over
             return
         final = not any(capture["pending"] for capture in record["captures"])
         if final or request_id not in self._waiting:
@@ -190,8 +203,8 @@ class Results:
         else:
             self._waiting.add(request_id)
 
-    def _tell(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
-        """Tell a request's requester, and those who joined it."""
+    def _report(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
+        """Send a result to the requester, and to those who joined."""
         for name in (request_id, *self._joined.get(request_id, ())):
             if route := self._routes.get(name):
                 self._send(kind, name, data, route)
@@ -217,7 +230,7 @@ class Results:
 
     def _answer(self, source: str, answer: Answer) -> None:
         if answer.kind in DIRECT:
-            data = {"interfaces": answer.interfaces, "warnings": answer.warnings, **answer.details}
+            data = {ON_THE_WIRE["interfaces"]: answer.interfaces, "warnings": answer.warnings, **answer.details}
             for place in self._where(_Route(source, answer.reply_to, None))[:1]:
                 self._boxes[place].put(encode(answer.kind, answer.id, data, self.node, time.time()))
 
@@ -233,24 +246,3 @@ class Results:
 
 def _route(source: str, request: CaptureRequest | None) -> _Route:
     return _Route(source, request.reply_to if request else None, request.reply_events if request else None)
-
-
-def _captured(event: CaptureStopped) -> dict[str, Any]:
-    counts = event.counts
-    return {
-        "interface": event.interface,
-        "file_name": event.file_name if counts.packets else "",
-        "stop_reason": event.reason,
-        **{"packets": counts.packets, "bytes": counts.size, "received": counts.received, "dropped": counts.dropped},
-        "dropped_by_interface": counts.dropped_by_interface,
-        "first_packet_at": event.times[0] if counts.packets else None,
-        "last_packet_at": event.times[1] if counts.packets else None,
-        "seconds": event.seconds,
-        "trigger": event.trigger or None,
-        "lookback": asdict(event.lookback) if event.lookback else None,
-        "sha256": event.sha256,
-        "content": asdict(event.content) if event.content else None,
-        "complete": not event.missing,
-        "missing": event.missing,
-        "pending": event.pending,
-    }

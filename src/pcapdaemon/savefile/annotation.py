@@ -4,14 +4,13 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from pcapdaemon import __version__
-from pcapdaemon.core.limits import StopReason
-from pcapdaemon.core.outcome import Counts, Lookback, shortfalls
+from pcapdaemon.core.outcome import Counts, Outcome
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
 from pcapdaemon.core.request import ON_THE_WIRE
+from pcapdaemon.core.wire import to_wire
 from pcapdaemon.native.interfaces import hardware
 from pcapdaemon.native.live import library_version
 from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
@@ -24,25 +23,8 @@ LINKTYPE_AT = 20
 """Where in a pcap file's header libpcap puts the LINKTYPE_ value."""
 
 
-Captured = tuple[InterfacePlan, bytes, Counts]
+Part = tuple[InterfacePlan, bytes, Counts]
 """An interface, the header of a pcap file of its capture, and what that took and lost."""
-
-
-class End(Protocol):
-    """How a capture ended, as far as its savefile tells it; `seconds` of its run, `trigger` since the epoch."""
-
-    @property
-    def reason(self) -> StopReason: ...
-    @property
-    def counts(self) -> Counts: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def trigger(self) -> float: ...
-    @property
-    def lookback(self) -> Lookback | None: ...
 
 
 def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
@@ -51,23 +33,11 @@ def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
     return len(known) + len(parts) * len(statistics(0, Statistics(0, 0, 0, 0, 0, 0))) + ROOM_FOR_THE_END
 
 
-def around(plan: CapturePlan, captured: Sequence[Captured], end: End) -> tuple[bytes, bytes]:
+def around(plan: CapturePlan, captured: Sequence[Part], outcome: Outcome) -> tuple[bytes, bytes]:
     """What stands before and after the packets of all."""
-    now, counts = time.time_ns(), end.counts
-    missing = shortfalls(end.reason, counts, end.error)
-    outcome = {
-        "stop_reason": end.reason,
-        "packets": counts.packets,
-        "received": counts.received,
-        "dropped": counts.dropped,
-        "dropped_by_interface": counts.dropped_by_interface,
-        "trigger": end.trigger,
-        "lookback": asdict(end.lookback) if end.lookback else None,
-        "complete": not missing,
-        "missing": missing,
-    }
-    facts = {**_facts(plan, [part for part, _, _ in captured]), **outcome}
-    begun = now - int(end.seconds * 1e9)
+    now = time.time_ns()
+    facts = {**_facts(plan, [part for part, _, _ in captured]), **to_wire(outcome)}
+    begun = now - int(outcome.seconds * 1e9)
     tails = [
         statistics(n, Statistics(begun, now, one.received, one.packets, one.dropped, one.dropped_by_interface))
         for n, (_, _, one) in enumerate(captured)
@@ -75,7 +45,7 @@ def around(plan: CapturePlan, captured: Sequence[Captured], end: End) -> tuple[b
     return _head(plan, captured, facts), b"".join(tails)
 
 
-def _head(plan: CapturePlan, captured: Sequence[Captured], facts: dict[str, Any]) -> bytes:
+def _head(plan: CapturePlan, captured: Sequence[Part], facts: dict[str, Any]) -> bytes:
     application = f"pcapdaemon {__version__} ({library_version()})"
     comment = json.dumps(facts, ensure_ascii=False)
     described = [interface(_description(plan, part, header)) for part, header, _ in captured]
@@ -111,8 +81,8 @@ def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
         **{name: value for name, value in asked.items() if value},
         "node": plan.node,
         "interface": "+".join(part.interface.name for part in parts),
-        "filter": plan.capture_filter,
-        "snaplen": plan.snaplen,
-        "limits": asdict(plan.limits),
+        ON_THE_WIRE["capture_filter"]: plan.capture_filter,
+        ON_THE_WIRE["snaplen"]: plan.snaplen,
+        "limits": to_wire(plan.limits),
         "version": __version__,
     }

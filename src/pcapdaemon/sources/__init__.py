@@ -6,11 +6,31 @@ from pcapdaemon.sources.base import Source
 
 TABLE = {
     "http": Plugin("pcapdaemon.sources.http:HttpSource", "http", "listen"),
-    "kafka": Plugin("pcapdaemon.sources.kafka:KafkaSource", "kafka", "listen", extra="kafka"),
-    "redis": Plugin("pcapdaemon.sources.redis:RedisSource", "redis", "listen", extra="redis", unless="stream", or_with="channel"),
-    "redis-stream": Plugin("pcapdaemon.sources.redis_stream:RedisStreamSource", "redis", "listen", extra="redis", needs="stream"),
-    "sqs": Plugin("pcapdaemon.sources.sqs:SqsSource", "sqs", "listen", extra="aws"),
+    "kafka": Plugin("pcapdaemon.sources.kafka:KafkaSource", "kafka", "listen", extra="kafka", is_bus=True),
+    "redis": Plugin(
+        "pcapdaemon.sources.redis:RedisSource",
+        "redis",
+        "listen",
+        extra="redis",
+        unless="stream",
+        or_with="channel",
+        is_bus=True,
+    ),
+    "redis-stream": Plugin(
+        "pcapdaemon.sources.redis_stream:RedisStreamSource",
+        "redis",
+        "listen",
+        extra="redis",
+        needs="stream",
+        is_bus=True,
+    ),
+    "sqs": Plugin("pcapdaemon.sources.sqs:SqsSource", "sqs", "listen", extra="aws", is_bus=True),
 }
+
+
+def buses() -> list[str]:
+    """The sections of buses, which are what `pcapdaemon request --via` takes beside `http`."""
+    return list(dict.fromkeys(plugin.section for plugin in TABLE.values() if plugin.is_bus))
 
 
 def load(name: str) -> type[Source]:

@@ -61,6 +61,11 @@ class Source(ABC):
     @abstractmethod
     async def close(self) -> None: ...
 
+    @classmethod
+    def redelivers(cls, settings: Any) -> bool:
+        """Whether a request may be handed out again after a restart of the node."""
+        return False
+
     @property
     @abstractmethod
     def address(self) -> str:

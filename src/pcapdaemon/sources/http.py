@@ -6,7 +6,7 @@ import socket
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pcapdaemon.core.answers import Answer
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
@@ -73,7 +73,7 @@ class HttpSource(Source):
     async def submit(self, body: bytes) -> Answer:
         """Called by the API for each POST; returns what the engine says, or that nobody listens (any more)."""
         if not self._listening:
-            return Answer("", "unavailable", (Problem("", "the daemon is starting or shutting down"),))
+            return Answer("", AnswerKind.UNAVAILABLE, (Problem("", "the daemon is starting or shutting down"),))
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def answer(words: Answer) -> None:
@@ -83,7 +83,7 @@ class HttpSource(Source):
         try:
             self._queue.put_nowait(Message(body, self.name, answer=answer))
         except asyncio.QueueFull:
-            return Answer("", "busy", (Problem("", f"{WAITING} requests are waiting"),))
+            return Answer("", AnswerKind.BUSY, (Problem("", f"{WAITING} requests are waiting"),))
         return await answered
 
     async def connect(self) -> None:
@@ -100,4 +100,4 @@ class HttpSource(Source):
         while not self._queue.empty():
             message = self._queue.get_nowait()
             if message.answer:
-                message.answer(Answer("", "unavailable", (Problem("", "the daemon is shutting down"),)))
+                message.answer(Answer("", AnswerKind.UNAVAILABLE, (Problem("", "the daemon is shutting down"),)))

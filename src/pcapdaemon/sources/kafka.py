@@ -147,6 +147,11 @@ class KafkaSource(Bus):
         return f"kafka://{self.settings.servers} topic {', '.join(self.settings.topics)}"
 
     @classmethod
+    def redelivers(cls, settings: Any) -> bool:
+        """With a group: what was not committed."""
+        return settings.group is not None
+
+    @classmethod
     def of_answers(cls, settings: KafkaSettings, node: str, place: str) -> Self:
         """A reader of a topic of results."""
         return cls(settings.model_copy(update={"topic": place, "group": None}), node)

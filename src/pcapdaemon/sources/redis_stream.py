@@ -46,6 +46,11 @@ class RedisStreamSource(RedisBus):
         self._pending_from: bytes | None = b"0"
         self._again_at = time.monotonic() + SIGN_OF_LIFE
 
+    @classmethod
+    def redelivers(cls, settings: Any) -> bool:
+        """A stream keeps what is not acknowledged."""
+        return True
+
     @property
     def address(self) -> str:
         """Server, stream and group."""

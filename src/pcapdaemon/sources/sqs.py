@@ -108,6 +108,11 @@ class SqsSource(Bus):
         self._workers: list[asyncio.Task[None]] = []
         self._numbers = count()
 
+    @classmethod
+    def redelivers(cls, settings: Any) -> bool:
+        """A queue keeps what is not deleted."""
+        return True
+
     @property
     def address(self) -> str:
         """The queue."""

@@ -6,7 +6,6 @@ import queue
 import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import asdict
 from logging.handlers import QueueHandler, QueueListener, SysLogHandler
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from pcapdaemon import __version__
 from pcapdaemon.core.events import (
+    CaptureEvent,
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
@@ -48,6 +48,7 @@ from pcapdaemon.core.events import (
     SourceDisconnected,
     SpoolFileQuarantined,
 )
+from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 
@@ -69,25 +70,23 @@ class Telemetry:
     """Sets logging up for the process, and writes a line for each event."""
 
     def __init__(self, syslog: Syslog | None) -> None:
-        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
-        self._handler = _DroppingHandler(self._queue)
-        outputs, problem = _outputs(syslog)
-        self._listener = QueueListener(self._queue, *outputs)
-        self._listener.start()
-        _configure(self._handler)
-        if problem:
-            log.warning("no syslog", reason=problem)
+        self._syslog = syslog
+        self._open()
+
+    def configure(self, syslog: Syslog | None) -> None:
+        """Write to these outputs from now on; what waits for the old ones is written in the background."""
+        if syslog == self._syslog:
+            return
+        with contextlib.suppress(queue.Full):  # then its reader stalls, and nothing of it will be read anyway
+            self._listener.enqueue_sentinel()
+        self._syslog = syslog
+        self._open()
 
     def started(self, sources: list[str], destinations: list[str], warnings: Sequence[str]) -> None:
         """Say once what this daemon is and does."""
         log.info("started", version=__version__, sources=sources, destinations=destinations)
         for warning in warnings:
             log.warning(warning)
-
-    def close(self) -> None:
-        """Write no more than what waits, in the background; another Telemetry has taken over."""
-        with contextlib.suppress(queue.Full):  # then its reader stalls, and nothing of it will be read anyway
-            self._listener.enqueue_sentinel()
 
     def stopped(self) -> None:
         """Write what waits, but for a second at most: a reader that stalls must not keep the daemon from ending."""
@@ -98,34 +97,53 @@ class Telemetry:
 
     def on_event(self, event: Event) -> None:
         """Log one event; one line per fact, with the request's id."""
-        if isinstance(event, RequestEvent):
-            _on_request_event(event)
-            return
         match event:
-            case ClocksDiffer(source, seconds):
-                words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
-                log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
-            case SourceConnected(source):
-                log.info("source connected", source=source)
-            case SourceDisconnected(source, reason):
-                log.warning("source not connected", source=source, reason=reason)
-            case DestinationNotReady(destination, reason):
-                log.warning("destination not ready", destination=destination, reason=reason)
-            case SavefileResumed(ids, _, _, _, stopped):
-                facts = {"interface": stopped.interface, "file": stopped.file_name, "pending": list(stopped.pending)}
-                log.info("savefile taken up from the spool", id=ids[0], **facts)
-            case SavefileLeftSpool(ids, interface):
-                log.info("savefile left the spool", id=ids[0], interface=interface)
-            case SpoolFileQuarantined(name, reason):
-                log.warning("file in the spool quarantined", file=name, reason=reason)
-            case ResultsLost(place, number, reason):
-                log.warning("results could not be sent", place=place, number=number, reason=reason)
-            case ConfigurationReloaded(warnings):
-                log.info("configuration reloaded", warnings=list(warnings))
-            case ConfigurationRefused(problems):
-                log.error("configuration refused, the old one is kept", problems=list(problems))
-            case _:
+            case RequestEvent():
+                _on_request_event(event)
+            case CaptureEvent():
                 _on_capture_event(event)
+            case _:
+                _on_node_event(event)
+
+    def _open(self) -> None:
+        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
+        self._handler = _DroppingHandler(self._queue)
+        outputs, problem = _outputs(self._syslog)
+        self._listener = QueueListener(self._queue, *outputs)
+        self._listener.start()
+        _configure(self._handler)
+        if problem:
+            log.warning("no syslog", reason=problem)
+
+
+def _on_node_event(event: Event) -> None:
+    match event:
+        case ClocksDiffer(source, seconds):
+            words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
+            log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
+        case SourceConnected(source):
+            log.info("source connected", source=source)
+        case SourceDisconnected(source, reason):
+            log.warning("source not connected", source=source, reason=reason)
+        case DestinationNotReady(destination, reason):
+            log.warning("destination not ready", destination=destination, reason=reason)
+        case SavefileResumed(ids, _, _, _, stopped):
+            facts = {"interface": stopped.interface, "file_name": stopped.file_name, "pending": list(stopped.pending)}
+            log.info("delivery resumed from the spool", id=ids[0], **facts)
+        case SavefileLeftSpool(ids, interface):
+            log.info("savefile left the spool", id=ids[0], interface=interface)
+        case SpoolFileQuarantined(name, reason):
+            log.warning("file in the spool quarantined", file=name, reason=reason)
+        case RecorderChanged(interface, ""):
+            log.info("recorder records", interface=interface)
+        case RecorderChanged(interface, reason):
+            log.warning("recorder does not record", interface=interface, reason=reason)
+        case ResultsLost(place, number, reason):
+            log.warning("results could not be sent", place=place, number=number, reason=reason)
+        case ConfigurationReloaded(warnings):
+            log.info("configuration reloaded", warnings=list(warnings))
+        case ConfigurationRefused(problems):
+            log.error("configuration refused, the old one is kept", problems=list(problems))
 
 
 def _on_request_event(event: RequestEvent) -> None:
@@ -134,7 +152,8 @@ def _on_request_event(event: RequestEvent) -> None:
             log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
         case RequestAccepted(source, plan, _, warnings):
             names = [part.interface.name for part in plan.captures]
-            log.info("request accepted", id=plan.id, source=source, interfaces=names, filter=plan.capture_filter)
+            accepted: dict[str, Any] = {ON_THE_WIRE["interfaces"]: names, ON_THE_WIRE["capture_filter"]: plan.capture_filter}
+            log.info("request accepted", id=plan.id, source=source, **accepted)
             for warning in warnings:
                 log.warning("request has a flaw", id=plan.id, flaw=warning)
         case RequestLogged(request_id, source, body):
@@ -151,60 +170,34 @@ def _on_request_event(event: RequestEvent) -> None:
             log.info("request finished", id=request_id)
 
 
-def _on_capture_event(event: Event) -> None:
+def _on_capture_event(event: CaptureEvent) -> None:
+    where = {"id": event.id, "interface": event.interface}
     match event:
-        case CaptureStarted(request_id, interface, linktype, snaplen, _):
-            log.info("capture started", id=request_id, interface=interface, linktype=linktype, snaplen=snaplen)
-        case CaptureFailed(request_id, interface, reason, hint, kind):
-            log.warning("capture failed", id=request_id, interface=interface, reason=reason, hint=hint, kind=kind)
+        case CaptureStarted():
+            log.info("capture started", **where, linktype=event.linktype, **{ON_THE_WIRE["snaplen"]: event.snaplen})
+        case CaptureFailed():
+            log.warning("capture failed", **where, reason=event.reason, hint=event.hint, kind=event.kind)
         case CaptureStopped():
-            _log_stop(event)
-        case SavefileDelivered(request_id, interface, destination, receipt, seconds, since_last):
-            times = {"seconds": round(seconds, 3), "after_last_packet": round(since_last, 3)}
-            words = {"destination": destination, "where": receipt.where, **times}
-            log.info("savefile delivered", id=request_id, interface=interface, **words)
-        case DeliveryDelayed(request_id, interface, destination, reason, attempt):
-            words = {"destination": destination, "reason": reason, "attempt": attempt}
-            log.warning("delivery failed, it is tried again", id=request_id, interface=interface, **words)
-        case SavefileSpooled(request_id, interface, name, pending, reason):
-            words = {"file": name, "pending": list(pending), "reason": reason}
-            log.warning("savefile waits in the spool", id=request_id, interface=interface, **words)
-        case SavefileNotSpooled(request_id, interface, name, reason):
+            log.info("capture stopped", id=event.id, **event.as_json())
+        case SavefileDelivered():
+            seconds, since_last = round(event.seconds, 3), round(event.since_last_packet, 3)
+            words = {"destination": event.destination, "where": event.receipt.where}
+            log.info("savefile delivered", **where, **words, seconds=seconds, after_last_packet=since_last)
+        case DeliveryDelayed():
+            words = {"destination": event.destination, "reason": event.reason}
+            log.warning("delivery failed, it is tried again", **where, **words, attempt=event.attempt)
+        case SavefileSpooled():
+            words = {"file_name": event.file_name, "reason": event.reason}
+            log.warning("savefile waits in the spool", **where, **words, pending=list(event.pending))
+        case SavefileNotSpooled():
             meaning = "it is lost if the daemon is killed before it is delivered"
-            words = {"file": name, "reason": reason, "meaning": meaning}
-            log.warning("savefile not in the spool", id=request_id, interface=interface, **words)
-        case SavefileLost(request_id, interface, destination, reason, name, packets):
-            words = {"destination": destination, "reason": reason, "file": name, "packets": packets}
-            log.error("savefile lost", id=request_id, interface=interface, **words)
-        case RecorderChanged(interface, ""):
-            log.info("recorder records", interface=interface)
-        case RecorderChanged(interface, reason):
-            log.warning("recorder does not record", interface=interface, reason=reason)
-        case PacketsLogged(request_id, interface, lines):
-            for line in lines:
-                log.info("packet", id=request_id, interface=interface, packet=line)
-
-
-def _log_stop(event: CaptureStopped) -> None:
-    counts = event.counts
-    log.info(
-        "capture stopped",
-        id=event.id,
-        interface=event.interface,
-        reason=event.reason,
-        packets=counts.packets,
-        bytes=counts.size,
-        received=counts.received,
-        dropped=counts.dropped,
-        dropped_by_interface=counts.dropped_by_interface,
-        seconds=round(event.seconds, 3),
-        complete=not event.missing,
-        **({"missing": list(event.missing)} if event.missing else {}),
-        **({"file": event.file_name, "sha256": event.sha256, "pending": list(event.pending)} if counts.packets else {}),
-        **({"content": asdict(event.content)} if event.content else {}),
-        **({"lookback": asdict(event.lookback)} if event.lookback else {}),
-        **({"error": event.error} if event.error else {}),
-    )
+            log.warning("savefile not in the spool", **where, file_name=event.file_name, reason=event.reason, meaning=meaning)
+        case SavefileLost():
+            words = {"destination": event.destination, "reason": event.reason, "file_name": event.file_name}
+            log.error("savefile lost", **where, **words, packets=event.packets)
+        case PacketsLogged():
+            for line in event.lines:
+                log.info("packet", **where, packet=line)
 
 
 class _DroppingHandler(QueueHandler):

@@ -1,18 +1,23 @@
 """Counters for Prometheus: requests, captures, deliveries, the spool, results, sources. A listener of events."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from pcapdaemon.core.events import (
+    CaptureEvent,
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
     DeliveryDelayed,
     Event,
     RequestAccepted,
+    RequestEvent,
     RequestFinished,
     RequestJoined,
     RequestRejected,
@@ -24,6 +29,8 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
     SourceConnected,
     SourceDisconnected,
+    SourceSwitchedOff,
+    SourceSwitchedOn,
 )
 from pcapdaemon.core.interface import RecorderStatus
 
@@ -34,21 +41,21 @@ SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What is not counted but looked up when somebody asks."""
+    """What is not counted but looked up whenever somebody asks. Sizes are bytes; `spool_oldest` is seconds."""
 
-    skipped: int = 0
-    memory_used: int = 0
-    memory_budget: int = 0
-    spool_files: int = 0
-    spool_bytes: int = 0
-    spool_oldest: float = 0.0
-    recorders: Sequence[RecorderStatus] = ()
+    skipped: Callable[[], float] = lambda: 0.0
+    memory_used: Callable[[], float] = lambda: 0.0
+    memory_budget: Callable[[], float] = lambda: 0.0
+    spool_files: Callable[[], float] = lambda: 0.0
+    spool_bytes: Callable[[], float] = lambda: 0.0
+    spool_oldest: Callable[[], float] = lambda: 0.0
+    recorders: Callable[[], Sequence[RecorderStatus]] = tuple
 
 
 class Metrics:
     """Counts events; its labels are names from the configuration and kinds of outcomes, never anything that a message brings."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: Levels = Levels()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each counter that says when it was made
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
@@ -57,18 +64,20 @@ class Metrics:
         self._received: dict[str, float] = {}
         self._now_running: set[tuple[str, str]] = set()
         self._requests = counter("pcapdaemon_requests", "Requests, by what became of them at once", ["source", "outcome"])
-        self._skipped = gauge("pcapdaemon_messages_skipped", "Messages for other nodes")
-        self._connected = gauge("pcapdaemon_source_connected", "1: the source hears requests; 0: it is deaf", ["source"])
+        gauge("pcapdaemon_messages_skipped", "Messages for other nodes").set_function(levels.skipped)
+        self._connected = gauge("pcapdaemon_source_connected", "1: the source is connected; 0: it is not", ["source"])
         self._since = gauge("pcapdaemon_source_since_timestamp_seconds", "Since when it is so", ["source"])
-        self._lost = counter("pcapdaemon_source_connections_lost", "How often the source became deaf", ["source"])
-        self._running = gauge("pcapdaemon_captures_running", "Captures that run")
+        self._lost = counter("pcapdaemon_source_connections_lost", "How often the source lost its connection", ["source"])
+        running = gauge("pcapdaemon_captures_running", "Captures that run")
+        running.set_function(lambda: len(self._now_running))
         self._ended = counter("pcapdaemon_captures", "Captures that are over, by stop reason; failed: never began", ["reason"])
         self._incomplete = counter("pcapdaemon_captures_incomplete", "Captures that lack packets they should have")
         self._packets = counter("pcapdaemon_captured_packets", "Packets in savefiles")
         self._bytes = counter("pcapdaemon_captured_bytes", "Bytes of savefiles")
         self._dropped = counter("pcapdaemon_dropped_packets", "Packets lost, by whom: kernel or interface", ["by"])
-        self._memory = gauge("pcapdaemon_memory_used_bytes", "Memory for packets and kernel buffers in use")
-        self._budget = gauge("pcapdaemon_memory_budget_bytes", "The most of it: [general] memory")
+        memory = gauge("pcapdaemon_memory_used_bytes", "Memory for packets and kernel buffers in use")
+        memory.set_function(levels.memory_used)
+        gauge("pcapdaemon_memory_budget_bytes", "The most of it: [general] memory").set_function(levels.memory_budget)
         self._deliveries = counter(
             "pcapdaemon_deliveries", "delivered, failed (a try; made again), spooled, lost", ["destination", "outcome"]
         )
@@ -81,24 +90,35 @@ class Metrics:
         self._late = histogram(
             "pcapdaemon_last_packet_to_delivered_seconds", "What a requester waits for", ["destination"], buckets=SLOW
         )
-        self._spool_files = gauge("pcapdaemon_spool_files", "Savefiles in the spool")
-        self._spool_bytes = gauge("pcapdaemon_spool_bytes", "Bytes of them")
-        self._spool_oldest = gauge("pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits")
-        recorder = partial(gauge, labelnames=["interface"])
-        self._recorders = {
-            "recording": recorder("pcapdaemon_recorder_recording", "1: the recorder records; 0: its interface can't be had"),
-            "covered": recorder("pcapdaemon_recorder_covered_seconds", "How far back it reaches, gaps not counted"),
-            "bytes": recorder("pcapdaemon_recorder_bytes", "What it keeps"),
-            "memory": recorder("pcapdaemon_recorder_memory_bytes", "The most of it, with the kernel's buffer"),
-            "packets": recorder("pcapdaemon_recorder_packets", "Packets recorded since it began; rate() of it is its load"),
-            "dropped": recorder("pcapdaemon_recorder_dropped_packets", "Packets lost since it began"),
-            "captures": recorder("pcapdaemon_recorder_captures", "Captures that read from it"),
-            "cpu": recorder("pcapdaemon_recorder_cpu_seconds", "CPU time of its thread since it began"),
-        }
+        gauge("pcapdaemon_spool_files", "Savefiles in the spool").set_function(levels.spool_files)
+        gauge("pcapdaemon_spool_bytes", "Bytes of them").set_function(levels.spool_bytes)
+        gauge("pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits").set_function(levels.spool_oldest)
+        registry.register(_RecorderLevels(levels.recorders))
         self._results_lost = counter("pcapdaemon_results_lost", "Results that were given up", ["place"])
 
     def on_event(self, event: Event) -> None:
         """Count one event."""
+        match event:
+            case CaptureEvent():
+                self._on_capture_event(event)
+            case RequestEvent():
+                self._on_request_event(event)
+            case SourceSwitchedOn(source):
+                self._source(source, connected=False, lost=False)
+            case SourceSwitchedOff(source):
+                self._forget(source)
+            case SourceConnected(source):
+                self._source(source, connected=True)
+            case SourceDisconnected(source, _):
+                self._source(source, connected=False)
+            case ResultsLost(place, number):
+                self._results_lost.labels(place).inc(number)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _on_request_event(self, event: RequestEvent) -> None:
         match event:
             case RequestAccepted(source, plan, received_at):
                 self._requests.labels(source, "accepted").inc()
@@ -113,46 +133,8 @@ class Metrics:
                 self._requests.labels(source, "seen-before").inc()
             case RequestReturned(_, source):
                 self._requests.labels(source, "returned").inc()
-            case SourceConnected(source):
-                self._source(source, connected=True)
-            case SourceDisconnected(source, _):
-                self._source(source, connected=False)
-            case ResultsLost(place, number):
-                self._results_lost.labels(place).inc(number)
-            case _:
-                self._on_capture_event(event)
 
-    def forget(self, source: str) -> None:
-        """A source was switched off."""
-        del self._states[source]
-        for metric in (self._connected, self._since):
-            metric.remove(source)
-
-    def begin(self, source: str) -> None:
-        """A source was switched on, and does not hear yet."""
-        self._states[source] = False
-        self._connected.labels(source).set(0)
-        self._since.labels(source).set_to_current_time()
-
-    def text(self, levels: Levels) -> bytes:
-        """All of it in Prometheus' text format."""
-        for metric, value in (
-            (self._running, len(self._now_running)),
-            (self._skipped, levels.skipped),
-            (self._memory, levels.memory_used),
-            (self._budget, levels.memory_budget),
-            (self._spool_files, levels.spool_files),
-            (self._spool_bytes, levels.spool_bytes),
-            (self._spool_oldest, levels.spool_oldest),
-        ):
-            metric.set(value)
-        for name, metric in self._recorders.items():
-            metric.clear()
-            for status in levels.recorders:
-                metric.labels(status.interface).set(getattr(status, name))
-        return generate_latest(self._registry)
-
-    def _on_capture_event(self, event: Event) -> None:
+    def _on_capture_event(self, event: CaptureEvent) -> None:
         match event:
             case CaptureStarted():
                 self._now_running.add((event.id, event.interface))
@@ -176,19 +158,52 @@ class Metrics:
                 self._deliveries.labels(event.destination, "lost").inc()
 
     def _stopped(self, event: CaptureStopped) -> None:
-        counts = event.counts
+        outcome = event.outcome
         self._now_running.discard((event.id, event.interface))
-        self._ended.labels(event.reason).inc()
-        self._incomplete.inc(bool(event.missing))
-        self._packets.inc(counts.packets)
-        self._bytes.inc(counts.size)
-        self._dropped.labels("kernel").inc(counts.dropped)
-        self._dropped.labels("interface").inc(counts.dropped_by_interface)
+        self._ended.labels(outcome.stop_reason).inc()
+        self._incomplete.inc(not outcome.complete)
+        self._packets.inc(outcome.packets)
+        self._bytes.inc(outcome.size)
+        self._dropped.labels("kernel").inc(outcome.dropped)
+        self._dropped.labels("interface").inc(outcome.dropped_by_interface)
 
-    def _source(self, source: str, connected: bool) -> None:
+    def _source(self, source: str, connected: bool, lost: bool = True) -> None:
         if self._states.get(source) is not connected:
             self._states[source] = connected
             self._connected.labels(source).set(connected)
             self._since.labels(source).set_to_current_time()
-            if not connected:
+            if lost and not connected:
                 self._lost.labels(source).inc()
+
+    def _forget(self, source: str) -> None:
+        if self._states.pop(source, None) is not None:
+            for metric in (self._connected, self._since):
+                metric.remove(source)
+
+
+class _RecorderLevels(Collector):
+    """Gauges of recorders, which come and go."""
+
+    GAUGES: ClassVar = {
+        "recording": ("recording", "1: the recorder records; 0: its interface can't be had"),
+        "covered": ("covered_seconds", "How far back it reaches, gaps not counted"),
+        "bytes": ("bytes", "What it keeps"),
+        "memory": ("memory_bytes", "The most of it, with the kernel's buffer"),
+        "packets": ("packets", "Packets recorded since it began; rate() of it is its load"),
+        "dropped": ("dropped_packets", "Packets lost since it began"),
+        "captures": ("captures", "Captures that read from it"),
+        "cpu": ("cpu_seconds", "CPU time of its thread since it began"),
+    }
+    """Fields of RecorderStatus -> the end of the metric's name, and what it is."""
+
+    def __init__(self, recorders: Callable[[], Sequence[RecorderStatus]]) -> None:
+        self._recorders = recorders
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry for each scrape."""
+        found = self._recorders()
+        for name, (end, words) in self.GAUGES.items():
+            metric = GaugeMetricFamily(f"pcapdaemon_recorder_{end}", words, labels=["interface"])
+            for status in found:
+                metric.add_metric([status.interface], float(getattr(status, name)))
+            yield metric

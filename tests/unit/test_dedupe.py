@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pcapdaemon import dedupe as once
-from pcapdaemon.core.answers import Answer
+from pcapdaemon import dedupe
+from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.dedupe import FILE_NAME, Dedupe
 
-ANSWER = Answer("one", "accepted", interfaces=("eth0",))
+ANSWER = Answer("one", AnswerKind.ACCEPTED, interfaces=("eth0",))
 
 
 class Clock:
@@ -96,7 +96,7 @@ async def test_a_line_after_a_torn_one_is_not_lost(tmp_path: Path) -> None:
 
 
 async def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "MOST", 10)
+    monkeypatch.setattr(dedupe, "MOST", 10)
     known = Dedupe(tmp_path)
     for number in range(100):
         await accept(known, f"k{number}")

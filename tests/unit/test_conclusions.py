@@ -10,7 +10,7 @@ import pytest
 
 from pcapdaemon import config
 from pcapdaemon.capture.session import Armed, Session
-from pcapdaemon.core.answers import Answer, Verdict
+from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
     ClocksDiffer,
@@ -21,13 +21,14 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestReturned,
 )
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.core.outcome import Counts
+from pcapdaemon.core.outcome import Outcome
 from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.savefile.packing import Stopped
+from pcapdaemon.runs import Runs
+from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.sources.base import Message
 
 TAKEN, DONE, BAD, ELSEWHERE, BUSY = Verdict.TAKEN, Verdict.DONE, Verdict.BAD, Verdict.ELSEWHERE, Verdict.BUSY
@@ -46,18 +47,19 @@ class Desk:
         monkeypatch.setattr(Session, "run", self._run())
         self.events: list[Event] = []
         settings = config.validate({**BASE, "general": {**BASE["general"], **general}})
-        budget, delivery = MemoryBudget(64 << 20), Delivery({}, self.events.append, DeliverySettings())
-        interfaces = {"e0": Interface("e0", "network")}
-        self.engine = Engine("here", settings, budget, delivery, self.events.append, lambda: interfaces)
+        delivery = Delivery({}, self.events.append, DeliverySettings())
+        interfaces = {"e0": Interface("e0", InterfaceKind.NETWORK)}
+        runs = Runs(settings, MemoryBudget(64 << 20), delivery, self.events.append, lambda _: None)
+        self.engine = Engine("here", settings, runs, self.events.append, lambda: interfaces)
 
     def _run(self) -> Callable[[Session], Any]:
-        async def run(session: Session) -> Stopped:
+        async def run(session: Session) -> Captured:
             if session.plan.capture_filter == "bad":
                 session.armed.cancel()
                 raise CaptureRefused("syntax error", kind="filter")
             session.armed.set_result(Armed("EN10MB", 96, 1.0))
             await self._finished.wait()
-            return Stopped(StopReason.IDLE, Counts(), (0, 0), 1, "", None)
+            return Captured(Outcome(stop_reason=StopReason.IDLE, seconds=1.0, trigger=1.0))
 
         return run
 
@@ -120,7 +122,7 @@ async def test_what_is_accepted_is_taken_and_then_done(desk: Desk) -> None:
 
 async def test_what_is_too_old_by_the_brokers_time_is_done_even_if_it_is_for_another(desk: Desk) -> None:
     old = time.time() - 100
-    assert await desk.tell({**GOOD, "node": "there"}, sent_at=old) == ([DONE], [Answer("", "elsewhere")])
+    assert await desk.tell({**GOOD, "node": "there"}, sent_at=old) == ([DONE], [Answer("", AnswerKind.ELSEWHERE)])
     verdicts, answers = await desk.tell(GOOD, sent_at=old)
     assert (verdicts, answers[0].kind) == ([DONE], "expired")
 
@@ -178,7 +180,7 @@ async def test_a_dry_run_of_a_known_id_is_a_dry_run(desk: Desk, monkeypatch: pyt
 
 
 async def test_where_memory_is_spent_what_can_come_again_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def spent(session: Session) -> Stopped:
+    async def spent(session: Session) -> Captured:
         session.armed.cancel()
         raise Busy("the memory budget is spent")
 
@@ -213,7 +215,7 @@ async def test_a_refused_id_may_be_tried_again(desk: Desk) -> None:
 
 
 async def test_a_defect_of_ours_does_not_make_a_message_come_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcapdaemon.engine.make_plan", lambda *_: 1 / 0)
+    monkeypatch.setattr("pcapdaemon.core.intake.make_plan", lambda *_: 1 / 0)
     verdicts, answers = await desk.tell(GOOD)
     assert verdicts == [DONE]
     assert [answer.kind for answer in answers] == ["unavailable"]

@@ -1,0 +1,53 @@
+"""What the API returns, as models: made of the records' own fields, so that a new one is described too."""
+
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, create_model
+
+from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.outcome import Counts, Outcome
+from pcapdaemon.core.record import CaptureRecord, RequestRecord
+from pcapdaemon.core.request import ON_THE_WIRE
+
+
+@cache
+def _model(kind: Any) -> type[BaseModel]:
+    return create_model(kind.__name__, **_members(kind))
+
+
+def _members(kind: Any, without: tuple[str, ...] = (), optional: bool = False) -> dict[str, Any]:
+    """The fields of a dataclass by their words on the wire."""
+    hints, found = get_type_hints(kind), {}
+    for field in fields(kind):
+        if field.name not in without:
+            of_wire = _of_wire(hints[field.name])
+            found[ON_THE_WIRE.get(field.name, field.name)] = (of_wire | None, None) if optional else (of_wire, ...)
+    return found
+
+
+def _of_wire(hint: Any) -> Any:
+    if is_dataclass(hint):
+        return _model(hint)  # type: ignore[arg-type]  # mypy takes a class for what it makes
+    if not (inner := get_args(hint)):
+        return hint
+    inner = tuple(map(_of_wire, inner))
+    return Union[inner] if get_origin(hint) in (Union, UnionType) else get_origin(hint)[inner]  # noqa: UP007  # a tuple of types
+
+
+CAPTURE = create_model(
+    "Capture",
+    **_members(Counts),
+    **_members(CaptureRecord, without=("counts", "outcome")),
+    **_members(Outcome, without=Counts.__slots__, optional=True),
+    complete=(bool | None, None),
+    missing=(list[str] | None, None),
+)
+REQUEST = create_model(
+    "Request",
+    **_members(RequestRecord, without=("captures",)),
+    captures=(list[CAPTURE], ...),
+)
+RECORDER: Any = _model(RecorderStatus)

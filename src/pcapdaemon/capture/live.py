@@ -1,0 +1,58 @@
+"""A capture on an interface of this host."""
+
+from typing import Any, Self
+
+from pydantic import Field
+
+from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.outcome import Lookback
+from pcapdaemon.core.section import Section
+from pcapdaemon.native.live import LiveCapture
+from pcapdaemon.native.memory import MemoryBudget
+
+
+class CaptureSettings(Section):
+    """How captures are made."""
+
+    buffer: int = Field(
+        8 * 1024**2,
+        ge=128 * 1024,
+        lt=2**31,
+        description="The kernel's capture buffer per capture, bytes; counts in `memory`.",
+    )
+    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
+
+
+class LiveSource(LiveCapture):
+    """Packets from a socket of its own. `nothing_recorded` says why it has nothing from before."""
+
+    def __new__(cls, interface: Interface, budget: MemoryBudget, *more: Any) -> Self:
+        """The native part knows no more than a name and a pool."""
+        return super().__new__(cls, interface.name, budget.pool)
+
+    def __init__(self, interface: Interface, budget: MemoryBudget, settings: CaptureSettings, nothing_recorded: str = "") -> None:
+        self._loopback, self._budget, self._settings = interface.loopback, budget, settings
+        self._nothing_recorded, self._buffer = nothing_recorded, 0
+
+    def arm(self, options: SourceOptions) -> None:
+        """Open the interface, and set the filter. Blocks for about 10 ms, or for long on names in DNS."""
+        self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)
+        self.open(
+            snaplen=options.snaplen,
+            promiscuous=self._settings.promiscuous,
+            buffer_size=self._buffer,
+            buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+            loopback=self._loopback,
+        )
+        prepare(self, options)
+
+    def past(self, asked: int) -> Lookback:
+        """Nothing."""
+        return Lookback(asked, 0.0, 0, self._nothing_recorded)
+
+    def close(self) -> None:
+        """Close the interface, and count its buffer no longer."""
+        super().close()
+        buffer, self._buffer = self._buffer, 0
+        self._budget.give_kernel_buffer(buffer)

@@ -1,0 +1,37 @@
+"""A savefile played as if it were an interface: needs no privilege, and shows what a capture would have caught."""
+
+from typing import Self
+
+from pcapdaemon.capture.source import SourceOptions, prepare
+from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.interface import Replay
+from pcapdaemon.core.outcome import Lookback
+from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.replayed import ReplayedCapture
+
+NOTHING_RECORDED = "a replayed file begins at its beginning"
+
+
+class ReplaySource(ReplayedCapture):
+    """Packets from a pcap or pcapng file, from its beginning."""
+
+    def __new__(cls, interface: str, replay: Replay, budget: MemoryBudget) -> Self:
+        """The native part knows no more than a name and a pool."""
+        return super().__new__(cls, interface, budget.pool)
+
+    def __init__(self, interface: str, replay: Replay, budget: MemoryBudget) -> None:
+        self._replay = replay
+
+    def arm(self, options: SourceOptions) -> None:
+        """Open the file, and set the filter for its linktype."""
+        try:
+            self.open(self._replay.file, snaplen=options.snaplen, paced=self._replay.paced)
+        except OSError as error:
+            raise CaptureRefused(f"{self._replay.file}: {error.strerror}", "interface") from None
+        except CaptureRefused as error:
+            raise CaptureRefused(f"{self._replay.file}: {error}", error.kind) from None
+        prepare(self, options)
+
+    def past(self, asked: int) -> Lookback:
+        """Nothing."""
+        return Lookback(asked, 0.0, 0, NOTHING_RECORDED)

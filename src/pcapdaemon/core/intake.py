@@ -1,0 +1,206 @@
+"""From a message to a decision, and from a decision to what follows from it. Pure: time and surroundings are handed in.
+
+`judge` reads a message from top to bottom: is it an order or a request, what is wrong with it, is it in time, what would this
+node do? The other functions put into one value what follows from a decision: `Conclusion`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pcapdaemon.core.admission import age_of
+from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
+from pcapdaemon.core.events import (
+    CaptureFailed,
+    Event,
+    RequestAccepted,
+    RequestCancelled,
+    RequestJoined,
+    RequestRejected,
+    RequestReturned,
+    RequestSeenBefore,
+)
+from pcapdaemon.core.orders import Order, find_order
+from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
+from pcapdaemon.core.wire import to_wire
+
+MOST_PROBLEMS = 20
+"""Problems of a request that are reported one by one: what strangers send must not fill logs and memory."""
+
+SEEN_BEFORE = "it was accepted before, and is not captured again"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of a message beside its body.
+
+    `source` is the name of its source. `key` tells it from all others on its bus. `sent_at` is the broker's time, `arrived_at`
+    this node's, seconds since the epoch. `fallback_id` is the id of a request that brings none.
+    """
+
+    source: str
+    arrived_at: float
+    fallback_id: str
+    sent_at: float | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a decision depends on beside the message. `objections` are what a request asks of a destination in vain."""
+
+    policy: Policy
+    around: Surroundings
+    objections: Callable[[CaptureRequest], Sequence[Problem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a message is, and what this node would do for it.
+
+    `key` tells the request from all others, and is empty where nothing does. `clock_off` is by how many seconds somebody's
+    clock is off. `request` is None where the message is not even one.
+    """
+
+    id: str
+    key: str
+    plan: CapturePlan | Rejection
+    request: CaptureRequest | None = None
+    warnings: tuple[str, ...] = ()
+    clock_off: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What follows from a decision: events, an answer for the sender, a verdict for the source.
+
+    No answer: it was answered before. No verdict: the source finds out by itself that nobody took the message.
+    """
+
+    verdict: Verdict | None
+    answer: Answer | None = None
+    events: tuple[Event, ...] = ()
+
+
+def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | Judged:
+    """Decide about the fields of a message, as `read` returns them."""
+    order = find_order(fields)
+    if isinstance(order, Order):
+        return order
+    if order:
+        return Judged(envelope.fallback_id, "", Rejection(envelope.fallback_id, tuple(order)))
+    request, problems = validate(fields)
+    issued_at = request.issued_at.timestamp() if request.issued_at else None
+    age = age_of(envelope.sent_at, issued_at, view.around.now)
+    request_id = request.id or envelope.fallback_id
+    plan = _expired(request_id, age.seconds, issued_at, view.policy) or make_plan(
+        request_id, request, [*problems, *view.objections(request)], view.policy, view.around
+    )
+    return Judged(request_id, _key(envelope, request), plan, request, _warnings(fields, request, plan), age.clock_off)
+
+
+def too_old(seconds: float, policy: Policy) -> bool:
+    """Whether a message of this age is no longer for anybody."""
+    return 0 < policy.maxage < seconds
+
+
+def _expired(request_id: str, seconds: float, issued_at: float | None, policy: Policy) -> Rejection | None:
+    if not too_old(seconds, policy):
+        return None
+    words = f"{seconds:.0f} s old; this node takes requests up to {policy.maxage} s ([general] maxage)"
+    return Rejection(request_id, (Problem("issued_at" if issued_at else "", words),), AnswerKind.EXPIRED)
+
+
+def _key(envelope: Envelope, request: CaptureRequest) -> str:
+    return f"id {request.id}" if request.id else f"message {envelope.key}" if envelope.key else ""
+
+
+def _warnings(fields: Mapping[str, Any], request: CaptureRequest, plan: CapturePlan | Rejection) -> tuple[str, ...]:
+    warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
+    if isinstance(plan, CapturePlan) and request.packet_debug and not plan.packet_debug:
+        name = ON_THE_WIRE["packet_debug"]
+        warnings += (f"{name} is ignored: [general] allow_{name} is not set",)
+    return warnings
+
+
+def rejected(
+    source: str, rejection: Rejection, warnings: Sequence[str] = (), request: CaptureRequest | None = None
+) -> Conclusion:
+    """Nothing is done, and the sender hears why."""
+    problems, kind = _cut(rejection.problems), rejection.kind
+    event = RequestRejected(rejection.id, source, problems, kind, tuple(warnings), rejection.hint, request)
+    answer = Answer(rejection.id, kind, problems, hint=rejection.hint, warnings=tuple(warnings))
+    return Conclusion(Verdict.BAD if kind is AnswerKind.INVALID else Verdict.DONE, answer, (event,))
+
+
+def returned(source: str, rejection: Rejection) -> Conclusion:
+    """There is no room now; the source redelivers the message later."""
+    return Conclusion(Verdict.BUSY, None, (RequestReturned(rejection.id, source, str(rejection.problems[0])),))
+
+
+def unavailable(source: str, request_id: str, reason: str, verdict: Verdict) -> Conclusion:
+    """The node can do nothing for any message."""
+    return replace(rejected(source, Rejection(request_id, (Problem("", reason),), AnswerKind.UNAVAILABLE)), verdict=verdict)
+
+
+def seen_before(source: str, judged: Judged, before: Answer, verdict: Verdict) -> Conclusion:
+    """The request is answered as it was before."""
+    events = (RequestSeenBefore(before.id, source, judged.request),) if judged.request else ()
+    return Conclusion(verdict, replace(before, warnings=(*judged.warnings, SEEN_BEFORE)), events)
+
+
+def accepted(envelope: Envelope, plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
+    """Captures have begun."""
+    event = RequestAccepted(envelope.source, plan, envelope.arrived_at, tuple(warnings))
+    failures = (CaptureFailed(plan.id, name, reason, kind="interface") for name, reason in plan.unavailable)
+    answer = Answer(plan.id, AnswerKind.ACCEPTED, interfaces=_names(plan), warnings=tuple(warnings))
+    return Conclusion(Verdict.TAKEN, answer, (event, *failures))
+
+
+def joined(envelope: Envelope, plan: CapturePlan, other: str, warnings: Sequence[str]) -> Conclusion:
+    """The captures of an equal request serve this one too."""
+    event = RequestJoined(plan.id, envelope.source, other, envelope.arrived_at, plan.request, tuple(warnings))
+    answer = Answer(plan.id, AnswerKind.ACCEPTED, interfaces=_names(plan), warnings=tuple(warnings), joined=other)
+    return Conclusion(Verdict.TAKEN, answer, (event,))
+
+
+def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
+    """What would be captured."""
+    details = {
+        "limits": to_wire(plan.limits),
+        ON_THE_WIRE["snaplen"]: plan.snaplen,
+        "lookback": plan.lookback,
+        "unavailable": dict(plan.unavailable),
+    }
+    words, to = tuple(warnings), plan.request.reply_to
+    answer = Answer(plan.id, AnswerKind.DRYRUN, interfaces=_names(plan), warnings=words, details=details, reply_to=to)
+    return Conclusion(Verdict.DONE, answer)
+
+
+def listed(order: Order, running: Iterable[Mapping[str, Any]]) -> Conclusion:
+    """What runs on this node."""
+    return Conclusion(Verdict.DONE, Answer(order.id, AnswerKind.LIST, details={"running": list(running)}))
+
+
+def cancelled(source: str, order: Order) -> Conclusion:
+    """The captures of a request end."""
+    answer = Answer(order.id or order.cancel, AnswerKind.CANCELLED)
+    return Conclusion(Verdict.DONE, answer, (RequestCancelled(order.cancel, source),))
+
+
+def nothing_to_cancel(order: Order, verdict: Verdict) -> Conclusion:
+    """No request of that id runs here; it may run on another node."""
+    problem = Problem("cancel", f"no request {order.cancel!r} runs on this node")
+    return Conclusion(verdict, Answer(order.id or order.cancel, AnswerKind.UNKNOWN, (problem,)))
+
+
+def _names(plan: CapturePlan) -> tuple[str, ...]:
+    return tuple(part.interface.name for part in plan.captures)
+
+
+def _cut(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    if len(problems) <= MOST_PROBLEMS:
+        return problems
+    return (*problems[:MOST_PROBLEMS], Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems"))

@@ -1,0 +1,151 @@
+"""What is known of a request and its captures: the records that the API, results and the command line show. Pure.
+
+The states of a capture change here and nowhere else. A node feeds its records from events; the command line feeds its own
+from the results that it receives.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pcapdaemon.core.outcome import Counts, Outcome, Receipt
+from pcapdaemon.core.wire import to_wire
+
+
+class CaptureState(StrEnum):
+    """How far a capture, or its savefile, has come."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DELIVERING = "delivering"
+    SPOOLED = "spooled"
+    """Not everywhere yet: kept in the spool, and tried again."""
+    DELIVERED = "delivered"
+    EMPTY = "empty"
+    FAILED = "failed"
+    """Never began."""
+    LOST = "lost"
+    """Captured, and not delivered everywhere."""
+
+
+class RequestState(StrEnum):
+    """How far a request has come. The last four are what the command line says of a node."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    REJECTED = "rejected"
+    DRYRUN = "dryrun"
+    LIST = "list"
+    CANCELLED = "cancelled"
+    ELSEWHERE = "elsewhere"
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+
+
+FAILURES = (CaptureState.FAILED, CaptureState.LOST)
+
+
+@dataclass
+class CaptureRecord:
+    """One capture of a request, on one interface, as far as it has come.
+
+    `pending` are the destinations that lack its savefile still, `lost` those that will not get it, and why. `reason` is why
+    it is in its state. `counts` are those of the moment until there is an `outcome`. Times are seconds since the epoch.
+    """
+
+    interface: str
+    state: CaptureState = CaptureState.STARTING
+    linktype: str = ""
+    snaplen: int = 0
+    started_at: float | None = None
+    counts: Counts = field(default_factory=Counts)
+    outcome: Outcome | None = None
+    file_name: str = ""
+    sha256: str = ""
+    delivered: dict[str, Receipt] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    hint: str = ""
+
+    def started(self, linktype: str, snaplen: int, at: float) -> None:
+        """Its filter is set."""
+        self.state, self.linktype, self.snaplen, self.started_at = CaptureState.RUNNING, linktype, snaplen, at
+
+    def failed(self, reason: str, hint: str) -> None:
+        """It never began."""
+        self.state, self.reason, self.hint = CaptureState.FAILED, reason, hint
+
+    def stopped(self, outcome: Outcome, file_name: str, sha256: str, pending: Iterable[str]) -> None:
+        """It ended, and its savefile goes to destinations."""
+        self.state = CaptureState.DELIVERING if outcome.packets else CaptureState.EMPTY
+        self.outcome, self.reason = outcome, outcome.error
+        self.file_name, self.sha256, self.pending = file_name if outcome.packets else "", sha256, list(pending)
+
+    def delayed(self, destination: str, reason: str) -> None:
+        """A delivery failed, and is tried again."""
+        self.reason = f"{destination}: {reason}; tried again"
+
+    def spooled(self, pending: Iterable[str], reason: str) -> None:
+        """Its savefile waits in the spool."""
+        self.state, self.reason, self.pending = CaptureState.SPOOLED, reason, list(pending)
+
+    def reached(self, destination: str, receipt: Receipt) -> None:
+        """A destination has its savefile."""
+        self.delivered[destination] = receipt
+        self._settle(destination)
+
+    def missed(self, destination: str, reason: str) -> None:
+        """A destination will not get its savefile."""
+        self.lost[destination] = reason
+        self._settle(destination)
+
+    def _settle(self, destination: str) -> None:
+        if destination in self.pending:
+            self.pending.remove(destination)
+        if not self.pending:
+            self.state = CaptureState.LOST if self.lost else CaptureState.DELIVERED
+            self.reason = "; ".join(f"{name}: {reason}" for name, reason in self.lost.items())
+
+    def as_json(self, live: Counts | None = None) -> dict[str, Any]:
+        """All of it, flat; `live` takes the place of its counts while it runs."""
+        found: dict[str, Any] = to_wire(self)
+        del found["counts"], found["outcome"]
+        counts = live if live and self.state is CaptureState.RUNNING else self.counts
+        return {**found, **to_wire(self.outcome or counts)}
+
+
+@dataclass
+class RequestRecord:
+    """A request and its captures. `joined` is the id of the request whose captures serve this one too."""
+
+    id: str
+    source: str
+    received_at: float
+    node: str = ""
+    state: RequestState = RequestState.RUNNING
+    limits: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    captures: list[CaptureRecord] = field(default_factory=list)
+    joined: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be known of it: no capture runs, no savefile waits in the spool."""
+        return self.state is not RequestState.RUNNING and not any(capture.pending for capture in self.captures)
+
+    def capture(self, interface: str) -> CaptureRecord:
+        """The record of the capture on an interface, made at its first mention."""
+        for capture in self.captures:
+            if capture.interface == interface:
+                return capture
+        self.captures.append(CaptureRecord(interface))
+        return self.captures[-1]
+
+    def as_json(self, live: Mapping[str, Counts] | None = None) -> dict[str, Any]:
+        """All of it; `live` are the counts of its captures at this moment, by interface."""
+        found: dict[str, Any] = to_wire({**vars(self), "captures": ()})
+        found["captures"] = [one.as_json((live or {}).get(one.interface)) for one in self.captures]
+        return found

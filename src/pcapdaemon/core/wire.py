@@ -1,0 +1,46 @@
+"""Values as JSON: one word for one thing, in messages, answers, results, the API, log lines and the spool's manifests. Pure.
+
+The message's words win: where the program says `snaplen` the wire says `snap`, as a message does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from pcapdaemon.core.request import FIELDS, ON_THE_WIRE
+
+T = TypeVar("T")
+
+
+def to_wire(value: Any) -> Any:
+    """A dataclass, with all that is in it, as JSON takes it; `DERIVED` names properties that are told too."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = (*(field.name for field in fields(value)), *getattr(value, "DERIVED", ()))
+        return {ON_THE_WIRE.get(name, name): to_wire(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {name: to_wire(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_wire(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def from_wire(kind: type[T], found: Any) -> T:
+    """The dataclass again. Raises ValueError where it is not what `to_wire` made; ignores what it does not know."""
+    key: Any = kind
+    made: T = _adapter(key).validate_python(_renamed(found))
+    return made
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {FIELDS.get(name, name): _renamed(one) for name, one in value.items()}
+    return [_renamed(one) for one in value] if isinstance(value, list) else value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
