@@ -1,4 +1,4 @@
-"""Writes docs/message.md, docs/message.schema.json and docs/configuration.md from the models; a test keeps them true."""
+"""Writes the pages under docs/reference from the models; a test keeps them true."""
 
 import json
 import typing
@@ -19,7 +19,7 @@ from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.telemetry.log import Syslog
 
-DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- written by scripts/generate_docs.py; change the models, not this file -->\n\n"
 
 
@@ -31,11 +31,11 @@ requests have joined it (`[general] coalesce`), theirs go on. `{"list": true}` h
 
 ## Results
 
-Over HTTP the answer is the response, and the rest of the manifest is told by `GET /captures/ID` and `GET /events` ([http.md](http.md)).
+Over HTTP the answer is the response, and the rest of the manifest is told by `GET /captures/ID` and `GET /events` ([http.md](../how-to/http.md)).
 On a bus whose section has `results`, and to `[results] webhook`, each node that is meant sends CloudEvents 1.0 JSON objects: `type`
 is `pcapdaemon.request.` and what happened, `subject` the request's id, `source` `/pcapdaemon/NODE`; `data` has `node`, `id` and more.
 By default only `rejected` and `finished` are sent (`[results] events`); a request chooses by `reply_events`. More about all of
-them: [results.md](results.md).
+them: [results.md](../how-to/results.md).
 
 | | |
 |---|---|
@@ -151,9 +151,9 @@ def _type(field: FieldInfo) -> str:
 def pages() -> dict[Path, str]:
     """Every generated file with its text."""
     return {
-        DOCS / "message.md": message(),
-        DOCS / "message.schema.json": json.dumps(json_schema(), indent=2) + "\n",
-        DOCS / "configuration.md": configuration(),
+        REFERENCE / "message.md": message(),
+        REFERENCE / "message.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        REFERENCE / "configuration.md": configuration(),
     }
 
 

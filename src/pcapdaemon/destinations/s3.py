@@ -55,7 +55,7 @@ Acl = Literal[
 HINTS = {
     "InvalidAccessKeyId": "see [s3] accessid and accesskey",
     "SignatureDoesNotMatch": "see [s3] accessid and accesskey",
-    "AccessDenied": "see [s3] accessid and accesskey, and the IAM policy in docs/s3.md",
+    "AccessDenied": "see [s3] accessid and accesskey, and the IAM policy in docs/how-to/s3.md",
     "NoSuchBucket": "see [s3] bucket, region and endpoint",
     "PermanentRedirect": "the bucket is in another region: see [s3] region",
     "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",

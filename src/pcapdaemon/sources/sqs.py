@@ -344,6 +344,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
         code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         denied = code in DENIED or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403)
-        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/sqs.md)" if denied else ""
+        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)" if denied else ""
         return printable(f"{code}: {words}")[:500] + hint
     return printable(str(error))[:500]
