@@ -1,4 +1,7 @@
-"""Runs benchmarks in a network namespace: sudo .venv/bin/python -m benchmarks [packets|fleet|daemon|buses|delivery|recorder]"""
+"""Runs benchmarks in a network namespace.
+
+sudo .venv/bin/python -m benchmarks [packets|fleet|daemon|start|buses|delivery|recorder]
+"""
 
 import os
 import subprocess
@@ -6,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import buses, daemon, delivery, packet_loop, recorder
+from benchmarks import buses, daemon, delivery, packet_loop, recorder, start
 from tests.helpers import Wire
 
 
@@ -15,7 +18,7 @@ def main() -> None:
     if os.environ.get("PCAPDAEMON_BENCHMARK") != "inside":
         os.environ["PCAPDAEMON_BENCHMARK"] = "inside"
         os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, "-m", "benchmarks", *sys.argv[1:]])
-    wanted = sys.argv[1:] or ["packets", "fleet", "daemon", "buses", "delivery", "recorder"]
+    wanted = sys.argv[1:] or ["packets", "fleet", "daemon", "start", "buses", "delivery", "recorder"]
     good = True
     with tempfile.TemporaryDirectory() as name:
         wire = _wire(Path(name))
@@ -23,6 +26,7 @@ def main() -> None:
             "packets": lambda: packet_loop.one_capture(wire),
             "fleet": lambda: packet_loop.sixteen_captures(wire),
             "daemon": lambda: daemon.figures(wire, Path(name)),
+            "start": lambda: start.figures(Path(name)),
             "buses": lambda: buses.figures(Path(name)),
             "recorder": lambda: recorder.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),

@@ -108,12 +108,14 @@ class DaemonProcess:
         ]
         self.config.write_text("\n".join(lines))
 
-    def start(self, arguments: Sequence[str] | None = None, wrapper: Sequence[str] = ()) -> "DaemonProcess":
+    def start(
+        self, arguments: Sequence[str] | None = None, wrapper: Sequence[str] = (), program: str = str(PCAPDAEMON)
+    ) -> "DaemonProcess":
         """Start it, and wait until it is up (its sources need not be)."""
         started = len(self.logged("started"))
         words = arguments if arguments is not None else ["run", "--config", str(self.config)]
         with self.log_path.open("ab") as log:
-            command = [*wrapper, str(PCAPDAEMON), *words]
+            command = [*wrapper, program, *words]
             self.process = subprocess.Popen(command, cwd=self.directory, stderr=log, **self._more)
         eventually(lambda: len(self.logged("started")) > started or self._ended())
         assert self.process.poll() is None, self.log_path.read_text()

@@ -15,6 +15,7 @@ from pcapdaemon.destinations.s3 import S3, S3Settings
 from pcapdaemon.savefile.savefile import Savefile
 from tests.cloudshark import TOKEN
 from tests.contracts.sources import Shared
+from tests.examples.drawer import Drawer, DrawerSettings
 from tests.helpers import savefile_of
 from tests.proxy import Proxy
 from tests.servers import free_port
@@ -146,8 +147,23 @@ class CloudSharkHarness(Harness):
         return self._at(proxy.port), proxy
 
 
+class DrawerHarness(Harness):
+    """The example of a destination that somebody else wrote."""
+
+    server = False
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.path = directory / "drawer"
+        self.path.mkdir()
+        self.destination = Drawer(DrawerSettings(store=True, path=str(self.path)))
+
+    def contents(self, name: str) -> list[bytes]:
+        return [file.read_bytes() for file in self.path.iterdir()]
+
+
 HARNESSES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
+    "drawer": DrawerHarness,
     "local": LocalHarness,
     "s3": S3Harness,
     "cloudshark": CloudSharkHarness,

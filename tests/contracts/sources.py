@@ -15,6 +15,7 @@ from pcapdaemon.sources.redis_stream import RedisStreamSource
 from pcapdaemon.sources.sqs import SqsSettings, SqsSource
 from tests.aws import KEYS, MotoServer
 from tests.cloudshark import CloudSharkServer
+from tests.examples.folder_bus import FolderBus, FolderSettings
 from tests.kafka_server import KafkaServer, produce
 from tests.proxy import Proxy
 from tests.servers import RedisServer, free_port
@@ -293,9 +294,25 @@ class SqsSharedHarness(SqsHarness):
     shared = others_may_have_it = True
 
 
+class FolderHarness(Harness):
+    """The example of a bus that somebody else wrote."""
+
+    server = False
+    returns = False
+
+    def __init__(self, directory: Path, shared: Shared) -> None:
+        self.path = directory / "requests"
+        self.path.mkdir()
+        self.source = self.bus = FolderBus(FolderSettings(listen=True, path=str(self.path)), "here")
+
+    async def send(self, body: bytes) -> None:
+        await self.bus.send(body)
+
+
 HARNESSES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
     "http": HttpHarness,
+    "folder": FolderHarness,
     "redis": RedisHarness,
     "redis-stream": RedisStreamHarness,
     "kafka": KafkaHarness,
