@@ -14,7 +14,20 @@ def native(name: str, libraries: list[str]) -> Extension:
 
 
 NAMES = (
-    *("blocks", "filter", "handle", "limits", "live", "loop", "merge", "reader", "recorded", "recording", "replayed", "ring"),
+    *(
+        "blocks",
+        "filter",
+        "handle",
+        "limits",
+        "live",
+        "loop",
+        "merge",
+        "reader",
+        "recorded",
+        "recording",
+        "replayed",
+        "ring",
+    ),
 )
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(ext_modules=cythonize(extensions, build_dir="build", include_path=["src"]))

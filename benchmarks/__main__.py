@@ -17,8 +17,19 @@ def main() -> None:
     """Measure what is named, or all; status 1 where a target is missed."""
     if os.environ.get("PCAPDAEMON_BENCHMARK") != "inside":
         os.environ["PCAPDAEMON_BENCHMARK"] = "inside"
-        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, "-m", "benchmarks", *sys.argv[1:]])
-    wanted = sys.argv[1:] or ["packets", "fleet", "daemon", "start", "buses", "delivery", "recorder"]
+        os.execvp(
+            "unshare",
+            ["unshare", "--net", "--mount", sys.executable, "-m", "benchmarks", *sys.argv[1:]],
+        )
+    wanted = sys.argv[1:] or [
+        "packets",
+        "fleet",
+        "daemon",
+        "start",
+        "buses",
+        "delivery",
+        "recorder",
+    ]
     good = True
     with tempfile.TemporaryDirectory() as name:
         wire = _wire(Path(name))

@@ -18,7 +18,13 @@ from tests.servers import DaemonProcess, RedisServer
 
 FOREIGN = 200_000
 MESSAGE = json.dumps(
-    {"node": "another-node", "interface": ["eth0"], "bpf": "port 53", "packets": 50, "customer": "acme"}
+    {
+        "node": "another-node",
+        "interface": ["eth0"],
+        "bpf": "port 53",
+        "packets": 50,
+        "customer": "acme",
+    }
 ).encode()
 
 BARE_KAFKA = """
@@ -88,13 +94,20 @@ def _of(bus: Bus, directory: Path) -> list[Figure]:
         ]
         if bus.bare:
             bare = FOREIGN / _cpu_of(bus.bare, bus.send)
-            found.append(Figure(f"{bus.name}: a bare loop with json.loads / the daemon", bare / rate, "ratio"))
+            found.append(
+                Figure(
+                    f"{bus.name}: a bare loop with json.loads / the daemon", bare / rate, "ratio"
+                )
+            )
         bus.kill()
         eventually(lambda: daemon.api("GET", "/readyz").status_code == 503)
         bus.start()
         back = time.monotonic()
         _ready(daemon)
-        return [*found, Figure(f"{bus.name}: connected again after", time.monotonic() - back, "s", most=2)]
+        return [
+            *found,
+            Figure(f"{bus.name}: connected again after", time.monotonic() - back, "s", most=2),
+        ]
     finally:
         daemon.stop()
 
@@ -131,7 +144,15 @@ def _kafka(directory: Path, **more: Any) -> Iterator[Bus]:
 
     section = {"kafka": {"listen": True, "server": kafka.address, **more}}
     bare = None if more else [sys.executable, "-c", BARE_KAFKA, kafka.address, str(FOREIGN)]
-    yield Bus("Kafka with group" if more else "Kafka", 30_000, section, send, kafka.kill, kafka.start, bare)
+    yield Bus(
+        "Kafka with group" if more else "Kafka",
+        30_000,
+        section,
+        send,
+        kafka.kill,
+        kafka.start,
+        bare,
+    )
     kafka.kill()
 
 
@@ -155,10 +176,14 @@ def _redis(directory: Path) -> Iterator[Bus]:
 @contextmanager
 def _redis_stream(directory: Path) -> Iterator[Bus]:
     server = RedisServer(directory).start()
-    section = {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, "stream": "capture"}}
+    section = {
+        "redis": {"listen": True, "host": "127.0.0.1", "port": server.port, "stream": "capture"}
+    }
 
     def send(number: int) -> None:
-        _in_thousands(server, number, lambda pipeline: pipeline.xadd("capture", {"request": MESSAGE}))
+        _in_thousands(
+            server, number, lambda pipeline: pipeline.xadd("capture", {"request": MESSAGE})
+        )
 
     yield Bus("Redis stream", 20_000, section, send, server.kill, server.start)
     server.kill()

@@ -15,7 +15,9 @@ ROUNDS, FOREIGN = 20, 200_000
 def figures(wire: Wire, directory: Path) -> list[Figure]:
     """Everything, on one daemon with Redis and HTTP."""
     server = RedisServer(directory).start()
-    daemon = DaemonProcess(directory, {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port}})
+    daemon = DaemonProcess(
+        directory, {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port}}
+    )
     try:
         begun = time.monotonic()
         daemon.start()
@@ -62,7 +64,12 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Fig
         armed.append(daemon.record(f"round-{number}")["captures"][0]["started_at"] - published)
     return [
         Figure("from PUBLISH to armed, median", 1000 * statistics.median(armed), "ms"),
-        Figure("from PUBLISH to the first packet, median", 1000 * statistics.median(first), "ms", most=15),
+        Figure(
+            "from PUBLISH to the first packet, median",
+            1000 * statistics.median(first),
+            "ms",
+            most=15,
+        ),
         Figure("from the last packet to the file, median", 1000 * statistics.median(last), "ms"),
         Figure("from the last packet to the file, longest", 1000 * max(last), "ms", most=200),
     ]
@@ -71,7 +78,15 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Fig
 def _foreign(daemon: DaemonProcess, server: RedisServer) -> list[Figure]:
     """Messages for other nodes, as fast as Redis hands them over."""
     client = server.client()
-    message = json.dumps({"node": "another-node", "interface": ["eth0"], "bpf": "port 53", "packets": 50, "customer": "acme"})
+    message = json.dumps(
+        {
+            "node": "another-node",
+            "interface": ["eth0"],
+            "bpf": "port 53",
+            "packets": 50,
+            "customer": "acme",
+        }
+    )
     cpu = daemon.cpu()
     for _ in range(FOREIGN // 1000):
         pipeline = client.pipeline(transaction=False)

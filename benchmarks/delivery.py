@@ -69,7 +69,9 @@ def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
             warm_up()
         memory = [_peak(to_s3), _peak(to_cloudshark)]
         alone = _paired(to_s3, peer_to_s3)
-        together = _paired(lambda: _both(to_s3, to_cloudshark), lambda: _both(peer_to_s3, peer_to_cloudshark))
+        together = _paired(
+            lambda: _both(to_s3, to_cloudshark), lambda: _both(peer_to_s3, peer_to_cloudshark)
+        )
     finally:
         file.unlink()
     megabytes = SIZE / 1e6
@@ -80,7 +82,11 @@ def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
         Figure("boto3's upload_fileobj of the same from tmpfs", megabytes / alone[1], "MB/s"),
         Figure("ratio", alone[1] / alone[0], "", least=0.9),
         Figure("100 MB to S3 and CloudShark at once", megabytes / together[0], "MB/s each"),
-        Figure("upload_fileobj and a POST of the same from tmpfs at once", megabytes / together[1], "MB/s each"),
+        Figure(
+            "upload_fileobj and a POST of the same from tmpfs at once",
+            megabytes / together[1],
+            "MB/s each",
+        ),
         Figure("ratio", together[1] / together[0], "", least=0.9),
     ]
 
@@ -89,9 +95,14 @@ def _small(moto: MotoServer, wire: Wire, directory: Path) -> list[Figure]:
     """From the last packet of 1 MB to `delivered`, beside what the same PUT takes by itself."""
     client: Any = boto3.client("s3", endpoint_url=moto.url, **KEYS)
     body = b"x" * 1_050_000
-    own = [_seconds(lambda: client.put_object(Bucket="bench", Key="own.pcap", Body=body)) for _ in range(SMALL_ROUNDS)]
+    own = [
+        _seconds(lambda: client.put_object(Bucket="bench", Key="own.pcap", Body=body))
+        for _ in range(SMALL_ROUNDS)
+    ]
     spool = {"dir": str(directory / "spool")}
-    daemon = DaemonProcess(directory, {"s3": moto.section("bench"), "general": {"writelocal": False}, "spool": spool}).start()
+    daemon = DaemonProcess(
+        directory, {"s3": moto.section("bench"), "general": {"writelocal": False}, "spool": spool}
+    ).start()
     try:
         late = [_after_last_packet(daemon, wire, number) for number in range(SMALL_ROUNDS)]
     finally:
@@ -123,7 +134,9 @@ def _both(one: Callable[[], None], other: Callable[[], None]) -> None:
 def _paired(ours: Callable[[], None], theirs: Callable[[], None]) -> tuple[float, float]:
     """Medians of seconds, in turns."""
     pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(ROUNDS)]
-    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
+    return statistics.median(pair[0] for pair in pairs), statistics.median(
+        pair[1] for pair in pairs
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -36,13 +36,22 @@ def one_capture(wire: Wire) -> list[Figure]:
     budget = MemoryBudget(512 << 20)
     rounds = [_round(wire, budget) for _ in range(ROUNDS + 1)][1:]
     lost = sum(one.lost for one in rounds)
-    memory, *others = (statistics.median(column) for column in zip(*(one.cpu for one in rounds), strict=True))
+    memory, *others = (
+        statistics.median(column) for column in zip(*(one.cpu for one in rounds), strict=True)
+    )
     present, theirs_present, fresh, theirs_fresh = others
     return [
         Figure(f"frames lost in {3 * ROUNDS} captures of {FRAMES}", lost, "frames", most=0),
         Figure("CPU per million frames, in memory", memory, "s"),
-        Figure("  and written to tmpfs, pages present / new", present, "s", remark=f"/ {fresh:.3f} s"),
-        Figure("  tcpdump -w to tmpfs, pages present / new", theirs_present, "s", remark=f"/ {theirs_fresh:.3f} s"),
+        Figure(
+            "  and written to tmpfs, pages present / new", present, "s", remark=f"/ {fresh:.3f} s"
+        ),
+        Figure(
+            "  tcpdump -w to tmpfs, pages present / new",
+            theirs_present,
+            "s",
+            remark=f"/ {theirs_fresh:.3f} s",
+        ),
         Figure("in memory / tcpdump, pages present", memory / theirs_present, "ratio", most=0.5),
         Figure("written / tcpdump, pages present", present / theirs_present, "ratio", most=1.0),
         Figure("written / tcpdump, pages new", fresh / theirs_fresh, "ratio", most=1.0),
@@ -81,7 +90,13 @@ def sixteen_captures(wire: Wire) -> list[Figure]:
     ours, lost = asyncio.run(_our_fleet(wire, budget))
     theirs, theirs_lost = _tcpdump_fleet(wire)
     return [
-        Figure(f"frames lost by {FLEET} captures at {RATE} frames/s", lost, "frames", most=0, remark=f"tcpdump {theirs_lost}"),
+        Figure(
+            f"frames lost by {FLEET} captures at {RATE} frames/s",
+            lost,
+            "frames",
+            most=0,
+            remark=f"tcpdump {theirs_lost}",
+        ),
         Figure(f"CPU of {FLEET} captures", ours, "s"),
         Figure(f"CPU of {FLEET} tcpdumps", theirs, "s"),
         Figure(f"{FLEET} captures / {FLEET} tcpdumps", ours / theirs, "ratio", most=0.5),
@@ -109,7 +124,10 @@ async def _ours(wire: Wire, budget: MemoryBudget, path: Path | None) -> tuple[fl
 async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
     each = FLEET_FRAMES // FLEET
     sessions = [
-        session_for(wire.far, budget, packets=each, timeout=3, bpf=f"udp port {9000 + n}", id=str(n)) for n in range(FLEET)
+        session_for(
+            wire.far, budget, packets=each, timeout=3, bpf=f"udp port {9000 + n}", id=str(n)
+        )
+        for n in range(FLEET)
     ]
     running = [asyncio.create_task(session.run()) for session in sessions]
     await asyncio.gather(*(session.armed for session in sessions))
@@ -137,18 +155,35 @@ def _tcpdump_fleet(wire: Wire) -> tuple[float, int]:
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(_scratch(str(n))) for n in range(FLEET)]
         filters = [f"udp port {9000 + n}" for n in range(FLEET)]
-        idle, _ = _run_tcpdumps(wire, [(path, words, 1) for path, words in zip(paths, filters, strict=True)], 64, 0)
+        idle, _ = _run_tcpdumps(
+            wire, [(path, words, 1) for path, words in zip(paths, filters, strict=True)], 64, 0
+        )
         jobs = [(path, words, each) for path, words in zip(paths, filters, strict=True)]
         used, got = _run_tcpdumps(wire, jobs, FLEET_FRAMES, RATE)
     return used - idle, FLEET_FRAMES - got
 
 
-def _run_tcpdumps(wire: Wire, jobs: list[tuple[Path, str, int]], frames: int, rate: int) -> tuple[float, int]:
+def _run_tcpdumps(
+    wire: Wire, jobs: list[tuple[Path, str, int]], frames: int, rate: int
+) -> tuple[float, int]:
     """CPU seconds of tcpdumps that write to files, and how many frames they got."""
     processes = []
     for path, words, packets in jobs:
-        command = ["tcpdump", "-i", wire.far, "-w", "-", "-B", "8192", "-c", str(packets), *([words] if words else [])]
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)  # by -w PATH tcpdump would give its pages back
+        command = [
+            "tcpdump",
+            "-i",
+            wire.far,
+            "-w",
+            "-",
+            "-B",
+            "8192",
+            "-c",
+            str(packets),
+            *([words] if words else []),
+        ]
+        file = os.open(
+            path, os.O_WRONLY | os.O_CREAT, 0o600
+        )  # by -w PATH tcpdump would give its pages back
         processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE))
         os.close(file)
     for process in processes:
@@ -163,7 +198,9 @@ def _run_tcpdumps(wire: Wire, jobs: list[tuple[Path, str, int]], frames: int, ra
         time.sleep(0.05)
     used = got = 0.0
     for process in processes:
-        os.kill(process.pid, signal.SIGINT)  # Popen would reap one that has ended, and its usage with it
+        os.kill(
+            process.pid, signal.SIGINT
+        )  # Popen would reap one that has ended, and its usage with it
         assert process.stderr
         words = process.stderr.read().decode()
         _, _, usage = os.wait4(process.pid, 0)

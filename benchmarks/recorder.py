@@ -54,16 +54,25 @@ def _session(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, **fiel
 def _seam(wire: Wire, directory: Path) -> list[Figure]:
     """RUNS times AT_ONCE captures at random moments: each file holds each number of its window once, in order."""
     program = directory / "sequence"
-    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).with_name("sequence.c")], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-o", program, Path(__file__).with_name("sequence.c")], check=True
+    )
     budget, files, bad, short = MemoryBudget(2048 * MIB), 0, 0, 0
     with _recording(wire, 256 * MIB) as recorder:
         sending = wire.sending(RATE * 600, rate=RATE)
         time.sleep(LOOKBACK + 0.5)
         for _ in range(RUNS):
-            made = [stopped for stopped in asyncio.run(_at_random_moments(recorder, wire, budget)) if stopped.savefile]
+            made = [
+                stopped
+                for stopped in asyncio.run(_at_random_moments(recorder, wire, budget))
+                if stopped.savefile
+            ]
             checked = [_checked(program, stopped) for stopped in made]
             files, bad = files + len(made), bad + sum(jumps for jumps, _ in checked)
-            short += sum(_begins_late(stopped, first, made, checked) for stopped, (_, first) in zip(made, checked, strict=True))
+            short += sum(
+                _begins_late(stopped, first, made, checked)
+                for stopped, (_, first) in zip(made, checked, strict=True)
+            )
             for stopped in made:
                 if stopped.savefile:
                     stopped.savefile.close()
@@ -71,14 +80,21 @@ def _seam(wire: Wire, directory: Path) -> list[Figure]:
         sending.wait()
         dropped = recorder.status().dropped
     return [
-        Figure(f"files of {LOOKBACK} s of lookback at {RATE} frames/s", files, "files", least=RUNS * AT_ONCE),
+        Figure(
+            f"files of {LOOKBACK} s of lookback at {RATE} frames/s",
+            files,
+            "files",
+            least=RUNS * AT_ONCE,
+        ),
         Figure("  frames missing, double or out of order", bad, "frames", most=0),
         Figure("  dropped by the recorder", dropped, "frames", most=0),
         Figure("  that lack a frame of their window which another has", short, "files", most=0),
     ]
 
 
-async def _at_random_moments(recorder: Recorder, wire: Wire, budget: MemoryBudget) -> list[Captured]:
+async def _at_random_moments(
+    recorder: Recorder, wire: Wire, budget: MemoryBudget
+) -> list[Captured]:
     async def one() -> Captured:
         await asyncio.sleep(random.random())
         return await _session(recorder, wire, budget, lookback=LOOKBACK, packets=20_000).run()
@@ -99,7 +115,9 @@ def _checked(program: Path, stopped: Captured) -> tuple[int, int]:
     return jumps + abs(last - first + 1 - frames), first
 
 
-def _begins_late(stopped: Captured, first: int, made: list[Captured], checked: list[tuple[int, int]]) -> bool:
+def _begins_late(
+    stopped: Captured, first: int, made: list[Captured], checked: list[tuple[int, int]]
+) -> bool:
     """Whether the frame before a file's first one, as the file that begins earliest has it, belongs to its window too."""
     earliest, (_, number) = min(zip(made, checked, strict=True), key=lambda one: one[1][1])
     if number == first or earliest.savefile is None:
@@ -118,7 +136,10 @@ def _cost(wire: Wire) -> list[Figure]:
         ours = [_recorded_cpu(wire, recorder) for _ in range(ROUNDS + 1)][1:]
         status = recorder.status()
     theirs = [tcpdump_cpu(wire, Path("/dev/null"), FRAMES) for _ in range(ROUNDS)]
-    mine, tcpdump = statistics.median(ours) / (FRAMES / 1e6), statistics.median(theirs) / (FRAMES / 1e6)
+    mine, tcpdump = (
+        statistics.median(ours) / (FRAMES / 1e6),
+        statistics.median(theirs) / (FRAMES / 1e6),
+    )
     return [
         Figure("CPU per million frames recorded", mine, "s"),
         Figure("  tcpdump -w /dev/null", tcpdump, "s"),
@@ -142,15 +163,32 @@ def _taking(wire: Wire) -> list[Figure]:
     with _recording(wire, 512 * MIB) as recorder:
         wire.send(TAKEN, rate=RATE * 2, ports=100)
         eventually(lambda: recorder.status().packets >= TAKEN)
-        asyncio.run(_armed_after(_session_of(recorder, wire, budget, "")))  # so that the blocks are warm
-        some = [asyncio.run(_armed_after(_session_of(recorder, wire, budget, "udp dst port 9007"))) for _ in range(5)]
-        everything = [asyncio.run(_armed_after(_session_of(recorder, wire, budget, ""))) for _ in range(5)]
+        asyncio.run(
+            _armed_after(_session_of(recorder, wire, budget, ""))
+        )  # so that the blocks are warm
+        some = [
+            asyncio.run(_armed_after(_session_of(recorder, wire, budget, "udp dst port 9007")))
+            for _ in range(5)
+        ]
+        everything = [
+            asyncio.run(_armed_after(_session_of(recorder, wire, budget, ""))) for _ in range(5)
+        ]
     kept, all_kept = some[0][1], everything[0][1]
     return [
         Figure(
-            f"request to live, past {TAKEN} frames, 1 % kept", max(s for s, _ in some) * 1000, "ms", most=150, remark=f"{kept}"
+            f"request to live, past {TAKEN} frames, 1 % kept",
+            max(s for s, _ in some) * 1000,
+            "ms",
+            most=150,
+            remark=f"{kept}",
         ),
-        Figure("  and all kept", max(s for s, _ in everything) * 1000, "ms", most=500, remark=f"{all_kept}"),
+        Figure(
+            "  and all kept",
+            max(s for s, _ in everything) * 1000,
+            "ms",
+            most=500,
+            remark=f"{all_kept}",
+        ),
     ]
 
 
@@ -179,7 +217,12 @@ def _many(wire: Wire) -> list[Figure]:
         dropped = recorder.status().dropped
     alone, _ = asyncio.run(_fleet(None, wire, budget, FLEET))
     return [
-        Figure(f"frames lost by {FLEET} captures on one recorder", lost + lost_one + dropped, "frames", most=0),
+        Figure(
+            f"frames lost by {FLEET} captures on one recorder",
+            lost + lost_one + dropped,
+            "frames",
+            most=0,
+        ),
         Figure("kernel's CPU per million frames, 1 capture", one, "s"),
         Figure(f"  {FLEET} captures on the recorder", many, "s"),
         Figure(f"  {FLEET} captures with sockets of their own", alone, "s"),
@@ -187,11 +230,21 @@ def _many(wire: Wire) -> list[Figure]:
     ]
 
 
-async def _fleet(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, number: int) -> tuple[float, int]:
+async def _fleet(
+    recorder: Recorder | None, wire: Wire, budget: MemoryBudget, number: int
+) -> tuple[float, int]:
     """The kernel's CPU per million frames, the sender's counted (it carries them up to the sockets), and frames lost."""
     frames = TAKEN
     sessions = [
-        _session(recorder, wire, budget, bpf=f"udp dst port {9000 + n}", packets=frames, timeout=2, id=str(n))
+        _session(
+            recorder,
+            wire,
+            budget,
+            bpf=f"udp dst port {9000 + n}",
+            packets=frames,
+            timeout=2,
+            id=str(n),
+        )
         for n in range(number)
     ]
     running = [asyncio.create_task(session.run()) for session in sessions]
@@ -203,7 +256,9 @@ async def _fleet(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, nu
     for one in stopped:
         if one.savefile:
             one.savefile.close()
-    return used / (frames / 1e6), frames * number // FLEET - sum(one.outcome.packets for one in stopped)
+    return used / (frames / 1e6), frames * number // FLEET - sum(
+        one.outcome.packets for one in stopped
+    )
 
 
 def _formats(wire: Wire) -> list[Figure]:
@@ -241,4 +296,6 @@ def _cpu() -> float:
 
 
 def _kernel_cpu() -> float:
-    return sum(resource.getrusage(who).ru_stime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(
+        resource.getrusage(who).ru_stime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )

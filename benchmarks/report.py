@@ -16,11 +16,19 @@ class Figure:
 
     def line(self) -> str:
         """The figure for a person."""
-        target = f"at most {self.most:g}" if self.most is not None else f"at least {self.least:g}" if self.least else ""
+        target = (
+            f"at most {self.most:g}"
+            if self.most is not None
+            else f"at least {self.least:g}"
+            if self.least
+            else ""
+        )
         verdict = "" if not target else "ok" if self.good else "MISSED"
         return f"{self.name:58} {self.value:10.3f} {self.unit:14} {target:16} {verdict:7} {self.remark}"
 
     @property
     def good(self) -> bool:
         """Whether the target is met."""
-        return (self.most is None or self.value <= self.most) and (self.least is None or self.value >= self.least)
+        return (self.most is None or self.value <= self.most) and (
+            self.least is None or self.value >= self.least
+        )

@@ -32,7 +32,9 @@ def figures(directory: Path) -> list[Figure]:
     for _ in range(ROUNDS + 1):
         theirs.append(_seconds(bare))
         ours.append(_seconds([str(PCAPDAEMON), "--version"]))
-    ratios = [one / other for one, other in zip(ours[1:], theirs[1:], strict=True)]  # the first round warms up
+    ratios = [
+        one / other for one, other in zip(ours[1:], theirs[1:], strict=True)
+    ]  # the first round warms up
     return [
         Figure("pcapdaemon --version", statistics.median(ours[1:]), "s"),
         Figure("a bare typer program's", statistics.median(theirs[1:]), "s"),

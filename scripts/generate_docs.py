@@ -168,13 +168,19 @@ def metrics() -> str:
     status = RecorderStatus("eth0", True, "", "", 0, "", 0, 0, 0, 0, 0, 0, 0, 0, 0)
     text = Metrics(Levels(recorders=lambda: [status])).text().decode()
     words = dict(re.findall(r"# HELP (\w+) (.*)", text))
-    lines = [f"| `{name}` | {kind} | {words[name]} |" for name, kind in re.findall(r"# TYPE (\w+) (\w+)", text)]
+    lines = [
+        f"| `{name}` | {kind} | {words[name]} |"
+        for name, kind in re.findall(r"# TYPE (\w+) (\w+)", text)
+    ]
     return f"{NOTE}{METRICS}| name | type | meaning |\n|---|---|---|\n" + "\n".join(lines) + "\n"
 
 
 def commands() -> str:
     """The page about the command line."""
-    parts = [f"## `{name}`\n\n{_command(command)}" for name, command in _walk("pcapdaemon", typer.main.get_command(app))]
+    parts = [
+        f"## `{name}`\n\n{_command(command)}"
+        for name, command in _walk("pcapdaemon", typer.main.get_command(app))
+    ]
     return (NOTE + COMMANDS + "\n".join(parts)).rstrip() + "\n"
 
 
@@ -194,7 +200,9 @@ def _command(command: typing.Any) -> str:
             names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)).replace(
                 "`" + one.name + "`", one.name.upper()
             )
-            rows.append(f"| {names} | {(getattr(one, 'help', '') or '').replace('|', chr(92) + '|')} |")
+            rows.append(
+                f"| {names} | {(getattr(one, 'help', '') or '').replace('|', chr(92) + '|')} |"
+            )
     table = "| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
     shown = f"```console\n$ {example.strip()}\n```\n\n" if example else ""
     return f"{' '.join(words.split())}\n\n{shown}{table}"
@@ -219,7 +227,9 @@ def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
 
 def _of_plugins(kind: typing.Any, section: str) -> list[type[BaseModel]]:
     """The settings of the plug-ins of a section; several may share them."""
-    found = [kind.load(name).Settings for name, plugin in kind.TABLE.items() if plugin.section == section]
+    found = [
+        kind.load(name).Settings for name, plugin in kind.TABLE.items() if plugin.section == section
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -253,7 +263,9 @@ def _type(field: FieldInfo) -> str:
         if typing.get_origin(kind) is typing.Literal:
             return " or ".join(f"`{one}`" for one in typing.get_args(kind))
         if arguments := typing.get_args(kind):
-            return " or ".join(dict.fromkeys(name(one) for one in arguments if one is not type(None)))
+            return " or ".join(
+                dict.fromkeys(name(one) for one in arguments if one is not type(None))
+            )
         words = {int: "integer", str: "string", bool: "true/false", float: "number"}
         return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]  # any object may be asked for
 

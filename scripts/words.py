@@ -30,7 +30,9 @@ WORDS = {
     "unavailable": "Interfaces that were asked for and can't be captured on, and why.",
     "linktype": "The link-layer header type of the packets, by libpcap's name.",
     "started_at": "When the filter was set: packets that match are kept from here on.",
-    ON_THE_WIRE["size"]: "Bytes of the savefile, its headers counted; where it is compressed, of what is inside.",
+    ON_THE_WIRE[
+        "size"
+    ]: "Bytes of the savefile, its headers counted; where it is compressed, of what is inside.",
     "received": "Packets that matched the filter, see pcap_stats(3pcap).",
     "dropped": "Packets that were lost because the kernel's buffer, or the recorder's memory, was full.",
     "dropped_by_interface": "Packets that the interface lost.",

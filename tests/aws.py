@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
-KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+KEYS: dict[str, Any] = {
+    "region_name": "us-east-1",
+    "aws_access_key_id": "test",
+    "aws_secret_access_key": "test",
+}
 
 
 class MotoServer(Server):
@@ -38,7 +42,9 @@ class MotoServer(Server):
         command = [sys.executable, "-m", "tests.moto_server", "-H", "0.0.0.0", "-p", str(self.port)]
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         with (self._directory / "moto.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, env=env)
+            self._process = subprocess.Popen(
+                command, cwd=self._directory, stdout=log, stderr=log, env=env
+            )
         eventually(self._answers, 30)
         return self
 
@@ -76,7 +82,14 @@ class MotoServer(Server):
 
     def section(self, bucket: str, **more: Any) -> dict[str, Any]:
         """What a configuration says of a bucket here."""
-        return {"upload": True, "bucket": bucket, "endpoint": self.url, "accessid": "test", "accesskey": "test", **more}
+        return {
+            "upload": True,
+            "bucket": bucket,
+            "endpoint": self.url,
+            "accessid": "test",
+            "accesskey": "test",
+            **more,
+        }
 
     def queue(self, name: str, **attributes: Any) -> str:
         """Make a queue; its URL."""
@@ -92,7 +105,12 @@ class MotoServer(Server):
     def _answers(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return httpx2.get(f"http://127.0.0.1:{self.port}/moto-api/data.json", timeout=2).status_code == 200
+            return (
+                httpx2.get(
+                    f"http://127.0.0.1:{self.port}/moto-api/data.json", timeout=2
+                ).status_code
+                == 200
+            )
         except (OSError, httpx2.HTTPError):
             return False
 

@@ -44,7 +44,9 @@ class ChaosProxy:
 
     def _choose(self) -> tuple[str, int, float]:
         draw = self._random.random()
-        kind = self._random.choice(["503", "400", "garbage", "html", "reset", "cut", "deaf", "stall"])
+        kind = self._random.choice(
+            ["503", "400", "garbage", "html", "reset", "cut", "deaf", "stall"]
+        )
         size, seconds = self._random.randrange(60_000), self._random.uniform(0.2, 1.5)
         if draw >= self.share:
             return "", 0, 0
@@ -76,7 +78,9 @@ class ChaosProxy:
     def _pass_on(self, client: socket.socket, server: socket.socket, kind: str, size: int) -> None:
         """Both ways; "cut" breaks off in the middle of the request, "deaf" keeps the server's answer to itself."""
         server.settimeout(None)
-        there = threading.Thread(target=self._copy, args=(client, server, size if kind == "cut" else None), daemon=True)
+        there = threading.Thread(
+            target=self._copy, args=(client, server, size if kind == "cut" else None), daemon=True
+        )
         there.start()
         if kind == "deaf":
             with contextlib.suppress(OSError):

@@ -38,7 +38,14 @@ class CloudSharkServer(Server):
 
     def start(self) -> "CloudSharkServer":
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "tests.cloudshark", str(self.port), str(self._directory), str(self._tls or "")]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.cloudshark",
+            str(self.port),
+            str(self._directory),
+            str(self._tls or ""),
+        ]
         root = Path(__file__).parents[1]
         with (self._directory / "cloudshark.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=root, stdout=log, stderr=log)
@@ -113,10 +120,18 @@ class App:
         self.paths.append(request.full_path)
         trouble = self.trouble.popleft() if self.trouble else None
         if trouble in ("close", "garbage"):
-            return self._break_off(environ, b"no HTTP at all\r\n\r\n" if trouble == "garbage" else b"")
+            return self._break_off(
+                environ, b"no HTTP at all\r\n\r\n" if trouble == "garbage" else b""
+            )
         if trouble is not None:
-            request.get_data(parse_form_data=trouble in ("lost", "hang"))  # as a server does that answers, whatever it answers
-        response = self._troubled(request, trouble) if trouble not in (None, "lost", "hang") else self._obey(request)
+            request.get_data(
+                parse_form_data=trouble in ("lost", "hang")
+            )  # as a server does that answers, whatever it answers
+        response = (
+            self._troubled(request, trouble)
+            if trouble not in (None, "lost", "hang")
+            else self._obey(request)
+        )
         if trouble == "lost":
             return self._break_off(environ)
         if trouble == "hang":
@@ -129,7 +144,10 @@ class App:
             self.trouble = deque(json.loads(request.get_data()))
         if call.startswith("content/"):
             return Response((self._directory / call.removeprefix("content/")).read_bytes())
-        return Response(json.dumps({"uploads": self.uploads, "paths": self.paths}.get(call)), mimetype="application/json")
+        return Response(
+            json.dumps({"uploads": self.uploads, "paths": self.paths}.get(call)),
+            mimetype="application/json",
+        )
 
     def _obey(self, request: Request) -> Response:
         _, api, version, token, call = (*request.path.split("/"), "", "", "", "", "")[:5]
@@ -139,8 +157,16 @@ class App:
             return _failure(404, f"no such token: {token}")
         if call == "search":
             name = request.args.get("search[filename]")
-            found = [{"id": one["id"], "filename": name} for one in self.uploads if one["filename"] == name]
-            return Response(json.dumps({"num_found": len(found), "captures": found}), 200, mimetype="application/json")
+            found = [
+                {"id": one["id"], "filename": name}
+                for one in self.uploads
+                if one["filename"] == name
+            ]
+            return Response(
+                json.dumps({"num_found": len(found), "captures": found}),
+                200,
+                mimetype="application/json",
+            )
         if call != "upload" or request.method != "POST" or "file" not in request.files:
             return _failure(422, "a file is missing")
         return self._keep(request)
@@ -161,13 +187,19 @@ class App:
         with self._lock:
             (self._directory / f"{len(self.uploads):06}.json").write_text(json.dumps(upload))
             self.uploads.append(upload)
-        return Response(json.dumps({"filename": upload["filename"], "id": number}), 200, mimetype="text/javascript")
+        return Response(
+            json.dumps({"filename": upload["filename"], "id": number}),
+            200,
+            mimetype="text/javascript",
+        )
 
     def _troubled(self, request: Request, trouble: int | str | None) -> Response:
         if isinstance(trouble, int):
             return _failure(trouble, "not today")
         return {
-            "html": Response("<html>Welcome to the hotel's network</html>", 200, mimetype="text/html"),
+            "html": Response(
+                "<html>Welcome to the hotel's network</html>", 200, mimetype="text/html"
+            ),
             "redirect": Response("", 301, {"Location": f"https://other.example{request.path}"}),
             "slow": Response("busy", 503, {"Retry-After": "1"}),
             "echo": Response(f"trace: {request.url}", 500),
@@ -187,7 +219,9 @@ class App:
 
 
 def _failure(status: int, words: str) -> Response:
-    return Response(json.dumps({"status": status, "exceptions": [words]}), status, mimetype="application/json")
+    return Response(
+        json.dumps({"status": status, "exceptions": [words]}), status, mimetype="application/json"
+    )
 
 
 def main(port: int, directory: Path, tls: str) -> None:
@@ -197,7 +231,9 @@ def main(port: int, directory: Path, tls: str) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(Path(tls) / "server.pem", Path(tls) / "server.key")
     app = App(directory)
-    make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet, ssl_context=context).serve_forever(0.1)
+    make_server(
+        "127.0.0.1", port, app, threaded=True, request_handler=_Quiet, ssl_context=context
+    ).serve_forever(0.1)
 
 
 if __name__ == "__main__":

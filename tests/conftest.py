@@ -53,7 +53,9 @@ def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wire(sender: Path) -> Iterator[Wire]:
     """A veth pair of its own, up and without traffic but the test's."""
     wire = Wire(f"tx{next(_numbers)}", f"rx{next(_numbers)}", sender)
-    subprocess.run(["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True)
+    subprocess.run(
+        ["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True
+    )
     for name in (wire.near, wire.far):
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
         subprocess.run(["ip", "link", "set", name, "up"], check=True)

@@ -36,9 +36,13 @@ class Wire:
 
     def send(self, frames: int, size: int = 100, rate: int = 0, ports: int = 1) -> None:
         """Send numbered frames and return when the last is out."""
-        subprocess.run(self._command(frames, size, rate, ports), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            self._command(frames, size, rate, ports), check=True, stdout=subprocess.DEVNULL
+        )
 
-    def sending(self, frames: int, size: int = 100, rate: int = 0, ports: int = 1) -> "subprocess.Popen[bytes]":
+    def sending(
+        self, frames: int, size: int = 100, rate: int = 0, ports: int = 1
+    ) -> "subprocess.Popen[bytes]":
         """Begin to send."""
         return subprocess.Popen(self._command(frames, size, rate, ports), stdout=subprocess.DEVNULL)
 
@@ -93,7 +97,12 @@ def saved(stopped: Captured, path: Path) -> Path:
 def tshark(path: Path, *fields: str) -> list[list[str]]:
     """A row for each packet with the given fields, as an independent reader has them; any complaint is an error."""
     options = [word for field in fields for word in ("-e", field)]
-    result = subprocess.run(["tshark", "-n", "-r", path, "-T", "fields", *options], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        ["tshark", "-n", "-r", path, "-T", "fields", *options],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     complaints = [line for line in result.stderr.splitlines() if "Running as user" not in line]
     assert not complaints, complaints
     return [line.split("\t") for line in result.stdout.splitlines()]
@@ -132,4 +141,6 @@ def certificates(directory: Path) -> None:
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names -out server.pem",
     ):
         (directory / "names").write_text("subjectAltName=IP:127.0.0.1")
-        subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", *command.split()], cwd=directory, check=True, capture_output=True
+        )

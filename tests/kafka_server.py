@@ -12,15 +12,34 @@ from tests.helpers import eventually
 from tests.servers import Server, free_port
 
 JARS = Path(__file__).parent / "kafka" / "target" / "dependency"
-JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx384m", "-cp", f"{JARS}/*"]
+JAVA = [
+    "java",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-Xmx384m",
+    "-cp",
+    f"{JARS}/*",
+]
 CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
 
 
 class KafkaServer(Server):
     """One node that is broker and controller; `more` are lines of its server.properties."""
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1", more: Sequence[str] = (), format_options: Sequence[str] = ()):
-        self.directory, self.host, self.port, self.controller_port = directory, host, free_port(), free_port()
+    def __init__(
+        self,
+        directory: Path,
+        host: str = "127.0.0.1",
+        more: Sequence[str] = (),
+        format_options: Sequence[str] = (),
+    ):
+        self.directory, self.host, self.port, self.controller_port = (
+            directory,
+            host,
+            free_port(),
+            free_port(),
+        )
         self.proxied_port, self.behind_proxy = free_port(), free_port()
         self.node_id, self.voters = 1, f"1@127.0.0.1:{self.controller_port}"
         self.more, self._format_options = list(more), list(format_options)
@@ -50,7 +69,9 @@ class KafkaServer(Server):
             subprocess.run(command, check=True, capture_output=True)
             self._formatted = True
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen([*JAVA, "kafka.Kafka", str(properties)], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [*JAVA, "kafka.Kafka", str(properties)], stdout=log, stderr=log
+            )
         if wait:
             self.wait()
         return self
@@ -63,13 +84,17 @@ class KafkaServer(Server):
     def admin(self) -> AdminClient:
         """A client that may do everything."""
         if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0, "reconnect.backoff.max.ms": 500})
+            self._admin = AdminClient(
+                {"bootstrap.servers": self.address, "log_level": 0, "reconnect.backoff.max.ms": 500}
+            )
         return self._admin
 
     def create(self, topic: str, partitions: int = 1, replicas: int = 1) -> None:
         """Make a topic, and wait until it can be written to."""
         options = {"max.message.bytes": "20000000"}
-        self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[topic].result(30)
+        self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[
+            topic
+        ].result(30)
         eventually(lambda: len(self._led(topic)) == partitions, 30)
 
     def grow(self, topic: str, partitions: int) -> None:
@@ -84,7 +109,13 @@ class KafkaServer(Server):
     def producer(self, **options: Any) -> Producer:
         """A producer that sends at once."""
         return Producer(
-            {"bootstrap.servers": self.address, "linger.ms": 0, "message.max.bytes": 20_000_000, "log_level": 0, **options}
+            {
+                "bootstrap.servers": self.address,
+                "linger.ms": 0,
+                "message.max.bytes": 20_000_000,
+                "log_level": 0,
+                **options,
+            }
         )
 
     def committed(self, group: str, topic: str) -> int:
@@ -97,7 +128,11 @@ class KafkaServer(Server):
 
     def _led(self, topic: str) -> list[int]:
         partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
-        return [number for number, partition in partitions.items() if partition.leader >= 0 and not partition.error]
+        return [
+            number
+            for number, partition in partitions.items()
+            if partition.leader >= 0 and not partition.error
+        ]
 
     def _answers(self) -> bool:
         assert self._process
@@ -135,6 +170,8 @@ class KafkaServer(Server):
 def produce(producer: Producer, topic: str, body: bytes, **more: Any) -> None:
     """Send one message, and wait until the broker has it."""
     failures: list[object] = []
-    producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error) if error else None, **more)
+    producer.produce(
+        topic, body, on_delivery=lambda error, _: failures.append(error) if error else None, **more
+    )
     assert producer.flush(30) == 0
     assert not failures, failures

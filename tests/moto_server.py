@@ -29,7 +29,9 @@ def _wait_outside() -> None:
     """A long poll waits without the lock."""
     original = SQSBackend.receive_message
 
-    def receive(self: SQSBackend, queue_name: str, count: int, wait: int, *more: Any) -> list[Message]:
+    def receive(
+        self: SQSBackend, queue_name: str, count: int, wait: int, *more: Any
+    ) -> list[Message]:
         until = time.monotonic() + wait
         while True:
             with _inside:

@@ -11,7 +11,9 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 class Proxy:
     """Listens on a port and passes everything on to another, until it is told to cut."""
 
-    def __init__(self, port: int, target: int, host: str = "127.0.0.1", listen: str = "127.0.0.1") -> None:
+    def __init__(
+        self, port: int, target: int, host: str = "127.0.0.1", listen: str = "127.0.0.1"
+    ) -> None:
         self.port, self._target, self._host, self._listen = port, target, host, listen
         self._lock = threading.Lock()
         self._pairs: set[socket.socket] = set()
@@ -63,7 +65,9 @@ class Proxy:
             with self._lock:
                 self._pairs |= {client, server}
             for source, sink, counted in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pass_on, args=(source, sink, counted), daemon=True).start()
+                threading.Thread(
+                    target=self._pass_on, args=(source, sink, counted), daemon=True
+                ).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):

@@ -60,9 +60,26 @@ class RedisServer(Server):
 
     def start(self) -> "RedisServer":
         """Start it, and wait until it answers."""
-        command = ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self._options]
+        command = [
+            "redis-server",
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--bind",
+            "127.0.0.1",
+            *self._options,
+        ]
         if self._sentinel:
-            command = ["redis-server", str(self._sentinel), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
+            command = [
+                "redis-server",
+                str(self._sentinel),
+                "--sentinel",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+            ]
         self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
         eventually(self._answers)
         return self
@@ -83,7 +100,9 @@ class RedisServer(Server):
 class DaemonProcess:
     """The installed command, running as a daemon in a directory of its own."""
 
-    def __init__(self, directory: Path, sections: Mapping[str, Mapping[str, Any]] | None = None, **more: Any) -> None:
+    def __init__(
+        self, directory: Path, sections: Mapping[str, Mapping[str, Any]] | None = None, **more: Any
+    ) -> None:
         self.directory, self.port = directory, free_port()
         self.captures = directory / "captures"
         self.captures.mkdir(exist_ok=True)
@@ -104,12 +123,18 @@ class DaemonProcess:
         lines = [
             line
             for name, table in tables.items()
-            for line in (_heading(name), *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+            for line in (
+                _heading(name),
+                *(f"{key} = {json.dumps(value)}" for key, value in table.items()),
+            )
         ]
         self.config.write_text("\n".join(lines))
 
     def start(
-        self, arguments: Sequence[str] | None = None, wrapper: Sequence[str] = (), program: str = str(PCAPDAEMON)
+        self,
+        arguments: Sequence[str] | None = None,
+        wrapper: Sequence[str] = (),
+        program: str = str(PCAPDAEMON),
     ) -> "DaemonProcess":
         """Start it, and wait until it is up (its sources need not be)."""
         started = len(self.logged("started"))
@@ -132,7 +157,9 @@ class DaemonProcess:
 
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         """The log lines of an event with these fields."""
-        return [line for line in self.log() if line["event"] == event and fields.items() <= line.items()]
+        return [
+            line for line in self.log() if line["event"] == event and fields.items() <= line.items()
+        ]
 
     def api(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """Call its API."""
@@ -141,7 +168,9 @@ class DaemonProcess:
 
     def request(self, wait: bool = False, **message: Any) -> httpx2.Response:
         """Send a request for a capture."""
-        return self.api("POST", "/captures" + ("?wait=1" if wait else ""), json={"node": "any", **message})
+        return self.api(
+            "POST", "/captures" + ("?wait=1" if wait else ""), json={"node": "any", **message}
+        )
 
     def record(self, request_id: str) -> dict[str, Any]:
         """What it tells of a request."""
@@ -182,7 +211,10 @@ class DaemonProcess:
         """Resident memory in bytes."""
         assert self.process
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) * 1024
+        return (
+            int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+            * 1024
+        )
 
     def cpu(self) -> float:
         """Seconds of CPU that it used so far, user and system."""

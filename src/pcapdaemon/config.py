@@ -42,8 +42,12 @@ class InterfaceSettings(Section):
     """One `[[interface]]`: names that requests may use for it, or a savefile that is played under its name."""
 
     name: str = Field(min_length=1, description="An interface of this host.")
-    alias: Strings = Field((), description="What requests may call it; several interfaces may share an alias.")
-    optional: bool = Field(False, description="It is no error if the host lacks it when the daemon starts.")
+    alias: Strings = Field(
+        (), description="What requests may call it; several interfaces may share an alias."
+    )
+    optional: bool = Field(
+        False, description="It is no error if the host lacks it when the daemon starts."
+    )
     replay: str | None = Field(
         None,
         min_length=1,
@@ -89,7 +93,11 @@ class Settings:
 
     def recorders_of(self, recorder: RecorderSettings) -> list[str]:
         """The interfaces that one of them is for."""
-        return [recorder.interface] if recorder.interface else self.aliases.get(recorder.alias or "", [])
+        return (
+            [recorder.interface]
+            if recorder.interface
+            else self.aliases.get(recorder.alias or "", [])
+        )
 
 
 def node_name(settings: Settings) -> str:
@@ -109,16 +117,24 @@ def missing_interfaces(settings: Settings) -> list[str]:
 
 def interfaces_of(settings: Settings) -> dict[str, Interface]:
     """What can be captured on at this moment: the host's interfaces, and files that are played as such."""
-    return {**list_interfaces(), **{one.name: replayed(one) for one in settings.interfaces if one.replay}}
+    return {
+        **list_interfaces(),
+        **{one.name: replayed(one) for one in settings.interfaces if one.replay},
+    }
 
 
 def replayed(interface: InterfaceSettings) -> Interface:
     """A file that is played as an interface."""
     replay = Replay(interface.replay or "", paced=interface.replay_pace == "file")
-    return Interface(interface.name, InterfaceKind.REPLAY, f"plays {interface.replay}", replay=replay)
+    return Interface(
+        interface.name, InterfaceKind.REPLAY, f"plays {interface.replay}", replay=replay
+    )
 
 
-EMBEDDED: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "./captures"}}
+EMBEDDED: dict[str, Any] = {
+    "http": {"listen": True},
+    "general": {"writelocal": True, "localdir": "./captures"},
+}
 """What is meant where neither a configuration nor a flag is given."""
 
 
@@ -129,14 +145,18 @@ def read(path: Path) -> dict[str, Any]:
             values: dict[str, Any] = _lower(tomllib.load(file), str(path))
             return values
     except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"], "name an existing file by --config") from None
+        raise ConfigError(
+            [f"{path}: {error.strerror}"], "name an existing file by --config"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
 
 
 def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The file's values with those of the command line laid over them."""
-    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in values.items()}
+    merged = {
+        name: dict(table) if isinstance(table, dict) else table for name, table in values.items()
+    }
     for name, table in flags.items():
         merged[name] = {**merged.get(name, {}), **table}
     return merged
@@ -176,7 +196,9 @@ def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -
 def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
     """A bus to send on, as its section says, whatever else the configuration lacks; raises ConfigError."""
     switched_on = {**values.get(name, {}), "listen": True}
-    source = next(n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(switched_on))
+    source = next(
+        n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(switched_on)
+    )
     try:
         cls = sources.load(source)
     except PcapdaemonError as error:
@@ -194,8 +216,19 @@ class _Reader:
         self.values, self.origin = values, origin
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        known = {"general", "capture", "delivery", "spool", "results", "syslog", "interface", "recorder"}
-        known |= {plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())}
+        known = {
+            "general",
+            "capture",
+            "delivery",
+            "spool",
+            "results",
+            "syslog",
+            "interface",
+            "recorder",
+        }
+        known |= {
+            plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())
+        }
         self._warn_unknown("", values, known)
 
     def section(self, name: str, model: type[S]) -> S:
@@ -206,48 +239,78 @@ class _Reader:
         if not isinstance(tables, list):
             self.problems.append(f"{self.origin}: [{name}]: write [[{name}]], one for each {name}")
             return ()
-        return tuple(self._section(f"[[{name}]] number {n}", t, model) for n, t in enumerate(tables, 1))
+        return tuple(
+            self._section(f"[[{name}]] number {n}", t, model) for n, t in enumerate(tables, 1)
+        )
 
     def plugins(self, table: Mapping[str, Any], load: Any) -> dict[str, Section]:
         found = {}
         for name, plugin in table.items():
             values = self.values.get(plugin.section, {})
-            if not isinstance(values, dict) or not self._switch(plugin.section, plugin.switch, values):
+            if not isinstance(values, dict) or not self._switch(
+                plugin.section, plugin.switch, values
+            ):
                 continue
             if not plugin.is_meant(values):
                 continue
             try:
-                found[name] = self._section(f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general")
+                found[name] = self._section(
+                    f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general"
+                )
             except PcapdaemonError as error:
                 found[name] = Section()  # it is on, though it can't be loaded
-                self.problems.append(f"{self.origin}: [{plugin.section}] {plugin.switch}: {error} ({error.hint})")
+                self.problems.append(
+                    f"{self.origin}: [{plugin.section}] {plugin.switch}: {error} ({error.hint})"
+                )
         return found
 
     def whole(self, settings: Settings) -> None:
         self._recorders(settings)
-        self.warnings += [f"{self.origin}: {words}" for one in settings.destinations.values() for words in one.flaws()]
-        repeating = {n for n, section in settings.sources.items() if sources.load(n).redelivers(section)}
+        self.warnings += [
+            f"{self.origin}: {words}"
+            for one in settings.destinations.values()
+            for words in one.flaws()
+        ]
+        repeating = {
+            n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
+        }
         if repeating and state_directory(settings.general) is None:
             names = " and ".join(sorted(repeating))
             words = f"{names} may hand out a request again after a restart, which would be captured again: set [general] statedir"
             self.warnings.append(f"{self.origin}: {words}")
         if not settings.sources:
-            keys = " or ".join(dict.fromkeys(f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section))
-            self.problems.append(f"{self.origin}: no source is on, so no request would ever be heard: set {keys}")
+            keys = " or ".join(
+                dict.fromkeys(
+                    f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section
+                )
+            )
+            self.problems.append(
+                f"{self.origin}: no source is on, so no request would ever be heard: set {keys}"
+            )
         if not settings.destinations:
-            keys = " or ".join(f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section)
-            self.problems.append(f"{self.origin}: no destination is on, so no savefile would be kept: set {keys}")
+            keys = " or ".join(
+                f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section
+            )
+            self.problems.append(
+                f"{self.origin}: no destination is on, so no savefile would be kept: set {keys}"
+            )
 
     def _recorders(self, settings: Settings) -> None:
         seen: set[str] = set()
         for n, recorder in enumerate(settings.recorder, 1):
             label = f"{self.origin}: [[recorder]] number {n}"
             if recorder.alias and recorder.alias not in settings.aliases:
-                self.problems.append(f"{label} alias: no [[interface]] has the alias {recorder.alias}")
+                self.problems.append(
+                    f"{label} alias: no [[interface]] has the alias {recorder.alias}"
+                )
             names = set(settings.recorders_of(recorder))
             played = names & {one.name for one in settings.interfaces if one.replay}
-            self.problems += [f"{label}: {name} plays a file, which has no recorder" for name in sorted(played)]
-            self.problems += [f"{label}: {name} has a recorder already" for name in sorted(names & seen)]
+            self.problems += [
+                f"{label}: {name} plays a file, which has no recorder" for name in sorted(played)
+            ]
+            self.problems += [
+                f"{label}: {name} has a recorder already" for name in sorted(names & seen)
+            ]
             seen |= names
 
     def _switch(self, section: str, key: str, values: Mapping[str, Any]) -> bool:
@@ -255,7 +318,9 @@ class _Reader:
         if not isinstance(value, bool):
             self.problems.append(f"{self.origin}: [{section}] {key}: true or false is wanted")
         if values and key not in values and section != "general":
-            self.warnings.append(f"{self.origin}: [{section}] is there but not switched on: set {key} = true")
+            self.warnings.append(
+                f"{self.origin}: [{section}] is there but not switched on: set {key} = true"
+            )
         return value is True
 
     def _section(self, label: str, values: Any, model: type[S], warn: bool = True) -> S:
@@ -269,12 +334,17 @@ class _Reader:
         try:
             return model.model_validate(resolved)
         except ValidationError as error:
-            self.problems += [_words(self.origin, label, e) for e in error.errors(include_url=False, include_input=False)]
+            self.problems += [
+                _words(self.origin, label, e)
+                for e in error.errors(include_url=False, include_input=False)
+            ]
             return model.model_construct()
 
     def _plugin_keys(self, label: str) -> set[str]:
         # The local directory is configured in [general], as the original has it
-        shared = [name for name, plugin in destinations.TABLE.items() if f"[{plugin.section}]" == label]
+        shared = [
+            name for name, plugin in destinations.TABLE.items() if f"[{plugin.section}]" == label
+        ]
         return {key for name in shared for key in destinations.load(name).Settings.model_fields}
 
     def _warn_unknown(self, label: str, values: Mapping[str, Any], known: set[str]) -> None:
@@ -287,7 +357,9 @@ class _Reader:
 
 def _words(origin: str, label: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    return f"{origin}: {label} {key}: {error['msg']}".replace(" : ", ": ").replace("Value error, ", "")
+    return f"{origin}: {label} {key}: {error['msg']}".replace(" : ", ": ").replace(
+        "Value error, ", ""
+    )
 
 
 def _lower(values: Any, where: str) -> Any:

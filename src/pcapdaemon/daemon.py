@@ -11,7 +11,13 @@ from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api.routes import Api
 from pcapdaemon.api.server import ApiServer
 from pcapdaemon.capture.recorders import Recorders
-from pcapdaemon.config import Settings, interfaces_of, missing_interfaces, node_name, state_directory
+from pcapdaemon.config import (
+    Settings,
+    interfaces_of,
+    missing_interfaces,
+    node_name,
+    state_directory,
+)
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import (
     ConfigurationRefused,
@@ -49,7 +55,9 @@ log = structlog.get_logger()
 class Daemon:
     """One daemon. `load` reads and validates the configuration, at start and at each SIGHUP; it raises ConfigError."""
 
-    def __init__(self, load: Callable[[], Settings], announce: Callable[[Settings, "Daemon"], None]) -> None:
+    def __init__(
+        self, load: Callable[[], Settings], announce: Callable[[Settings, "Daemon"], None]
+    ) -> None:
         self._load, self._announce = load, announce
         self._settings = settings = load()
         _refuse_missing(settings)
@@ -62,7 +70,11 @@ class Daemon:
         self._spool = Spool(settings.spool) if settings.spool.dir else None
         spooling = Spooling(self._spool, self._publish) if self._spool else None
         self._delivery = Delivery(
-            _destinations(settings), self._publish, settings.delivery, spooling, lambda: budget.used > budget.limit / 2
+            _destinations(settings),
+            self._publish,
+            settings.delivery,
+            spooling,
+            lambda: budget.used > budget.limit / 2,
         )
         runs = Runs(settings, budget, self._delivery, self._publish, self._recorders.get)
         self._engine = Engine(
@@ -88,11 +100,18 @@ class Daemon:
         self._handle_signals()
         left = await run_in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
-        work = (systemd.feed_watchdog(), self._reload_when_asked(), self._delivery.resume(left), self._delivery.keep_watch())
+        work = (
+            systemd.feed_watchdog(),
+            self._reload_when_asked(),
+            self._delivery.resume(left),
+            self._delivery.keep_watch(),
+        )
         helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
         addresses = [source.address for source in self._sources.values()]
-        self._telemetry.started(addresses, list(self._settings.destinations), self._settings.warnings)
+        self._telemetry.started(
+            addresses, list(self._settings.destinations), self._settings.warnings
+        )
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
@@ -101,7 +120,9 @@ class Daemon:
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
         await self._results.close(LAST_RESULTS)
-        await asyncio.gather(*(close(source) for source in ending))  # after the last verdict on their messages
+        await asyncio.gather(
+            *(close(source) for source in ending)
+        )  # after the last verdict on their messages
         await self._stop_api(LAST_ANSWERS)
         if self._spool:
             self._spool.close()
@@ -114,12 +135,20 @@ class Daemon:
         """
         made_destinations = _destinations(settings)
         node = node_name(settings)
-        same = {n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)}
+        same = {
+            n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)
+        }
         unchanged = same if node == self._engine.node else set()
-        made = {n: sources.load(n)(section, node) for n, section in settings.sources.items() if n not in unchanged}
+        made = {
+            n: sources.load(n)(section, node)
+            for n, section in settings.sources.items()
+            if n not in unchanged
+        }
         recorders = await self._recorders.make(settings.recorders, settings.capture.buffer)
         http = settings.sources.get("http")
-        await self._move_api(http if isinstance(http, HttpSettings) else None)  # the last thing that can fail
+        await self._move_api(
+            http if isinstance(http, HttpSettings) else None
+        )  # the last thing that can fail
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         self._recorders.exchange(recorders)
@@ -161,7 +190,10 @@ class Daemon:
     async def _stop_sources(self, names: list[str]) -> list[Source]:
         """Receive no more from these; they are still to be closed."""
         # out of the tables before anything is awaited: the end may come in the middle of a reload
-        pumps, stopped = [self._pumps.pop(name) for name in names], [self._sources.pop(name) for name in names]
+        pumps, stopped = (
+            [self._pumps.pop(name) for name in names],
+            [self._sources.pop(name) for name in names],
+        )
         for name in names:
             self._publish(SourceSwitchedOff(name))
         await asyncio.gather(*(end(task) for task in pumps))
@@ -230,7 +262,9 @@ class Daemon:
         for listener in (self._history, self._metrics, self._telemetry, self._results):
             try:
                 listener.on_event(event)
-            except Exception:  # what happened has happened; a defect in reporting it must not undo it
+            except (
+                Exception
+            ):  # what happened has happened; a defect in reporting it must not undo it
                 log.exception("an event could not be reported", what=type(event).__name__)
 
     def _handle_signals(self) -> None:
@@ -260,14 +294,18 @@ class Daemon:
             self._publish(ConfigurationRefused(tuple(error.problems)))
         except Exception as error:  # a defect of ours must not end the captures that run
             log.exception("a reload failed in an unforeseen way")
-            self._publish(ConfigurationRefused((f"internal error: {type(error).__name__}: {error}",)))
+            self._publish(
+                ConfigurationRefused((f"internal error: {type(error).__name__}: {error}",))
+            )
         else:
             words = ("[spool] has changed, which takes effect at the next start",) if moved else ()
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
 
 
 def _destinations(settings: Settings) -> dict[str, Destination]:
-    return {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
+    return {
+        name: destinations.load(name)(section) for name, section in settings.destinations.items()
+    }
 
 
 def _refuse_missing(settings: Settings) -> None:

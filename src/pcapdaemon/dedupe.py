@@ -93,16 +93,28 @@ class Dedupe:
             return
         try:
             async with asyncio.timeout(WRITE_WITHIN):
-                await run_in_thread(self._write, self._path, _line(key, known), list(self._current()))
+                await run_in_thread(
+                    self._write, self._path, _line(key, known), list(self._current())
+                )
         except (OSError, TimeoutError) as error:
-            log.warning("an accepted request may be captured again after a restart", file=str(self._path), reason=str(error))
+            log.warning(
+                "an accepted request may be captured again after a restart",
+                file=str(self._path),
+                reason=str(error),
+            )
 
     def _forget_the_oldest(self) -> None:
-        for key in [key for key, known in self._known.items() if known.answer is not None][: max(0, len(self._known) - MOST)]:
+        for key in [key for key, known in self._known.items() if known.answer is not None][
+            : max(0, len(self._known) - MOST)
+        ]:
             del self._known[key]
 
     def _current(self) -> Iterator[str]:
-        return (_line(key, known) for key, known in self._known.items() if known.answer) if self._lines > 2 * MOST else iter(())
+        return (
+            (_line(key, known) for key, known in self._known.items() if known.answer)
+            if self._lines > 2 * MOST
+            else iter(())
+        )
 
     def _write(self, path: Path, line: str, all_lines: list[str]) -> None:
         with self._lock:
@@ -122,15 +134,25 @@ class Dedupe:
             path.parent.mkdir(parents=True, exist_ok=True)
             text = path.read_text(errors="replace") if path.exists() else ""
         except OSError as error:
-            log.warning("accepted requests are forgotten at a restart", file=str(path), reason=error.strerror)
+            log.warning(
+                "accepted requests are forgotten at a restart",
+                file=str(path),
+                reason=error.strerror,
+            )
             return
         lines = text.splitlines()
         # a last line that a crash has torn would spoil the next one: write the file anew
         self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
         for line in lines[-MOST:]:
-            with suppress(ValueError, KeyError, TypeError):  # a line that a crash has torn, or that is somebody else's
+            with suppress(
+                ValueError, KeyError, TypeError
+            ):  # a line that a crash has torn, or that is somebody else's
                 entry = json.loads(line)
-                answer = Answer(str(entry["id"]), AnswerKind.ACCEPTED, interfaces=tuple(map(str, entry["interfaces"])))
+                answer = Answer(
+                    str(entry["id"]),
+                    AnswerKind.ACCEPTED,
+                    interfaces=tuple(map(str, entry["interfaces"])),
+                )
                 self._known[str(entry["key"])] = Known(float(entry["at"]), answer)
 
 

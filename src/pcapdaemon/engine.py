@@ -65,7 +65,9 @@ class Engine:
         """Begin with a message; returns at once. What is for another node is skipped here, and costs microseconds."""
         if self._draining:
             words = "the daemon is shutting down"
-            self._conclude(message, intake.unavailable(message.source, new_id(), words, Verdict.BUSY))
+            self._conclude(
+                message, intake.unavailable(message.source, new_id(), words, Verdict.BUSY)
+            )
             return
         try:
             fields = read(message.body)
@@ -132,32 +134,56 @@ class Engine:
         except Exception as error:  # a defect of ours: whoever waits hears of it, and the message is not redelivered for ever
             log.exception("a request failed in an unforeseen way", source=message.source)
             words = f"internal error: {type(error).__name__}"
-            self._conclude(message, intake.unavailable(message.source, new_id(), words, Verdict.DONE))
+            self._conclude(
+                message, intake.unavailable(message.source, new_id(), words, Verdict.DONE)
+            )
         except asyncio.CancelledError:
-            self._conclude(message, Conclusion(None, Answer("", AnswerKind.UNAVAILABLE, (Problem("", ENDED),))))
+            self._conclude(
+                message, Conclusion(None, Answer("", AnswerKind.UNAVAILABLE, (Problem("", ENDED),)))
+            )
             raise
 
     async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
-        envelope = Envelope(message.source, message.arrived_at, new_id(), message.sent_at, message.key)
+        envelope = Envelope(
+            message.source, message.arrived_at, new_id(), message.sent_at, message.key
+        )
         judged = intake.judge(fields, envelope, self._view())
         if isinstance(judged, Order):
             self._conclude(message, self._obey(message, judged))
             return
-        self._log_message(message, judged.id, asked=judged.request is not None and judged.request.log_request)
+        self._log_message(
+            message, judged.id, asked=judged.request is not None and judged.request.log_request
+        )
         self._report_clocks(message.source, judged.clock_off)
         dry = judged.request is not None and judged.request.dryrun
-        if not dry and (before := self._dedupe.answer_to(judged.key, self._settings.general.dedupe)):
-            self._conclude(message, self._seen_before(message, judged, before))  # also where it is too old by now
+        if not dry and (
+            before := self._dedupe.answer_to(judged.key, self._settings.general.dedupe)
+        ):
+            self._conclude(
+                message, self._seen_before(message, judged, before)
+            )  # also where it is too old by now
         elif isinstance(judged.plan, Rejection):
-            self._conclude(message, intake.rejected(message.source, judged.plan, judged.warnings, judged.request))
+            self._conclude(
+                message,
+                intake.rejected(message.source, judged.plan, judged.warnings, judged.request),
+            )
         elif dry:
-            self._conclude(message, await self._try_out(message.source, judged.plan, judged.warnings))
+            self._conclude(
+                message, await self._try_out(message.source, judged.plan, judged.warnings)
+            )
         else:
             await self._take_once(message, envelope, judged, judged.plan)
 
     def _view(self) -> View:
         settings, delivery = self._settings, self.runs.delivery
-        around = Surroundings(self.node, time.time(), self._interfaces(), settings.aliases, self._places(), delivery.heeded)
+        around = Surroundings(
+            self.node,
+            time.time(),
+            self._interfaces(),
+            settings.aliases,
+            self._places(),
+            delivery.heeded,
+        )
         return View(settings.general, around, delivery.objections)
 
     def _obey(self, message: Message, order: Order) -> Conclusion:
@@ -172,14 +198,23 @@ class Engine:
             self._reported_clocks.add(source)
             self._publish(ClocksDiffer(source, off))
 
-    async def _try_out(self, source: str, plan: CapturePlan, warnings: tuple[str, ...]) -> Conclusion:
+    async def _try_out(
+        self, source: str, plan: CapturePlan, warnings: tuple[str, ...]
+    ) -> Conclusion:
         if words := self.runs.no_room_for(plan):
-            return intake.rejected(source, Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY), warnings, plan.request)
+            return intake.rejected(
+                source,
+                Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY),
+                warnings,
+                plan.request,
+            )
         if rejection := await self.runs.try_out(plan):
             return intake.rejected(source, rejection, warnings, plan.request)
         return intake.dry_run(plan, warnings)
 
-    async def _take_once(self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan) -> None:
+    async def _take_once(
+        self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
+    ) -> None:
         """Accept the request, unless it was before."""
         key, seconds = judged.key, self._settings.general.dedupe
         remember = bool(key and seconds)
@@ -191,7 +226,9 @@ class Engine:
             conclusion = await self._accept(message, envelope, judged, plan)
             accepted = conclusion.answer if conclusion.verdict is Verdict.TAKEN else None
         finally:
-            if remember:  # a request that is redelivered after a crash in between is found in the file
+            if (
+                remember
+            ):  # a request that is redelivered after a crash in between is found in the file
                 await self._dedupe.decide(key, accepted, keep=not message.until_done)
         self._conclude(message, conclusion)
         if accepted:
@@ -205,21 +242,34 @@ class Engine:
         verdict = Verdict.BUSY if message.until_done and before.id in self.runs else Verdict.DONE
         return intake.seen_before(message.source, judged, before, verdict)
 
-    async def _accept(self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan) -> Conclusion:
+    async def _accept(
+        self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
+    ) -> Conclusion:
         """Begin its captures, or have it join a request that runs."""
         general, warnings = self._settings.general, judged.warnings
         if plan.id in self.runs:
             problem = Problem("id", "a request of this id is running; stop it, or choose another")
-            return intake.rejected(message.source, Rejection(plan.id, (problem,), AnswerKind.CONFLICT), warnings, plan.request)
+            return intake.rejected(
+                message.source,
+                Rejection(plan.id, (problem,), AnswerKind.CONFLICT),
+                warnings,
+                plan.request,
+            )
         if general.coalesce and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
         busy = self.runs.no_room_for(plan) or self._rates.refusal(
             plan.request.customer, general.rate, general.customer_rate, time.monotonic()
         )
         if busy:
-            return self._refused(message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged)
+            return self._refused(
+                message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
+            )
         rejection = await self.runs.begin(plan, message.source, message.arrived_at)
-        return self._refused(message, rejection, judged) if rejection else intake.accepted(envelope, plan, warnings)
+        return (
+            self._refused(message, rejection, judged)
+            if rejection
+            else intake.accepted(envelope, plan, warnings)
+        )
 
     def _refused(self, message: Message, rejection: Rejection, judged: Judged) -> Conclusion:
         if message.returnable and rejection.kind is AnswerKind.BUSY:
@@ -230,4 +280,8 @@ class Engine:
         if asked or self._settings.general.logrequests:
             body = message.body[:LONGEST_LOGGED].decode("utf-8", "replace")
             more = len(message.body) - LONGEST_LOGGED
-            self._publish(RequestLogged(request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")))
+            self._publish(
+                RequestLogged(
+                    request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")
+                )
+            )

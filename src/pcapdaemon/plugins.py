@@ -42,5 +42,6 @@ def load(table: Mapping[str, Plugin], name: str) -> Any:
         if not plugin.extra or (error.name or "").startswith("pcapdaemon"):
             raise
         raise PcapdaemonError(
-            f"{name} needs the library {error.name}", f"install it: pip install 'pcapdaemon[{plugin.extra}]'"
+            f"{name} needs the library {error.name}",
+            f"install it: pip install 'pcapdaemon[{plugin.extra}]'",
         ) from None

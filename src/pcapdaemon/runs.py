@@ -87,7 +87,12 @@ class Runs:
     """All requests in progress."""
 
     def __init__(
-        self, settings: Settings, budget: MemoryBudget, delivery: Delivery, publish: Publish, recorder_of: RecorderOf
+        self,
+        settings: Settings,
+        budget: MemoryBudget,
+        delivery: Delivery,
+        publish: Publish,
+        recorder_of: RecorderOf,
     ) -> None:
         self._settings, self.delivery, self._budget = settings, delivery, budget
         self._recorder_of = recorder_of
@@ -105,7 +110,9 @@ class Runs:
 
     def run_of(self, request_id: str) -> Run | None:
         """The run that serves a request."""
-        return next((run for run in self._runs.values() if request_id in (run.plan.id, *run.joined)), None)
+        return next(
+            (run for run in self._runs.values() if request_id in (run.plan.id, *run.joined)), None
+        )
 
     def counts(self, request_id: str) -> dict[str, Counts]:
         """Live counters of a request's captures, by interface."""
@@ -120,7 +127,9 @@ class Runs:
                 "joined": run.joined,
                 "since": run.begun_at,
                 ON_THE_WIRE["capture_filter"]: run.plan.capture_filter,
-                "captures": {name: to_wire(counts) for name, counts in self.counts(run.plan.id).items()},
+                "captures": {
+                    name: to_wire(counts) for name, counts in self.counts(run.plan.id).items()
+                },
             }
             for run in self._runs.values()
         ]
@@ -152,7 +161,9 @@ class Runs:
     def no_room_for(self, plan: CapturePlan) -> str:
         """Why a plan can't begin now, in words; empty where it can."""
         most = self._settings.general.maxcaptures
-        running = sum(len(session.plan.captures) if session.plan.merge else 1 for session in self._active)
+        running = sum(
+            len(session.plan.captures) if session.plan.merge else 1 for session in self._active
+        )
         if running + len(plan.captures) > most:
             return f"{running} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
         return ""
@@ -179,7 +190,9 @@ class Runs:
         failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
         return _rejection(plan, failures) if failures else None
 
-    async def begin(self, plan: CapturePlan, source: str = "", received_at: float = 0.0) -> Rejection | None:
+    async def begin(
+        self, plan: CapturePlan, source: str = "", received_at: float = 0.0
+    ) -> Rejection | None:
         """Start the captures, and return as soon as one of them is armed (or may be).
 
         If none can be, return why. Otherwise `follow` must be called.
@@ -235,7 +248,9 @@ class Runs:
         except (CaptureRefused, Busy) as error:
             return _failure(session, error)
         except Exception as error:
-            log.exception("a capture failed in an unforeseen way", id=session.plan.id, interface=session.name)
+            log.exception(
+                "a capture failed in an unforeseen way", id=session.plan.id, interface=session.name
+            )
             words = f"internal error: {type(error).__name__}: {error}"
             return CaptureFailed(session.plan.id, session.name, words)
         finally:
@@ -261,7 +276,9 @@ class Runs:
             at = armed.result()
             self._publish(CaptureStarted(request_id, interface, at.linktype, at.snaplen, at.at))
 
-    async def _ended(self, task: "asyncio.Task[Captured | CaptureFailed]", session: AnySession) -> Captured | CaptureFailed:
+    async def _ended(
+        self, task: "asyncio.Task[Captured | CaptureFailed]", session: AnySession
+    ) -> Captured | CaptureFailed:
         """What became of a capture; meanwhile what it has is published once a second."""
         while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
             if session.armed.done() and not session.armed.cancelled():
@@ -275,7 +292,10 @@ class Runs:
         if (savefile := captured.savefile) is None:
             self._publish(event)
             return
-        info, ids = SavefileInfo(plan.id, interface, name, part.tags, plan.request), (plan.id, *run.joined)
+        info, ids = (
+            SavefileInfo(plan.id, interface, name, part.tags, plan.request),
+            (plan.id, *run.joined),
+        )
         parcel = Parcel(info, event, plan.limits, ids, run.source, run.received_at, savefile)
         packets = savefile.reader() if plan.packet_debug else None
         await self.delivery.take(parcel)
@@ -310,8 +330,12 @@ def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed
 
 
 def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
-    problems = [Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures]
-    problems += [Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.unavailable]
+    problems = [
+        Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures
+    ]
+    problems += [
+        Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.unavailable
+    ]
     kinds = {FAILURES.get(failure.kind, AnswerKind.UNAVAILABLE) for failure in failures}
     kind = kinds.pop() if len(kinds) == 1 else AnswerKind.UNAVAILABLE
     return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))

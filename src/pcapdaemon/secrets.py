@@ -14,7 +14,9 @@ def _certificates(name: str) -> str:
     try:
         ssl.create_default_context(cafile=name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"can't read {name} as certificates: {getattr(error, 'strerror', None) or error}") from None
+        raise ValueError(
+            f"can't read {name} as certificates: {getattr(error, 'strerror', None) or error}"
+        ) from None
     return name
 
 
@@ -38,7 +40,9 @@ def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
     return resolved
 
 
-def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def resolve_secrets(
+    section: type[BaseModel], values: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Replace KEY_file and KEY_env by KEY with what the file or variable holds; the second part names what is wrong.
 
     A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a line's end is cut off.
@@ -52,7 +56,10 @@ def resolve_secrets(section: type[BaseModel], values: dict[str, Any]) -> tuple[d
                 values[key] = look_up(str(where))
             except (OSError, KeyError, ValueError) as error:
                 problems.append(f"{indirect}: {_reason(error, str(where))}")
-    return {k: SecretStr(v) if k in secret_names(section) and isinstance(v, str) else v for k, v in values.items()}, problems
+    return {
+        k: SecretStr(v) if k in secret_names(section) and isinstance(v, str) else v
+        for k, v in values.items()
+    }, problems
 
 
 def _from_file(name: str) -> str:

@@ -12,7 +12,10 @@ def notify(state: str) -> None:
     if not address:
         return
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    with socket.socket(socket.AF_UNIX, kind) as sender, contextlib.suppress(OSError):  # it is a courtesy
+    with (
+        socket.socket(socket.AF_UNIX, kind) as sender,
+        contextlib.suppress(OSError),
+    ):  # it is a courtesy
         sender.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
 
 

@@ -22,7 +22,10 @@ async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     try:
         return await done
     finally:
-        del done, job  # an exception that refers to this frame would be part of a cycle, and keep memory from going back
+        del (
+            done,
+            job,
+        )  # an exception that refers to this frame would be part of a cycle, and keep memory from going back
 
 
 class InTurn:
@@ -56,7 +59,13 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *ar
             raise
 
 
-def _run(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[..., Any], args: Any, kwargs: Any) -> None:
+def _run(
+    loop: asyncio.AbstractEventLoop,
+    done: "asyncio.Future[Any]",
+    work: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+) -> None:
     try:
         outcome = work(*args, **kwargs)
     except BaseException as error:  # handed to whoever waits

@@ -13,7 +13,9 @@ from tests.servers import DaemonProcess
 
 
 def post(daemon: DaemonProcess, body: bytes, **headers: str) -> httpx2.Response:
-    return daemon.api("POST", "/captures", content=body, headers={"content-type": "application/json", **headers})
+    return daemon.api(
+        "POST", "/captures", content=body, headers={"content-type": "application/json", **headers}
+    )
 
 
 def test_accepted_with_id_and_where_to_look(daemon: DaemonProcess, wire: Wire) -> None:
@@ -37,14 +39,20 @@ def test_live_counters_while_it_runs(daemon: DaemonProcess, wire: Wire) -> None:
 def test_wait_answers_with_the_result(daemon: DaemonProcess, wire: Wire) -> None:
     results: list[Any] = []
     waiting = threading.Thread(
-        target=lambda: results.append(daemon.request(wait=True, interface=[wire.far], packets=3, id="w").json())
+        target=lambda: results.append(
+            daemon.request(wait=True, interface=[wire.far], packets=3, id="w").json()
+        )
     )
     waiting.start()
     eventually(lambda: daemon.record("w").get("captures", [{}])[0].get("state") == "running")
     wire.send(3)
     waiting.join()
     capture = results[0]["captures"][0]
-    assert (capture["state"], capture["stop_reason"], capture["packets"]) == ("delivered", "packets", 3)
+    assert (capture["state"], capture["stop_reason"], capture["packets"]) == (
+        "delivered",
+        "packets",
+        3,
+    )
     assert capture["last_packet_at"] >= capture["first_packet_at"] > capture["started_at"] - 1
 
 
@@ -53,20 +61,32 @@ def test_every_problem_of_a_request_as_problem_details(daemon: DaemonProcess) ->
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
-    assert {error["field"] for error in body["errors"]} == {"interface", "packets", "timeout", "id", "alertid"}
+    assert {error["field"] for error in body["errors"]} == {
+        "interface",
+        "packets",
+        "timeout",
+        "id",
+        "alertid",
+    }
     assert {"type", "title", "status", "detail"} <= body.keys()
 
 
-def test_a_bad_filter_is_refused_in_libpcaps_words_by_field(daemon: DaemonProcess, wire: Wire) -> None:
+def test_a_bad_filter_is_refused_in_libpcaps_words_by_field(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
     body = daemon.request(interface=[wire.far], bpf="portt 5").json()
     assert (body["status"], body["errors"][0]["field"]) == (400, "bpf")
     assert "syntax error" in body["detail"]
     assert "pcap-filter(7)" in body["hint"]
-    assert daemon.record(body["id"])["state"] == "rejected", "the history says the same as the answer"
+    assert daemon.record(body["id"])["state"] == "rejected", (
+        "the history says the same as the answer"
+    )
     assert not daemon.logged("request accepted", id=body["id"])
 
 
-def test_an_id_that_was_accepted_is_answered_as_before_and_not_captured_again(daemon: DaemonProcess, wire: Wire) -> None:
+def test_an_id_that_was_accepted_is_answered_as_before_and_not_captured_again(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
     first = daemon.request(interface=[wire.far], id="one")
     again = daemon.request(interface=[wire.far], id="one")
     assert (first.status_code, again.status_code) == (202, 202)
@@ -102,7 +122,9 @@ def test_what_is_ignored_is_said(daemon: DaemonProcess, wire: Wire) -> None:
         "unknown field 'frob' is ignored",
         "packetdebug is ignored: [general] allow_packetdebug is not set",
     ]
-    assert daemon.request(interface=["nope"], frob=1).json()["warnings"] == ["unknown field 'frob' is ignored"]
+    assert daemon.request(interface=["nope"], frob=1).json()["warnings"] == [
+        "unknown field 'frob' is ignored"
+    ]
 
 
 def test_for_another_node_is_no_error(daemon: DaemonProcess) -> None:
@@ -125,14 +147,18 @@ def test_for_another_node_is_no_error(daemon: DaemonProcess) -> None:
         (b"", {}, 400),
     ],
 )
-def test_what_is_not_taken(daemon: DaemonProcess, body: bytes, headers: dict[str, str], status: int) -> None:
+def test_what_is_not_taken(
+    daemon: DaemonProcess, body: bytes, headers: dict[str, str], status: int
+) -> None:
     answer = post(daemon, body, **headers)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
 
 
-@pytest.mark.parametrize("host", ["localhost:8723", "127.0.0.1", "[::1]:8723", "127.9.9.9:1", "LOCALHOST", "localhost."])
+@pytest.mark.parametrize(
+    "host", ["localhost:8723", "127.0.0.1", "[::1]:8723", "127.9.9.9:1", "LOCALHOST", "localhost."]
+)
 def test_names_of_this_machine_are_taken(daemon: DaemonProcess, host: str) -> None:
     assert daemon.api("GET", "/captures", headers={"host": host}).status_code == 200
 
@@ -140,9 +166,16 @@ def test_names_of_this_machine_are_taken(daemon: DaemonProcess, host: str) -> No
 def test_unknown_requests_and_paths_are_not_found(daemon: DaemonProcess) -> None:
     assert daemon.api("GET", "/captures/nope").status_code == 404
     assert daemon.api("DELETE", "/captures/nope").json()["title"] == "Not found"
-    for method, path, status in (("GET", "/nonsense", 404), ("PUT", "/captures", 405), ("GET", "/captures?limit=0", 422)):
+    for method, path, status in (
+        ("GET", "/nonsense", 404),
+        ("PUT", "/captures", 405),
+        ("GET", "/captures?limit=0", 422),
+    ):
         answer = daemon.api(method, path)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            status,
+            "application/problem+json",
+        )
 
 
 def test_a_token_is_asked_for_by_everything_but_the_life_sign(make: Make) -> None:
@@ -160,7 +193,11 @@ def test_a_token_is_asked_for_by_everything_but_the_life_sign(make: Make) -> Non
 def test_newest_first_and_no_more_than_asked_for(daemon: DaemonProcess) -> None:
     for number in range(5):
         daemon.request(interface=["nope"], id=str(number))
-    assert [record["id"] for record in daemon.api("GET", "/captures?limit=3").json()] == ["4", "3", "2"]
+    assert [record["id"] for record in daemon.api("GET", "/captures?limit=3").json()] == [
+        "4",
+        "3",
+        "2",
+    ]
 
 
 def test_openapi_describes_the_message(daemon: DaemonProcess) -> None:
@@ -174,11 +211,15 @@ def test_openapi_describes_the_message(daemon: DaemonProcess) -> None:
     assert "429" in operation["responses"]
 
 
-def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(daemon: DaemonProcess, wire: Wire) -> None:
+def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
     import socket
 
     slow = socket.create_connection(("127.0.0.1", daemon.port))
-    slow.sendall(b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+    slow.sendall(
+        b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+    )
     assert daemon.request(interface=[wire.far], id="quick").status_code == 202
     slow.close()
     assert daemon.api("GET", "/healthz").status_code == 200

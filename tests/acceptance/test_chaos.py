@@ -78,7 +78,9 @@ class Day:
         dice = random.Random(SEED + 2)
         filler = self.spool / "quarantine"
         while not over.wait(dice.uniform(0.1, 0.5)):
-            match dice.choice(["read-only", "read-only", "full", "stalled s3", "stalled cloudshark", "stalled s3"]):
+            match dice.choice(
+                ["read-only", "read-only", "full", "stalled s3", "stalled cloudshark", "stalled s3"]
+            ):
                 case "read-only":
                     subprocess.run(["mount", "-o", "remount,ro", self.disk], check=False)
                     over.wait(dice.uniform(0.2, 1.5))
@@ -99,7 +101,9 @@ class Day:
         """Ask until it is accepted: the daemon may be dead just now."""
         while True:
             try:
-                answer = self.daemon.request(interface=[interface], id=f"c{number}", packets=packets, snap=300, timeout=20)
+                answer = self.daemon.request(
+                    interface=[interface], id=f"c{number}", packets=packets, snap=300, timeout=20
+                )
             except httpx2.HTTPError:
                 time.sleep(0.1)
                 continue
@@ -115,21 +119,34 @@ class Day:
 
     def ended(self) -> dict[str, str]:
         """Name and digest of each savefile whose capture's end was logged."""
-        return {line["file_name"]: line["sha256"] for line in self.daemon.logged("capture stopped") if line["packets"]}
+        return {
+            line["file_name"]: line["sha256"]
+            for line in self.daemon.logged("capture stopped")
+            if line["packets"]
+        }
 
     def found(self) -> dict[str, dict[str, list[str]]]:
         """By destination and name: the digests of all that is there."""
         objects = [
             one["Key"]
-            for page in self.shared.moto.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+            for page in self.shared.moto.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket
+            )
             for one in page.get("Contents", [])
         ]
-        uploads = [one for one in self.shared.cloudshark.uploads if one["filename"].endswith(f"-{SEED}.pcap")]
+        uploads = [
+            one
+            for one in self.shared.cloudshark.uploads
+            if one["filename"].endswith(f"-{SEED}.pcap")
+        ]
         files = [path for path in self.disk.iterdir() if path.suffix == ".pcap"]
         return {
-            "s3": {key: [_sha(self.shared.moto.object(f"s3://{self.bucket}/{key}"))] for key in objects},
+            "s3": {
+                key: [_sha(self.shared.moto.object(f"s3://{self.bucket}/{key}"))] for key in objects
+            },
             "cloudshark": {
-                name: [u["sha256"] for u in uploads if u["filename"] == name] for name in {u["filename"] for u in uploads}
+                name: [u["sha256"] for u in uploads if u["filename"] == name]
+                for name in {u["filename"] for u in uploads}
             },
             "local": {path.name: [_sha(path.read_bytes())] for path in files},
         }
@@ -155,18 +172,27 @@ def day(make: Make, shared: Shared, tmp_path: Path) -> Iterator[Day]:
 
 
 @pytest.mark.timeout(300)
-def test_300_captures_while_everything_fails_and_the_daemon_is_killed_five_times(day: Day, wire: Wire) -> None:
+def test_300_captures_while_everything_fails_and_the_daemon_is_killed_five_times(
+    day: Day, wire: Wire
+) -> None:
     sending = wire.sending(10**9, size=250, rate=4000)
     sizes = [day.random.randrange(5, 400) for _ in range(ASKED)]
     with day.trouble(), ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(day.request, number, wire.far, size) for number, size in enumerate(sizes)]
+        asked = [
+            pool.submit(day.request, number, wire.far, size) for number, size in enumerate(sizes)
+        ]
         for part in range(1, KILLS + 1):
-            eventually(lambda goal=part * ASKED // (KILLS + 1): sum(one.done() for one in asked) >= goal, 120)  # type: ignore[misc]
+            eventually(
+                lambda goal=part * ASKED // (KILLS + 1): sum(one.done() for one in asked) >= goal,
+                120,
+            )  # type: ignore[misc]
             time.sleep(day.random.uniform(0, 0.5))
             day.kill()
         for one in asked:
             one.result()
-        eventually(lambda: "pcapdaemon_captures_running 0.0" in day.daemon.api("GET", "/metrics").text, 60)
+        eventually(
+            lambda: "pcapdaemon_captures_running 0.0" in day.daemon.api("GET", "/metrics").text, 60
+        )
     sending.kill()
     sending.wait()
     before = _held(day.daemon)
@@ -188,9 +214,9 @@ def _deliver_all(day: Day, seconds: float) -> None:
 def _left(day: Day) -> list[str]:
     """What is in the spool, and what is under way."""
     records: list[dict[str, Any]] = day.daemon.api("GET", "/captures?limit=1000").json()
-    return [path.name for path in day.spool.iterdir() if path.name not in (".lock", "quarantine")] + [
-        str(record) for record in records if record["state"] == "running"
-    ]
+    return [
+        path.name for path in day.spool.iterdir() if path.name not in (".lock", "quarantine")
+    ] + [str(record) for record in records if record["state"] == "running"]
 
 
 def _held(daemon: DaemonProcess) -> tuple[int, int]:
@@ -209,10 +235,18 @@ def _compare(day: Day) -> None:
     wrong: list[Any] = []
     for destination, there in found.items():
         for name, digest in ended.items():
-            if there.get(name) != [digest] and (destination, name) not in lost and not (name in unspooled and name not in there):
+            if (
+                there.get(name) != [digest]
+                and (destination, name) not in lost
+                and not (name in unspooled and name not in there)
+            ):
                 wrong.append((destination, name, there.get(name), digest))
     assert not wrong, f"seed {SEED}: {len(wrong)} of {len(ended)}: {wrong[:5]}"
-    named = {name for _, name in lost} | {name for name in unspooled if any(name not in there for there in found.values())}
+    named = {name for _, name in lost} | {
+        name for name in unspooled if any(name not in there for there in found.values())
+    }
     troubles = Counter(day.s3.troubles) + Counter(day.cloudshark.troubles)
-    print(f"seed {SEED}: {len(ended)} savefiles, {len(named)} named as lost or unspooled, troubles {dict(troubles)}")  # noqa: T201
+    print(
+        f"seed {SEED}: {len(ended)} savefiles, {len(named)} named as lost or unspooled, troubles {dict(troubles)}"
+    )  # noqa: T201
     assert len(named) < CAPTURES / 6

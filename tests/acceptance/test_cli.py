@@ -19,9 +19,17 @@ from tests.helpers import Wire, eventually, numbers
 from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer
 
 
-def command(*words: object, cwd: Path | None = None, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+def command(
+    *words: object, cwd: Path | None = None, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
     result = subprocess.run(
-        [PCAPDAEMON, *map(str, words)], cwd=cwd, input=stdin, capture_output=True, text=True, check=False, timeout=40
+        [PCAPDAEMON, *map(str, words)],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
     )
     assert "Traceback" not in result.stderr, result.stderr
     return result
@@ -40,8 +48,23 @@ def capturing(process: "subprocess.Popen[bytes]") -> None:
 
 
 def test_capture_to_stdout_goes_into_tcpdump(wire: Wire) -> None:
-    ours = begun("capture", "-i", wire.far, "--packets", 5, "-w", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    theirs = subprocess.Popen(["tcpdump", "-nr", "-"], stdin=ours.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    ours = begun(
+        "capture",
+        "-i",
+        wire.far,
+        "--packets",
+        5,
+        "-w",
+        "-",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    theirs = subprocess.Popen(
+        ["tcpdump", "-nr", "-"],
+        stdin=ours.stdout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     with ours, theirs:
         capturing(ours)
         wire.send(9)
@@ -61,7 +84,9 @@ def test_capture_into_the_pipe_of_a_reader_that_has_seen_enough(wire: Wire) -> N
     assert shell.returncode == 1
 
 
-def test_capture_into_one_file_from_several_interfaces_is_refused(wire: Wire, tmp_path: Path) -> None:
+def test_capture_into_one_file_from_several_interfaces_is_refused(
+    wire: Wire, tmp_path: Path
+) -> None:
     result = command("capture", "-i", wire.far, "-i", "lo", "-w", tmp_path / "x.pcap")
     assert result.returncode == 2
     assert "2 interfaces" in result.stderr
@@ -69,7 +94,9 @@ def test_capture_into_one_file_from_several_interfaces_is_refused(wire: Wire, tm
 
 
 def test_capture_into_a_file_that_cannot_be_written_is_refused_before_it_begins(wire: Wire) -> None:
-    result = command("capture", "-i", wire.far, "-w", "/no/such/x.pcap", "--duration", 3600, "--timeout", 3600)
+    result = command(
+        "capture", "-i", wire.far, "-w", "/no/such/x.pcap", "--duration", 3600, "--timeout", 3600
+    )
     assert (result.returncode, "/no/such/x.pcap: No such file" in result.stderr) == (2, True)
 
 
@@ -81,37 +108,80 @@ def test_capture_that_gives_nothing_leaves_no_empty_file(wire: Wire, tmp_path: P
 
 def test_request_ends_what_it_started_at_control_c(daemon: DaemonProcess, wire: Wire) -> None:
     url = f"http://127.0.0.1:{daemon.port}"
-    asking = begun("request", "--url", url, "-i", wire.far, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    asking = begun(
+        "request",
+        "--url",
+        url,
+        "-i",
+        wire.far,
+        "--json",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     capturing(asking)
     wire.send(6)
     asking.send_signal(signal.SIGINT)
     out, err = asking.communicate(timeout=10)
     assert asking.returncode == 0, err
     capture = json.loads(out)["captures"][0]
-    assert (capture["stop_reason"], capture["packets"], capture["state"]) == ("stopped", 6, "delivered")
+    assert (capture["stop_reason"], capture["packets"], capture["state"]) == (
+        "stopped",
+        6,
+        "delivered",
+    )
 
 
-@pytest.mark.parametrize("body", ['{"node":"any","packets":NaN}', '{"node":"any","customer":"\\ud800"}'])
-def test_request_sends_odd_things_as_they_are_and_shows_the_answer(daemon: DaemonProcess, body: str) -> None:
-    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "--message", "-", stdin=body)
+@pytest.mark.parametrize(
+    "body", ['{"node":"any","packets":NaN}', '{"node":"any","customer":"\\ud800"}']
+)
+def test_request_sends_odd_things_as_they_are_and_shows_the_answer(
+    daemon: DaemonProcess, body: str
+) -> None:
+    result = command(
+        "request", "--url", f"http://127.0.0.1:{daemon.port}", "--message", "-", stdin=body
+    )
     assert result.returncode == 1
     assert "error:" in result.stderr
 
 
 def test_capture_to_a_file_until_control_c(wire: Wire, tmp_path: Path) -> None:
-    ours = begun("capture", "-i", wire.far, "-w", tmp_path / "x.pcap", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ours = begun(
+        "capture",
+        "-i",
+        wire.far,
+        "-w",
+        tmp_path / "x.pcap",
+        "--json",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     capturing(ours)
     wire.send(12)
     ours.send_signal(signal.SIGINT)
     out, _ = ours.communicate(timeout=10)
     assert ours.returncode == 0
     result = json.loads(out)[0]
-    assert (result["stop_reason"], result["packets"], result["state"]) == ("stopped", 12, "delivered")
+    assert (result["stop_reason"], result["packets"], result["state"]) == (
+        "stopped",
+        12,
+        "delivered",
+    )
     assert numbers(tmp_path / "x.pcap") == list(range(12))
 
 
-def test_capture_without_a_file_goes_where_the_configuration_says(wire: Wire, tmp_path: Path) -> None:
-    ours = begun("capture", "-i", wire.far, "--packets", 3, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_capture_without_a_file_goes_where_the_configuration_says(
+    wire: Wire, tmp_path: Path
+) -> None:
+    ours = begun(
+        "capture",
+        "-i",
+        wire.far,
+        "--packets",
+        3,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     capturing(ours)
     wire.send(3)
     out, _ = ours.communicate(timeout=10)
@@ -122,7 +192,17 @@ def test_capture_without_a_file_goes_where_the_configuration_says(wire: Wire, tm
 
 def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -> None:
     terminal, child = pty.openpty()
-    ours = begun("capture", "-i", wire.far, "--packets", 8, "-w", tmp_path / "x.pcap", stdout=subprocess.DEVNULL, stderr=child)
+    ours = begun(
+        "capture",
+        "-i",
+        wire.far,
+        "--packets",
+        8,
+        "-w",
+        tmp_path / "x.pcap",
+        stdout=subprocess.DEVNULL,
+        stderr=child,
+    )
     os.close(child)
     seen = bytearray()
 
@@ -161,7 +241,9 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
         (["capture", "--packets", "x"], "--packets"),
     ],
 )
-def test_mistakes_are_said_in_words_with_status_2(words: list[str], told: str, tmp_path: Path) -> None:
+def test_mistakes_are_said_in_words_with_status_2(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
     result = command(*words, cwd=tmp_path, stdin="[]")
     assert result.returncode == 2
     assert told in result.stderr
@@ -175,9 +257,13 @@ def test_a_daemon_that_is_not_there_is_said_with_a_hint() -> None:
     assert "hint: is a daemon running there?" in result.stderr
 
 
-def test_request_by_http_waits_for_the_result_and_shows_it(daemon: DaemonProcess, wire: Wire) -> None:
+def test_request_by_http_waits_for_the_result_and_shows_it(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
     url = f"http://127.0.0.1:{daemon.port}"
-    asking = begun("request", "--url", url, "-i", wire.far, "-c", 4, "--id", "asked", stdout=subprocess.PIPE)
+    asking = begun(
+        "request", "--url", url, "-i", wire.far, "-c", 4, "--id", "asked", stdout=subprocess.PIPE
+    )
     eventually(lambda: daemon.record("asked").get("captures", [{}])[0].get("state") == "running")
     wire.send(4)
     out, _ = asking.communicate(timeout=10)
@@ -187,23 +273,54 @@ def test_request_by_http_waits_for_the_result_and_shows_it(daemon: DaemonProcess
 
 
 def test_request_that_is_refused_shows_every_problem(daemon: DaemonProcess) -> None:
-    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "-c", "999999", "--nodere", "(", "-i", "nope")
+    result = command(
+        "request",
+        "--url",
+        f"http://127.0.0.1:{daemon.port}",
+        "-c",
+        "999999",
+        "--nodere",
+        "(",
+        "-i",
+        "nope",
+    )
     assert result.returncode == 1
     for part in ("packets: 999999 is more", "nodere: not an RE2", "interface: nope"):
         assert f"error: {part}" in result.stderr
 
 
-def test_request_from_a_file_without_waiting(daemon: DaemonProcess, wire: Wire, tmp_path: Path) -> None:
+def test_request_from_a_file_without_waiting(
+    daemon: DaemonProcess, wire: Wire, tmp_path: Path
+) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({"node": "any", "interface": [wire.far], "id": "file"}))
-    result = command("request", "--url", f"http://127.0.0.1:{daemon.port}", "--message", path, "--no-wait", "--json")
+    result = command(
+        "request",
+        "--url",
+        f"http://127.0.0.1:{daemon.port}",
+        "--message",
+        path,
+        "--no-wait",
+        "--json",
+    )
     assert json.loads(result.stdout)["state"] == "running"
     assert daemon.record("file")["state"] == "running"
 
 
 def test_request_over_redis_says_how_many_heard_it(make: Make, tmp_path: Path, wire: Wire) -> None:
     redis = RedisServer(tmp_path).start()
-    words = ("request", "--redis", f"redis://127.0.0.1:{redis.port}", "--node", "any", "-i", wire.far, "--id", "r", "--json")
+    words = (
+        "request",
+        "--redis",
+        f"redis://127.0.0.1:{redis.port}",
+        "--node",
+        "any",
+        "-i",
+        wire.far,
+        "--id",
+        "r",
+        "--json",
+    )
     assert command(*words).returncode == 1, "nobody hears it"
     daemon = make({"redis": {"listen": True, "host": "127.0.0.1", "port": redis.port}}).start()
     eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
@@ -214,10 +331,21 @@ def test_request_over_redis_says_how_many_heard_it(make: Make, tmp_path: Path, w
 
 def test_interfaces_as_a_table_and_as_json(wire: Wire, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
-    config.write_text(f'[http]\nlisten = true\n[general]\nwritelocal = true\n[[interface]]\nname = "{wire.far}"\nalias = ["wan"]')
-    rows = {row["name"]: row for row in json.loads(command("interfaces", "--json", "--config", config, cwd=tmp_path).stdout)}
+    config.write_text(
+        f'[http]\nlisten = true\n[general]\nwritelocal = true\n[[interface]]\nname = "{wire.far}"\nalias = ["wan"]'
+    )
+    rows = {
+        row["name"]: row
+        for row in json.loads(
+            command("interfaces", "--json", "--config", config, cwd=tmp_path).stdout
+        )
+    }
     assert rows[wire.far]["aliases"] == ["wan"]
-    assert (rows["lo"]["state"], rows["lo"]["linktype"], "127.0.0.1" in rows["lo"]["addresses"]) == ("up", "EN10MB", True)
+    assert (
+        rows["lo"]["state"],
+        rows["lo"]["linktype"],
+        "127.0.0.1" in rows["lo"]["addresses"],
+    ) == ("up", "EN10MB", True)
     assert rows["any"]["linktype"] == "LINUX_SLL"
     table = command("interfaces", cwd=tmp_path).stdout
     assert wire.far in table
@@ -229,18 +357,30 @@ def test_check_finds_everything_that_is_wrong(wire: Wire, tmp_path: Path) -> Non
         '[redis]\nlisten = true\nhost = "127.0.0.1"\nport = 9\n'
         '[general]\nwritelocal = true\nlocaldir = "/no/such/dir"\n[[interface]]\nname = "nope0"\n'
     )
-    request.write_text(json.dumps({"node": "any", "interface": [wire.far, "nope1"], "bpf": "portt 1"}))
+    request.write_text(
+        json.dumps({"node": "any", "interface": [wire.far, "nope1"], "bpf": "portt 1"})
+    )
     result = command("check", "--config", config, "--request", request, cwd=tmp_path)
     assert result.returncode == 1
     wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
     assert len(wrong) == 5
-    for part in ("[[interface]] nope0", "source redis", "destination local", "nope1", "syntax error"):
+    for part in (
+        "[[interface]] nope0",
+        "source redis",
+        "destination local",
+        "nope1",
+        "syntax error",
+    ):
         assert any(part in line for line in wrong), part
-    as_json = json.loads(command("check", "--config", config, "--request", request, "--json", cwd=tmp_path).stdout)
+    as_json = json.loads(
+        command("check", "--config", config, "--request", request, "--json", cwd=tmp_path).stdout
+    )
     assert [finding["good"] for finding in as_json].count(False) == 5
 
 
-def test_check_knows_a_daemon_from_a_stranger_on_its_port(daemon: DaemonProcess, tmp_path: Path) -> None:
+def test_check_knows_a_daemon_from_a_stranger_on_its_port(
+    daemon: DaemonProcess, tmp_path: Path
+) -> None:
     assert "a daemon listens on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
     daemon.stop()
     assert "can be listened on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
@@ -268,13 +408,22 @@ def test_help_says_that_panic_does_nothing() -> None:
 
 def test_version_and_completion() -> None:
     assert command("--version").stdout.startswith("pcapdaemon ")
-    completion = {"_PCAPDAEMON_COMPLETE": "complete_bash", "COMP_WORDS": "pcapdaemon in", "COMP_CWORD": "1"}
-    result = subprocess.run([PCAPDAEMON], env={**os.environ, **completion}, capture_output=True, text=True, check=False)
+    completion = {
+        "_PCAPDAEMON_COMPLETE": "complete_bash",
+        "COMP_WORDS": "pcapdaemon in",
+        "COMP_CWORD": "1",
+    }
+    result = subprocess.run(
+        [PCAPDAEMON], env={**os.environ, **completion}, capture_output=True, text=True, check=False
+    )
     assert "interfaces" in result.stdout
 
 
 def settings_file(path: Path, section: str, **values: Any) -> str:
-    path.write_text(f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items()))
+    path.write_text(
+        f"[{section}]\n"
+        + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+    )
     return str(path)
 
 
@@ -284,7 +433,13 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
     redis = RedisServer(tmp_path).start()
     shared.kafka.create("asked")
     shared.kafka.create("answered")
-    account = {"endpoint": shared.moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test", "waitseconds": 1}
+    account = {
+        "endpoint": shared.moto.url,
+        "region": "us-east-1",
+        "accessid": "test",
+        "accesskey": "test",
+        "waitseconds": 1,
+    }
     for queue in ("asked-of-a", "answered"):
         shared.moto.queue(queue)
     buses: dict[str, dict[str, Any]] = {
@@ -301,19 +456,58 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
     for name, values in buses.items():
         there = {**values, "queue": "asked-of-a"} if name == "sqs" else values
         config = settings_file(tmp_path / f"{name}.toml", name, **there)
-        words = ("request", "--via", name, "--config", config, "--node", "any", "-i", wire.far, "--timeout", "1", "--wait", "4")
+        words = (
+            "request",
+            "--via",
+            name,
+            "--config",
+            config,
+            "--node",
+            "any",
+            "-i",
+            wire.far,
+            "--timeout",
+            "1",
+            "--wait",
+            "4",
+        )
         result = command(*words, "--id", f"by {name}", "--json")
         assert result.returncode == 0, result.stderr
         records = json.loads(result.stdout)
-        assert sorted(record["node"] for record in records) == (["a"] if name == "sqs" else ["a", "b"])
-        assert {(record["state"], record["final"], record["captures"][0]["state"]) for record in records} == {
-            ("finished", True, "empty")
-        }
+        assert sorted(record["node"] for record in records) == (
+            ["a"] if name == "sqs" else ["a", "b"]
+        )
+        assert {
+            (record["state"], record["final"], record["captures"][0]["state"]) for record in records
+        } == {("finished", True, "empty")}
         assert "starting" in result.stderr or "running" in result.stderr
-        one = command("request", "--via", name, "--config", config, "--node", "a", "-i", "nowhere0", "--wait", "10")
+        one = command(
+            "request",
+            "--via",
+            name,
+            "--config",
+            config,
+            "--node",
+            "a",
+            "-i",
+            "nowhere0",
+            "--wait",
+            "10",
+        )
         assert one.returncode == 1
         assert "no such interface" in one.stdout, "of one named node the first answer is all"
-    told = command("request", "--via", "redis", "--config", str(tmp_path / "redis.toml"), "--list", "--node", "a", "--wait", "10")
+    told = command(
+        "request",
+        "--via",
+        "redis",
+        "--config",
+        str(tmp_path / "redis.toml"),
+        "--list",
+        "--node",
+        "a",
+        "--wait",
+        "10",
+    )
     assert told.returncode == 0
     assert "running" in told.stdout
     redis.kill()
@@ -329,7 +523,9 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
         (("--redis", "127.0.0.1:1"), 2, "a URL is wanted"),
     ],
 )
-def test_request_says_what_is_wrong_with_its_bus(words: tuple[str, ...], status: int, said: str) -> None:
+def test_request_says_what_is_wrong_with_its_bus(
+    words: tuple[str, ...], status: int, said: str
+) -> None:
     result = command("request", *words, "--node", "any", "-i", "lo")
     assert result.returncode == status
     assert said in result.stderr
@@ -341,16 +537,24 @@ def test_sources_prune(tmp_path: Path) -> None:
     with redis.client() as client:
         client.xgroup_create("requests", "pcapdaemon-gone", mkstream=True)
         client.xgroup_createconsumer("requests", "pcapdaemon-gone", "gone")
-    config = settings_file(tmp_path / "redis.toml", "redis", host="127.0.0.1", port=redis.port, stream="requests")
+    config = settings_file(
+        tmp_path / "redis.toml", "redis", host="127.0.0.1", port=redis.port, stream="requests"
+    )
     assert (
-        "would be removed: pcapdaemon-gone" in command("sources", "prune", "--config", config, "--idle", "0", "--dry-run").stdout
+        "would be removed: pcapdaemon-gone"
+        in command("sources", "prune", "--config", config, "--idle", "0", "--dry-run").stdout
     )
     assert "removed" not in command("sources", "prune", "--config", config).stdout, "a week"
-    assert "removed: pcapdaemon-gone" in command("sources", "prune", "--config", config, "--idle", "0").stdout
+    assert (
+        "removed: pcapdaemon-gone"
+        in command("sources", "prune", "--config", config, "--idle", "0").stdout
+    )
     with redis.client() as client:
         assert client.xinfo_groups("requests") == []
     redis.kill()
-    refused = command("sources", "prune", "--config", settings_file(tmp_path / "x.toml", "redis", host="x"))
+    refused = command(
+        "sources", "prune", "--config", settings_file(tmp_path / "x.toml", "redis", host="x")
+    )
     assert (refused.returncode, "stream is not set" in refused.stderr) == (2, True)
     away = command("sources", "prune", "--config", config)
     assert (away.returncode, "Traceback" in away.stderr) == (1, False)

@@ -32,13 +32,26 @@ class Node:
 
     def __init__(self, number: int, directory: Path, sections: dict[str, Any]) -> None:
         self.number, self.name = number, f"node-{number:02}"
-        self.labels = {"site": "fra1" if number % 2 else "lon2", "role": "edge" if number % 5 == 0 else "core"}
+        self.labels = {
+            "site": "fra1" if number % 2 else "lon2",
+            "role": "edge" if number % 5 == 0 else "core",
+        }
         self.directory = directory / self.name
         self.directory.mkdir()
         self.namespace = f"fleet{number}"
         self._log = self.directory / "log"
-        general = {"node": self.name, "labels": self.labels, "writelocal": True, "localdir": str(self.directory)}
-        more = {"maxcaptures": 500, "defaulttimeout": 1, "maxage": 3600, "statedir": str(self.directory / "state")}
+        general = {
+            "node": self.name,
+            "labels": self.labels,
+            "writelocal": True,
+            "localdir": str(self.directory),
+        }
+        more = {
+            "maxcaptures": 500,
+            "defaulttimeout": 1,
+            "maxage": 3600,
+            "statedir": str(self.directory / "state"),
+        }
         self._tables = {"general": {**general, **more}, "capture": {"buffer": 131072}, **sections}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,11 +70,24 @@ class Node:
         ):
             subprocess.run(command.split(), check=True)
         with self._log.open("ab") as log:
-            command_line = ["ip", "netns", "exec", self.namespace, str(PCAPDAEMON), "run", "--config", str(config)]
+            command_line = [
+                "ip",
+                "netns",
+                "exec",
+                self.namespace,
+                str(PCAPDAEMON),
+                "run",
+                "--config",
+                str(config),
+            ]
             self._process = subprocess.Popen(command_line, stderr=log)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().rpartition("\n")[0].splitlines() if line.startswith("{")]
+        found = [
+            json.loads(line)
+            for line in self._log.read_text().rpartition("\n")[0].splitlines()
+            if line.startswith("{")
+        ]
         return [line for line in found if line["event"] == event]
 
     def done(self) -> Counter[str]:
@@ -84,8 +110,16 @@ def _toml(tables: dict[str, Any]) -> Iterator[str]:
     for name, table in tables.items():
         yield f"[{name}]"
         for key, value in table.items():
-            inline = ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items()) if isinstance(value, dict) else ""
-            yield f"{key} = {{{inline}}}" if isinstance(value, dict) else f"{key} = {json.dumps(value)}"
+            inline = (
+                ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items())
+                if isinstance(value, dict)
+                else ""
+            )
+            yield (
+                f"{key} = {{{inline}}}"
+                if isinstance(value, dict)
+                else f"{key} = {json.dumps(value)}"
+            )
 
 
 class Bus:
@@ -133,10 +167,14 @@ class OnKafka(Bus):
 
 class OnRedisStream(Bus):
     def __init__(self, directory: Path) -> None:
-        self.redis = RedisServer(directory, "--appendonly", "yes", "--protected-mode", "no", "--bind", "0.0.0.0").start()
+        self.redis = RedisServer(
+            directory, "--appendonly", "yes", "--protected-mode", "no", "--bind", "0.0.0.0"
+        ).start()
 
     def sections(self, node: str) -> dict[str, Any]:
-        return {"redis": {"listen": True, "host": HERE, "port": self.redis.port, "stream": "capture"}}
+        return {
+            "redis": {"listen": True, "host": HERE, "port": self.redis.port, "stream": "capture"}
+        }
 
     def send(self, body: bytes) -> None:
         with self.redis.client() as client:
@@ -175,7 +213,9 @@ class OnSns(Bus):
             self.moto.queue(f"pcapdaemon-node-{number:02}")
             arn = f"arn:aws:sqs:us-east-1:123456789012:pcapdaemon-node-{number:02}"
             attributes = {"RawMessageDelivery": "true" if number % 2 else "false"}
-            self.moto.sns.subscribe(TopicArn=self._topic, Protocol="sqs", Endpoint=arn, Attributes=attributes)
+            self.moto.sns.subscribe(
+                TopicArn=self._topic, Protocol="sqs", Endpoint=arn, Attributes=attributes
+            )
 
     def sections(self, node: str) -> dict[str, Any]:
         return {"sqs": {**self._account(), "queue": "pcapdaemon-{node}"}}
@@ -214,7 +254,9 @@ def done_by(nodes: list[Node]) -> Counter[str]:
     return sum((node.done() for node in nodes), Counter())
 
 
-def the_requests(nodes: list[Node], number: int, shared: bool) -> dict[str, tuple[dict[str, Any], set[str]]]:
+def the_requests(
+    nodes: list[Node], number: int, shared: bool
+) -> dict[str, tuple[dict[str, Any], set[str]]]:
     """Requests by id: the message, and the names of the nodes that it is for."""
     rng = random.Random(7)
     made: dict[str, tuple[dict[str, Any], set[str]]] = {}
@@ -226,13 +268,19 @@ def the_requests(nodes: list[Node], number: int, shared: bool) -> dict[str, tupl
         if kind == 0:
             address, meant = {"node": one.name}, {one.name}
         elif kind == 1:
-            address, meant = {"nodere": "^node-0[3-7]$"}, {f"node-0{digit}" for digit in range(3, 8)}
+            address, meant = (
+                {"nodere": "^node-0[3-7]$"},
+                {f"node-0{digit}" for digit in range(3, 8)},
+            )
         elif kind == 2:
             address = {"node": "any", "labels": {"site": "fra*", "role": "edge"}}
             meant = {node.name for node in nodes if node.labels == {"site": "fra1", "role": "edge"}}
         else:
             address, meant = {"node": "any"}, {node.name for node in nodes}
-        made[f"r{n}"] = ({**address, "interface": ["lo"], "id": f"r{n}", "timeout": 1, "packets": 1}, meant)
+        made[f"r{n}"] = (
+            {**address, "interface": ["lo"], "id": f"r{n}", "timeout": 1, "packets": 1},
+            meant,
+        )
     return made
 
 
@@ -271,7 +319,9 @@ def test_every_node_does_exactly_what_is_for_it_once(name: str, tmp_path: Path) 
         bus.close()
 
 
-def send_all(bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, Any], set[str]]]) -> set[str]:
+def send_all(
+    bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, Any], set[str]]]
+) -> set[str]:
     """Send all, with two restarts in between; the ids of those that no node may have missed."""
     surely = set(requests)
     for n, (request_id, (message, _)) in enumerate(requests.items()):
@@ -279,7 +329,9 @@ def send_all(bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, An
             before = [len(node.lines("source connected")) for node in nodes]
             bus.restart()
             if not bus.keeps:
-                bus.send(json.dumps(message).encode())  # it may be missed by those that have not come back yet
+                bus.send(
+                    json.dumps(message).encode()
+                )  # it may be missed by those that have not come back yet
                 surely.discard(request_id)
                 back(nodes, before)
                 continue
@@ -293,7 +345,11 @@ def back(nodes: list[Node], before: list[int]) -> None:
 
 
 def check(
-    bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, Any], set[str]]], surely: set[str], directory: Path
+    bus: Bus,
+    nodes: list[Node],
+    requests: dict[str, tuple[dict[str, Any], set[str]]],
+    surely: set[str],
+    directory: Path,
 ) -> None:
     if bus.shared:  # each message goes to one node of those that it is for
         eventually(lambda: len(done_by(nodes)) == len(requests), 600)
@@ -306,7 +362,9 @@ def check(
         meant = {i for i, (_, names) in requests.items() if node.name in names}
         done, accepted = node.done(), Counter(line["id"] for line in node.lines("request accepted"))
         assert set(done) <= meant, f"{node.name} did what was not for it"
-        assert set(done.values()) | set(accepted.values()) <= {1}, f"{node.name} did something twice"
+        assert set(done.values()) | set(accepted.values()) <= {1}, (
+            f"{node.name} did something twice"
+        )
         assert accepted == done
         assert not node.lines("request rejected")
     if bus.shared:

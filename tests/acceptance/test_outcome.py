@@ -24,14 +24,22 @@ def with_one_more_fact(directory: Path) -> Path:
     file = copy / "pcapdaemon" / "core" / "outcome.py"
     text = file.read_text()
     assert text.count('    error: str = ""\n') == 1
-    text = text.replace('    error: str = ""\n', FIELD).replace("import dataclass\n", "import dataclass, field\n")
+    text = text.replace('    error: str = ""\n', FIELD).replace(
+        "import dataclass\n", "import dataclass, field\n"
+    )
     file.write_text(text)
     return copy
 
 
-def test_a_made_up_fact_is_everywhere_and_survives_a_restart(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_a_made_up_fact_is_everywhere_and_survives_a_restart(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     receiver = Receiver()
-    environment = {**os.environ, "PYTHONPATH": str(with_one_more_fact(tmp_path)), "MADE_UP": "first"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(with_one_more_fact(tmp_path)),
+        "MADE_UP": "first",
+    }
     daemon = make(
         {
             "spool": {"dir": str(tmp_path / "spool")},
@@ -41,7 +49,13 @@ def test_a_made_up_fact_is_everywhere_and_survives_a_restart(make: Make, wire: W
         env=environment,
     ).start()
     daemon.lose_directory()
-    daemon.request(interface=[wire.far], id="one", packets=5, format="pcapng", reply_events=["captured", "finished"])
+    daemon.request(
+        interface=[wire.far],
+        id="one",
+        packets=5,
+        format="pcapng",
+        reply_events=["captured", "finished"],
+    )
     eventually(lambda: daemon.logged("capture started", id="one"))
     wire.send(5)
     assert eventually(lambda: daemon.logged("capture stopped", id="one", made_up="first"))
@@ -57,7 +71,9 @@ def test_a_made_up_fact_is_everywhere_and_survives_a_restart(make: Make, wire: W
     environment["MADE_UP"] = "second"
     daemon.start()
     eventually(lambda: daemon.record("one").get("captures"))
-    assert daemon.record("one")["captures"][0]["made_up"] == "first", "read back from the manifest, not made up again"
+    assert daemon.record("one")["captures"][0]["made_up"] == "first", (
+        "read back from the manifest, not made up again"
+    )
     file = wait_for_file(daemon.captures, "*one.pcapng")
     assert comment(file)["made_up"] == "first"
     assert daemon.stop() == 0

@@ -19,13 +19,17 @@ from tests.helpers import Wire, eventually, numbers
 
 ROOT = Path(__file__).parents[2]
 LINES = {
-    "sources": ("folder", 'Plugin("tests.examples.folder_bus:FolderBus", "folder", "listen", is_bus=True)'),
+    "sources": (
+        "folder",
+        'Plugin("tests.examples.folder_bus:FolderBus", "folder", "listen", is_bus=True)',
+    ),
     "destinations": ("drawer", 'Plugin("tests.examples.drawer:Drawer", "drawer", "store")'),
 }
 """What would be added to the table of `sources/__init__.py`, and to that of `destinations/__init__.py`."""
 
-PROGRAM = "from pcapdaemon import sources, destinations\nfrom pcapdaemon.plugins import Plugin\n" + "".join(
-    f"{table}.TABLE[{name!r}] = {line}\n" for table, (name, line) in LINES.items()
+PROGRAM = (
+    "from pcapdaemon import sources, destinations\nfrom pcapdaemon.plugins import Plugin\n"
+    + "".join(f"{table}.TABLE[{name!r}] = {line}\n" for table, (name, line) in LINES.items())
 )
 
 
@@ -44,7 +48,11 @@ def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
     for name in ("requests", "results", "drawer"):
         (tmp_path / name).mkdir(exist_ok=True)
     return {
-        "folder": {"listen": True, "path": str(tmp_path / "requests"), "results": str(tmp_path / "results")},
+        "folder": {
+            "listen": True,
+            "path": str(tmp_path / "requests"),
+            "results": str(tmp_path / "results"),
+        },
         "drawer": {"store": True, "path": str(tmp_path / "drawer")},
     }
 
@@ -86,7 +94,9 @@ def test_a_whole_daemon_with_both(make: Make, wire: Wire, tmp_path: Path) -> Non
     request = {"node": "any", "interface": [wire.far], "id": "one", "packets": 20, "folder": "x"}
     command = [*program, "request", "--via", "folder", *words, "--message", "-", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as sent:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as sent:
         assert sent.stdin
         assert sent.stdout
         sent.stdin.write(json.dumps(request).encode())

@@ -38,8 +38,15 @@ def test_an_alert_that_comes_late_still_gets_what_caused_it(make: Make, wire: Wi
     daemon = with_recorder(make, wire)
     wire.send(50)
     time.sleep(0.3)
-    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, bpf="udp").json()["captures"][0]
-    assert (told["state"], told["stop_reason"], told["packets"], told["complete"]) == ("delivered", "idle", 50, True)
+    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, bpf="udp").json()[
+        "captures"
+    ][0]
+    assert (told["state"], told["stop_reason"], told["packets"], told["complete"]) == (
+        "delivered",
+        "idle",
+        50,
+        True,
+    )
     assert numbers(Path(told["delivered"]["local"]["where"])) == list(range(50))
     past = told["lookback"]
     assert (past["asked"], past["packets"], past["reason"]) == (5, 50, "the recorder began later")
@@ -48,13 +55,21 @@ def test_an_alert_that_comes_late_still_gets_what_caused_it(make: Make, wire: Wi
     stopped = daemon.logged("capture stopped")[0]
     assert stopped["lookback"] == past
     metrics = daemon.api("GET", "/metrics").text
-    for name, value in (("recording", 1), ("packets", 50), ("dropped_packets", 0), ("memory_bytes", 16 * MIB), ("captures", 0)):
+    for name, value in (
+        ("recording", 1),
+        ("packets", 50),
+        ("dropped_packets", 0),
+        ("memory_bytes", 16 * MIB),
+        ("captures", 0),
+    ):
         found = re.search(rf'pcapdaemon_recorder_{name}{{interface="{wire.far}"}} (\S+)', metrics)
         assert found, name
         assert float(found[1]) == value, name
 
 
-def test_captures_share_the_one_socket_and_memory_stays_within_both_budgets(make: Make, wire: Wire) -> None:
+def test_captures_share_the_one_socket_and_memory_stays_within_both_budgets(
+    make: Make, wire: Wire
+) -> None:
     daemon = with_recorder(make, wire, general={"memory": 64 * MIB})
     before = daemon.resident()
     for n in range(20):
@@ -74,15 +89,26 @@ def _is_finished(daemon: DaemonProcess, request_id: str) -> bool:
     return bool(daemon.record(request_id)["state"] == "finished")
 
 
-def test_more_than_the_node_allows_is_refused_with_all_else_that_is_wrong(daemon: DaemonProcess, wire: Wire) -> None:
-    refused = daemon.request(interface=[wire.far], lookback=61, packets=10**9, format="cap", compress="rar")
+def test_more_than_the_node_allows_is_refused_with_all_else_that_is_wrong(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    refused = daemon.request(
+        interface=[wire.far], lookback=61, packets=10**9, format="cap", compress="rar"
+    )
     assert refused.status_code == 400
-    assert {error["field"] for error in refused.json()["errors"]} == {"lookback", "packets", "format", "compress"}
+    assert {error["field"] for error in refused.json()["errors"]} == {
+        "lookback",
+        "packets",
+        "format",
+        "compress",
+    }
     assert "[general] maxlookback = 60" in refused.text
 
 
 def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, wire: Wire) -> None:
-    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1).json()["captures"][0]
+    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1).json()[
+        "captures"
+    ][0]
     assert (told["state"], told["lookback"]["covered"]) == ("empty", 0)
     assert told["lookback"]["reason"] == "this interface has no recorder ([[recorder]])"
 
@@ -92,7 +118,10 @@ def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, w
     [
         ({"recorder 1": {}}, "[[recorder]] number 1: interface or alias: give one of them"),
         ({"recorder 1": {"interface": "a", "alias": "b"}}, "interface or alias: give one of them"),
-        ({"recorder 1": {"alias": "wan"}}, "[[recorder]] number 1 alias: no [[interface]] has the alias wan"),
+        (
+            {"recorder 1": {"alias": "wan"}},
+            "[[recorder]] number 1 alias: no [[interface]] has the alias wan",
+        ),
         (
             {"recorder 1": {"interface": "lo"}, "recorder 2": {"interface": "lo"}},
             "[[recorder]] number 2: lo has a recorder already",
@@ -101,7 +130,9 @@ def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, w
         ({"recorder": {"interface": "lo"}}, "write [[recorder]], one for each recorder"),
     ],
 )
-def test_a_recorder_that_cannot_be_is_refused_at_the_start(make: Make, tables: dict[str, Any], words: str) -> None:
+def test_a_recorder_that_cannot_be_is_refused_at_the_start(
+    make: Make, tables: dict[str, Any], words: str
+) -> None:
     daemon = make(tables)
     refused = command("run", "--config", daemon.config)
     assert refused.returncode == 2
@@ -116,12 +147,17 @@ def test_check_says_what_a_recorder_takes_and_what_it_lacks(make: Make, wire: Wi
     }
     found = command("check", "--config", make(tables).config)
     assert found.returncode == 1
-    assert f"ok    recorder {wire.far}: the last 10 s in at most 67108864 bytes, beside [general] memory" in found.stdout
+    assert (
+        f"ok    recorder {wire.far}: the last 10 s in at most 67108864 bytes, beside [general] memory"
+        in found.stdout
+    )
     assert re.search(r"ok    recorder nope0: .*: it begins when that changes", found.stdout)
     assert re.search(rf"WRONG recorder {wire.near}: .*banana", found.stdout)
 
 
-def test_an_alias_gives_each_of_its_interfaces_a_recorder_and_one_may_come_later(make: Make, wire: Wire) -> None:
+def test_an_alias_gives_each_of_its_interfaces_a_recorder_and_one_may_come_later(
+    make: Make, wire: Wire
+) -> None:
     tables = {
         "interface 1": {"name": wire.far, "alias": ["wan"]},
         "interface 2": {"name": "later0", "alias": ["wan"], "optional": True},
@@ -131,7 +167,9 @@ def test_an_alias_gives_each_of_its_interfaces_a_recorder_and_one_may_come_later
     eventually(lambda: [one["recording"] for one in recorders(daemon)] == [True, False])
     assert "No such device" in recorders(daemon)[1]["reason"]
     assert daemon.logged("recorder does not record", interface="later0")
-    subprocess.run(["ip", "link", "add", "later0", "type", "veth", "peer", "name", "later1"], check=True)
+    subprocess.run(
+        ["ip", "link", "add", "later0", "type", "veth", "peer", "name", "later1"], check=True
+    )
     subprocess.run(["ip", "link", "set", "later0", "up"], check=True)
     eventually(lambda: recorders(daemon)[1]["recording"])
     assert daemon.logged("recorder records", interface="later0")
@@ -140,7 +178,9 @@ def test_an_alias_gives_each_of_its_interfaces_a_recorder_and_one_may_come_later
     assert daemon.stop() == 0
 
 
-def test_a_reload_leaves_captures_to_the_recorder_that_they_read_from(make: Make, wire: Wire) -> None:
+def test_a_reload_leaves_captures_to_the_recorder_that_they_read_from(
+    make: Make, wire: Wire
+) -> None:
     daemon = with_recorder(make, wire)
     daemon.request(interface=[wire.far], id="long", packets=20)
     eventually(lambda: recorders(daemon)[0]["captures"] == 1)
@@ -168,11 +208,17 @@ def test_recorders_as_a_table_as_json_and_live(make: Make, wire: Wire) -> None:
     wire.send(100)
     table = command("recorders", "--config", daemon.config)
     assert table.stdout.splitlines()[0].split()[:3] == ["interface", "state", "covered"]
-    assert re.search(rf"{wire.far}\s+recording\s+[\d.]+ of 30 s\s+\d+ of {16 * MIB}\s+100", table.stdout)
+    assert re.search(
+        rf"{wire.far}\s+recording\s+[\d.]+ of 30 s\s+\d+ of {16 * MIB}\s+100", table.stdout
+    )
     found = json.loads(command("recorders", "--config", daemon.config, "--json").stdout)
     assert found[0]["recorders"][0]["interface"] == wire.far
     main, terminal = pty.openpty()
-    live = subprocess.Popen([PCAPDAEMON, "recorders", "--config", daemon.config], stdout=terminal, env={"COLUMNS": "200"})
+    live = subprocess.Popen(
+        [PCAPDAEMON, "recorders", "--config", daemon.config],
+        stdout=terminal,
+        env={"COLUMNS": "200"},
+    )
     seen = b""
     while seen.count(b"packets/s") < 2 or not re.search(rb"100 .* 0 +\d\.\d", seen):
         seen += os.read(main, 65536)
@@ -181,11 +227,25 @@ def test_recorders_as_a_table_as_json_and_live(make: Make, wire: Wire) -> None:
     assert b"Traceback" not in seen
 
 
-def test_capture_with_a_lookback_asks_the_daemon_and_copies_the_file(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_capture_with_a_lookback_asks_the_daemon_and_copies_the_file(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = with_recorder(make, wire)
     wire.send(30)
     time.sleep(0.2)
-    words = ("capture", "-i", wire.far, "--lookback", 10, "--timeout", 1, "-w", tmp_path / "mine.pcap", "--config", daemon.config)
+    words = (
+        "capture",
+        "-i",
+        wire.far,
+        "--lookback",
+        10,
+        "--timeout",
+        1,
+        "-w",
+        tmp_path / "mine.pcap",
+        "--config",
+        daemon.config,
+    )
     done = command(*words)
     assert done.returncode == 0, done.stderr
     assert re.search(r"lookback [\d.]+ of 10 s, 30 packets: the recorder began later", done.stderr)
@@ -198,22 +258,39 @@ def test_capture_with_a_lookback_asks_the_daemon_and_copies_the_file(make: Make,
 def test_the_command_request_shows_the_lookback(make: Make, wire: Wire) -> None:
     daemon = with_recorder(make, wire)
     wire.send(5)
-    words = ("request", "-i", wire.far, "--lookback", 5, "--timeout", 1, "--json", "--config", daemon.config)
+    words = (
+        "request",
+        "-i",
+        wire.far,
+        "--lookback",
+        5,
+        "--timeout",
+        1,
+        "--json",
+        "--config",
+        daemon.config,
+    )
     assert json.loads(command(*words).stdout)["captures"][0]["lookback"]["packets"] == 5
 
 
 def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wire) -> None:
-    daemon = with_recorder(make, wire, general={"format": "pcapng", "compress": "zstd", "allow_packetdebug": True})
+    daemon = with_recorder(
+        make, wire, general={"format": "pcapng", "compress": "zstd", "allow_packetdebug": True}
+    )
     wire.send(20)
     time.sleep(0.2)
-    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, packetdebug=True, id="x").json()["captures"][0]
+    told = daemon.request(
+        wait=True, interface=[wire.far], lookback=5, timeout=1, packetdebug=True, id="x"
+    ).json()["captures"][0]
     path = Path(told["delivered"]["local"]["where"])
     assert path.name.endswith(".pcapng.zst")
     assert [row[0] for row in tshark(path, "frame.number")] == [str(n) for n in range(1, 21)]
     assert told["content"]["compression"] == "zstd"
     assert told["sha256"] != told["content"]["sha256"]
     assert len(daemon.logged("packet", id="x")) == 20
-    plain = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, format="pcap", compress="none").json()
+    plain = daemon.request(
+        wait=True, interface=[wire.far], lookback=5, timeout=1, format="pcap", compress="none"
+    ).json()
     assert plain["captures"][0]["file_name"].endswith(".pcap")
 
 
@@ -239,21 +316,39 @@ def test_several_interfaces_become_one_file_that_goes_where_all_go(make: Make, w
     eventually(partial(_is_finished, daemon, "m"))
     (told,) = daemon.record("m")["captures"]
     assert (told["interface"], told["state"]) == (f"{wire.far}+{wire.near}", "delivered")
-    assert told["lookback"]["reason"] == f"{wire.far}: the recorder began later; {wire.near}: {NO_RECORDER}"
+    assert (
+        told["lookback"]["reason"]
+        == f"{wire.far}: the recorder began later; {wire.near}: {NO_RECORDER}"
+    )
     rows = tshark(Path(told["delivered"]["local"]["where"]), "frame.interface_name")
     assert [row[0] for row in rows].count(wire.far) == 15
     assert [row[0] for row in rows].count(wire.near) == 5
 
 
 def test_capture_merges_into_the_file_that_is_named(wire: Wire, tmp_path: Path) -> None:
-    words = ("capture", "-i", wire.far, "-i", wire.near, "--merge", "--bpf", "udp", "--packets", 6, "-w", tmp_path / "x.pcapng")
+    words = (
+        "capture",
+        "-i",
+        wire.far,
+        "-i",
+        wire.near,
+        "--merge",
+        "--bpf",
+        "udp",
+        "--packets",
+        6,
+        "-w",
+        tmp_path / "x.pcapng",
+    )
     capturing = subprocess.Popen([PCAPDAEMON, *map(str, words)], stderr=subprocess.PIPE)
     assert capturing.stderr
     assert b"capturing on" in capturing.stderr.readline()
     wire.send(3)
     capturing.communicate(timeout=20)
     assert capturing.returncode == 0
-    assert sorted(row[0] for row in tshark(tmp_path / "x.pcapng", "frame.interface_name")) == sorted([wire.far, wire.near] * 3)
+    assert sorted(
+        row[0] for row in tshark(tmp_path / "x.pcapng", "frame.interface_name")
+    ) == sorted([wire.far, wire.near] * 3)
 
 
 def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
@@ -261,9 +356,16 @@ def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
     wire.send(8_000, size=1400, rate=20_000)
     daemon.request(interface=[wire.far], lookback=20, id="greedy")
     eventually(lambda: daemon.record("greedy")["captures"][0]["state"] == "running")
-    used = float(re.search(r"\npcapdaemon_memory_used_bytes (\S+)", daemon.api("GET", "/metrics").text)[1])  # type: ignore[index]
+    used = float(
+        re.search(r"\npcapdaemon_memory_used_bytes (\S+)", daemon.api("GET", "/metrics").text)[1]
+    )  # type: ignore[index]
     assert used <= 9 * MIB
-    assert daemon.request(wait=True, interface=["lo"], bpf="udp port 9", timeout=1).json()["captures"][0]["state"] == "empty"
+    assert (
+        daemon.request(wait=True, interface=["lo"], bpf="udp port 9", timeout=1).json()["captures"][
+            0
+        ]["state"]
+        == "empty"
+    )
     daemon.api("DELETE", "/captures/greedy")
     eventually(partial(_is_finished, daemon, "greedy"))
     told = daemon.record("greedy")["captures"][0]["lookback"]

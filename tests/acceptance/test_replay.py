@@ -24,13 +24,19 @@ def file(tmp_path: Path) -> Path:
 
 
 def capture(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*NOTHING, PCAPDAEMON, "capture", *map(str, words)], check=check, capture_output=True)
+    return subprocess.run(
+        [*NOTHING, PCAPDAEMON, "capture", *map(str, words)], check=check, capture_output=True
+    )
 
 
 def test_a_file_is_captured_from_without_privileges(file: Path, tmp_path: Path) -> None:
     done = capture("--read", file, "-w", tmp_path / "x.pcap", "--json")
     (result,) = json.loads(done.stdout)
-    assert (result["state"], result["stop_reason"], result["packets"]) == ("delivered", "end-of-file", 20)
+    assert (result["state"], result["stop_reason"], result["packets"]) == (
+        "delivered",
+        "end-of-file",
+        20,
+    )
     assert result["first_packet_at"] == BEGIN
     path = tmp_path / "x.pcap"
     assert path.read_bytes() == file.read_bytes()
@@ -64,7 +70,9 @@ def test_through_a_pipe(file: Path) -> None:
 def test_at_its_own_pace_it_takes_its_time(tmp_path: Path) -> None:
     path = tmp_path / "slow.pcap"
     path.write_bytes(pcap([(0, 1), (1.2, 1)]))
-    (result,) = json.loads(capture("-r", path, "--paced", "-w", tmp_path / "x.pcap", "--json").stdout)
+    (result,) = json.loads(
+        capture("-r", path, "--paced", "-w", tmp_path / "x.pcap", "--json").stdout
+    )
     assert 1.2 <= result["seconds"] < 5
     assert result["first_packet_at"] > BEGIN + 10**7, "packets come now"
 
@@ -101,7 +109,9 @@ def test_a_daemon_plays_a_file_as_an_interface(make: Make, tmp_path: Path) -> No
     assert [one.status_code for one in both] == [202, 202]
     for name in ("one", "two"):
         eventually(partial(finished, daemon, name))
-        assert daemon.record(name)["captures"][0]["packets"] == 10, "each plays it from its beginning"
+        assert daemon.record(name)["captures"][0]["packets"] == 10, (
+            "each plays it from its beginning"
+        )
     refused = daemon.request(interface=["demo0"], bpf="nonsense (")
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "bpf")
     assert daemon.stop() == 0
@@ -117,6 +127,8 @@ def test_a_file_that_goes_is_a_problem_of_the_request(make: Make, file: Path) ->
 
 def test_a_recorder_on_a_file_is_refused(make: Make, file: Path) -> None:
     daemon = make({**played(file), "recorder 1": {"interface": "demo0"}})
-    refused = subprocess.run([PCAPDAEMON, "run", "--config", daemon.config], check=False, capture_output=True, text=True)
+    refused = subprocess.run(
+        [PCAPDAEMON, "run", "--config", daemon.config], check=False, capture_output=True, text=True
+    )
     assert refused.returncode == 2
     assert "[[recorder]] number 1: demo0 plays a file" in refused.stderr

@@ -42,7 +42,9 @@ class Ear:
         return [result["type"].removeprefix("pcapdaemon.request.") for result in self.results]
 
     def of(self, kind: str) -> dict[str, Any]:
-        found = eventually(lambda: [r["data"] for r in self.results if r["type"].endswith(f".{kind}")], 15)
+        found = eventually(
+            lambda: [r["data"] for r in self.results if r["type"].endswith(f".{kind}")], 15
+        )
         data: dict[str, Any] = found[0]
         return data
 
@@ -82,7 +84,15 @@ def listen(server: RedisServer) -> Iterator[Listen]:
 
 
 def section(server: RedisServer, **more: Any) -> dict[str, dict[str, Any]]:
-    return {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, "results": "results", **more}}
+    return {
+        "redis": {
+            "listen": True,
+            "host": "127.0.0.1",
+            "port": server.port,
+            "results": "results",
+            **more,
+        }
+    }
 
 
 def publish(server: RedisServer, **message: Any) -> None:
@@ -101,7 +111,12 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
     manifest = ear.of("finished")
     (capture,) = manifest["captures"]
     savefile = Path(capture["delivered"]["local"]["where"]).read_bytes()
-    assert (capture["packets"], capture["complete"], capture["missing"], manifest["final"]) == (20, True, [], True)
+    assert (capture["packets"], capture["complete"], capture["missing"], manifest["final"]) == (
+        20,
+        True,
+        [],
+        True,
+    )
     assert capture["sha256"] == hashlib.sha256(savefile).hexdigest()
     assert ear.kinds() == ["finished"]
     publish(server, interface=[wire.far], id="bad", packets=0, bpf="x" * 5000, snap="x")
@@ -109,10 +124,14 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
     assert problems == {"packets", "bpf", "snap"}
     with server.client() as client:
         entries: Any = client.xrange("results")
-    assert [json.loads(fields[b"result"])["type"] for _, fields in entries] == [r["type"] for r in ear.results]
+    assert [json.loads(fields[b"result"])["type"] for _, fields in entries] == [
+        r["type"] for r in ear.results
+    ]
 
 
-def test_redis_that_is_gone_at_the_moment_of_the_answer(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
+def test_redis_that_is_gone_at_the_moment_of_the_answer(
+    make: Make, server: RedisServer, listen: Listen, wire: Wire
+) -> None:
     daemon = make(section(server)).start()
     publish(server, interface=[wire.far], id="later", packets=5)
     eventually(lambda: daemon.logged("capture started", id="later"))
@@ -126,12 +145,16 @@ def test_redis_that_is_gone_at_the_moment_of_the_answer(make: Make, server: Redi
         eventually(lambda: client.xlen("results") == 1)
 
 
-def test_all_events_as_server_sent_events_which_end_with_the_daemon(daemon: DaemonProcess, wire: Wire) -> None:
+def test_all_events_as_server_sent_events_which_end_with_the_daemon(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
     heard: list[tuple[str, dict[str, Any]]] = []
     listening = threading.Event()
 
     def listen() -> None:
-        with httpx2.stream("GET", f"http://127.0.0.1:{daemon.port}/events", params={"id": "sse"}, timeout=30) as response:
+        with httpx2.stream(
+            "GET", f"http://127.0.0.1:{daemon.port}/events", params={"id": "sse"}, timeout=30
+        ) as response:
             kind = ""
             for line in response.iter_lines():
                 listening.set()
@@ -147,7 +170,9 @@ def test_all_events_as_server_sent_events_which_end_with_the_daemon(daemon: Daem
     daemon.request(interface=[wire.far], id="sse", packets=30, timeout=5)
     eventually(lambda: daemon.logged("capture started", id="sse"))
     wire.send(10)
-    eventually(lambda: any(kind == "progress" and event["data"]["packets"] == 10 for kind, event in heard))
+    eventually(
+        lambda: any(kind == "progress" and event["data"]["packets"] == 10 for kind, event in heard)
+    )
     wire.send(20)
     eventually(lambda: heard and heard[-1][0] == "finished")
     kinds = [kind for kind, _ in heard if kind != "progress"]
@@ -162,7 +187,10 @@ def test_all_events_as_server_sent_events_which_end_with_the_daemon(daemon: Daem
 
 def test_webhook_is_signed_and_sent_again_until_it_is_taken(make: Make, wire: Wire) -> None:
     port = free_port()
-    hook: dict[str, Any] = {"webhook": f"http://127.0.0.1:{port}/hook?key=s3cret-in-url", "secret": SECRET}
+    hook: dict[str, Any] = {
+        "webhook": f"http://127.0.0.1:{port}/hook?key=s3cret-in-url",
+        "secret": SECRET,
+    }
     daemon = make({"results": {**hook, "events": ["accepted", "finished"]}}).start()
     record = daemon.request(wait=True, interface=[wire.far], id="hooked", timeout=1).json()
     assert record["state"] == "finished", "nobody listens there, and nothing waits for it"
@@ -170,26 +198,39 @@ def test_webhook_is_signed_and_sent_again_until_it_is_taken(make: Make, wire: Wi
     receiver.statuses = [503, 500]
     try:
         eventually(lambda: len(receiver.events) == 2, 20)
-        assert [event["type"].rpartition(".")[2] for event in receiver.events] == ["accepted", "finished"]
+        assert [event["type"].rpartition(".")[2] for event in receiver.events] == [
+            "accepted",
+            "finished",
+        ]
         assert receiver.forged == 0
         assert "s3cret" not in daemon.log_path.read_text()
     finally:
         receiver.close()
 
 
-def test_a_request_says_where_its_results_go(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
+def test_a_request_says_where_its_results_go(
+    make: Make, server: RedisServer, listen: Listen, wire: Wire
+) -> None:
     daemon = make(section(server, results=["results", "netops"])).start()
     ear, other = listen("netops"), listen()
     refused = daemon.request(interface=[wire.far], reply_to="nowhere")
     assert refused.status_code == 400
     assert "netops, results" in refused.json()["detail"]
-    daemon.request(interface=[wire.far], id="by http", reply_to="netops", reply_events=["accepted", "finished"], timeout=1)
+    daemon.request(
+        interface=[wire.far],
+        id="by http",
+        reply_to="netops",
+        reply_events=["accepted", "finished"],
+        timeout=1,
+    )
     assert ear.of("finished")["id"] == "by http"
     assert ear.kinds() == ["accepted", "finished"]
     assert other.results == []
 
 
-def test_the_end_of_the_daemon_is_told_as_incomplete(make: Make, server: RedisServer, listen: Listen, wire: Wire) -> None:
+def test_the_end_of_the_daemon_is_told_as_incomplete(
+    make: Make, server: RedisServer, listen: Listen, wire: Wire
+) -> None:
     daemon = make(section(server)).start()
     ear = listen()
     publish(server, interface=[wire.far], id="cut")
@@ -216,8 +257,12 @@ def test_an_interface_that_goes_away_makes_it_incomplete(daemon: DaemonProcess, 
 
 
 def test_drops_make_it_incomplete_and_are_counted(make: Make, wire: Wire) -> None:
-    daemon = make({"capture": {"buffer": 131072}, "general": {"maxpackets": 10**7, "maxbytes": 10**9}}).start()
-    daemon.request(interface=[wire.far], id="drops", duration=3, packets=10**7, bytes=10**9, timeout=3)
+    daemon = make(
+        {"capture": {"buffer": 131072}, "general": {"maxpackets": 10**7, "maxbytes": 10**9}}
+    ).start()
+    daemon.request(
+        interface=[wire.far], id="drops", duration=3, packets=10**7, bytes=10**9, timeout=3
+    )
     eventually(lambda: daemon.logged("capture started", id="drops"))
     assert daemon.process
     daemon.signal(signal.SIGSTOP)
@@ -228,7 +273,9 @@ def test_drops_make_it_incomplete_and_are_counted(make: Make, wire: Wire) -> Non
     dropped = capture["dropped"]
     assert dropped > 0
     assert dropped + capture["packets"] == 20_000 == capture["received"]
-    assert capture["missing"] == [f"{dropped} packets were dropped: the kernel's buffer was full ([capture] buffer)"]
+    assert capture["missing"] == [
+        f"{dropped} packets were dropped: the kernel's buffer was full ([capture] buffer)"
+    ]
     metrics = daemon.api("GET", "/metrics").text
     assert f'pcapdaemon_dropped_packets_total{{by="kernel"}} {float(dropped)}' in metrics
     assert "pcapdaemon_captures_incomplete_total 1.0" in metrics
@@ -249,7 +296,9 @@ def test_request_follows_several_nodes_over_http(make: Make, wire: Wire) -> None
     assert table.stdout.count("empty") == 2
 
 
-def test_metrics_tell_of_captures_deliveries_and_memory(make: Make, tmp_path: Path, wire: Wire) -> None:
+def test_metrics_tell_of_captures_deliveries_and_memory(
+    make: Make, tmp_path: Path, wire: Wire
+) -> None:
     daemon = make({"spool": {"dir": str(tmp_path / "spool")}}).start()
     daemon.request(interface=[wire.far], id="m", packets=10)
     eventually(lambda: daemon.logged("capture started", id="m"))

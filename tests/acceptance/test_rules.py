@@ -46,10 +46,16 @@ def test_what_is_too_old_is_refused_with_an_answer(make: Make, wire: Wire) -> No
     old = daemon.request(interface=[wire.far], issued_at=ago(seconds=90))
     assert old.status_code == 410
     assert "90 s old; this node takes requests up to 60 s" in old.json()["errors"][0]["message"]
-    assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202, "from the future is new"
+    assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202, (
+        "from the future is new"
+    )
     assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202
     assert len(daemon.logged("clocks differ", source="http")) == 1, "said once"
-    for wrong, words in ((5, "a string is wanted, not an integer"), ("yesterday", "issued_at"), ("2026-01-01", "issued_at")):
+    for wrong, words in (
+        (5, "a string is wanted, not an integer"),
+        ("yesterday", "issued_at"),
+        ("2026-01-01", "issued_at"),
+    ):
         refused = daemon.request(interface=[wire.far], issued_at=wrong)
         assert refused.status_code == 400
         assert words in refused.text
@@ -74,19 +80,26 @@ def test_an_id_is_captured_once_over_all_sources_and_a_restart(
     publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
     eventually(lambda: daemon.logged("request finished", id="one"))
     assert daemon.request(interface=[wire.far], id="one").status_code == 202
-    eventually(lambda: daemon.logged("request seen before", id="one"))  # the log is written a moment later
+    eventually(
+        lambda: daemon.logged("request seen before", id="one")
+    )  # the log is written a moment later
     daemon.kill()
     again = ready(daemon.start())
     publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
     eventually(lambda: len(again.logged("request seen before", id="one")) == 2)
-    assert again.request(wait=True, interface=[wire.far], id="one").json()["href"] == "/captures/one"
+    assert (
+        again.request(wait=True, interface=[wire.far], id="one").json()["href"] == "/captures/one"
+    )
     assert len(again.logged("request accepted", id="one")) == 1
 
 
 def test_a_message_without_id_is_known_by_its_place_on_the_bus(
     make: Make, redis: RedisServer, tmp_path: Path, wire: Wire
 ) -> None:
-    sections = {"redis": on(redis, stream="requests"), "general": {"statedir": str(tmp_path / "state")}}
+    sections = {
+        "redis": on(redis, stream="requests"),
+        "general": {"statedir": str(tmp_path / "state")},
+    }
     daemon = ready(make(sections).start())
     with redis.client() as client:
         client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far]})})
@@ -101,17 +114,31 @@ def test_a_message_without_id_is_known_by_its_place_on_the_bus(
 
 def test_rates_are_kept_in_all_and_per_customer(make: Make, wire: Wire) -> None:
     daemon = make({"general": {"rate": 4, "customer_rate": 2}}).start()
-    answers = [daemon.request(interface=[wire.far], customer=customer) for customer in ("a", "a", "a", "b", "c", "d")]
+    answers = [
+        daemon.request(interface=[wire.far], customer=customer)
+        for customer in ("a", "a", "a", "b", "c", "d")
+    ]
     assert [answer.status_code for answer in answers] == [202, 202, 429, 202, 202, 429]
     assert "2 requests a minute of customer a" in answers[2].text
     assert "4 requests a minute ([general] rate)" in answers[5].text
 
 
-def test_what_a_node_is_too_busy_for_is_given_back_and_taken_later(make: Make, redis: RedisServer, wire: Wire) -> None:
-    daemon = ready(make({"redis": on(redis, stream="requests"), "general": {"maxcaptures": 1}}).start())
+def test_what_a_node_is_too_busy_for_is_given_back_and_taken_later(
+    make: Make, redis: RedisServer, wire: Wire
+) -> None:
+    daemon = ready(
+        make({"redis": on(redis, stream="requests"), "general": {"maxcaptures": 1}}).start()
+    )
     assert daemon.request(interface=[wire.far], id="first").status_code == 202
     with redis.client() as client:
-        client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far], "id": "second", "timeout": 1})})
+        client.xadd(
+            "requests",
+            {
+                "request": json.dumps(
+                    {"node": "any", "interface": [wire.far], "id": "second", "timeout": 1}
+                )
+            },
+        )
     eventually(lambda: daemon.logged("request returned to its source", id="second"))
     daemon.api("DELETE", "/captures/first")
     eventually(lambda: daemon.logged("request finished", id="second"))
@@ -148,7 +175,9 @@ def test_a_joined_request_may_leave_and_the_other_goes_on(make: Make, wire: Wire
     eventually(lambda: daemon.record("one")["state"] == daemon.record("two")["state"] == "finished")
 
 
-def test_a_message_cancels_and_what_is_there_is_delivered(make: Make, redis: RedisServer, wire: Wire) -> None:
+def test_a_message_cancels_and_what_is_there_is_delivered(
+    make: Make, redis: RedisServer, wire: Wire
+) -> None:
     daemon = ready(make({"redis": on(redis)}).start())
     daemon.request(interface=[wire.far], id="long")
     wire.send(7)
@@ -173,12 +202,21 @@ def test_a_list_says_what_runs(daemon: DaemonProcess, wire: Wire) -> None:
     assert (one["id"], one["bpf"], one["captures"][wire.far]["packets"]) == ("one", "udp", 3)
 
 
-def test_a_dry_run_says_what_would_be_or_why_not_and_captures_nothing(daemon: DaemonProcess, wire: Wire) -> None:
-    would = daemon.request(interface=[wire.far, "nowhere0"], dryrun=True, packets=5, bpf="udp port 53")
+def test_a_dry_run_says_what_would_be_or_why_not_and_captures_nothing(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    would = daemon.request(
+        interface=[wire.far, "nowhere0"], dryrun=True, packets=5, bpf="udp port 53"
+    )
     assert would.status_code == 200
     assert would.json()["state"] == "dryrun"
     assert would.json()["interface"] == [wire.far]
-    assert would.json()["limits"] == {"packets": 5, "bytes": 100_000_000, "duration": 3600, "timeout": 10}
+    assert would.json()["limits"] == {
+        "packets": 5,
+        "bytes": 100_000_000,
+        "duration": 3600,
+        "timeout": 10,
+    }
     assert would.json()["unavailable"] == {"nowhere0": "no such interface on this node"}
     assert daemon.request(interface=[wire.far], dryrun=True, packets=60_000).status_code == 400
     wrong = daemon.request(interface=[wire.far], dryrun=True, bpf="not a filter")
@@ -188,14 +226,24 @@ def test_a_dry_run_says_what_would_be_or_why_not_and_captures_nothing(daemon: Da
     assert not daemon.logged("request accepted")
 
 
-def test_a_node_has_the_name_and_the_labels_that_its_configuration_gives_it(make: Make, wire: Wire) -> None:
+def test_a_node_has_the_name_and_the_labels_that_its_configuration_gives_it(
+    make: Make, wire: Wire
+) -> None:
     daemon = make({"general": {"node": "gateway-7"}})
-    daemon.config.write_text(daemon.config.read_text() + '\n[general.labels]\nrole = "edge"\nSite = "fra1"\n')
+    daemon.config.write_text(
+        daemon.config.read_text() + '\n[general.labels]\nrole = "edge"\nSite = "fra1"\n'
+    )
     daemon.start()
 
     def asked(**address: Any) -> int:
-        answer = daemon.api("POST", "/captures", json={"interface": [wire.far], "dryrun": True, **address})
-        return answer.status_code if answer.status_code != 200 else {"dryrun": 200, "elsewhere": 0}[answer.json()["state"]]
+        answer = daemon.api(
+            "POST", "/captures", json={"interface": [wire.far], "dryrun": True, **address}
+        )
+        return (
+            answer.status_code
+            if answer.status_code != 200
+            else {"dryrun": 200, "elsewhere": 0}[answer.json()["state"]]
+        )
 
     assert asked(node="gateway-7") == 200
     assert asked(nodere="^gateway-[0-9]$", labels={"role": "edge", "SITE": "fra*"}) == 200
@@ -206,7 +254,9 @@ def test_a_node_has_the_name_and_the_labels_that_its_configuration_gives_it(make
     assert asked(labels={"role": "edge"}) == 400
 
 
-def test_a_deaf_source_is_told_by_readyz_and_by_a_metric_and_since_when(make: Make, redis: RedisServer, wire: Wire) -> None:
+def test_a_deaf_source_is_told_by_readyz_and_by_a_metric_and_since_when(
+    make: Make, redis: RedisServer, wire: Wire
+) -> None:
     daemon = ready(make({"redis": on(redis)}).start())
 
     def metric(name: str) -> float:
@@ -226,12 +276,26 @@ def test_a_deaf_source_is_told_by_readyz_and_by_a_metric_and_since_when(make: Ma
     assert metric('pcapdaemon_requests_total{outcome="accepted",source="http"}') == 1
 
 
-def test_with_ack_at_the_finish_a_capture_that_a_crash_ended_is_made_again(make: Make, tmp_path: Path, wire: Wire) -> None:
+def test_with_ack_at_the_finish_a_capture_that_a_crash_ended_is_made_again(
+    make: Make, tmp_path: Path, wire: Wire
+) -> None:
     moto = MotoServer(tmp_path).start()
     try:
         url = moto.queue("finish")
-        account = {"endpoint": moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test"}
-        sqs = {"listen": True, "url": url, "ack": "finish", "visibility": 5, "waitseconds": 1, **account}
+        account = {
+            "endpoint": moto.url,
+            "region": "us-east-1",
+            "accessid": "test",
+            "accesskey": "test",
+        }
+        sqs = {
+            "listen": True,
+            "url": url,
+            "ack": "finish",
+            "visibility": 5,
+            "waitseconds": 1,
+            **account,
+        }
         daemon = ready(make({"sqs": sqs, "general": {"statedir": str(tmp_path / "state")}}).start())
         body = json.dumps({"node": "any", "interface": [wire.far], "id": "one", "timeout": 3})
         moto.sqs.send_message(QueueUrl=url, MessageBody=body)

@@ -12,8 +12,24 @@ from tests.contracts.sources import Shared
 from tests.helpers import Wire, eventually
 from tests.servers import free_port
 
-TROUBLE: tuple[int | str, ...] = ("echo", 500, 503, "close", "garbage", "html", "redirect", 404, 400, 422, "lost")
-ACCESS_KEY, HOOK_SECRET, HOOK_URL = "s3-access-key-secret", "webhook-signing-secret", "key-in-the-webhooks-url"
+TROUBLE: tuple[int | str, ...] = (
+    "echo",
+    500,
+    503,
+    "close",
+    "garbage",
+    "html",
+    "redirect",
+    404,
+    400,
+    422,
+    "lost",
+)
+ACCESS_KEY, HOOK_SECRET, HOOK_URL = (
+    "s3-access-key-secret",
+    "webhook-signing-secret",
+    "key-in-the-webhooks-url",
+)
 
 
 def test_the_token_and_all_keys_are_in_no_log_error_event_metric_or_file(
@@ -56,9 +72,15 @@ def test_the_token_and_all_keys_are_in_no_log_error_event_metric_or_file(
         wire.send(3)
         eventually(lambda name=str(number): daemon.logged("request finished", id=name))  # type: ignore[misc]
         said.append(daemon.api("GET", f"/captures/{number}").text)
-    said += [daemon.api("GET", path).text for path in ("/metrics", "/captures", "/readyz", "/docs", "/openapi.json")]
+    said += [
+        daemon.api("GET", path).text
+        for path in ("/metrics", "/captures", "/readyz", "/docs", "/openapi.json")
+    ]
     server.trouble(500)
-    for words in (("check", "--config", str(daemon.config)), ("spool", "list", "--config", str(daemon.config), "--json")):
+    for words in (
+        ("check", "--config", str(daemon.config)),
+        ("spool", "list", "--config", str(daemon.config), "--json"),
+    ):
         result = command(*words)
         said += [result.stdout, result.stderr]
     said += [path.read_text(errors="replace") for path in (tmp_path / "spool").glob("*.json")]

@@ -34,7 +34,9 @@ def stored(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "spool").glob("*.savefile"))
 
 
-def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make(sections(tmp_path)).start()
     daemon.lose_directory()
     captured(daemon, wire, "late", 1000)
@@ -53,7 +55,9 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     assert (entry["ids"], entry["pending"]) == (["late"], ["local"])
     assert "late" in command("spool", "list", "--config", str(daemon.config)).stdout
     daemon.captures.mkdir()
-    command("spool", "retry", "late", "--config", str(daemon.config))  # which may find it delivered already
+    command(
+        "spool", "retry", "late", "--config", str(daemon.config)
+    )  # which may find it delivered already
     assert numbers(wait_for_file(daemon.captures, "*late.pcap")) == list(range(1000))
     eventually(lambda: not stored(tmp_path))
     assert daemon.record("late")["captures"][0]["state"] == "delivered"
@@ -61,7 +65,9 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(make: 
     assert daemon.stop() == 0
 
 
-def test_killed_with_a_savefile_in_memory_loses_none(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_killed_with_a_savefile_in_memory_loses_none(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make({**sections(tmp_path), "delivery": {"memory_grace": 3600}}).start()
     daemon.lose_directory()
     for name in ("one", "two"):
@@ -79,7 +85,9 @@ def test_killed_with_a_savefile_in_memory_loses_none(make: Make, wire: Wire, tmp
     assert daemon.stop() == 0
 
 
-def test_killed_between_delivery_and_its_note_delivers_nothing_twice(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_killed_between_delivery_and_its_note_delivers_nothing_twice(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make(sections(tmp_path)).start()
     daemon.lose_directory()
     captured(daemon, wire, "once")
@@ -98,7 +106,9 @@ def test_killed_between_delivery_and_its_note_delivers_nothing_twice(make: Make,
     assert len(list(daemon.captures.iterdir())) == 1
 
 
-def test_the_end_of_the_daemon_leaves_it_in_the_spool_and_does_not_wait(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_the_end_of_the_daemon_leaves_it_in_the_spool_and_does_not_wait(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make({"spool": {"dir": str(tmp_path / "spool"), "eager": False}}).start()
     daemon.lose_directory()
     captured(daemon, wire, "term")
@@ -115,7 +125,9 @@ def test_the_end_of_the_daemon_leaves_it_in_the_spool_and_does_not_wait(make: Ma
     assert numbers(wait_for_file(daemon.captures, "*term.pcap")) == list(range(10))
 
 
-def test_a_reload_that_mends_what_was_refused_delivers_it(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_a_reload_that_mends_what_was_refused_delivers_it(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     good = sections(tmp_path)
     daemon = make({**good, "general": {"localdir": str(tmp_path / "x" / "y")}}).start()
     captured(daemon, wire, "mended")
@@ -164,7 +176,9 @@ def test_a_spool_that_cannot_be_is_said_at_start(make: Make, tmp_path: Path) -> 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "spool").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / "spool"], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / "spool"], check=True
+    )
     yield tmp_path / "spool"
     subprocess.run(["umount", "-l", tmp_path / "spool"], check=True)
 
@@ -185,7 +199,9 @@ def test_a_full_disk_under_the_spool_is_told_and_memory_carries_on(
     assert daemon.stop() == 0
 
 
-def test_the_oldest_goes_where_there_is_no_room_and_is_named(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_the_oldest_goes_where_there_is_no_room_and_is_named(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make(sections(tmp_path, maxfiles=2)).start()
     daemon.lose_directory()
     for name in ("first", "second", "third"):
@@ -197,7 +213,9 @@ def test_the_oldest_goes_where_there_is_no_room_and_is_named(make: Make, wire: W
     assert daemon.record("first")["captures"][0]["state"] == "lost"
 
 
-def test_descriptors_and_threads_do_not_grow_with_what_waits(make: Make, wire: Wire, tmp_path: Path) -> None:
+def test_descriptors_and_threads_do_not_grow_with_what_waits(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
     daemon = make(sections(tmp_path)).start()
     daemon.lose_directory()
     captured(daemon, wire, "0")

@@ -23,7 +23,9 @@ print("loaded", *{name.partition(".")[0] for name in sys.modules}, *sys.modules)
 
 def loaded(*words: str) -> set[str]:
     """The modules that a command loads."""
-    run = subprocess.run([sys.executable, "-c", PROGRAM, *words], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words], check=True, capture_output=True, text=True
+    )
     return set(run.stdout.splitlines()[-1].split()[1:])
 
 
@@ -41,6 +43,8 @@ def test_a_capture_loads_no_web_framework(tmp_path: Path) -> None:
     assert not modules & (WEB | CLIENTS | {"prometheus_client"})
 
 
-@pytest.mark.parametrize("command", ["run", "capture", "check", "interfaces", "request", "recorders", "spool", "sources"])
+@pytest.mark.parametrize(
+    "command", ["run", "capture", "check", "interfaces", "request", "recorders", "spool", "sources"]
+)
 def test_help_needs_no_more_than_the_version(command: str) -> None:
     assert not loaded(command, "--help") & (WEB | CLIENTS | {"pcapdaemon.config"})

@@ -34,10 +34,15 @@ def storm(request: pytest.FixtureRequest, shared: Shared, tmp_path: Path) -> Ite
         def to_redis(bodies: list[bytes]) -> None:
             with server.client() as client, client.pipeline(transaction=False) as pipe:
                 for body in bodies:
-                    pipe.xadd("requests", {"request": body}) if stream else pipe.publish("capture", body)
+                    pipe.xadd("requests", {"request": body}) if stream else pipe.publish(
+                        "capture", body
+                    )
                 pipe.execute()
 
-        yield Storm({"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, **stream}}, to_redis)
+        yield Storm(
+            {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port, **stream}},
+            to_redis,
+        )
         server.kill()
     elif request.param.startswith("kafka"):
         kafka, topic = shared.kafka, f"storm-{request.param}"
@@ -50,18 +55,30 @@ def storm(request: pytest.FixtureRequest, shared: Shared, tmp_path: Path) -> Ite
                 producer.produce(topic, body)
             produce(producer, topic, bodies[-1])
 
-        yield Storm({"kafka": {"listen": True, "server": kafka.address, "topic": topic, **group}}, to_kafka)
+        yield Storm(
+            {"kafka": {"listen": True, "server": kafka.address, "topic": topic, **group}}, to_kafka
+        )
     else:
         url = shared.moto.queue("storm")
-        account = {"endpoint": shared.moto.url, "region": "us-east-1", "accessid": "test", "accesskey": "test"}
+        account = {
+            "endpoint": shared.moto.url,
+            "region": "us-east-1",
+            "accessid": "test",
+            "accesskey": "test",
+        }
 
         def to_sqs(bodies: list[bytes]) -> None:
             client = shared.moto.sqs
             for start in range(0, len(bodies), 10):
-                entries: Any = [{"Id": str(n), "MessageBody": b.decode()} for n, b in enumerate(bodies[start : start + 10])]
+                entries: Any = [
+                    {"Id": str(n), "MessageBody": b.decode()}
+                    for n, b in enumerate(bodies[start : start + 10])
+                ]
                 client.send_message_batch(QueueUrl=url, Entries=entries)
 
-        yield Storm({"sqs": {"listen": True, "url": url, "waitseconds": 1, **account}}, to_sqs, slow=True)
+        yield Storm(
+            {"sqs": {"listen": True, "url": url, "waitseconds": 1, **account}}, to_sqs, slow=True
+        )
 
 
 def skipped(daemon: DaemonProcess) -> int:
@@ -70,17 +87,35 @@ def skipped(daemon: DaemonProcess) -> int:
 
 @pytest.mark.timeout(120)
 def test_messages_for_others_while_32_captures_run(storm: Storm, make: Make, wire: Wire) -> None:
-    daemon = make({**storm.section, "general": {"maxcaptures": 33, "memory": 256 << 20}, "capture": {"buffer": 1 << 20}}).start()
+    daemon = make(
+        {
+            **storm.section,
+            "general": {"maxcaptures": 33, "memory": 256 << 20},
+            "capture": {"buffer": 1 << 20},
+        }
+    ).start()
     eventually(lambda: daemon.api("GET", "/readyz").status_code == 200, 20)
     for number in range(32):
-        assert daemon.request(interface=[wire.far], id=f"long{number}", bpf=f"udp port {number + 1}").status_code == 202
-    foreign = json.dumps({"node": "another", "interface": ["eth0"], "customer": "acme", "bpf": "port 53"}).encode()
+        assert (
+            daemon.request(
+                interface=[wire.far], id=f"long{number}", bpf=f"udp port {number + 1}"
+            ).status_code
+            == 202
+        )
+    foreign = json.dumps(
+        {"node": "another", "interface": ["eth0"], "customer": "acme", "bpf": "port 53"}
+    ).encode()
     mine = {"node": "any", "interface": [wire.far], "bpf": "udp", "packets": 50, "timeout": 5}
     before = daemon.resident()
     for part in range(5):
-        storm.send([foreign] * (FOREIGN // 5) + [json.dumps({**mine, "id": f"mine{part}", "node": "another"}).encode()])
+        storm.send(
+            [foreign] * (FOREIGN // 5)
+            + [json.dumps({**mine, "id": f"mine{part}", "node": "another"}).encode()]
+        )
         if storm.slow:  # moto looks through the whole queue for each message
-            eventually(partial(lambda number: skipped(daemon) >= number, (part + 1) * FOREIGN // 5), 60)
+            eventually(
+                partial(lambda number: skipped(daemon) >= number, (part + 1) * FOREIGN // 5), 60
+            )
     storm.send([json.dumps({**mine, "id": "mine"}).encode()])
     eventually(lambda: daemon.logged("capture started", id="mine"), 60)
     wire.send(50)

@@ -108,19 +108,29 @@ def frame(number: int, size: int = 100) -> bytes:
     """A frame as the sender makes it."""
     addresses = bytes.fromhex("ffffffffffff0200000000010800")
     length = size - len(addresses)
-    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, 17, 0, b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02")
+    ip = struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, 17, 0, b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"
+    )
     udp = struct.pack(">HHHH", 10000, 20000, length - 20, 0)
     return (addresses + ip + udp + struct.pack(">Q", number)).ljust(size, b"\0")
 
 
-def pcap(script: Script, size: int = 100, order: str = "<", magic: int = 0xA1B2C3D4, tick: int = 1000) -> bytes:
+def pcap(
+    script: Script, size: int = 100, order: str = "<", magic: int = 0xA1B2C3D4, tick: int = 1000
+) -> bytes:
     """A pcap file of the traffic, a frame each 0.1 ms; `tick` is nanoseconds of a unit of its times."""
-    made, now, number = struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1), BEGIN * 10**9, 0
+    made, now, number = (
+        struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1),
+        BEGIN * 10**9,
+        0,
+    )
     for pause, frames in script:
         now += int(pause * 1e9)
         for _ in range(frames):
             seconds, rest = divmod(now, 10**9)
-            made += struct.pack(f"{order}IIII", seconds, rest // tick, size, size) + frame(number, size)
+            made += struct.pack(f"{order}IIII", seconds, rest // tick, size, size) + frame(
+                number, size
+            )
             now, number = now + 100_000, number + 1
     return made
 

@@ -29,7 +29,9 @@ def savefile(content: bytes = CONTENT) -> Savefile:
     return savefile_of(*(content[n : n + 100_000] for n in range(0, len(content), 100_000)))
 
 
-def facts(name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object) -> SavefileInfo:
+def facts(
+    name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object
+) -> SavefileInfo:
     """What goes along with it; `fields` are the request's."""
     request, problems = validate({"node": "any", "interface": ["lo"], **fields})
     assert not problems
@@ -82,7 +84,9 @@ class MemoryHarness(Harness):
 class LocalHarness(Harness):
     def __init__(self, directory: Path, shared: Shared) -> None:
         self.directory = directory / "captures"
-        self.destination = LocalDirectory(LocalSettings(writelocal=True, localdir=str(self.directory)))
+        self.destination = LocalDirectory(
+            LocalSettings(writelocal=True, localdir=str(self.directory))
+        )
 
     def contents(self, name: str) -> list[bytes]:
         stem = name.rpartition(".")[0]
@@ -116,7 +120,9 @@ class S3Harness(Harness):
 
     def leftovers(self) -> int:
         objects = self.moto.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        return len(objects) + len(self.moto.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
+        return len(objects) + len(
+            self.moto.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        )
 
     def behind_proxy(self) -> tuple[Destination, Proxy]:
         proxy = Proxy(free_port(), self.moto.port)
@@ -137,7 +143,11 @@ class CloudSharkHarness(Harness):
         return self._prefix + name
 
     def contents(self, name: str) -> list[bytes]:
-        return [self.cloudshark.content(one) for one in self.cloudshark.uploads if one["filename"] == name]
+        return [
+            self.cloudshark.content(one)
+            for one in self.cloudshark.uploads
+            if one["filename"] == name
+        ]
 
     def leftovers(self) -> int:
         return sum(one["filename"].startswith(self._prefix) for one in self.cloudshark.uploads)

@@ -134,12 +134,16 @@ class RedisHarness(Harness):
     stream: str | None = None
 
     def __init__(self, directory: Path, shared: Shared) -> None:
-        self.redis = RedisServer(directory, "--appendonly", "yes", "--appendfsync", "always").start()
+        self.redis = RedisServer(
+            directory, "--appendonly", "yes", "--appendfsync", "always"
+        ).start()
         self.source = self.same_node()
 
     def _source(self, port: int) -> Source:
         cls = RedisStreamSource if self.stream else RedisSource
-        return cls(RedisSettings(listen=True, host="127.0.0.1", port=port, stream=self.stream), "here")
+        return cls(
+            RedisSettings(listen=True, host="127.0.0.1", port=port, stream=self.stream), "here"
+        )
 
     async def send(self, body: bytes) -> None:
         with self.redis.client() as client:
@@ -227,7 +231,9 @@ class KafkaGroupHarness(KafkaHarness):
         self.sent += 1
 
     async def left(self) -> int:
-        return self.sent - max(0, await asyncio.to_thread(self.kafka.committed, f"node-{self.topic}", self.topic))
+        return self.sent - max(
+            0, await asyncio.to_thread(self.kafka.committed, f"node-{self.topic}", self.topic)
+        )
 
 
 class SqsHarness(Harness):
@@ -260,7 +266,9 @@ class SqsHarness(Harness):
         return SqsSource(settings, self.name.removeprefix("pcapdaemon-"))
 
     async def send(self, body: bytes) -> None:
-        await asyncio.to_thread(self.moto.sqs.send_message, QueueUrl=self.url, MessageBody=body.decode())
+        await asyncio.to_thread(
+            self.moto.sqs.send_message, QueueUrl=self.url, MessageBody=body.decode()
+        )
 
     def fit(self, body: bytes) -> bytes:
         text = body.decode("utf-8", "replace").replace("\0", "?")[:1_000_000]

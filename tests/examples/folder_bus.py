@@ -51,7 +51,13 @@ class FolderBus(Bus):
             for file in sorted(Path(self.settings.path).glob("*.json")):
                 if file.name not in self._taken:
                     self._taken.add(file.name)
-                    return Message(file.read_bytes(), self.name, key=file.name, settle=self._settler(file), answer=self.answer)
+                    return Message(
+                        file.read_bytes(),
+                        self.name,
+                        key=file.name,
+                        settle=self._settler(file),
+                        answer=self.answer,
+                    )
             await asyncio.sleep(LOOK_EVERY)
 
     async def close(self) -> None:

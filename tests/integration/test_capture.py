@@ -22,7 +22,17 @@ from pcapdaemon.core.limits import StopReason
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from pcapdaemon.native.memory import MemoryBudget
-from tests.helpers import Wire, captured, linktype, numbers, packets, plan_for, saved, session_for, tshark
+from tests.helpers import (
+    Wire,
+    captured,
+    linktype,
+    numbers,
+    packets,
+    plan_for,
+    saved,
+    session_for,
+    tshark,
+)
 
 
 async def test_packets_limit_takes_exactly_so_many(wire: Wire, tmp_path: Path) -> None:
@@ -33,7 +43,9 @@ async def test_packets_limit_takes_exactly_so_many(wire: Wire, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("limit", [25, 141, 1000, 23224])
-async def test_bytes_limit_stops_with_the_packet_that_reaches_it(wire: Wire, tmp_path: Path, limit: int) -> None:
+async def test_bytes_limit_stops_with_the_packet_that_reaches_it(
+    wire: Wire, tmp_path: Path, limit: int
+) -> None:
     stopped = await captured(session_for(wire.far, bytes=limit), lambda: wire.send(1000))
     assert stopped.outcome.stop_reason is StopReason.BYTES
     size = saved(stopped, tmp_path / "x.pcap").stat().st_size
@@ -41,12 +53,16 @@ async def test_bytes_limit_stops_with_the_packet_that_reaches_it(wire: Wire, tmp
     assert limit <= size < limit + 116
 
 
-async def test_duration_on_a_busy_interface_holds_exactly_that_second(wire: Wire, tmp_path: Path) -> None:
+async def test_duration_on_a_busy_interface_holds_exactly_that_second(
+    wire: Wire, tmp_path: Path
+) -> None:
     sending = wire.sending(60_000, rate=20_000)
     stopped = await captured(session_for(wire.far, duration=1))
     sending.wait()
     assert stopped.outcome.stop_reason is StopReason.DURATION
-    times = [float(row[0]) for row in tshark(saved(stopped, tmp_path / "x.pcap"), "frame.time_epoch")]
+    times = [
+        float(row[0]) for row in tshark(saved(stopped, tmp_path / "x.pcap"), "frame.time_epoch")
+    ]
     assert 0.95 < times[-1] - times[0] < 1.05
     found = numbers(tmp_path / "x.pcap")
     assert found == list(range(found[0], found[0] + len(found)))
@@ -106,9 +122,13 @@ async def test_interface_that_goes_ends_the_capture_and_keeps_what_came_before(
     assert stopped.outcome.dropped == stopped.outcome.dropped_by_interface == 0
 
 
-async def test_memory_that_is_spent_ends_the_capture_and_keeps_what_is_there(wire: Wire, tmp_path: Path) -> None:
+async def test_memory_that_is_spent_ends_the_capture_and_keeps_what_is_there(
+    wire: Wire, tmp_path: Path
+) -> None:
     budget = MemoryBudget(6 << 20)
-    stopped = await captured(session_for(wire.far, budget), lambda: wire.send(10_000, size=1500, rate=10_000))
+    stopped = await captured(
+        session_for(wire.far, budget), lambda: wire.send(10_000, size=1500, rate=10_000)
+    )
     assert stopped.outcome.stop_reason is StopReason.MEMORY
     assert budget.used <= budget.limit
     path = saved(stopped, tmp_path / "x.pcap")
@@ -142,7 +162,19 @@ async def test_nothing_is_lost_at_full_speed_and_order_is_kept(wire: Wire, tmp_p
 
 async def test_same_packets_as_tcpdump(wire: Wire, tmp_path: Path) -> None:
     theirs = tmp_path / "tcpdump.pcap"
-    command = ["tcpdump", "-i", wire.far, "-w", str(theirs), "-U", "-c", "2000", "-s", "80", "udp port 9001"]
+    command = [
+        "tcpdump",
+        "-i",
+        wire.far,
+        "-w",
+        str(theirs),
+        "-U",
+        "-c",
+        "2000",
+        "-s",
+        "80",
+        "udp port 9001",
+    ]
     tcpdump = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert tcpdump.stderr is not None
     while b"listening" not in tcpdump.stderr.readline():
@@ -157,7 +189,9 @@ async def test_same_packets_as_tcpdump(wire: Wire, tmp_path: Path) -> None:
     assert all(abs(a[0] - b[0]) < 0.01 for a, b in zip(packets(ours), packets(theirs), strict=True))
 
 
-async def test_filter_meets_only_what_it_says_from_the_first_packet_on(wire: Wire, tmp_path: Path) -> None:
+async def test_filter_meets_only_what_it_says_from_the_first_packet_on(
+    wire: Wire, tmp_path: Path
+) -> None:
     sending = wire.sending(400_000, rate=100_000, ports=16)
     stopped = await captured(session_for(wire.far, bpf="udp port 9003", packets=1000))
     sending.kill()
@@ -169,7 +203,13 @@ async def test_vlan_filter_sees_tags_that_the_kernel_stripped(wire: Wire, tmp_pa
     def traffic() -> None:
         wire.send(3)
         for tag in (7, 8, 7):
-            frame = Ether(dst="02:00:00:00:00:02") / Dot1Q(vlan=tag) / IP(dst="10.9.9.9") / UDP(dport=9000) / b"tagged"
+            frame = (
+                Ether(dst="02:00:00:00:00:02")
+                / Dot1Q(vlan=tag)
+                / IP(dst="10.9.9.9")
+                / UDP(dport=9000)
+                / b"tagged"
+            )
             sendp(frame, iface=wire.near, verbose=False)
 
     stopped = await captured(session_for(wire.far, bpf="vlan 7 and udp", packets=2), traffic)
@@ -199,9 +239,14 @@ async def test_every_kind_of_interface_gives_a_file_that_tshark_reads(
     devices: dict[str, str], name: str, value: int, tmp_path: Path
 ) -> None:
     tun = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH", b"tun9", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI: carrier on
+    fcntl.ioctl(
+        tun, 0x400454CA, struct.pack("16sH", b"tun9", 0x1001)
+    )  # TUNSETIFF, IFF_TUN | IFF_NO_PI: carrier on
     if name == "mac9":
-        subprocess.run(["ip", "neigh", "add", devices[name], "lladdr", "02:00:00:00:00:99", "dev", "mac9"], check=True)
+        subprocess.run(
+            ["ip", "neigh", "add", devices[name], "lladdr", "02:00:00:00:00:99", "dev", "mac9"],
+            check=True,
+        )
 
     def traffic() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -228,8 +273,13 @@ async def test_lo_counts_each_packet_once(tmp_path: Path) -> None:
 
 
 async def test_snaplen_cuts_what_is_kept_and_tells_the_length(wire: Wire, tmp_path: Path) -> None:
-    stopped = await captured(session_for(wire.far, packets=3, snap=60), lambda: wire.send(3, size=500))
-    assert tshark(saved(stopped, tmp_path / "x.pcap"), "frame.cap_len", "frame.len") == [["60", "500"]] * 3
+    stopped = await captured(
+        session_for(wire.far, packets=3, snap=60), lambda: wire.send(3, size=500)
+    )
+    assert (
+        tshark(saved(stopped, tmp_path / "x.pcap"), "frame.cap_len", "frame.len")
+        == [["60", "500"]] * 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,7 +336,9 @@ async def test_a_thousand_bad_requests_leave_no_descriptor_behind(wire: Wire) ->
 
 async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) -> None:
     budget = MemoryBudget(64 << 20)
-    stopped = await captured(session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000))
+    stopped = await captured(
+        session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000)
+    )
     assert stopped.savefile
     held = budget.used
     assert held >= stopped.outcome.size
@@ -296,7 +348,9 @@ async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) 
     assert budget.used == held, "a view keeps its blocks alive"
     del view, _
     assert (budget.used, budget.pool.warm) == (0, held)
-    again = await captured(session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000))
+    again = await captured(
+        session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000)
+    )
     assert again.savefile
     assert (budget.used, budget.pool.warm) == (held, 0)
     again.savefile.close()
@@ -325,7 +379,10 @@ async def test_a_write_that_fails_holds_no_memory(wire: Wire, tmp_path: Path) ->
     gc.disable()
     try:
         with pytest.raises(DeliveryFailed) as failure:
-            await local.deliver(stopped.savefile.reader(), SavefileInfo("ID", "x", "x.pcap", "", plan_for(wire.far).request))
+            await local.deliver(
+                stopped.savefile.reader(),
+                SavefileInfo("ID", "x", "x.pcap", "", plan_for(wire.far).request),
+            )
         stopped.savefile.close()
         assert budget.used == 0
         assert "No space" in str(failure.value)

@@ -32,12 +32,18 @@ def made(server: CloudSharkServer, **more: Any) -> CloudShark:
     return CloudShark(CloudSharkSettings.model_validate(server.section(**more)))
 
 
-async def test_name_tags_and_comment_arrive_and_the_receipt_links_to_it(server: CloudSharkServer) -> None:
+async def test_name_tags_and_comment_arrive_and_the_receipt_links_to_it(
+    server: CloudSharkServer,
+) -> None:
     receipt = await made(server).deliver(
         savefile(), facts("a.pcap", "customer:acme,node:a", customer="acme", comment="see ticket 7")
     )
     upload = server.uploads[-1]
-    assert (upload["filename"], upload["part"], upload["tags"]) == ("a.pcap", "a.pcap", "customer:acme,node:a")
+    assert (upload["filename"], upload["part"], upload["tags"]) == (
+        "a.pcap",
+        "a.pcap",
+        "customer:acme,node:a",
+    )
     assert (upload["comments"], server.content(upload)) == ("see ticket 7", CONTENT)
     assert receipt.where == receipt.link == f"{server.url}/captures/{upload['id']}"
     assert receipt.id == upload["id"]
@@ -51,7 +57,9 @@ async def test_a_comma_in_the_customer_makes_no_tag(server: CloudSharkServer) ->
 
 
 @pytest.mark.parametrize("trouble", ["html", "garbage", "close", "echo", 500, 503, 429, 408])
-async def test_what_may_pass_is_a_failure_for_now(server: CloudSharkServer, trouble: int | str) -> None:
+async def test_what_may_pass_is_a_failure_for_now(
+    server: CloudSharkServer, trouble: int | str
+) -> None:
     before = len(server.uploads)
     server.trouble(trouble)
     with pytest.raises(DeliveryFailed) as failure:
@@ -74,7 +82,9 @@ async def test_what_may_pass_is_a_failure_for_now(server: CloudSharkServer, trou
         (422, "does not take"),
     ],
 )
-async def test_what_no_waiting_mends_is_refused_with_what_to_do(server: CloudSharkServer, trouble: int, words: str) -> None:
+async def test_what_no_waiting_mends_is_refused_with_what_to_do(
+    server: CloudSharkServer, trouble: int, words: str
+) -> None:
     server.trouble(trouble)
     with pytest.raises(DeliveryRefused, match=words):
         await made(server).deliver(savefile(), facts())
@@ -109,19 +119,25 @@ async def test_an_answer_that_was_lost_makes_no_second_upload(server: CloudShark
 
 
 @pytest.mark.parametrize("trouble", [403, 404])
-async def test_a_token_that_may_not_search_uploads_again(server: CloudSharkServer, trouble: int) -> None:
+async def test_a_token_that_may_not_search_uploads_again(
+    server: CloudSharkServer, trouble: int
+) -> None:
     server.trouble(trouble)
     assert (await made(server).deliver(savefile(), facts(again=True))).id
 
 
 @pytest.mark.parametrize("trouble", ["html", 400, 500])
-async def test_a_search_without_a_result_is_no_leave_to_upload_twice(server: CloudSharkServer, trouble: int | str) -> None:
+async def test_a_search_without_a_result_is_no_leave_to_upload_twice(
+    server: CloudSharkServer, trouble: int | str
+) -> None:
     server.trouble(trouble)
     with pytest.raises(DeliveryFailed):
         await made(server).deliver(savefile(), facts(again=True))
 
 
-async def test_one_that_hangs_after_the_headers_ends_with_the_timeout(server: CloudSharkServer) -> None:
+async def test_one_that_hangs_after_the_headers_ends_with_the_timeout(
+    server: CloudSharkServer,
+) -> None:
     server.trouble("hang")
     with pytest.raises(DeliveryFailed, match=r"\[cloudshark\] timeout"):
         await made(server, timeout=1).deliver(savefile(), facts())
@@ -133,14 +149,18 @@ async def test_certificates_are_verified_unless_it_is_switched_off(tmp_path: Pat
     with pytest.raises(DeliveryFailed, match="certificate"):
         await made(server).deliver(savefile(), facts())
     assert "certificate" in await made(server).check()
-    assert (await made(server, ca_file=str(tmp_path / "ca.pem")).deliver(savefile(), facts())).where.startswith("https://")
+    assert (
+        await made(server, ca_file=str(tmp_path / "ca.pem")).deliver(savefile(), facts())
+    ).where.startswith("https://")
     insecure = server.section(insecure=True)
     await CloudShark(CloudSharkSettings.model_validate(insecure)).deliver(savefile(), facts())
     assert "anybody can pretend" in CloudSharkSettings.model_validate(insecure).flaws()[0]
     server.kill()
 
 
-async def test_the_token_is_in_no_log(server: CloudSharkServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_token_is_in_no_log(
+    server: CloudSharkServer, caplog: pytest.LogCaptureFixture
+) -> None:
     for noisy in ("httpx2", "httpcore2"):  # as telemetry.py has it
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with caplog.at_level(logging.DEBUG):
@@ -166,7 +186,15 @@ def test_port_is_left_out_where_it_is_the_schemes_own(values: dict[str, Any], ba
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"token": None}, {"token": "a b"}, {"port": 70000}, {"scheme": "ftp"}, {"host": "h/x"}, {"ca_file": "/no/such"}]
+    "wrong",
+    [
+        {"token": None},
+        {"token": "a b"},
+        {"port": 70000},
+        {"scheme": "ftp"},
+        {"host": "h/x"},
+        {"ca_file": "/no/such"},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -184,11 +212,21 @@ class Answering(HTTPServer):
 
     def says(self, status: int, text: str, **headers: str) -> CloudShark:
         """Answer so from now on; a destination that asks here."""
-        self.status, self.text, self.more = status, text, {name.replace("_", "-"): value for name, value in headers.items()}
+        self.status, self.text, self.more = (
+            status,
+            text,
+            {name.replace("_", "-"): value for name, value in headers.items()},
+        )
         return self.destination()
 
     def destination(self, **more: Any) -> CloudShark:
-        where = {"upload": True, "scheme": "http", "host": "127.0.0.1", "port": self.server_port, "token": TOKEN}
+        where = {
+            "upload": True,
+            "scheme": "http",
+            "host": "127.0.0.1",
+            "port": self.server_port,
+            "token": TOKEN,
+        }
         return CloudShark(CloudSharkSettings.model_validate({**where, **more}))
 
 
@@ -225,20 +263,29 @@ async def test_a_comment_is_sent_only_where_there_is_one(answering: Answering) -
 
 async def test_tags_and_comments_of_all_the_world_arrive(server: CloudSharkServer) -> None:
     comment = "Zeile 1\r\nZeile 2: \"ノード\" & 'Söhne' --boundary"
-    await made(server).deliver(savefile(b"packets"), facts("world.pcap", "node:ノード,customer:Söhne & Co", comment=comment))
+    await made(server).deliver(
+        savefile(b"packets"),
+        facts("world.pcap", "node:ノード,customer:Söhne & Co", comment=comment),
+    )
     upload = next(one for one in server.uploads if one["filename"] == "world.pcap")
     assert (upload["tags"], upload["comments"]) == ("node:ノード,customer:Söhne & Co", comment)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/javascript", "application/octet-stream"])
 async def test_a_success_is_one_whatever_its_content_type(answering: Answering, kind: str) -> None:
-    receipt = await answering.says(200, '{"id": "abc"}', Content_Type=kind).deliver(savefile(b"packets"), facts())
+    receipt = await answering.says(200, '{"id": "abc"}', Content_Type=kind).deliver(
+        savefile(b"packets"), facts()
+    )
     assert receipt.link == f"http://127.0.0.1:{answering.server_port}/captures/abc"
 
 
 async def test_an_id_can_lead_nowhere_else(answering: Answering) -> None:
-    receipt = await answering.says(200, json.dumps({"id": "../../evil?a#b"})).deliver(savefile(b"packets"), facts())
-    assert receipt.link == f"http://127.0.0.1:{answering.server_port}/captures/..%2F..%2Fevil%3Fa%23b"
+    receipt = await answering.says(200, json.dumps({"id": "../../evil?a#b"})).deliver(
+        savefile(b"packets"), facts()
+    )
+    assert (
+        receipt.link == f"http://127.0.0.1:{answering.server_port}/captures/..%2F..%2Fevil%3Fa%23b"
+    )
 
 
 async def test_an_id_that_no_url_can_name_is_a_failure_for_now(answering: Answering) -> None:
@@ -248,30 +295,45 @@ async def test_an_id_that_no_url_can_name_is_a_failure_for_now(answering: Answer
 
 async def test_a_search_that_is_answered_with_a_deep_nest_is_survived(answering: Answering) -> None:
     with pytest.raises(DeliveryFailed):
-        await answering.says(200, "[" * 600 + "]" * 600).deliver(savefile(b"packets"), facts(again=True))
+        await answering.says(200, "[" * 600 + "]" * 600).deliver(
+            savefile(b"packets"), facts(again=True)
+        )
 
 
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("as_date", [False, True])
-async def test_retry_after_is_heeded_of_uploads_and_of_searches(answering: Answering, as_date: bool, again: bool) -> None:
+async def test_retry_after_is_heeded_of_uploads_and_of_searches(
+    answering: Answering, as_date: bool, again: bool
+) -> None:
     header = formatdate(time.time() + 3600, usegmt=True) if as_date else "7"
     with pytest.raises(DeliveryFailed) as failure:
-        await answering.says(429, "busy", Retry_After=header).deliver(savefile(b"packets"), facts(again=again))
-    assert failure.value.retry_after == pytest.approx(3600 if as_date else 7, abs=30 if as_date else 0)
+        await answering.says(429, "busy", Retry_After=header).deliver(
+            savefile(b"packets"), facts(again=again)
+        )
+    assert failure.value.retry_after == pytest.approx(
+        3600 if as_date else 7, abs=30 if as_date else 0
+    )
 
 
 async def test_retry_after_of_strange_digits_is_a_failure_for_now(answering: Answering) -> None:
     with pytest.raises(DeliveryFailed):
-        await answering.says(503, "busy", Retry_After="\u00b2").deliver(savefile(b"packets"), facts())
+        await answering.says(503, "busy", Retry_After="\u00b2").deliver(
+            savefile(b"packets"), facts()
+        )
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500])
-@pytest.mark.parametrize("text", [f"{TOKEN.upper()} {TOKEN} " * 2000, json.dumps({"exceptions": [f"no {TOKEN}", "x" * 9000]})])
-async def test_words_of_a_server_are_short_and_have_no_token(answering: Answering, status: int, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [f"{TOKEN.upper()} {TOKEN} " * 2000, json.dumps({"exceptions": [f"no {TOKEN}", "x" * 9000]})],
+)
+async def test_words_of_a_server_are_short_and_have_no_token(
+    answering: Answering, status: int, text: str
+) -> None:
     with pytest.raises((DeliveryFailed, DeliveryRefused)) as failure:
-        await answering.says(status, text, Location=f"https://h/{TOKEN.upper()}/" + "x" * 3000).deliver(
-            savefile(b"packets"), facts()
-        )
+        await answering.says(
+            status, text, Location=f"https://h/{TOKEN.upper()}/" + "x" * 3000
+        ).deliver(savefile(b"packets"), facts())
     words = str(failure.value)
     assert len(words) < 1300
     assert TOKEN not in words.lower()
@@ -299,7 +361,9 @@ async def test_every_refusal_says_what_to_do(server: CloudSharkServer, status: i
         await made(server).deliver(savefile(b"packets"), facts())
 
 
-async def test_a_redirect_of_the_search_is_refused_too_and_nothing_is_uploaded(server: CloudSharkServer) -> None:
+async def test_a_redirect_of_the_search_is_refused_too_and_nothing_is_uploaded(
+    server: CloudSharkServer,
+) -> None:
     server.trouble("redirect")
     with pytest.raises(DeliveryRefused, match=r"redirected to https://other\.example"):
         await made(server).deliver(savefile(b"packets"), facts("redirected.pcap", again=True))

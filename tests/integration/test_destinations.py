@@ -37,14 +37,18 @@ async def test_large_ones_too(harness: Harness) -> None:
 
 async def test_from_the_disk_of_the_spool(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "spooled").write_bytes(LARGE)
-    await harness.destination.deliver(Savefile.on_disk(tmp_path / "spooled"), facts(harness.name("a.pcap")))
+    await harness.destination.deliver(
+        Savefile.on_disk(tmp_path / "spooled"), facts(harness.name("a.pcap"))
+    )
     assert harness.contents(harness.name("a.pcap")) == [LARGE]
 
 
 async def test_the_same_savefile_again_is_still_one(harness: Harness) -> None:
     one = savefile()
     first = await harness.destination.deliver(one.reader(), facts(harness.name("a.pcap")))
-    second = await harness.destination.deliver(one.reader(), facts(harness.name("a.pcap"), again=True))
+    second = await harness.destination.deliver(
+        one.reader(), facts(harness.name("a.pcap"), again=True)
+    )
     assert harness.contents(harness.name("a.pcap")) == [CONTENT]
     assert first == second
 
@@ -68,17 +72,23 @@ async def test_out_of_order_is_a_failure_for_now_in_words_without_secrets(harnes
             await destination.deliver(savefile(), facts(harness.name("a.pcap")))
         problem = await destination.check()
     assert problem
-    assert not any(secret in f"{failure.value} {problem} {destination.address}" for secret in harness.secrets)
+    assert not any(
+        secret in f"{failure.value} {problem} {destination.address}" for secret in harness.secrets
+    )
     await harness.destination.deliver(savefile(), facts(harness.name("a.pcap"), again=True))
     assert harness.contents(harness.name("a.pcap")) == [CONTENT]
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_a_failure_for_now(harness: Harness) -> None:
+async def test_a_connection_that_breaks_in_the_middle_is_a_failure_for_now(
+    harness: Harness,
+) -> None:
     if not harness.server or harness.destination.name == "local":
         return
     destination, proxy = harness.behind_proxy()
     for _ in range(3):
-        task = asyncio.create_task(destination.deliver(savefile(LARGE), facts(harness.name("a.pcap"))))
+        task = asyncio.create_task(
+            destination.deliver(savefile(LARGE), facts(harness.name("a.pcap")))
+        )
         await asyncio.sleep(0.03)
         proxy.cut()
         if not task.done():
@@ -93,7 +103,9 @@ async def test_whoever_waits_no_more_leaves_nothing_half_done(harness: Harness) 
     one = savefile(LARGE)
     for pause in (0.0, 0.01, 0.05):
         reader = one.reader()
-        task = asyncio.create_task(harness.destination.deliver(reader, facts(harness.name("a.pcap"))))
+        task = asyncio.create_task(
+            harness.destination.deliver(reader, facts(harness.name("a.pcap")))
+        )
         await asyncio.sleep(pause)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, DeliveryFailed):
@@ -109,8 +121,15 @@ async def test_nothing_leaks(harness: Harness) -> None:
     def open_now() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    await asyncio.gather(*(harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap"))) for number in range(4)))
+    await asyncio.gather(
+        *(
+            harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap")))
+            for number in range(4)
+        )
+    )
     before = open_now(), threading.active_count()
     for number in range(10):
-        await harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap"), again=True))
+        await harness.destination.deliver(
+            savefile(), facts(harness.name(f"{number}.pcap"), again=True)
+        )
     eventually(lambda: open_now() <= before[0] + 2 and threading.active_count() <= before[1] + 2)

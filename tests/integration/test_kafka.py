@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from pcapdaemon.sources.kafka import KafkaSettings, KafkaSource
 from tests.contracts.sources import Shared
@@ -48,14 +54,18 @@ async def test_topic_that_grows_from_three_to_six_partitions_under_load(shared: 
         assert not ear.losses()
 
 
-async def test_topic_that_does_not_exist_yet_is_read_from_its_beginning_when_it_does(shared: Shared) -> None:
+async def test_topic_that_does_not_exist_yet_is_read_from_its_beginning_when_it_does(
+    shared: Shared,
+) -> None:
     async with listening(source_of(shared.kafka, ["later", "there"])) as ear:
         shared.kafka.create("later")
         produce(shared.kafka.producer(), "later", b"the first")
         await ear.until(lambda: ear.bodies == [b"the first"])
 
 
-async def test_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(shared: Shared) -> None:
+async def test_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
+    shared: Shared,
+) -> None:
     kafka, producer = shared.kafka, shared.kafka.producer()
     kafka.create("again")
     async with listening(source_of(kafka, "again")) as ear:
@@ -79,7 +89,9 @@ async def test_with_a_group_what_was_sent_during_a_restart_is_taken_up(shared: S
         await ear.until(lambda: ear.bodies == [b"two"])
         assert ear.messages[0].sent_at
         assert ear.messages[0].key
-    async with listening(source_of(kafka, "grouped")) as ear:  # without one it begins with what is sent from now on
+    async with listening(
+        source_of(kafka, "grouped")
+    ) as ear:  # without one it begins with what is sent from now on
         produce(producer, "grouped", b"three")
         await ear.until(lambda: ear.bodies == [b"three"])
 
@@ -89,14 +101,19 @@ async def test_no_group_is_joined(shared: Shared) -> None:
     kafka.create("groupless")
     async with listening(source_of(kafka, "groupless", group="groupless-{node}")):
         found = kafka.admin.list_consumer_groups().result(10)
-        members = [group.group_id for group in found.valid if group.state.name not in ("EMPTY", "DEAD")]
+        members = [
+            group.group_id for group in found.valid if group.state.name not in ("EMPTY", "DEAD")
+        ]
         assert members == []
 
 
 async def test_two_daemons_of_one_name_each_hear_everything(shared: Shared) -> None:
     kafka = shared.kafka
     kafka.create("twins")
-    async with listening(source_of(kafka, "twins")) as one, listening(source_of(kafka, "twins")) as two:
+    async with (
+        listening(source_of(kafka, "twins")) as one,
+        listening(source_of(kafka, "twins")) as two,
+    ):
         produce(kafka.producer(), "twins", b"hello")
         await one.until(lambda: one.bodies == two.bodies == [b"hello"])
 
@@ -120,7 +137,9 @@ async def test_broker_that_accepts_and_never_answers(shared: Shared) -> None:
         ({"sasl.password_file": "/does/not/exist"}, "sasl.password_file: can't read"),
     ],
 )
-def test_properties_that_the_client_library_does_not_know_are_errors_at_start(client: dict[str, str], words: str) -> None:
+def test_properties_that_the_client_library_does_not_know_are_errors_at_start(
+    client: dict[str, str], words: str
+) -> None:
     with pytest.raises(ValueError, match="client") as refusal:
         KafkaSettings.model_validate({"client": client})
     assert words in str(refusal.value)
@@ -144,7 +163,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         f"listener.name.guarded.oauthbearer.sasl.jaas.config={jaas}.oauthbearer.OAuthBearerLoginModule required "
         'unsecuredLoginStringClaim_sub="node";',
     ]
-    more += ["authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS"]
+    more += [
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:ANONYMOUS",
+    ]
     scram = ["--add-scram", "SCRAM-SHA-512=[name=node,password=right]"]
     kafka = KafkaServer(directory / "kafka", more=more, format_options=scram)
     kafka.listen_too("GUARDED", "SASL_SSL", port)
@@ -152,7 +174,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     kafka.start()
     for topic in ("guarded", "forbidden"):
         kafka.create(topic)
-    rights = [("guarded", ResourceType.TOPIC, ResourcePatternType.LITERAL, right) for right in ("READ", "DESCRIBE", "WRITE")]
+    rights = [
+        ("guarded", ResourceType.TOPIC, ResourcePatternType.LITERAL, right)
+        for right in ("READ", "DESCRIBE", "WRITE")
+    ]
     rights.append(("pcapdaemon-", ResourceType.GROUP, ResourcePatternType.PREFIXED, "READ"))
     for name, kind, pattern, right in rights:
         operation = AclOperation[right]
@@ -165,7 +190,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
 MECHANISMS: dict[str, dict[str, Any]] = {
     "PLAIN": {"sasl.username": "node", "sasl.password": "right"},
     "SCRAM-SHA-512": {"sasl": {"username": "node", "password": "right"}},
-    "OAUTHBEARER": {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=node"},
+    "OAUTHBEARER": {
+        "enable.sasl.oauthbearer.unsecure.jwt": True,
+        "sasl.oauthbearer.config": "principal=node",
+    },
 }
 
 
@@ -185,14 +213,21 @@ async def test_tls_and_sasl(guarded: KafkaServer, mechanism: str) -> None:
 SCRAM = {"sasl.mechanisms": "SCRAM-SHA-512", **MECHANISMS["SCRAM-SHA-512"]}
 
 
-async def test_the_documented_rights_suffice_and_without_them_it_is_said_what_is_missing(guarded: KafkaServer) -> None:
+async def test_the_documented_rights_suffice_and_without_them_it_is_said_what_is_missing(
+    guarded: KafkaServer,
+) -> None:
     client = {"security.protocol": "SASL_SSL", "ssl.ca.location": str(guarded.ca_file), **SCRAM}
-    async with listening(source_of(guarded.guarded_address, "guarded", client=client, group="pcapdaemon-{node}")) as ear:
+    async with listening(
+        source_of(guarded.guarded_address, "guarded", client=client, group="pcapdaemon-{node}")
+    ) as ear:
         await ear.source.send(b"hello")  # type: ignore[attr-defined]
         await ear.until(lambda: ear.bodies == [b"hello"])
     assert guarded.committed("pcapdaemon-here", "guarded") > 0
     for more, words in (
-        ({"topic": "forbidden"}, "Topic authorization failed (see [kafka.client], and the topic's and the group's ACLs)"),
+        (
+            {"topic": "forbidden"},
+            "Topic authorization failed (see [kafka.client], and the topic's and the group's ACLs)",
+        ),
         ({"topic": "guarded", "group": "another-{node}"}, "is Read on the group allowed?"),
     ):
         ear = Ear(source_of(guarded.guarded_address, **{"client": client, **more}))  # type: ignore[arg-type]
@@ -229,7 +264,9 @@ def three(tmp_path: Path) -> Iterator[list[KafkaServer]]:
     nodes = [KafkaServer(tmp_path / str(number)) for number in range(3)]
     for number, node in enumerate(nodes, 1):
         node.node_id = number
-        node.voters = ",".join(f"{n}@127.0.0.1:{one.controller_port}" for n, one in enumerate(nodes, 1))
+        node.voters = ",".join(
+            f"{n}@127.0.0.1:{one.controller_port}" for n, one in enumerate(nodes, 1)
+        )
         node.more += ["default.replication.factor=3", "min.insync.replicas=1"]
     for node in nodes:
         node.start(wait=False)
@@ -257,7 +294,9 @@ async def test_one_of_three_brokers_is_killed(three: list[KafkaServer]) -> None:
         assert not ear.losses()
 
 
-async def test_a_partition_without_a_leader_at_the_start_is_heard_when_it_has_one(three: list[KafkaServer]) -> None:
+async def test_a_partition_without_a_leader_at_the_start_is_heard_when_it_has_one(
+    three: list[KafkaServer],
+) -> None:
     three[0].create("scattered", 3, replicas=1)
     servers = ",".join(node.address for node in three)
     three[2].kill()
@@ -265,5 +304,7 @@ async def test_a_partition_without_a_leader_at_the_start_is_heard_when_it_has_on
         await asyncio.to_thread(three[2].start)
         producer = three[0].producer(**{"bootstrap.servers": servers})
         for partition in range(3):
-            await asyncio.to_thread(produce, producer, "scattered", b"%d" % partition, partition=partition)
+            await asyncio.to_thread(
+                produce, producer, "scattered", b"%d" % partition, partition=partition
+            )
         await ear.until(lambda: sorted(ear.bodies) == [b"0", b"1", b"2"], 20)

@@ -34,7 +34,9 @@ async def test_local_never_overwrites(local: LocalDirectory) -> None:
     assert (local.directory / "a.pcap").read_bytes() == b"mine"
 
 
-async def test_local_follows_no_link_that_stands_in_the_way(local: LocalDirectory, tmp_path: Path) -> None:
+async def test_local_follows_no_link_that_stands_in_the_way(
+    local: LocalDirectory, tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     (local.directory / "a.pcap").symlink_to(victim)
     where = (await local.deliver(savefile(), facts("a.pcap"))).where
@@ -42,7 +44,9 @@ async def test_local_follows_no_link_that_stands_in_the_way(local: LocalDirector
     assert not victim.exists()
 
 
-async def test_local_directory_that_is_gone_is_a_failure_for_now_and_not_made_anew(local: LocalDirectory) -> None:
+async def test_local_directory_that_is_gone_is_a_failure_for_now_and_not_made_anew(
+    local: LocalDirectory,
+) -> None:
     local.directory.rmdir()
     with pytest.raises(DeliveryFailed, match="No such file or directory"):
         await local.deliver(savefile(), facts())
@@ -59,7 +63,9 @@ def full_disk(local: LocalDirectory) -> Iterator[LocalDirectory]:
     subprocess.run(["umount", local.directory], check=True)
 
 
-async def test_disk_that_is_full_is_a_failure_for_now_and_nothing_is_left(full_disk: LocalDirectory) -> None:
+async def test_disk_that_is_full_is_a_failure_for_now_and_nothing_is_left(
+    full_disk: LocalDirectory,
+) -> None:
     with pytest.raises(DeliveryFailed, match="No space left"):
         await full_disk.deliver(savefile(), facts())
     assert list(full_disk.directory.iterdir()) == []

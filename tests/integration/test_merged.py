@@ -32,7 +32,9 @@ MIB = 1 << 20
 @pytest.fixture
 def wires(wire: Wire) -> Iterator[tuple[Wire, Wire]]:
     other = Wire("twin0", "twin1", wire.program)
-    subprocess.run(["ip", "link", "add", other.near, "type", "veth", "peer", "name", other.far], check=True)
+    subprocess.run(
+        ["ip", "link", "add", other.near, "type", "veth", "peer", "name", other.far], check=True
+    )
     for name in (other.near, other.far):
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
@@ -60,7 +62,10 @@ async def run(session: MergedSession, traffic: Callable[[], object]) -> Captured
 def in_turn(wires: tuple[Wire, Wire], number: int) -> None:
     """Numbered frames, in turn on both wires."""
     frame = bytes.fromhex("020000000002020000000001") + b"\x88\xb5"
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as one, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as other:
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as one,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as other,
+    ):
         one.bind((wires[0].near, 0))
         other.bind((wires[1].near, 0))
         for n in range(number):
@@ -74,10 +79,16 @@ def rows(path: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_packets_of_both_are_in_one_order_of_time(wires: tuple[Wire, Wire], tmp_path: Path, shared: bool) -> None:
+async def test_packets_of_both_are_in_one_order_of_time(
+    wires: tuple[Wire, Wire], tmp_path: Path, shared: bool
+) -> None:
     names = [wire.far for wire in wires]
     with ExitStack() as stack:
-        recorders = {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names} if shared else {}
+        recorders = (
+            {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names}
+            if shared
+            else {}
+        )
         session = merged(*names, recorders=recorders, packets=1000, bpf="not ip6")
         stopped = await run(session, lambda: in_turn(wires, 3000))
     path = saved(stopped, tmp_path / "x.pcapng")
@@ -90,7 +101,9 @@ async def test_packets_of_both_are_in_one_order_of_time(wires: tuple[Wire, Wire]
     assert [row[0] for row in tshark(path, "frame.comment") if row[0]] == ["trigger"]
     numbers = [n for _, n in found]
     assert numbers == sorted(numbers)
-    for odd, name in enumerate(names):  # the limit is reached by both shared: which of them has more is their race
+    for odd, name in enumerate(
+        names
+    ):  # the limit is reached by both shared: which of them has more is their race
         mine = [n for interface, n in found if interface == name]
         assert mine == list(range(odd, 2 * len(mine) + odd, 2))
     assert "Number of interfaces in file: 2" in capinfos(path)
@@ -109,18 +122,32 @@ async def test_idle_means_idle_on_all(wires: tuple[Wire, Wire], tmp_path: Path) 
 
 
 async def test_bytes_are_those_of_the_one_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
-    stopped = await run(merged(*(wire.far for wire in wires), bytes=50_000, bpf="not ip6"), lambda: in_turn(wires, 3000))
+    stopped = await run(
+        merged(*(wire.far for wire in wires), bytes=50_000, bpf="not ip6"),
+        lambda: in_turn(wires, 3000),
+    )
     assert stopped.outcome.stop_reason is StopReason.BYTES
     assert 46_000 < saved(stopped, tmp_path / "x").stat().st_size <= 50_100
 
 
-async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(
+    wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
     with ExitStack() as stack:
-        recorders = {wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires}
+        recorders = {
+            wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires
+        }
         await asyncio.to_thread(in_turn, wires, 100)
         for recorder in recorders.values():
             eventually(has_recorded(recorder, 50))
-        session = merged(*recorders, recorders=recorders, most=30, lookback=10, packets=10, bpf="ether proto 0x88b5")
+        session = merged(
+            *recorders,
+            recorders=recorders,
+            most=30,
+            lookback=10,
+            packets=10,
+            bpf="ether proto 0x88b5",
+        )
         stopped = await run(session, lambda: in_turn(wires, 20))
     found = [n for _, n in rows(saved(stopped, tmp_path / "x.pcapng"))]
     assert len(found) == 30
@@ -130,7 +157,9 @@ async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(wires: tuple[
     assert "there was no room for older packets" in stopped.outcome.lookback.reason
 
 
-async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(
+    wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
     names = [wire.far for wire in wires]
     session = merged(*names, packets=5)
     subprocess.run(["ip", "link", "del", names[0]], check=True)
@@ -155,7 +184,11 @@ async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]
 
 async def test_nothing_on_either_is_an_empty_capture(wires: tuple[Wire, Wire]) -> None:
     stopped = await run(merged(*(wire.far for wire in wires), duration=1, bpf="udp"), lambda: None)
-    assert (stopped.outcome.stop_reason, stopped.savefile, stopped.outcome.packets) == (StopReason.DURATION, None, 0)
+    assert (stopped.outcome.stop_reason, stopped.savefile, stopped.outcome.packets) == (
+        StopReason.DURATION,
+        None,
+        0,
+    )
 
 
 async def test_without_memory_for_an_order_all_packets_are_still_there(
@@ -165,7 +198,9 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
         raise MemoryError
 
     monkeypatch.setattr("pcapdaemon.savefile.packing.merge", no_memory)
-    stopped = await run(merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10))
+    stopped = await run(
+        merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10)
+    )
     assert sorted(n for _, n in rows(saved(stopped, tmp_path / "x"))) == list(range(10))
     assert "no memory to put the packets of all interfaces in one order" in stopped.outcome.error
 
@@ -179,10 +214,16 @@ def test_nothing_merged_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(wires: tuple[Wire, Wire], shared: bool) -> None:
+async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(
+    wires: tuple[Wire, Wire], shared: bool
+) -> None:
     names = [wire.far for wire in wires]
     with ExitStack() as stack:
-        recorders = {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names} if shared else {}
+        recorders = (
+            {name: stack.enter_context(recording(name, memory=8 * MIB)) for name in names}
+            if shared
+            else {}
+        )
         session = merged(*names, recorders=recorders, duration=2, bpf="not ip6")
 
         def traffic() -> None:
@@ -196,13 +237,19 @@ async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(wires
     assert stopped.outcome.missing == (stopped.outcome.error,)
 
 
-async def test_the_size_of_a_merged_file_with_a_past_stays_under_its_limit(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+async def test_the_size_of_a_merged_file_with_a_past_stays_under_its_limit(
+    wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
     with ExitStack() as stack:
-        recorders = {wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires}
+        recorders = {
+            wire.far: stack.enter_context(recording(wire.far, memory=8 * MIB)) for wire in wires
+        }
         await asyncio.to_thread(in_turn, wires, 1000)
         for recorder in recorders.values():
             eventually(has_recorded(recorder, 500))
-        session = merged(*recorders, recorders=recorders, lookback=10, packets=10, bpf="ether proto 0x88b5")
+        session = merged(
+            *recorders, recorders=recorders, lookback=10, packets=10, bpf="ether proto 0x88b5"
+        )
         session.plan = replace(session.plan, most_size=20_000)
         stopped = await run(session, lambda: in_turn(wires, 10))
     path = saved(stopped, tmp_path / "x.pcapng")

@@ -11,7 +11,9 @@ import pytest
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 
-STATUS = RecorderStatus("eth0", True, "", "EN10MB", 96, "", 30, 1 << 26, 12.5, 1000, 10, 0, 0, 1, 0.5)
+STATUS = RecorderStatus(
+    "eth0", True, "", "EN10MB", 96, "", 30, 1 << 26, 12.5, 1000, 10, 0, 0, 1, 0.5
+)
 DOCS = Path(__file__).parents[2] / "docs"
 ALERTS = DOCS / "alerts.yml"
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -56,7 +58,9 @@ tests:
 
 
 def promtool(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True, check=False, **more)
+    return subprocess.run(
+        ["promtool", *map(str, words)], capture_output=True, text=True, check=False, **more
+    )
 
 
 def exposed() -> str:
@@ -76,9 +80,15 @@ def test_the_alerts_are_rules_that_prometheus_takes() -> None:
 
 
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
-    words = {"deaf": "PcapdaemonSourceDeaf", "lost": "PcapdaemonSavefileLost", "failing": "PcapdaemonDeliveryFailing"}
+    words = {
+        "deaf": "PcapdaemonSourceDeaf",
+        "lost": "PcapdaemonSavefileLost",
+        "failing": "PcapdaemonDeliveryFailing",
+    }
     file = tmp_path / "test.yml"
-    file.write_text(FIRING.format(rules=ALERTS, **{name: description(alert) for name, alert in words.items()}))
+    file.write_text(
+        FIRING.format(rules=ALERTS, **{name: description(alert) for name, alert in words.items()})
+    )
     result = promtool("test", "rules", file)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -98,7 +108,9 @@ def test_alerts_and_dashboard_speak_of_metrics_that_there_are() -> None:
     used = set(re.findall(r"pcapdaemon_\w+", ALERTS.read_text() + " ".join(EXPRESSIONS)))
     base = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in used}
     assert not base - there
-    assert there - base == {"pcapdaemon_source_since_timestamp_seconds"}, "the others are shown, or watched"
+    assert there - base == {"pcapdaemon_source_since_timestamp_seconds"}, (
+        "the others are shown, or watched"
+    )
 
 
 def test_the_metrics_are_to_prometheus_liking() -> None:

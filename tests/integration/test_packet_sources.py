@@ -24,7 +24,9 @@ BUDGET = 64 * BLOCK_SIZE
 LIMITS = CaptureLimits(packets=1000, size=10**9, duration=60, idle_timeout=1)
 
 
-timed = pytest.mark.parametrize("harness", [n for n, one in HARNESSES.items() if one.takes_time], indirect=True)
+timed = pytest.mark.parametrize(
+    "harness", [n for n, one in HARNESSES.items() if one.takes_time], indirect=True
+)
 """For those whose packets come as time goes by: the others are over before anybody could do anything."""
 
 
@@ -36,8 +38,15 @@ def harness(request: pytest.FixtureRequest, wire: Wire, tmp_path: Path) -> Itera
 
 
 def options(**more: Any) -> SourceOptions:
-    limits = CaptureLimits(**{**vars_of(LIMITS), **{k: more.pop(k) for k in vars_of(LIMITS) if k in more}})
-    everything = {"capture_filter": "", "snaplen": 262144, "most_packets": 10**6, "most_size": 10**9}
+    limits = CaptureLimits(
+        **{**vars_of(LIMITS), **{k: more.pop(k) for k in vars_of(LIMITS) if k in more}}
+    )
+    everything = {
+        "capture_filter": "",
+        "snaplen": 262144,
+        "most_packets": 10**6,
+        "most_size": 10**9,
+    }
     return SourceOptions(**{**everything, **more}, limits=limits)
 
 
@@ -45,7 +54,9 @@ def vars_of(limits: CaptureLimits) -> dict[str, Any]:
     return {name: getattr(limits, name) for name in limits.__slots__}
 
 
-def taken(harness: Harness, script: Script, frame_size: int = 100, **more: Any) -> tuple[str, list[bytes]]:
+def taken(
+    harness: Harness, script: Script, frame_size: int = 100, **more: Any
+) -> tuple[str, list[bytes]]:
     """Why a capture of the traffic ended, and the packets that it has."""
     with harness.source(script, frame_size) as source:
         source.arm(options(**more))
@@ -69,7 +80,11 @@ def frames(number: int, size: int = 100) -> list[bytes]:
 
 def end_of_it(harness: Harness) -> tuple[str, ...]:
     """What ends a capture that no limit ends before its traffic is over."""
-    return ("end-of-file",) if not harness.takes_time or "replay" in type(harness).__name__.lower() else ("idle",)
+    return (
+        ("end-of-file",)
+        if not harness.takes_time or "replay" in type(harness).__name__.lower()
+        else ("idle",)
+    )
 
 
 def test_packets_come_whole_and_in_order(harness: Harness) -> None:
@@ -105,13 +120,18 @@ def test_the_filter_decides(harness: Harness) -> None:
 
 
 def test_a_bad_filter_is_refused_and_so_said(harness: Harness) -> None:
-    with harness.source([(0, 1)]) as source, pytest.raises(CaptureRefused, match="syntax error") as caught:
+    with (
+        harness.source([(0, 1)]) as source,
+        pytest.raises(CaptureRefused, match="syntax error") as caught,
+    ):
         source.arm(options(capture_filter="nonsense ("))
     assert caught.value.kind == "filter"
 
 
 def test_longer_packets_are_cut(harness: Harness) -> None:
-    assert [len(data) for data in taken(harness, [(0, 3)], frame_size=200, snaplen=60)[1]] == [60] * 3
+    assert [len(data) for data in taken(harness, [(0, 3)], frame_size=200, snaplen=60)[1]] == [
+        60
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -124,7 +144,9 @@ def test_longer_packets_are_cut(harness: Harness) -> None:
     ],
     ids=["packets", "bytes", "duration", "idle"],
 )
-def test_each_limit_ends_it(harness: Harness, limits: dict[str, Any], reason: str, number: int) -> None:
+def test_each_limit_ends_it(
+    harness: Harness, limits: dict[str, Any], reason: str, number: int
+) -> None:
     found, packets = taken(harness, [(0, 5), (1.0, 5)], **{"idle_timeout": 30, **limits})
     assert (found, packets) == (reason, frames(number))
 
@@ -237,10 +259,16 @@ class TestReplay:
         return HARNESSES["replay"](wire, tmp_path, MemoryBudget(BUDGET))
 
     @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-    @pytest.mark.parametrize(("magic", "tick"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)], ids=["micro", "nano"])
-    def test_pcap_is_read_in_any_byte_order_and_precision(self, played: Harness, order: str, magic: int, tick: int) -> None:
+    @pytest.mark.parametrize(
+        ("magic", "tick"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)], ids=["micro", "nano"]
+    )
+    def test_pcap_is_read_in_any_byte_order_and_precision(
+        self, played: Harness, order: str, magic: int, tick: int
+    ) -> None:
         with played.source([]) as source:
-            (played.directory / "replayed.pcap").write_bytes(pcap([(0, 4), (0.5, 4)], 100, order, magic, tick))
+            (played.directory / "replayed.pcap").write_bytes(
+                pcap([(0, 4), (0.5, 4)], 100, order, magic, tick)
+            )
             source.arm(options())
             assert run(source).reason() == "end-of-file"
             first, last = source.times
@@ -248,7 +276,9 @@ class TestReplay:
             assert read(played.directory, source) == frames(8)
 
     @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-    def test_pcapng_is_read_in_any_byte_order_with_several_interfaces(self, played: Harness, order: str) -> None:
+    def test_pcapng_is_read_in_any_byte_order_with_several_interfaces(
+        self, played: Harness, order: str
+    ) -> None:
         with played.source([]) as source:
             (played.directory / "replayed.pcap").write_bytes(pcapng(order, [1, 1]))
             source.arm(options(idle_timeout=30))
@@ -273,15 +303,21 @@ class TestReplay:
             assert "truncated" in source.error
             assert read(played.directory, source) == frames(3)
 
-    @pytest.mark.parametrize("content", [None, b"", b"no savefile at all"], ids=["missing", "empty", "foreign"])
-    def test_what_is_no_savefile_is_refused_with_its_name(self, played: Harness, content: bytes | None) -> None:
+    @pytest.mark.parametrize(
+        "content", [None, b"", b"no savefile at all"], ids=["missing", "empty", "foreign"]
+    )
+    def test_what_is_no_savefile_is_refused_with_its_name(
+        self, played: Harness, content: bytes | None
+    ) -> None:
         with played.source([]) as source:
             file = played.directory / "replayed.pcap"
             file.unlink() if content is None else file.write_bytes(content)
             with pytest.raises(CaptureRefused, match=r"replayed\.pcap: "):
                 source.arm(options())
 
-    def test_paced_packets_get_the_time_at_which_they_come(self, wire: Wire, tmp_path: Path) -> None:
+    def test_paced_packets_get_the_time_at_which_they_come(
+        self, wire: Wire, tmp_path: Path
+    ) -> None:
         harness = HARNESSES["replay-paced"](wire, tmp_path, MemoryBudget(BUDGET))
         with harness.source([(0, 2), (0.5, 1)]) as source:
             source.arm(options())
@@ -316,6 +352,8 @@ def pcapng(order: str, linktypes: list[int]) -> bytes:
         # the last one, in microseconds, can't say five nanoseconds
         at = (1_700_000_000 + number) * 10 ** ticks[interface] + (0 if interface else number)
         data = frame(number)
-        stamp = struct.pack(f"{order}IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), len(data))
+        stamp = struct.pack(
+            f"{order}IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), len(data)
+        )
         made += block(6, stamp + data)
     return made

@@ -23,7 +23,9 @@ from tests.integration.test_recorder import has_recorded, recording, session_on
 
 
 def capinfos(path: Path) -> str:
-    return subprocess.run(["capinfos", "-M", path], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["capinfos", "-M", path], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def comment(path: Path) -> dict[str, Any]:
@@ -35,7 +37,14 @@ def comment(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("shared", [False, True])
 async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: bool) -> None:
     subprocess.run(["ip", "addr", "add", "192.0.2.1/24", "dev", wire.far], check=True)
-    fields: dict[str, Any] = {"format": "pcapng", "packets": 4, "customer": "ACME ü", "alertid": 7, "id": "me", "bpf": "udp"}
+    fields: dict[str, Any] = {
+        "format": "pcapng",
+        "packets": 4,
+        "customer": "ACME ü",
+        "alertid": 7,
+        "id": "me",
+        "bpf": "udp",
+    }
     with recording(wire.far) as recorder:
         session = session_on(recorder if shared else None, wire.far, **fields)
         stopped = await captured(session, lambda: wire.send(4))
@@ -43,7 +52,19 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
     assert stopped.outcome.size == path.stat().st_size
     assert numbers(path) == [0, 1, 2, 3]
     told = comment(path)
-    assert {k: told[k] for k in ("id", "customer", "alertid", "bpf", "stop_reason", "packets", "complete", "version")} == {
+    assert {
+        k: told[k]
+        for k in (
+            "id",
+            "customer",
+            "alertid",
+            "bpf",
+            "stop_reason",
+            "packets",
+            "complete",
+            "version",
+        )
+    } == {
         **{"id": "me", "customer": "ACME ü", "alertid": 7, "bpf": "udp", "stop_reason": "packets"},
         **{"packets": 4, "complete": True, "version": __version__},
     }
@@ -51,7 +72,13 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
     assert told["lookback"] is None
     info = capinfos(path)
     mac = Path(f"/sys/class/net/{wire.far}/address").read_text().strip()
-    for words in (f"Name = {wire.far}", "Filter string = udp", "nanoseconds (9)", "Number of stat entries = 1", "(libpcap"):
+    for words in (
+        f"Name = {wire.far}",
+        "Filter string = udp",
+        "nanoseconds (9)",
+        "Number of stat entries = 1",
+        "(libpcap",
+    ):
         assert words in info, info
     details = tshark(path, "frame.comment", "frame.time_epoch")
     assert [row[0] for row in details] == ["trigger", "", "", ""]
@@ -79,17 +106,30 @@ async def test_the_first_packet_after_the_trigger_is_marked(wire: Wire, tmp_path
         eventually(has_recorded(recorder, 5))
         session = session_on(recorder, wire.far, format="pcapng", lookback=5, packets=3)
         path = saved(await captured(session, lambda: wire.send(3)), tmp_path / "x.pcapng")
-    assert [row[0] for row in tshark(path, "frame.comment")] == ["", "", "", "", "", "trigger", "", ""]
+    assert [row[0] for row in tshark(path, "frame.comment")] == [
+        "",
+        "",
+        "",
+        "",
+        "",
+        "trigger",
+        "",
+        "",
+    ]
     assert numbers(path) == [0, 1, 2, 3, 4, 0, 1, 2]
     assert comment(path)["lookback"]["packets"] == 5
 
 
 @pytest.mark.parametrize("most", [8, 12])
-async def test_the_oldest_are_given_up_packet_by_packet(wire: Wire, tmp_path: Path, most: int) -> None:
+async def test_the_oldest_are_given_up_packet_by_packet(
+    wire: Wire, tmp_path: Path, most: int
+) -> None:
     with recording(wire.far) as recorder:
         await asyncio.to_thread(wire.send, 20, 101)
         eventually(has_recorded(recorder, 20))
-        session = session_on(recorder, wire.far, (most, 10**9), format="pcapng", lookback=5, packets=3)
+        session = session_on(
+            recorder, wire.far, (most, 10**9), format="pcapng", lookback=5, packets=3
+        )
         stopped = await captured(session, lambda: wire.send(3))
     assert numbers(saved(stopped, tmp_path / "x.pcapng")) == [*range(23 - most, 20), 0, 1, 2]
 
@@ -98,31 +138,43 @@ async def test_direction_is_told_where_it_is_known(tmp_path: Path) -> None:
     with recording("any") as recorder, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         session = session_on(recorder, "any", bpf="udp port 9998", format="pcapng", timeout=1)
         stopped = await captured(session, lambda: out.sendto(b"x", ("127.0.0.1", 9998)))
-    rows = tshark(saved(stopped, tmp_path / "x.pcapng"), "frame.packet_flags_direction", "sll.pkttype")
+    rows = tshark(
+        saved(stopped, tmp_path / "x.pcapng"), "frame.packet_flags_direction", "sll.pkttype"
+    )
     known = {"4": "2", "0": "1"}  # sent by us: outbound; to us: inbound
     assert rows
     assert all(int(flags, 0) == int(known[kind]) for flags, kind in rows)
 
 
 async def test_the_size_of_the_file_stays_under_its_limit(wire: Wire, tmp_path: Path) -> None:
-    stopped = await captured(session_for(wire.far, format="pcapng", bytes=20_000), lambda: wire.send(1000))
+    stopped = await captured(
+        session_for(wire.far, format="pcapng", bytes=20_000), lambda: wire.send(1000)
+    )
     size = saved(stopped, tmp_path / "x.pcapng").stat().st_size
     assert stopped.outcome.stop_reason is StopReason.BYTES
     assert 17_500 < size == stopped.outcome.size <= 20_000
 
 
 async def test_metadata_of_packets_is_read_from_it(wire: Wire) -> None:
-    stopped = await captured(session_for(wire.far, format="pcapng", packets=3, snap=61), lambda: wire.send(3))
+    stopped = await captured(
+        session_for(wire.far, format="pcapng", packets=3, snap=61), lambda: wire.send(3)
+    )
     assert stopped.savefile is not None
-    assert [(record.captured, record.length) for record in packet_infos(stopped.savefile)] == [(61, 100)] * 3
+    assert [(record.captured, record.length) for record in packet_infos(stopped.savefile)] == [
+        (61, 100)
+    ] * 3
 
 
 FRAMES = st.lists(st.binary(min_size=20, max_size=1500), min_size=1, max_size=30)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8, deadline=None
+)
 @given(frames=FRAMES, snap=st.integers(1, 1600))
-def test_whatever_is_captured_is_read_back(wire: Wire, tmp_path: Path, frames: list[bytes], snap: int) -> None:
+def test_whatever_is_captured_is_read_back(
+    wire: Wire, tmp_path: Path, frames: list[bytes], snap: int
+) -> None:
     sent = [bytes(12) + b"\x88\xb5" + body for body in frames]  # an EtherType for experiments
 
     def send() -> None:
@@ -133,26 +185,48 @@ def test_whatever_is_captured_is_read_back(wire: Wire, tmp_path: Path, frames: l
 
     async def capture() -> Path:
         with recording(wire.far) as recorder:
-            return saved(await captured(_session(recorder, wire, snap, len(sent)), send), tmp_path / "x.pcapng")
+            return saved(
+                await captured(_session(recorder, wire, snap, len(sent)), send),
+                tmp_path / "x.pcapng",
+            )
 
     with RawPcapNgReader(str(asyncio.run(capture()))) as reader:
-        assert [(data, meta.wirelen) for data, meta in reader] == [(one[:snap], len(one)) for one in sent]
+        assert [(data, meta.wirelen) for data, meta in reader] == [
+            (one[:snap], len(one)) for one in sent
+        ]
 
 
 def _session(recorder: Recorder, wire: Wire, snap: int, packets: int) -> Any:
-    return session_on(recorder, wire.far, format="pcapng", snap=snap, packets=packets, bpf="ether proto 0x88b5", timeout=5)
+    return session_on(
+        recorder,
+        wire.far,
+        format="pcapng",
+        snap=snap,
+        packets=packets,
+        bpf="ether proto 0x88b5",
+        timeout=5,
+    )
 
 
-@pytest.mark.parametrize(("form", "how", "ending"), [("pcap", "gzip", ".pcap.gz"), ("pcapng", "zstd", ".pcapng.zst")])
-async def test_a_compressed_savefile_is_opened_by_tshark(wire: Wire, tmp_path: Path, form: str, how: str, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "how", "ending"), [("pcap", "gzip", ".pcap.gz"), ("pcapng", "zstd", ".pcapng.zst")]
+)
+async def test_a_compressed_savefile_is_opened_by_tshark(
+    wire: Wire, tmp_path: Path, form: str, how: str, ending: str
+) -> None:
     session = session_for(wire.far, format=form, compress=how, packets=500)
     stopped = await captured(session, lambda: wire.send(500))
     assert session.part.file_name.endswith(ending)
     path = saved(stopped, tmp_path / session.part.file_name)
     assert numbers(path) == list(range(500))
     assert stopped.outcome.content is not None
-    plain = subprocess.run(["gzip" if how == "gzip" else "zstd", "-dc", path], check=True, capture_output=True).stdout
-    assert (stopped.outcome.content.size, stopped.outcome.content.sha256) == (len(plain), hashlib.sha256(plain).hexdigest())
+    plain = subprocess.run(
+        ["gzip" if how == "gzip" else "zstd", "-dc", path], check=True, capture_output=True
+    ).stdout
+    assert (stopped.outcome.content.size, stopped.outcome.content.sha256) == (
+        len(plain),
+        hashlib.sha256(plain).hexdigest(),
+    )
     assert stopped.outcome.size == len(plain)
     assert stopped.savefile is not None
     assert len(list(packet_infos(stopped.savefile))) == 500

@@ -21,13 +21,25 @@ from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.savefile.packing import NO_ROOM, Captured
-from tests.helpers import Wire, captured, eventually, linktype, numbers, packets, plan_for, saved, tshark
+from tests.helpers import (
+    Wire,
+    captured,
+    eventually,
+    linktype,
+    numbers,
+    packets,
+    plan_for,
+    saved,
+    tshark,
+)
 
 MIB = 1 << 20
 
 
 @contextmanager
-def recording(interface: str, told: Callable[[str, str], None] = lambda *_: None, **settings: Any) -> Iterator[Recorder]:
+def recording(
+    interface: str, told: Callable[[str, str], None] = lambda *_: None, **settings: Any
+) -> Iterator[Recorder]:
     made = RecorderSettings.model_validate({"interface": interface, "memory": 64 * MIB, **settings})
     recorder = Recorder(made, interface, 8 * MIB, told)
     recorder.start()
@@ -38,7 +50,12 @@ def recording(interface: str, told: Callable[[str, str], None] = lambda *_: None
         recorder.close()
 
 
-def session_on(recorder: Recorder | None, interface: str, most: tuple[int, int] = (10**9, 10**12), **fields: Any) -> Session:
+def session_on(
+    recorder: Recorder | None,
+    interface: str,
+    most: tuple[int, int] = (10**9, 10**12),
+    **fields: Any,
+) -> Session:
     plan = replace(plan_for(interface, **fields), most_packets=most[0], most_size=most[1])
     return Session(plan, plan.captures[0], MemoryBudget(256 * MIB), CaptureSettings(), recorder)
 
@@ -51,22 +68,32 @@ def has_recorded(recorder: Recorder, number: int) -> Callable[[], bool]:
     return lambda: recorder.status().packets >= number
 
 
-async def test_a_file_begins_before_its_request_and_goes_on_after_it_without_a_seam(wire: Wire, tmp_path: Path) -> None:
+async def test_a_file_begins_before_its_request_and_goes_on_after_it_without_a_seam(
+    wire: Wire, tmp_path: Path
+) -> None:
     with recording(wire.far) as recorder:
         sending = wire.sending(150_000, rate=50_000)
         await asyncio.to_thread(eventually, has_recorded(recorder, 75_000))
         begun = time.time()
-        found = await asyncio.gather(*(captured(session_on(recorder, wire.far, lookback=1, duration=1)) for _ in range(8)))
+        found = await asyncio.gather(
+            *(captured(session_on(recorder, wire.far, lookback=1, duration=1)) for _ in range(8))
+        )
         sending.wait()
     for n, stopped in enumerate(found):
         assert stopped.outcome.stop_reason is StopReason.DURATION
         assert stopped.outcome.dropped == 0
         assert stopped.outcome.lookback is not None
-        assert (stopped.outcome.lookback.asked, stopped.outcome.lookback.covered, stopped.outcome.lookback.reason) == (1, 1.0, "")
+        assert (
+            stopped.outcome.lookback.asked,
+            stopped.outcome.lookback.covered,
+            stopped.outcome.lookback.reason,
+        ) == (1, 1.0, "")
         of_file = numbers(saved(stopped, tmp_path / f"{n}.pcap"))
         assert of_file == list(range(of_file[0], of_file[0] + stopped.outcome.packets))
         first, last = stopped.outcome.first_packet_at or 0, stopped.outcome.last_packet_at or 0
-        assert -1.001 < first - stopped.outcome.trigger < -0.99  # its clock and that of packets are read one after the other
+        assert (
+            -1.001 < first - stopped.outcome.trigger < -0.99
+        )  # its clock and that of packets are read one after the other
         assert 0.99 < last - stopped.outcome.trigger < 1.001
         assert abs(stopped.outcome.trigger - begun) < 0.5
         before = [t for t, *_ in packets(tmp_path / f"{n}.pcap") if t < stopped.outcome.trigger]
@@ -77,7 +104,9 @@ async def test_limits_count_from_the_request_on(wire: Wire, tmp_path: Path) -> N
     with recording(wire.far) as recorder:
         await asyncio.to_thread(wire.send, 1000)
         eventually(has_recorded(recorder, 1000))
-        stopped = await captured(session_on(recorder, wire.far, lookback=10, packets=10), lambda: wire.send(20))
+        stopped = await captured(
+            session_on(recorder, wire.far, lookback=10, packets=10), lambda: wire.send(20)
+        )
         assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.PACKETS, 1010)
         assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(1000), *range(10)]
         idle = await captured(session_on(recorder, wire.far, lookback=10, timeout=1))
@@ -92,7 +121,9 @@ async def test_the_oldest_recorded_packets_are_given_up_for_the_limits_of_the_fi
     with recording(wire.far) as recorder:
         await asyncio.to_thread(wire.send, 30_000)  # several blocks
         eventually(has_recorded(recorder, 30_000))
-        stopped = await captured(session_on(recorder, wire.far, most, lookback=10, packets=5), lambda: wire.send(5))
+        stopped = await captured(
+            session_on(recorder, wire.far, most, lookback=10, packets=5), lambda: wire.send(5)
+        )
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(29_990, 30_000), *range(5)]
     assert stopped.outcome.packets == 15
     assert stopped.outcome.lookback is not None
@@ -101,7 +132,9 @@ async def test_the_oldest_recorded_packets_are_given_up_for_the_limits_of_the_fi
     assert stopped.outcome.lookback.covered < 10
 
 
-async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(wire: Wire, tmp_path: Path) -> None:
+async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(
+    wire: Wire, tmp_path: Path
+) -> None:
     with recording(wire.far, memory=8 * MIB) as recorder:
         sending = wire.sending(120_000, size=1000, rate=20_000)
         await asyncio.to_thread(eventually, has_recorded(recorder, 60_000))
@@ -114,7 +147,13 @@ async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(w
     assert found == list(range(found[0], found[0] + len(found)))
     # five blocks of a MiB at 20 MB a second, the oldest of them being written over
     assert 0.1 < stopped.outcome.lookback.covered < 0.35
-    assert abs(stopped.outcome.lookback.covered - (stopped.outcome.trigger - (stopped.outcome.first_packet_at or 0))) < 0.02
+    assert (
+        abs(
+            stopped.outcome.lookback.covered
+            - (stopped.outcome.trigger - (stopped.outcome.first_packet_at or 0))
+        )
+        < 0.02
+    )
 
 
 async def test_what_is_older_than_its_seconds_is_not_given_out(wire: Wire) -> None:
@@ -139,7 +178,9 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
         await asyncio.to_thread(eventually, is_open(recorder))
         await asyncio.to_thread(wire.send, 10)
         await asyncio.to_thread(eventually, has_recorded(recorder, 10))
-        following = asyncio.create_task(captured(session_on(recorder, name, lookback=5, duration=30)))
+        following = asyncio.create_task(
+            captured(session_on(recorder, name, lookback=5, duration=30))
+        )
         await asyncio.sleep(0.2)
         subprocess.run(["ip", "link", "del", name], check=True)
         cut = await following
@@ -159,31 +200,45 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
 
 
 async def _make(wire: Wire) -> None:
-    subprocess.run(["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True)
+    subprocess.run(
+        ["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True
+    )
     for name in (wire.near, wire.far):
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
 
 
-async def test_without_a_recorder_the_capture_happens_and_says_why_it_has_nothing_from_before(wire: Wire) -> None:
-    stopped = await captured(session_on(None, wire.far, lookback=5, packets=5), lambda: wire.send(5))
+async def test_without_a_recorder_the_capture_happens_and_says_why_it_has_nothing_from_before(
+    wire: Wire,
+) -> None:
+    stopped = await captured(
+        session_on(None, wire.far, lookback=5, packets=5), lambda: wire.send(5)
+    )
     assert stopped.outcome.packets == 5
     assert stopped.outcome.lookback is not None
-    assert (stopped.outcome.lookback.covered, stopped.outcome.lookback.packets, stopped.outcome.lookback.reason) == (
+    assert (
+        stopped.outcome.lookback.covered,
+        stopped.outcome.lookback.packets,
+        stopped.outcome.lookback.reason,
+    ) == (
         0.0,
         0,
         NO_RECORDER,
     )
 
 
-async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interface_itself(wire: Wire) -> None:
+async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interface_itself(
+    wire: Wire,
+) -> None:
     with recording(wire.far) as recorder:
         await asyncio.to_thread(wire.send, 5)
         eventually(has_recorded(recorder, 5))
         session = session_on(recorder, wire.far, lookback=5, packets=7, bpf="inbound")
 
         def traffic() -> None:
-            wire.send(5)  # libpcap runs the filter once more on its first block, where it can't answer this one either
+            wire.send(
+                5
+            )  # libpcap runs the filter once more on its first block, where it can't answer this one either
             time.sleep(0.2)
             wire.send(10)
 
@@ -191,7 +246,10 @@ async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interf
         eventually(lambda: recorder.captures == 0)
     assert stopped.outcome.packets == 7
     assert stopped.outcome.lookback is not None
-    assert stopped.outcome.lookback.reason == "the capture filter asks for what recorded packets can't tell"
+    assert (
+        stopped.outcome.lookback.reason
+        == "the capture filter asks for what recorded packets can't tell"
+    )
 
 
 async def test_a_stop_keeps_what_was_asked_for_before_it(wire: Wire, tmp_path: Path) -> None:
@@ -215,7 +273,19 @@ def frame(tags: bytes, port: int, size: int = 60) -> bytes:
     """An Ethernet frame with a UDP packet in it, behind any tags."""
     payload = bytes(size - 42)
     udp = struct.pack("!HHHH", port, port, 8 + len(payload), 0) + payload
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))
+    ip = struct.pack(
+        "!BBHHHBBH4s4s",
+        0x45,
+        0,
+        20 + len(udp),
+        0,
+        0,
+        64,
+        17,
+        0,
+        bytes([10, 0, 0, 1]),
+        bytes([10, 0, 0, 2]),
+    )
     return bytes.fromhex("020000000002020000000001") + tags + b"\x08\x00" + ip + udp
 
 
@@ -237,9 +307,31 @@ TAKEN_OUT = "ether[12:2] = 0x88a8"
 """The kernel has taken that tag out of the frame when the filter looks."""
 
 FILTERS = [
-    *("", "vlan", "vlan 10", "vlan 20", "not vlan", "udp port 53", "vlan and udp port 53", "vlan 10 or udp port 53"),
-    *("udp port 53 or vlan 10", "vlan 100 and vlan 10", "vlan 10 and vlan 20", "vlan and vlan", "ether proto 0x8100"),
-    *("ip host 10.0.0.1", "greater 1000", "less 100", "vlan and greater 1000", TAKEN_OUT, "udp[0:2] = 9000"),
+    *(
+        "",
+        "vlan",
+        "vlan 10",
+        "vlan 20",
+        "not vlan",
+        "udp port 53",
+        "vlan and udp port 53",
+        "vlan 10 or udp port 53",
+    ),
+    *(
+        "udp port 53 or vlan 10",
+        "vlan 100 and vlan 10",
+        "vlan 10 and vlan 20",
+        "vlan and vlan",
+        "ether proto 0x8100",
+    ),
+    *(
+        "ip host 10.0.0.1",
+        "greater 1000",
+        "less 100",
+        "vlan and greater 1000",
+        TAKEN_OUT,
+        "udp[0:2] = 9000",
+    ),
 ]
 
 
@@ -276,24 +368,38 @@ async def test_a_filter_means_on_recorded_packets_what_it_means_on_the_wire(
 
 
 def _bytes(stopped: Captured, path: Path) -> list[tuple[int, bytes]]:
-    return [(length, data) for _, length, data in packets(saved(stopped, path))] if stopped.savefile else []
+    return (
+        [(length, data) for _, length, data in packets(saved(stopped, path))]
+        if stopped.savefile
+        else []
+    )
 
 
 async def test_loopback_gives_each_packet_once_and_any_has_its_own_header(tmp_path: Path) -> None:
-    with recording("lo") as of_lo, recording("any") as of_any, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+    with (
+        recording("lo") as of_lo,
+        recording("any") as of_any,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out,
+    ):
         for n in range(10):
             out.sendto(struct.pack("!Q", n), ("127.0.0.1", 9999))
         eventually(has_recorded(of_lo, 10))
         eventually(has_recorded(of_any, 10))
         for name, recorder, link in (("lo", of_lo, 1), ("any", of_any, 113)):
-            stopped = await captured(session_on(recorder, name, bpf="udp port 9999", lookback=5, duration=1))
+            stopped = await captured(
+                session_on(recorder, name, bpf="udp port 9999", lookback=5, duration=1)
+            )
             path = saved(stopped, tmp_path / name)
             assert linktype(path) == link
             once = [int(row[0], 16) for row in tshark(path, "udp.payload")]
-            assert once == list(range(10)) or (name == "any" and sorted(once) == sorted([*range(10), *range(10)]))
+            assert once == list(range(10)) or (
+                name == "any" and sorted(once) == sorted([*range(10), *range(10)])
+            )
 
 
-async def test_a_shorter_snapshot_length_cuts_recorded_packets_too(wire: Wire, tmp_path: Path) -> None:
+async def test_a_shorter_snapshot_length_cuts_recorded_packets_too(
+    wire: Wire, tmp_path: Path
+) -> None:
     with recording(wire.far) as recorder:
         await asyncio.to_thread(wire.send, 3, 500)
         eventually(has_recorded(recorder, 3))
@@ -303,7 +409,9 @@ async def test_a_shorter_snapshot_length_cuts_recorded_packets_too(wire: Wire, t
     assert int.from_bytes(path.read_bytes()[16:20], "little") == 60
 
 
-async def test_captures_without_a_lookback_share_only_a_recorder_that_keeps_all_they_want(wire: Wire) -> None:
+async def test_captures_without_a_lookback_share_only_a_recorder_that_keeps_all_they_want(
+    wire: Wire,
+) -> None:
     def sockets() -> int:
         return len(Path("/proc/net/packet").read_text().splitlines()) - 1
 
@@ -332,7 +440,9 @@ async def test_memory_that_is_spent_gives_up_the_past_first(wire: Wire, tmp_path
         await asyncio.to_thread(wire.send, 12_000, 1000)
         eventually(has_recorded(recorder, 12_000))
         plan = plan_for(wire.far, lookback=20, packets=4000)
-        session = Session(plan, plan.captures[0], MemoryBudget(8 * MIB), CaptureSettings(), recorder)
+        session = Session(
+            plan, plan.captures[0], MemoryBudget(8 * MIB), CaptureSettings(), recorder
+        )
         stopped = await captured(session, lambda: wire.send(4000, 1000))
     assert stopped.outcome.stop_reason is StopReason.PACKETS
     found = numbers(saved(stopped, tmp_path / "x.pcap"))
@@ -348,9 +458,15 @@ async def test_what_was_given_up_is_not_covered(wire: Wire) -> None:
         await asyncio.sleep(1)
         await asyncio.to_thread(wire.send, 10)
         eventually(has_recorded(recorder, 20))
-        stopped = await captured(session_on(recorder, wire.far, (12, 10**9), lookback=1, packets=5), lambda: wire.send(5))
+        stopped = await captured(
+            session_on(recorder, wire.far, (12, 10**9), lookback=1, packets=5), lambda: wire.send(5)
+        )
     assert stopped.outcome.lookback is not None
-    assert (stopped.outcome.packets, stopped.outcome.lookback.packets, stopped.outcome.lookback.reason) == (12, 7, NO_ROOM)
+    assert (
+        stopped.outcome.packets,
+        stopped.outcome.lookback.packets,
+        stopped.outcome.lookback.reason,
+    ) == (12, 7, NO_ROOM)
     assert 0 < stopped.outcome.lookback.covered < 0.6
 
 
@@ -369,7 +485,11 @@ async def test_a_capture_that_enters_as_the_recorder_stops_ends(wire: Wire) -> N
         await asyncio.to_thread(wire.send, 3)
         eventually(has_recorded(recorder, 3))
     ended = RecordedCapture(
-        recorder._recording, MemoryBudget(64 * MIB).pool, trigger=time.monotonic_ns(), since=0, hold_ms=PACKET_BUFFER_TIMEOUT_MS
+        recorder._recording,
+        MemoryBudget(64 * MIB).pool,
+        trigger=time.monotonic_ns(),
+        since=0,
+        hold_ms=PACKET_BUFFER_TIMEOUT_MS,
     )
     ended.extend(packets=100, size=10**9, duration=3600, idle_timeout=3600)
     ended.set_filter("", True)
@@ -380,7 +500,9 @@ async def test_a_capture_that_enters_as_the_recorder_stops_ends(wire: Wire) -> N
     ended.close()
 
 
-async def test_a_recorder_outlives_a_lack_of_memory(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recorder_outlives_a_lack_of_memory(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tries = 0
 
     def no_memory(_: Recorder) -> float:
@@ -391,7 +513,9 @@ async def test_a_recorder_outlives_a_lack_of_memory(wire: Wire, monkeypatch: pyt
     monkeypatch.setattr("pcapdaemon.capture.recorder.TRY_REFUSED_EVERY", 0.05)
     with monkeypatch.context() as patched:
         patched.setattr(Recorder, "_try_to_open", no_memory)
-        recorder = Recorder(RecorderSettings(interface=wire.far, memory=8 * MIB), wire.far, MIB, lambda *_: None)
+        recorder = Recorder(
+            RecorderSettings(interface=wire.far, memory=8 * MIB), wire.far, MIB, lambda *_: None
+        )
         recorder.start()
         await asyncio.to_thread(eventually, lambda: tries > 1)
         assert recorder.reason == "no memory"

@@ -25,7 +25,18 @@ async def guarded(tmp_path: Path) -> AsyncIterator[RedisServer]:
     """A Redis that wants a password, and has a user whose channels are limited."""
     server = RedisServer(tmp_path, "--requirepass", "right").start()
     with server.client(password="right") as client:
-        client.execute_command("ACL", "SETUSER", "node", "on", ">pw", "resetchannels", "&capture", "-@all", "+@pubsub", "+ping")
+        client.execute_command(
+            "ACL",
+            "SETUSER",
+            "node",
+            "on",
+            ">pw",
+            "resetchannels",
+            "&capture",
+            "-@all",
+            "+@pubsub",
+            "+ping",
+        )
     yield server
     server.kill()
 
@@ -58,8 +69,13 @@ async def test_redis_says_what_is_wrong_with_the_credentials_and_does_not_hammer
         assert int(client.info("stats")["total_connections_received"]) < 15
 
 
-@pytest.mark.parametrize("settings", [{"auth": "right", "channel": ["other", "capture"]}, {"username": "node", "auth": "pw"}])
-async def test_redis_takes_passwords_users_and_several_channels(guarded: RedisServer, settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"auth": "right", "channel": ["other", "capture"]}, {"username": "node", "auth": "pw"}],
+)
+async def test_redis_takes_passwords_users_and_several_channels(
+    guarded: RedisServer, settings: dict[str, object]
+) -> None:
     values = {"listen": True, "host": "127.0.0.1", "port": guarded.port, **settings}
     source = RedisSource(RedisSettings.model_validate(values), "here")
     await source.connect()
@@ -71,15 +87,26 @@ async def test_redis_takes_passwords_users_and_several_channels(guarded: RedisSe
 
 async def test_redis_over_tls_verifies_the_servers_certificate(tmp_path: Path) -> None:
     certificates(tmp_path)
-    tls = ["--tls-cert-file", "server.pem", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.pem"]
+    tls = [
+        "--tls-cert-file",
+        "server.pem",
+        "--tls-key-file",
+        "server.key",
+        "--tls-ca-cert-file",
+        "ca.pem",
+    ]
     port = free_port()
-    server = RedisServer(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *tls).start()
+    server = RedisServer(
+        tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *tls
+    ).start()
     settings = {"listen": True, "host": "127.0.0.1", "port": port, "tls": True}
     untrusted = RedisSource(RedisSettings.model_validate(settings), "here")
     with pytest.raises(NotConnected, match="certificate"):
         await untrusted.connect()
     await untrusted.close()
-    source = RedisSource(RedisSettings.model_validate({**settings, "ca_file": str(tmp_path / "ca.pem")}), "here")
+    source = RedisSource(
+        RedisSettings.model_validate({**settings, "ca_file": str(tmp_path / "ca.pem")}), "here"
+    )
     await source.connect()
     with server.client() as client:
         client.publish("capture", b"hello")
@@ -89,7 +116,9 @@ async def test_redis_over_tls_verifies_the_servers_certificate(tmp_path: Path) -
 
 
 def source_of(url: str, kind: type[Bus] = RedisSource, node: str = "here", **more: Any) -> Any:
-    settings = RedisSettings.model_validate({"listen": True, "url": url, "stream": "requests", **more})
+    settings = RedisSettings.model_validate(
+        {"listen": True, "url": url, "stream": "requests", **more}
+    )
     return kind(settings, node)
 
 
@@ -109,7 +138,9 @@ async def test_url_with_credentials(guarded: RedisServer, kind: type[Bus]) -> No
     await heard_through(source)
 
 
-@pytest.mark.parametrize("url", ["http://x", "redis://", "redis+sentinel://a:1,b:2", "redis+cluster://a:x1"])
+@pytest.mark.parametrize(
+    "url", ["http://x", "redis://", "redis+sentinel://a:1,b:2", "redis+cluster://a:x1"]
+)
 def test_urls_that_cannot_be_used_are_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="url") as refusal:
         RedisSettings.model_validate({"listen": True, "url": url})
@@ -144,7 +175,9 @@ def sentinels(tmp_path: Path) -> Iterator[tuple[str, RedisServer]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_sentinel_leads_to_the_new_master(sentinels: tuple[str, RedisServer], kind: type[Bus]) -> None:
+async def test_sentinel_leads_to_the_new_master(
+    sentinels: tuple[str, RedisServer], kind: type[Bus]
+) -> None:
     url, master = sentinels
     source = source_of(url, kind)
     async with listening(source) as ear:
@@ -172,7 +205,11 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         (tmp_path / str(number)).mkdir()
         made.append(RedisServer(tmp_path / str(number), "--cluster-enabled", "yes").start())
     nodes = [f"127.0.0.1:{one.port}" for one in made]
-    subprocess.run(["redis-cli", "--cluster", "create", *nodes, "--cluster-yes"], check=True, capture_output=True)
+    subprocess.run(
+        ["redis-cli", "--cluster", "create", *nodes, "--cluster-yes"],
+        check=True,
+        capture_output=True,
+    )
     with made[2].client() as client:
         eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 20)
     yield f"redis+cluster://{','.join(nodes)}"
@@ -202,14 +239,21 @@ async def test_requests_that_were_sent_during_a_restart_are_taken_up_and_those_b
             client.xadd("requests", {"anything": b"a single field will do"})
             client.xadd("requests", {"node": b"here", "interface": b"eth0"})
             await ear.until(lambda: len(ear.bodies) == 3)
-            assert ear.bodies[1:] == [b"a single field will do", b'{"node": "here", "interface": "eth0"}']
+            assert ear.bodies[1:] == [
+                b"a single field will do",
+                b'{"node": "here", "interface": "eth0"}',
+            ]
     server.kill()
 
 
-async def test_stream_that_is_deleted_is_made_anew_and_what_is_in_it_is_heard(tmp_path: Path) -> None:
+async def test_stream_that_is_deleted_is_made_anew_and_what_is_in_it_is_heard(
+    tmp_path: Path,
+) -> None:
     server = RedisServer(tmp_path).start()
     with server.client() as client:
-        async with listening(source_of(f"redis://127.0.0.1:{server.port}", RedisStreamSource)) as ear:
+        async with listening(
+            source_of(f"redis://127.0.0.1:{server.port}", RedisStreamSource)
+        ) as ear:
             client.delete("requests")
             client.xadd("requests", {"request": b"in the new one"})
             await ear.until(lambda: ear.bodies == [b"in the new one"])
@@ -250,10 +294,15 @@ async def test_stream_under_a_key_of_another_kind_is_said(tmp_path: Path) -> Non
     server.kill()
 
 
-async def test_two_daemons_of_one_name_share_a_stream_and_each_request_is_taken_once(tmp_path: Path) -> None:
+async def test_two_daemons_of_one_name_share_a_stream_and_each_request_is_taken_once(
+    tmp_path: Path,
+) -> None:
     server = RedisServer(tmp_path).start()
     url = f"redis://127.0.0.1:{server.port}"
-    async with listening(source_of(url, RedisStreamSource)) as one, listening(source_of(url, RedisStreamSource)) as two:
+    async with (
+        listening(source_of(url, RedisStreamSource)) as one,
+        listening(source_of(url, RedisStreamSource)) as two,
+    ):
         for number in range(40):
             await one.source.send(b"%d" % number)  # type: ignore[attr-defined]
         await one.until(lambda: len(one.bodies) + len(two.bodies) == 40)
@@ -270,20 +319,38 @@ async def test_the_documented_users_suffice(tmp_path: Path) -> None:
             client.execute_command(*line)
 
     def user(name: str, **more: Any) -> dict[str, Any]:
-        return {"listen": True, "host": "127.0.0.1", "port": server.port, "username": name, "auth": "PASSWORD", **more}
+        return {
+            "listen": True,
+            "host": "127.0.0.1",
+            "port": server.port,
+            "username": name,
+            "auth": "PASSWORD",
+            **more,
+        }
 
-    node = RedisSource(RedisSettings.model_validate(user("node", channel=["capture", "capture-fra1"], results="results")), "a")
-    stream = RedisStreamSource(RedisSettings.model_validate(user("stream-node", stream="capture", results="results")), "b")
+    node = RedisSource(
+        RedisSettings.model_validate(
+            user("node", channel=["capture", "capture-fra1"], results="results")
+        ),
+        "a",
+    )
+    stream = RedisStreamSource(
+        RedisSettings.model_validate(user("stream-node", stream="capture", results="results")), "b"
+    )
     requester = RedisSource(RedisSettings.model_validate(user("requester", results="results")), "c")
     answers = RedisSource.of_answers(requester.settings, "c", "results")
     async with listening(answers) as heard, listening(node) as one, listening(stream) as two:
         await requester.send(b"hello")
-        await RedisStreamSource(RedisSettings.model_validate(user("requester", stream="capture")), "c").send(b"hello")
+        await RedisStreamSource(
+            RedisSettings.model_validate(user("requester", stream="capture")), "c"
+        ).send(b"hello")
         await one.until(lambda: one.bodies == two.bodies == [b"hello"])
         for bus in (node, stream):
             await bus.tell("results", b"done")
         await heard.until(lambda: heard.bodies == [b"done", b"done"])
         with server.client() as client:
             eventually(lambda: client.xinfo_groups("capture")[0]["pending"] == 0)
-    assert await prune(RedisSettings.model_validate(user("pruner", stream="capture")), 0, dry_run=False)
+    assert await prune(
+        RedisSettings.model_validate(user("pruner", stream="capture")), 0, dry_run=False
+    )
     server.kill()

@@ -56,7 +56,11 @@ class Strict:
                 self.rfile.read(int(self.headers["content-length"]))
                 strict.headers.append({name.lower(): value for name, value in self.headers.items()})
                 status, code = strict.errors.pop(0) if strict.errors else (200, "")
-                body = f"<Error><Code>{code}</Code><Message>because</Message></Error>".encode() if code else b""
+                body = (
+                    f"<Error><Code>{code}</Code><Message>because</Message></Error>".encode()
+                    if code
+                    else b""
+                )
                 body = b"not XML" if code == "garbage" else body
                 self.send_response(status)
                 self.send_header("ETag", '"etag"')
@@ -68,11 +72,19 @@ class Strict:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
         self._thread.start()
 
     def destination(self, **more: Any) -> S3:
-        section = {"upload": True, "bucket": "b", "endpoint": f"http://127.0.0.1:{self.port}", "accessid": "a", "accesskey": "k"}
+        section = {
+            "upload": True,
+            "bucket": "b",
+            "endpoint": f"http://127.0.0.1:{self.port}",
+            "accessid": "a",
+            "accesskey": "k",
+        }
         return S3(S3Settings.model_validate({**section, **more}))
 
     def close(self) -> None:
@@ -104,25 +116,33 @@ async def test_key_metadata_and_type(shared: Shared, bucket: str) -> None:
 async def test_what_a_request_chooses(shared: Shared, bucket: str) -> None:
     other = shared.moto.bucket(f"{bucket}-other")
     destination = made(shared, bucket, folder="x", allow_buckets=[other])
-    receipt = await destination.deliver(savefile(), facts("a.pcap", bucket=other, folder="theirs", encryption=True))
+    receipt = await destination.deliver(
+        savefile(), facts("a.pcap", bucket=other, folder="theirs", encryption=True)
+    )
     assert receipt.where == f"s3://{other}/theirs/a.pcap"
     assert head(shared, receipt.where)["ServerSideEncryption"] == "AES256"
 
 
-async def test_what_is_not_allowed_any_more_is_not_sent_there(shared: Shared, bucket: str, strict: Strict) -> None:
+async def test_what_is_not_allowed_any_more_is_not_sent_there(
+    shared: Shared, bucket: str, strict: Strict
+) -> None:
     elsewhere = facts("a.pcap", endpoint=f"http://127.0.0.1:{strict.port}")
     with pytest.raises(DeliveryRefused, match="allow_endpoints"):
         await made(shared, bucket).deliver(savefile(), elsewhere)
     assert not strict.headers
 
 
-async def test_large_ones_go_in_parts_and_nothing_is_left_of_those_that_fail(shared: Shared, bucket: str) -> None:
+async def test_large_ones_go_in_parts_and_nothing_is_left_of_those_that_fail(
+    shared: Shared, bucket: str
+) -> None:
     large = CONTENT * 6
     receipt = await made(shared, bucket).deliver(savefile(large), facts("large.pcap"))
     assert receipt.id.endswith("-3")
     assert shared.moto.object(receipt.where) == large
     assert not shared.moto.s3.list_multipart_uploads(Bucket=bucket).get("Uploads")
-    checked = await made(shared, bucket, checksums="when_supported").deliver(savefile(large), facts("checked.pcap"))
+    checked = await made(shared, bucket, checksums="when_supported").deliver(
+        savefile(large), facts("checked.pcap")
+    )
     assert shared.moto.object(checked.where) == large
 
 
@@ -131,7 +151,11 @@ async def test_encryption_storage_class_and_tags(shared: Shared, bucket: str) ->
     more = {"kms_key_id": key, "storage_class": "STANDARD_IA", "object_tags": {"team": "net ops"}}
     receipt = await made(shared, bucket, **more).deliver(savefile(), facts("k.pcap"))
     found = head(shared, receipt.where)
-    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"], found["StorageClass"]) == ("aws:kms", key, "STANDARD_IA")
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"], found["StorageClass"]) == (
+        "aws:kms",
+        key,
+        "STANDARD_IA",
+    )
     tags = shared.moto.s3.get_object_tagging(Bucket=bucket, Key="k.pcap")["TagSet"]
     assert tags == [{"Key": "team", "Value": "net ops"}]
 
@@ -148,12 +172,16 @@ async def test_no_acl_is_sent_for_private_and_no_checksum_to_other_servers(stric
     await strict.destination().deliver(savefile(), facts())
     sent = strict.headers[-1]
     assert not [name for name in sent if name == "x-amz-acl" or "checksum" in name]
-    await strict.destination(acl="bucket-owner-full-control", checksums="when_supported").deliver(savefile(), facts())
+    await strict.destination(acl="bucket-owner-full-control", checksums="when_supported").deliver(
+        savefile(), facts()
+    )
     assert strict.headers[-1]["x-amz-acl"] == "bucket-owner-full-control"
     assert "x-amz-checksum-crc32" in strict.headers[-1]
 
 
-async def test_a_bucket_that_takes_no_acl_gets_it_without_unless_it_was_public(strict: Strict) -> None:
+async def test_a_bucket_that_takes_no_acl_gets_it_without_unless_it_was_public(
+    strict: Strict,
+) -> None:
     strict.errors = [(400, "AccessControlListNotSupported")]
     receipt = await strict.destination(acl="bucket-owner-read").deliver(savefile(), facts())
     assert receipt.where == "s3://b/a-lo-1-ID.pcap"
@@ -176,7 +204,9 @@ async def test_a_bucket_that_takes_no_acl_gets_it_without_unless_it_was_public(s
         (400, "MetadataTooLarge", "MetadataTooLarge"),
     ],
 )
-async def test_what_no_waiting_mends_is_refused_with_what_to_do(strict: Strict, status: int, code: str, words: str) -> None:
+async def test_what_no_waiting_mends_is_refused_with_what_to_do(
+    strict: Strict, status: int, code: str, words: str
+) -> None:
     strict.errors = [(status, code)]
     with pytest.raises(DeliveryRefused, match=words):
         await strict.destination(region="us-east-1").deliver(savefile(), facts())
@@ -193,7 +223,9 @@ async def test_what_no_waiting_mends_is_refused_with_what_to_do(strict: Strict, 
         (400, "garbage", "400"),
     ],
 )
-async def test_what_may_pass_is_a_failure_for_now(strict: Strict, status: int, code: str, words: str) -> None:
+async def test_what_may_pass_is_a_failure_for_now(
+    strict: Strict, status: int, code: str, words: str
+) -> None:
     strict.errors = [(status, code)]
     with pytest.raises(DeliveryFailed, match=words):
         await strict.destination().deliver(savefile(), facts())
@@ -218,7 +250,10 @@ class InParts(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.parts: dict[int, bytes] = {}
         self.answers: dict[str, tuple[int, str]] = {}
-        self.takes_acls, self.url = True, f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
+        self.takes_acls, self.url = (
+            True,
+            f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}",
+        )
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(tls / "server.pem", tls / "server.key")
@@ -226,7 +261,13 @@ class InParts(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def destination(self, **more: Any) -> S3:
-        section = {"upload": True, "bucket": "b", "endpoint": self.url, "accessid": "a", "accesskey": "k"}
+        section = {
+            "upload": True,
+            "bucket": "b",
+            "endpoint": self.url,
+            "accessid": "a",
+            "accesskey": "k",
+        }
         return S3(S3Settings.model_validate({**section, **more}))
 
     def obey(self, kind: str, path: str, headers: dict[str, str], body: bytes) -> str:
@@ -255,16 +296,25 @@ class _InPartsHandler(BaseHTTPRequestHandler):
         server = cast("InParts", self.server)
         headers = {name.lower(): value for name, value in self.headers.items()}
         chunked = "transfer-encoding" in headers
-        body = _chunks(cast("BinaryIO", self.rfile)) if chunked else self.rfile.read(int(headers.get("content-length", 0)))
+        body = (
+            _chunks(cast("BinaryIO", self.rfile))
+            if chunked
+            else self.rfile.read(int(headers.get("content-length", 0)))
+        )
         if chunked:
             self.rfile.readline()
-        kind = {"PUT": "part", "DELETE": "abort"}.get(self.command, "begin" if "?uploads" in self.path else "complete")
+        kind = {"PUT": "part", "DELETE": "abort"}.get(
+            self.command, "begin" if "?uploads" in self.path else "complete"
+        )
         if kind == "part" and "partNumber" not in self.path:
             kind = "put"
         server.asked.append(kind)
         server.headers.append(headers)
         text = server.obey(kind, self.path, headers, body)
-        status, text = server.answers.get(kind) or (400 if "<Error>" in text else 204 if kind == "abort" else 200, text)
+        status, text = server.answers.get(kind) or (
+            400 if "<Error>" in text else 204 if kind == "abort" else 200,
+            text,
+        )
         self.send_response(status)
         if kind == "part":
             self.send_header("ETag", '"etag"')
@@ -310,8 +360,12 @@ def in_parts() -> Iterator[InParts]:
     server.server_close()
 
 
-async def test_parts_of_a_large_one_carry_checksums_where_that_is_asked_for(in_parts: InParts) -> None:
-    receipt = await in_parts.destination(checksums="when_supported").deliver(savefile(LARGE), facts())
+async def test_parts_of_a_large_one_carry_checksums_where_that_is_asked_for(
+    in_parts: InParts,
+) -> None:
+    receipt = await in_parts.destination(checksums="when_supported").deliver(
+        savefile(LARGE), facts()
+    )
     assert receipt.id == "etag-3"
     assert b"".join(in_parts.parts[number] for number in sorted(in_parts.parts)) == LARGE
     assert in_parts.headers[0]["x-amz-checksum-algorithm"] == "CRC32"
@@ -320,17 +374,28 @@ async def test_parts_of_a_large_one_carry_checksums_where_that_is_asked_for(in_p
 async def test_parts_of_a_large_one_carry_no_checksums_to_other_servers(in_parts: InParts) -> None:
     await in_parts.destination().deliver(savefile(LARGE), facts())
     assert b"".join(in_parts.parts[number] for number in sorted(in_parts.parts)) == LARGE
-    assert not [name for headers in in_parts.headers for name in headers if "checksum" in name or "trailer" in name]
+    assert not [
+        name
+        for headers in in_parts.headers
+        for name in headers
+        if "checksum" in name or "trailer" in name
+    ]
 
 
-async def test_checksums_over_tls_as_amazon_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checksums_over_tls_as_amazon_gets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificates(tmp_path)
     server = InParts(tmp_path)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     receipt = await server.destination(checksums="when_supported").deliver(savefile(LARGE), facts())
     assert receipt.id == "etag-3"
     assert b"".join(server.parts[number] for number in sorted(server.parts)) == LARGE
-    assert all("x-amz-trailer" in headers for kind, headers in zip(server.asked, server.headers, strict=True) if kind == "part")
+    assert all(
+        "x-amz-trailer" in headers
+        for kind, headers in zip(server.asked, server.headers, strict=True)
+        if kind == "part"
+    )
     server.shutdown()
     server.server_close()
 
@@ -367,7 +432,9 @@ async def test_parts_that_were_sent_in_vain_are_given_up(
     assert in_parts.asked.count("abort") == 1
 
 
-async def test_a_part_that_does_not_arrive_leaves_no_upload_behind(shared: Shared, bucket: str) -> None:
+async def test_a_part_that_does_not_arrive_leaves_no_upload_behind(
+    shared: Shared, bucket: str
+) -> None:
     def fail(request: Any, **_: object) -> None:
         if "partNumber=2" in request.url:
             raise ConnectionClosedError(endpoint_url="", error="cut off")
@@ -381,13 +448,18 @@ async def test_a_part_that_does_not_arrive_leaves_no_upload_behind(shared: Share
 
 
 async def test_that_parts_could_not_be_given_up_hides_no_error(in_parts: InParts) -> None:
-    in_parts.answers = {"part": (503, ERROR.format("SlowDown")), "abort": (500, ERROR.format("InternalError"))}
+    in_parts.answers = {
+        "part": (503, ERROR.format("SlowDown")),
+        "abort": (500, ERROR.format("InternalError")),
+    }
     with pytest.raises(DeliveryFailed, match="SlowDown"):
         await in_parts.destination().deliver(savefile(LARGE), facts())
 
 
 @pytest.mark.parametrize("size", [CONTENT, LARGE])
-async def test_a_success_that_is_none_of_s3s_is_a_failure_for_now(in_parts: InParts, size: bytes) -> None:
+async def test_a_success_that_is_none_of_s3s_is_a_failure_for_now(
+    in_parts: InParts, size: bytes
+) -> None:
     page = (200, "<html>Welcome to the hotel's network</html>")
     in_parts.answers = {"put": page, "begin": page}
     with pytest.raises(DeliveryFailed):
@@ -395,7 +467,9 @@ async def test_a_success_that_is_none_of_s3s_is_a_failure_for_now(in_parts: InPa
     assert await in_parts.destination().check()
 
 
-async def test_large_ones_too_go_without_an_acl_where_the_bucket_takes_none(in_parts: InParts) -> None:
+async def test_large_ones_too_go_without_an_acl_where_the_bucket_takes_none(
+    in_parts: InParts,
+) -> None:
     in_parts.takes_acls = False
     destination = in_parts.destination(acl="bucket-owner-read", allow_acls=["public-read"])
     assert (await destination.deliver(savefile(LARGE), facts())).id == "etag-3"
@@ -406,7 +480,10 @@ async def test_large_ones_too_go_without_an_acl_where_the_bucket_takes_none(in_p
 
 
 async def test_words_of_a_server_are_short_and_act_on_no_terminal(in_parts: InParts) -> None:
-    in_parts.answers["put"] = (503, ERROR.format("SlowDown").replace("because", "\u202e" + "x" * 10_000))
+    in_parts.answers["put"] = (
+        503,
+        ERROR.format("SlowDown").replace("because", "\u202e" + "x" * 10_000),
+    )
     with pytest.raises(DeliveryFailed) as failure:
         await in_parts.destination().deliver(savefile(), facts())
     assert str(failure.value).isprintable()
@@ -432,7 +509,9 @@ async def test_words_of_a_server_are_short_and_act_on_no_terminal(in_parts: InPa
         (400, "IllegalLocationConstraintException", "IllegalLocationConstraintException"),
     ],
 )
-async def test_the_rarer_errors_that_no_waiting_mends_are_refused(strict: Strict, status: int, code: str, words: str) -> None:
+async def test_the_rarer_errors_that_no_waiting_mends_are_refused(
+    strict: Strict, status: int, code: str, words: str
+) -> None:
     strict.errors = [(status, code)]
     with pytest.raises(DeliveryRefused, match=words):
         await strict.destination(region="us-east-1").deliver(savefile(), facts())
@@ -440,9 +519,16 @@ async def test_the_rarer_errors_that_no_waiting_mends_are_refused(strict: Strict
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(503, "ServiceUnavailable"), (400, "RequestTimeout"), (409, "OperationAborted"), (507, "XMinioStorageFull")],
+    [
+        (503, "ServiceUnavailable"),
+        (400, "RequestTimeout"),
+        (409, "OperationAborted"),
+        (507, "XMinioStorageFull"),
+    ],
 )
-async def test_the_rarer_errors_that_may_pass_are_failures_for_now(strict: Strict, status: int, code: str) -> None:
+async def test_the_rarer_errors_that_may_pass_are_failures_for_now(
+    strict: Strict, status: int, code: str
+) -> None:
     strict.errors = [(status, code)]
     with pytest.raises(DeliveryFailed, match=code):
         await strict.destination().deliver(savefile(), facts())
@@ -464,7 +550,9 @@ async def test_a_request_may_switch_encryption_on_and_never_off(
 ) -> None:
     await strict.destination(**configured).deliver(savefile(), facts(**requested))
     assert strict.headers[-1].get("x-amz-server-side-encryption") == sent
-    assert strict.headers[-1].get("x-amz-server-side-encryption-aws-kms-key-id") == configured.get("kms_key_id")
+    assert strict.headers[-1].get("x-amz-server-side-encryption-aws-kms-key-id") == configured.get(
+        "kms_key_id"
+    )
 
 
 @pytest.mark.parametrize(
@@ -476,7 +564,9 @@ async def test_a_request_may_switch_encryption_on_and_never_off(
         ("bucket-owner-read", "private", None),
     ],
 )
-async def test_a_request_may_choose_the_acl(strict: Strict, configured: str, requested: str | None, sent: str | None) -> None:
+async def test_a_request_may_choose_the_acl(
+    strict: Strict, configured: str, requested: str | None, sent: str | None
+) -> None:
     destination = strict.destination(acl=configured, allow_acls=["private", "bucket-owner-read"])
     await destination.deliver(savefile(), facts(acl=requested))
     assert strict.headers[-1].get("x-amz-acl") == sent
@@ -484,15 +574,26 @@ async def test_a_request_may_choose_the_acl(strict: Strict, configured: str, req
 
 async def test_a_request_may_choose_region_and_endpoint(strict: Strict) -> None:
     elsewhere = "http://127.0.0.1:1"
-    destination = strict.destination(region="eu-west-1", endpoint=elsewhere, allow_endpoints=[f"http://127.0.0.1:{strict.port}"])
-    await destination.deliver(savefile(), facts(region="ap-south-1", endpoint=f"http://127.0.0.1:{strict.port}"))
+    destination = strict.destination(
+        region="eu-west-1", endpoint=elsewhere, allow_endpoints=[f"http://127.0.0.1:{strict.port}"]
+    )
+    await destination.deliver(
+        savefile(), facts(region="ap-south-1", endpoint=f"http://127.0.0.1:{strict.port}")
+    )
     assert "/ap-south-1/s3/aws4_request" in strict.headers[-1]["authorization"]
     with pytest.raises(DeliveryFailed, match=r"127\.0\.0\.1:1\b"):
         await destination.deliver(savefile(), facts())
 
 
-async def test_no_credentials_are_a_failure_for_now_that_says_so(strict: Strict, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+async def test_no_credentials_are_a_failure_for_now_that_says_so(
+    strict: Strict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_PROFILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

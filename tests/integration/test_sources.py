@@ -38,14 +38,22 @@ async def listening(harness: Harness) -> AsyncIterator[Ear]:
     await harness.close()
 
 
-@pytest.fixture(params=[(name, n) for n in ROUNDS for name in HARNESSES], ids=lambda param: f"{param[0]}-{param[1]}")
+@pytest.fixture(
+    params=[(name, n) for n in ROUNDS for name in HARNESSES],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
 async def ear(request: pytest.FixtureRequest, tmp_path: Path, shared: Shared) -> AsyncIterator[Ear]:
     async with listening(HARNESSES[request.param[0]](tmp_path, shared)) as ear:
         yield ear
 
 
-@pytest.fixture(params=[(name, n) for n in ROUNDS for name in WITH_SERVER], ids=lambda param: f"{param[0]}-{param[1]}")
-async def server(request: pytest.FixtureRequest, tmp_path: Path, shared: Shared) -> AsyncIterator[Ear]:
+@pytest.fixture(
+    params=[(name, n) for n in ROUNDS for name in WITH_SERVER],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
+async def server(
+    request: pytest.FixtureRequest, tmp_path: Path, shared: Shared
+) -> AsyncIterator[Ear]:
     """The sources that have a server which may go away."""
     async with listening(HARNESSES[request.param[0]](tmp_path, shared)) as ear:
         yield ear
@@ -63,7 +71,10 @@ async def test_messages_come_whole_and_in_order(ear: Ear) -> None:
 
 async def test_any_body_comes_as_it_is_and_the_next_one_after_it(ear: Ear) -> None:
     await ear.until(ear.connections)
-    bodies = [ear.harness.fit(body) for body in (b"", b"\x00\xff garbage", b"[" * 50_000, b"x" * 10_000_000, b"next")]
+    bodies = [
+        ear.harness.fit(body)
+        for body in (b"", b"\x00\xff garbage", b"[" * 50_000, b"x" * 10_000_000, b"next")
+    ]
     for body in bodies:
         await ear.harness.send(body)
     await ear.until(lambda: len(ear.bodies) == len(bodies), 20)
@@ -96,7 +107,9 @@ async def test_what_is_for_another_node_is_skipped_as_the_source_allows(server: 
     await server.until_left(0)
 
 
-async def test_what_this_node_is_too_busy_for_comes_again_where_the_bus_can_do_that(server: Ear) -> None:
+async def test_what_this_node_is_too_busy_for_comes_again_where_the_bus_can_do_that(
+    server: Ear,
+) -> None:
     server.verdict = Verdict.BUSY
     await server.until(server.connections)
     await server.harness.send(b"one")
@@ -109,7 +122,9 @@ async def test_what_this_node_is_too_busy_for_comes_again_where_the_bus_can_do_t
     await server.until_left(0)
 
 
-async def test_an_undecided_message_comes_again_after_a_restart_of_the_node_where_the_bus_keeps_it(server: Ear) -> None:
+async def test_an_undecided_message_comes_again_after_a_restart_of_the_node_where_the_bus_keeps_it(
+    server: Ear,
+) -> None:
     server.verdict = None
     await server.until(server.connections)
     await server.harness.send(b"one")
@@ -134,7 +149,9 @@ async def test_server_that_is_down_at_start_is_found_when_it_comes(server: Ear) 
     await late.end()
 
 
-async def test_server_that_is_killed_is_found_again_within_two_seconds_of_its_return(server: Ear) -> None:
+async def test_server_that_is_killed_is_found_again_within_two_seconds_of_its_return(
+    server: Ear,
+) -> None:
     await server.until(server.connections)
     await server.harness.send(b"before")
     await server.until(lambda: server.bodies == [b"before"])
@@ -147,7 +164,9 @@ async def test_server_that_is_killed_is_found_again_within_two_seconds_of_its_re
     await server.until(lambda: server.bodies == [b"before", b"after"])
 
 
-async def test_server_that_hangs_is_noticed_within_ten_seconds_and_heard_when_it_goes_on(server: Ear) -> None:
+async def test_server_that_hangs_is_noticed_within_ten_seconds_and_heard_when_it_goes_on(
+    server: Ear,
+) -> None:
     await server.until(server.connections)
     server.harness.freeze()
     try:
@@ -169,7 +188,9 @@ async def test_connection_cut_in_the_middle_of_a_message(server: Ear) -> None:
         proxy.cut_after(200_000)
         await server.harness.send(big)
         await ear.until(lambda: proxy.cuts)
-        if not server.harness.keeps:  # the others need not have noticed: their messages come again anyway
+        if (
+            not server.harness.keeps
+        ):  # the others need not have noticed: their messages come again anyway
             await ear.until(ear.losses)
             await ear.until(lambda: ear.connections() == 2)
         await server.harness.send(b"after")

@@ -41,7 +41,9 @@ async def test_sns_fans_out_to_a_queue_per_node(shared: Shared, raw: str) -> Non
     for node in ("one", "two"):
         moto.queue(f"fan-{raw}-{node}")
         arn = f"arn:aws:sqs:us-east-1:123456789012:fan-{raw}-{node}"
-        moto.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": raw})
+        moto.sns.subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": raw}
+        )
     sources = [source_of(moto, node, queue=f"fan-{raw}-{{node}}") for node in ("one", "two")]
     async with listening(sources[0]) as one, listening(sources[1]) as two:
         moto.sns.publish(TopicArn=topic, Message='{"node":"any"}')
@@ -80,7 +82,11 @@ EVENT = {
         ('{"node":"a"}', b'{"node":"a"}', ""),
         (json.dumps(SNS), b'{"node":"a"}', "an-id"),
         (json.dumps(EVENT), b'{"node": "a", "interface": ["eth0"]}', "event-id"),
-        (json.dumps({**SNS, "Message": json.dumps(EVENT)}), b'{"node": "a", "interface": ["eth0"]}', "an-id"),
+        (
+            json.dumps({**SNS, "Message": json.dumps(EVENT)}),
+            b'{"node": "a", "interface": ["eth0"]}',
+            "an-id",
+        ),
         (json.dumps({**SNS, "Message": 5}), json.dumps({**SNS, "Message": 5}).encode(), ""),
         (json.dumps({**SNS, "Message": "[" * 50_000}), b"[" * 50_000, "an-id"),
         ("[" * 50_000, b"[" * 50_000, ""),
@@ -88,11 +94,15 @@ EVENT = {
     ],
     ids=["bare", "sns", "eventbridge", "both", "no-envelope", "sns-deep", "deep", "array"],
 )
-def test_envelopes_are_opened_and_nothing_else_is_touched(body: str, inside: bytes, key: str) -> None:
+def test_envelopes_are_opened_and_nothing_else_is_touched(
+    body: str, inside: bytes, key: str
+) -> None:
     assert unwrap(body) == (inside, key)
 
 
-async def test_on_a_shared_queue_each_node_gets_what_is_for_it_and_what_is_too_old_is_deleted(shared: Shared) -> None:
+async def test_on_a_shared_queue_each_node_gets_what_is_for_it_and_what_is_too_old_is_deleted(
+    shared: Shared,
+) -> None:
     moto, url = shared.moto, shared.moto.queue("shared")
     heard: dict[str, list[bytes]] = {"one": [], "two": []}
 
@@ -100,12 +110,21 @@ async def test_on_a_shared_queue_each_node_gets_what_is_for_it_and_what_is_too_o
         def take(message: Any) -> None:
             mine = message.body.startswith(node.encode())
             heard[node] += [message.body] if mine else []
-            message.settle(Verdict.TAKEN if mine else Verdict.DONE if message.body == b"stale" else Verdict.ELSEWHERE)
+            message.settle(
+                Verdict.TAKEN
+                if mine
+                else Verdict.DONE
+                if message.body == b"stale"
+                else Verdict.ELSEWHERE
+            )
 
         return take
 
     sources = {node: source_of(moto, node, queue="shared", shared=True) for node in heard}
-    pumps = [asyncio.create_task(pump(source, judge(node), lambda event: None)) for node, source in sources.items()]
+    pumps = [
+        asyncio.create_task(pump(source, judge(node), lambda event: None))
+        for node, source in sources.items()
+    ]
     bodies = [f"{node} {n}" for n in range(10) for node in heard] + ["stale"]
     for body in bodies:
         moto.sqs.send_message(QueueUrl=url, MessageBody=body)
@@ -133,7 +152,9 @@ async def test_finish_keeps_a_message_invisible_until_it_is_done(shared: Shared)
 
 
 @pytest.mark.parametrize(("bad", "number"), [("delete", 0), ("leave", 1)])
-async def test_what_is_no_request_is_deleted_or_left_for_the_dead_letter_queue(shared: Shared, bad: str, number: int) -> None:
+async def test_what_is_no_request_is_deleted_or_left_for_the_dead_letter_queue(
+    shared: Shared, bad: str, number: int
+) -> None:
     moto, url = shared.moto, shared.moto.queue(f"bad-{bad}")
     async with listening(source_of(moto, url=url, bad=bad)) as ear:
         ear.verdict = Verdict.BAD
@@ -148,14 +169,18 @@ async def test_an_empty_queue_costs_one_request_per_wait(shared: Shared) -> None
     calls: list[str] = []
     async with listening(source) as ear:
         assert source._client
-        source._client.meta.events.register("before-call.sqs.*", lambda model, **_: calls.append(model.name))
+        source._client.meta.events.register(
+            "before-call.sqs.*", lambda model, **_: calls.append(model.name)
+        )
         await asyncio.sleep(6.5)
         assert set(calls) == {"ReceiveMessage"}
         assert len(calls) <= 4
         assert not ear.losses()
 
 
-async def test_credentials_that_are_refused_are_said_and_the_service_not_hammered(shared: Shared, tmp_path: Any) -> None:
+async def test_credentials_that_are_refused_are_said_and_the_service_not_hammered(
+    shared: Shared, tmp_path: Any
+) -> None:
     moto = MotoServer(tmp_path).start()
     url = moto.queue("guarded")
     moto.want_credentials()
@@ -196,8 +221,16 @@ def test_settings_that_cannot_be_right_are_refused(settings: dict[str, object], 
 @pytest.mark.parametrize(
     ("url", "region", "endpoint"),
     [
-        ("https://sqs.eu-central-1.amazonaws.com/1/q", "eu-central-1", "https://sqs.eu-central-1.amazonaws.com"),
-        ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1", "https://sqs.eu-west-1.amazonaws.com"),
+        (
+            "https://sqs.eu-central-1.amazonaws.com/1/q",
+            "eu-central-1",
+            "https://sqs.eu-central-1.amazonaws.com",
+        ),
+        (
+            "https://eu-west-1.queue.amazonaws.com/1/q",
+            "eu-west-1",
+            "https://sqs.eu-west-1.amazonaws.com",
+        ),
         ("http://elasticmq:9324/000/q", "us-east-1", "http://elasticmq:9324"),
     ],
 )
@@ -205,11 +238,15 @@ def test_region_and_endpoint_are_taken_from_the_url(
     url: str, region: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    client = SqsSource(SqsSettings(listen=True, url=url, accessid="a", accesskey="b"), "here")._make_client()  # type: ignore[arg-type]
+    client = SqsSource(
+        SqsSettings(listen=True, url=url, accessid="a", accesskey="b"), "here"
+    )._make_client()  # type: ignore[arg-type]
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, endpoint)
 
 
-async def test_what_sqs_fails_on_in_a_batch_is_asked_again_and_what_is_the_callers_fault_is_not(shared: Shared) -> None:
+async def test_what_sqs_fails_on_in_a_batch_is_asked_again_and_what_is_the_callers_fault_is_not(
+    shared: Shared,
+) -> None:
     url = shared.moto.queue("failing")
     source = source_of(shared.moto, url=url, visibility=30)
     async with listening(source) as ear:
@@ -220,7 +257,10 @@ async def test_what_sqs_fails_on_in_a_batch_is_asked_again_and_what_is_the_calle
             def delete_message_batch(self, **call: Any) -> dict[str, Any]:
                 asked.append([entry["ReceiptHandle"] for entry in call["Entries"]])
                 faults = {"a": True, "b": False, "c": False}
-                failed = [{"Id": e["Id"], "SenderFault": faults[e["ReceiptHandle"]]} for e in call["Entries"]]
+                failed = [
+                    {"Id": e["Id"], "SenderFault": faults[e["ReceiptHandle"]]}
+                    for e in call["Entries"]
+                ]
                 return {"Failed": failed if len(asked) == 1 else []}
 
         source._client = Failing()  # type: ignore[assignment]

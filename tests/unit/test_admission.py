@@ -28,7 +28,9 @@ def test_times_that_differ_say_that_a_clock_is_off_and_mere_age_does_not() -> No
 
 
 @given(st.none() | st.floats(0, 4e9), st.none() | st.floats(0, 4e9))
-def test_no_age_is_negative_and_no_small_difference_is_told(sent: float | None, issued: float | None) -> None:
+def test_no_age_is_negative_and_no_small_difference_is_told(
+    sent: float | None, issued: float | None
+) -> None:
     age = age_of(sent, issued, NOW)
     assert age.seconds >= 0
     assert age.clock_off == 0 or abs(age.clock_off) > CLOCK_OFF

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings, _id_in, _id_of, _json, _seconds, _tags
+from pcapdaemon.destinations.cloudshark import (
+    CloudShark,
+    CloudSharkSettings,
+    _id_in,
+    _id_of,
+    _json,
+    _seconds,
+    _tags,
+)
 from tests.cloudshark import TOKEN
 from tests.contracts.destinations import facts
 
@@ -43,7 +51,14 @@ def test_retry_after_may_be_a_date_to_come(zone: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["²", "9" * 400, "9" * 5000, "Wed, 21 Oct 2015 07:28:00 +" + "9" * 20, "Wed, 21 Oct 99999 07:28:00 GMT"]
+    "header",
+    [
+        "²",
+        "9" * 400,
+        "9" * 5000,
+        "Wed, 21 Oct 2015 07:28:00 +" + "9" * 20,
+        "Wed, 21 Oct 99999 07:28:00 GMT",
+    ],
 )
 def test_retry_after_that_is_none_is_no_error(header: str) -> None:
     seconds = _seconds(header)
@@ -51,7 +66,12 @@ def test_retry_after_that_is_none_is_no_error(header: str) -> None:
 
 
 @given(
-    st.one_of(st.text(), st.from_regex(r"\A(Mon, )?\d{1,3} (Jan|Feb) \d{1,6} \d{1,3}:\d{1,3}(:\d{1,3})? ([+-]\d{1,12}|GMT)\Z"))
+    st.one_of(
+        st.text(),
+        st.from_regex(
+            r"\A(Mon, )?\d{1,3} (Jan|Feb) \d{1,6} \d{1,3}:\d{1,3}(:\d{1,3})? ([+-]\d{1,12}|GMT)\Z"
+        ),
+    )
 )
 def test_retry_after_is_read_whatever_comes(header: str) -> None:
     seconds = _seconds(header)
@@ -80,10 +100,26 @@ def test_a_success_is_told_by_its_id_alone(text: str, found: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
-        ({"captures": [{"id": "one", "filename": "b.pcap"}, {"id": "two", "filename": "a.pcap"}]}, "two"),
+        (
+            {
+                "captures": [
+                    {"id": "one", "filename": "b.pcap"},
+                    {"id": "two", "filename": "a.pcap"},
+                ]
+            },
+            "two",
+        ),
         ([{"id": "two", "filename": "a.pcap"}], "two"),
         ({"id": "two", "filename": "a.pcap"}, "two"),
-        ({"captures": [{"id": "one", "filename": "a.pcap.gz"}, {"id": "two", "filename": "ba.pcap"}]}, ""),
+        (
+            {
+                "captures": [
+                    {"id": "one", "filename": "a.pcap.gz"},
+                    {"id": "two", "filename": "ba.pcap"},
+                ]
+            },
+            "",
+        ),
         ({"captures": [{"id": 7, "filename": "a.pcap"}, {"filename": "a.pcap"}]}, ""),
         ({"num_found": 0, "captures": []}, ""),
         (None, ""),
@@ -126,7 +162,9 @@ def test_customer_is_one_tag(customer: str | None, tags: str, sent: str) -> None
         ({"host": "[2001:db8::1]", "port": 8443}, "https://[2001:db8::1]:8443"),
     ],
 )
-def test_port_stands_in_the_url_where_it_is_not_the_schemes_own(values: dict[str, Any], base: str) -> None:
+def test_port_stands_in_the_url_where_it_is_not_the_schemes_own(
+    values: dict[str, Any], base: str
+) -> None:
     assert settings(**{"host": "h", **values}).base == base
 
 

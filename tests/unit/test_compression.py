@@ -23,20 +23,31 @@ def filled(pool: BlockPool, data: bytes) -> Blocks:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(list(OPEN)), st.binary(max_size=2000), st.integers(0, 2000), st.binary(max_size=200))
+@given(
+    st.sampled_from(list(OPEN)),
+    st.binary(max_size=2000),
+    st.integers(0, 2000),
+    st.binary(max_size=200),
+)
 def test_what_is_inside_is_what_went_in(how: str, unit: bytes, times: int, tail: bytes) -> None:
     pool = BlockPool(64 * MIB, MIB)
     savefile, content = compressed(how, b"head", filled(pool, unit * times), tail, pool)
     whole = b"head" + unit * times + tail
     with savefile:
         assert OPEN[how](savefile.read()) == whole
-    assert (content.compression, content.size, content.sha256) == (how, len(whole), hashlib.sha256(whole).hexdigest())
+    assert (content.compression, content.size, content.sha256) == (
+        how,
+        len(whole),
+        hashlib.sha256(whole).hexdigest(),
+    )
     del savefile
     assert pool.used == 0
 
 
 @pytest.mark.parametrize("how", list(OPEN))
-def test_it_needs_two_blocks_beside_those_of_the_packets_even_where_nothing_can_be_compressed(how: str) -> None:
+def test_it_needs_two_blocks_beside_those_of_the_packets_even_where_nothing_can_be_compressed(
+    how: str,
+) -> None:
     data = os.urandom(30 * MIB)
     pool = BlockPool(32 * MIB, MIB)
     savefile, _ = compressed(how, b"", filled(pool, data), b"", pool)

@@ -31,7 +31,13 @@ from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.sources.base import Message
 
-TAKEN, DONE, BAD, ELSEWHERE, BUSY = Verdict.TAKEN, Verdict.DONE, Verdict.BAD, Verdict.ELSEWHERE, Verdict.BUSY
+TAKEN, DONE, BAD, ELSEWHERE, BUSY = (
+    Verdict.TAKEN,
+    Verdict.DONE,
+    Verdict.BAD,
+    Verdict.ELSEWHERE,
+    Verdict.BUSY,
+)
 GOOD = {"node": "any", "interface": ["e0"]}
 BASE: dict[str, dict[str, Any]] = {
     "http": {"listen": True},
@@ -66,11 +72,15 @@ class Desk:
     def finish(self) -> None:
         self._finished.set()
 
-    async def tell(self, body: Any, settled: int = 1, **more: Any) -> tuple[list[Verdict], list[Answer]]:
+    async def tell(
+        self, body: Any, settled: int = 1, **more: Any
+    ) -> tuple[list[Verdict], list[Answer]]:
         verdicts: list[Verdict] = []
         answers: list[Answer] = []
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.engine.take(Message(raw, "test", settle=verdicts.append, answer=answers.append, **more))
+        self.engine.take(
+            Message(raw, "test", settle=verdicts.append, answer=answers.append, **more)
+        )
         async with asyncio.timeout(5):
             while len(verdicts) < settled:
                 await asyncio.sleep(0)
@@ -104,7 +114,9 @@ async def desk(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
     ids=str,
 )
-async def test_what_is_not_captured_is_answered_and_settled_once(desk: Desk, body: Any, verdict: Verdict, kind: str) -> None:
+async def test_what_is_not_captured_is_answered_and_settled_once(
+    desk: Desk, body: Any, verdict: Verdict, kind: str
+) -> None:
     verdicts, answers = await desk.tell(body)
     assert verdicts == [verdict]
     assert [answer.kind for answer in answers] == [kind]
@@ -120,9 +132,14 @@ async def test_what_is_accepted_is_taken_and_then_done(desk: Desk) -> None:
     assert [answer.kind for answer in answers] == ["accepted"]
 
 
-async def test_what_is_too_old_by_the_brokers_time_is_done_even_if_it_is_for_another(desk: Desk) -> None:
+async def test_what_is_too_old_by_the_brokers_time_is_done_even_if_it_is_for_another(
+    desk: Desk,
+) -> None:
     old = time.time() - 100
-    assert await desk.tell({**GOOD, "node": "there"}, sent_at=old) == ([DONE], [Answer("", AnswerKind.ELSEWHERE)])
+    assert await desk.tell({**GOOD, "node": "there"}, sent_at=old) == (
+        [DONE],
+        [Answer("", AnswerKind.ELSEWHERE)],
+    )
     verdicts, answers = await desk.tell(GOOD, sent_at=old)
     assert (verdicts, answers[0].kind) == ([DONE], "expired")
 
@@ -135,7 +152,9 @@ async def test_with_no_maxage_nothing_is_too_old(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("returnable", "verdict", "answered"), [(True, BUSY, 0), (False, DONE, 1)])
-async def test_where_there_is_no_room(desk: Desk, returnable: bool, verdict: Verdict, answered: int) -> None:
+async def test_where_there_is_no_room(
+    desk: Desk, returnable: bool, verdict: Verdict, answered: int
+) -> None:
     for _ in range(2):
         await desk.tell(GOOD)
     verdicts, answers = await desk.tell(GOOD, returnable=returnable)
@@ -151,7 +170,10 @@ async def test_what_was_busy_is_taken_when_it_comes_again(desk: Desk) -> None:
     desk.finish()
     while desk.engine.runs.listed():
         await asyncio.sleep(0)
-    assert (await desk.tell({**GOOD, "id": "again"}, returnable=True, settled=2))[0] == [TAKEN, DONE]
+    assert (await desk.tell({**GOOD, "id": "again"}, returnable=True, settled=2))[0] == [
+        TAKEN,
+        DONE,
+    ]
 
 
 async def test_the_second_of_an_id_is_done_and_answered_like_the_first(desk: Desk) -> None:
@@ -169,7 +191,9 @@ async def test_a_late_copy_is_known_though_it_is_too_old_by_now(desk: Desk) -> N
     assert not any(isinstance(event, RequestRejected) for event in desk.events)
 
 
-async def test_a_dry_run_of_a_known_id_is_a_dry_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dry_run_of_a_known_id_is_a_dry_run(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await desk.tell({**GOOD, "id": "one"})
 
     async def possible(*_: object) -> None:
@@ -179,7 +203,9 @@ async def test_a_dry_run_of_a_known_id_is_a_dry_run(desk: Desk, monkeypatch: pyt
     assert (await desk.tell({**GOOD, "id": "one", "dryrun": True}))[1][0].kind == "dryrun"
 
 
-async def test_where_memory_is_spent_what_can_come_again_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_memory_is_spent_what_can_come_again_is_given_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def spent(session: Session) -> Captured:
         session.armed.cancel()
         raise Busy("the memory budget is spent")
@@ -190,7 +216,9 @@ async def test_where_memory_is_spent_what_can_come_again_is_given_back(desk: Des
 
 
 async def test_two_of_an_id_at_once_are_one(desk: Desk) -> None:
-    (one, _), (two, _) = await asyncio.gather(desk.tell({**GOOD, "id": "x"}), desk.tell({**GOOD, "id": "x"}))
+    (one, _), (two, _) = await asyncio.gather(
+        desk.tell({**GOOD, "id": "x"}), desk.tell({**GOOD, "id": "x"})
+    )
     assert sorted([one, two], key=str) == [[DONE], [TAKEN]]
 
 
@@ -214,7 +242,9 @@ async def test_a_refused_id_may_be_tried_again(desk: Desk) -> None:
     assert (await desk.tell({**GOOD, "id": "x"}))[0] == [TAKEN]
 
 
-async def test_a_defect_of_ours_does_not_make_a_message_come_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_of_ours_does_not_make_a_message_come_for_ever(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pcapdaemon.core.intake.make_plan", lambda *_: 1 / 0)
     verdicts, answers = await desk.tell(GOOD)
     assert verdicts == [DONE]
@@ -240,7 +270,9 @@ async def test_a_clock_that_is_off_is_told_once_per_source(desk: Desk) -> None:
     assert sum(isinstance(event, ClocksDiffer) for event in desk.events) == 1
 
 
-async def test_what_joins_another_comes_after_that_one_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_joins_another_comes_after_that_one_was_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     desk = Desk(monkeypatch, coalesce=30, maxcaptures=50)
     monkeypatch.setattr(Session, "extend", lambda session, limits: session.armed.done())
     await asyncio.gather(*(desk.tell({**GOOD, "id": str(n)}) for n in range(20)))

@@ -23,7 +23,12 @@ def problems(values: dict[str, Any]) -> str:
 def test_defaults_are_those_of_the_originals_example() -> None:
     settings = config.validate(MINIMAL)
     general = settings.general
-    assert (general.maxpackets, general.maxbytes, general.maxduration, general.maxtimeout) == (50000, 100000000, 3600, 3600)
+    assert (general.maxpackets, general.maxbytes, general.maxduration, general.maxtimeout) == (
+        50000,
+        100000000,
+        3600,
+        3600,
+    )
     assert (general.snaplength, general.defaulttimeout) == (500, 10)
     assert (general.memory, general.maxcaptures, general.maxfilter) == (256 << 20, 32, 1024)
     assert (settings.capture.buffer, settings.capture.promiscuous) == (8 << 20, True)
@@ -42,7 +47,10 @@ def test_the_originals_example_works_as_it_is() -> None:
 
 def test_without_source_or_destination_the_keys_to_set_are_said() -> None:
     words = problems({})
-    assert "[http] listen = true or [kafka] listen = true or [redis] listen = true or [sqs] listen = true" in words
+    assert (
+        "[http] listen = true or [kafka] listen = true or [redis] listen = true or [sqs] listen = true"
+        in words
+    )
     assert "[general] writelocal = true" in words
 
 
@@ -80,7 +88,9 @@ def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
     ("text", "words"),
     [("[general", "not TOML"), ("[a]\nb=1\nB=2\n", "different case"), ("\xff", "not TOML")],
 )
-def test_what_is_no_configuration_is_refused_with_its_name(tmp_path: Path, text: str, words: str) -> None:
+def test_what_is_no_configuration_is_refused_with_its_name(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "c.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=words) as refusal:
@@ -94,7 +104,9 @@ def test_a_file_that_is_not_there() -> None:
 
 
 def test_unknown_keys_are_warned_of_with_what_may_be_meant() -> None:
-    settings = config.validate({**MINIMAL, "general": {"writelocal": True, "maxpacket": 5}, "htttp": {}})
+    settings = config.validate(
+        {**MINIMAL, "general": {"writelocal": True, "maxpacket": 5}, "htttp": {}}
+    )
     said = "\n".join(settings.warnings)
     assert "[general] maxpacket means nothing here; did you mean maxpackets?" in said
     assert "[htttp]" in said
@@ -106,7 +118,9 @@ def test_a_section_that_is_not_switched_on_is_warned_of() -> None:
     assert any("[redis] is there but not switched on" in warning for warning in settings.warnings)
 
 
-def test_secrets_come_from_files_variables_and_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_come_from_files_variables_and_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "token").write_text("s3cret-token\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("REDIS_AUTH", "from-env")
@@ -122,13 +136,22 @@ def test_secrets_come_from_files_variables_and_credentials(tmp_path: Path, monke
     assert isinstance(redis, RedisSettings)
     assert http.token
     assert redis.auth
-    assert (http.token.get_secret_value(), redis.auth.get_secret_value()) == ("s3cret-token", "from-env")
+    assert (http.token.get_secret_value(), redis.auth.get_secret_value()) == (
+        "s3cret-token",
+        "from-env",
+    )
     assert "s3cret" not in repr(settings)
     assert not settings.warnings
 
 
 def test_a_secret_that_cannot_be_had_is_a_problem_without_the_secret() -> None:
-    words = problems({**MINIMAL, "http": {"listen": True, "token_file": "/no/such"}, "redis": {"listen": True, "auth_env": "NO"}})
+    words = problems(
+        {
+            **MINIMAL,
+            "http": {"listen": True, "token_file": "/no/such"},
+            "redis": {"listen": True, "auth_env": "NO"},
+        }
+    )
     assert "[http] token_file: can't read /no/such" in words
     assert "[redis] auth_env: the environment has no variable NO" in words
 
@@ -136,16 +159,24 @@ def test_a_secret_that_cannot_be_had_is_a_problem_without_the_secret() -> None:
 def test_an_address_that_others_can_reach_needs_a_token() -> None:
     assert "set token_file" in problems({**MINIMAL, "http": {"listen": True, "host": "0.0.0.0"}})
     assert config.validate({**MINIMAL, "http": {"listen": True, "host": "::1"}})
-    assert config.validate({**MINIMAL, "http": {"listen": True, "host": "0.0.0.0", "token": "long enough"}})
+    assert config.validate(
+        {**MINIMAL, "http": {"listen": True, "host": "0.0.0.0", "token": "long enough"}}
+    )
 
 
 def test_no_secret_in_the_words_about_it() -> None:
-    assert "short" not in problems({**MINIMAL, "http": {"listen": True, "token": "short"}}).partition("token")[2]
+    assert (
+        "short"
+        not in problems({**MINIMAL, "http": {"listen": True, "token": "short"}}).partition("token")[
+            2
+        ]
+    )
 
 
 def test_flags_lie_over_the_file() -> None:
     merged = config.merge(
-        {"general": {"maxpackets": 5, "writelocal": True}}, {"general": {"maxpackets": 7}, "redis": {"port": 1}}
+        {"general": {"maxpackets": 5, "writelocal": True}},
+        {"general": {"maxpackets": 7}, "redis": {"port": 1}},
     )
     assert merged == {"general": {"maxpackets": 7, "writelocal": True}, "redis": {"port": 1}}
 
@@ -159,17 +190,23 @@ def test_flags_lie_over_the_file() -> None:
         ({"redis": {"stream": "s"}, "http": {"listen": True}}, ["http"]),
     ],
 )
-def test_channel_and_stream_of_redis_are_sources_each(sections: dict[str, dict[str, object]], names: list[str]) -> None:
+def test_channel_and_stream_of_redis_are_sources_each(
+    sections: dict[str, dict[str, object]], names: list[str]
+) -> None:
     settings = config.validate({**sections, "general": {"writelocal": True, "localdir": "/tmp"}})
     assert list(settings.sources) == names
 
 
-def test_sources_that_may_repeat_a_request_want_a_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_that_may_repeat_a_request_want_a_state_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
     def warnings(section: str, **values: object) -> str:
         general = {"writelocal": True, "localdir": "/tmp"}
-        return "".join(config.validate({section: {"listen": True, **values}, "general": general}).warnings)
+        return "".join(
+            config.validate({section: {"listen": True, **values}, "general": general}).warnings
+        )
 
     assert "redis-stream may hand out" in warnings("redis", stream="s")
     assert "sqs may hand out" in warnings("sqs", queue="q")

@@ -71,7 +71,9 @@ async def test_a_restart_does_not_forget(tmp_path: Path) -> None:
     assert (tmp_path / "state" / FILE_NAME).stat().st_mode & 0o077 == 0
 
 
-async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kept(tmp_path: Path) -> None:
+async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kept(
+    tmp_path: Path,
+) -> None:
     known = Dedupe(tmp_path)
     assert await known.claim("k", 60) is None
     await known.decide("k", ANSWER, keep=False)
@@ -109,7 +111,9 @@ async def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.M
     assert await again.claim("k50", 60) is None
 
 
-async def test_a_directory_that_cannot_be_written_to_costs_only_the_memory_of_a_restart(tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_written_to_costs_only_the_memory_of_a_restart(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").write_text("")
     known = Dedupe(tmp_path / "file" / "below")
     await accept(known, "k")

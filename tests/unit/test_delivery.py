@@ -70,7 +70,13 @@ class Down(MemoryDestination):
 
 
 def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
-    info = SavefileInfo("ID", "lo", name, "node:a", validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0])
+    info = SavefileInfo(
+        "ID",
+        "lo",
+        name,
+        "node:a",
+        validate({"node": "any", "interface": ["lo"], "customer": "acme"})[0],
+    )
     outcome = Outcome(
         3,
         len(content),
@@ -82,7 +88,15 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
         last_packet_at=2.0,
     )
     stopped = CaptureStopped("ID", "lo", name, outcome)
-    made = Parcel(info, stopped, CaptureLimits(3, 99, 1.0, 1.0), ("ID", "JOINED"), "redis", 5.0, savefile_of(content))
+    made = Parcel(
+        info,
+        stopped,
+        CaptureLimits(3, 99, 1.0, 1.0),
+        ("ID", "JOINED"),
+        "redis",
+        5.0,
+        savefile_of(content),
+    )
     made.since = since or made.since
     return made
 
@@ -90,10 +104,14 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
 class Desk:
     """A delivery, and what it told."""
 
-    def __init__(self, *destinations: MemoryDestination, spool: Path | None = None, **more: Any) -> None:
+    def __init__(
+        self, *destinations: MemoryDestination, spool: Path | None = None, **more: Any
+    ) -> None:
         self.events: list[Event] = []
         self.pressed = False
-        settings = DeliverySettings(**{"deadline": 60, "memory_grace": 30, **more.pop("delivery", {})})
+        settings = DeliverySettings(
+            **{"deadline": 60, "memory_grace": 30, **more.pop("delivery", {})}
+        )
         self.spool = Spool(SpoolSettings(dir=str(spool), **more)) if spool else None
         named = {str(number): destination for number, destination in enumerate(destinations)}
         spooled = Spooling(self.spool, self.events.append) if self.spool else None
@@ -124,7 +142,9 @@ class Desk:
 
 
 def files(directory: Path) -> list[str]:
-    return sorted(path.suffix for path in directory.iterdir() if path.name not in (".lock", "quarantine"))
+    return sorted(
+        path.suffix for path in directory.iterdir() if path.name not in (".lock", "quarantine")
+    )
 
 
 async def test_every_destination_gets_it() -> None:
@@ -132,7 +152,11 @@ async def test_every_destination_gets_it() -> None:
     desk = Desk(one, other)
     sent = await desk.deliver(parcel())
     assert one.savefiles == other.savefiles == {"x.pcap": CONTENT}
-    assert [type(event) for event in desk.events] == [CaptureStopped, SavefileDelivered, SavefileDelivered]
+    assert [type(event) for event in desk.events] == [
+        CaptureStopped,
+        SavefileDelivered,
+        SavefileDelivered,
+    ]
     assert sent.savefile.closed
 
 
@@ -149,7 +173,11 @@ async def test_what_fails_for_now_is_tried_again_and_told() -> None:
     destination.errors = [DeliveryFailed("disk full"), DeliveryFailed("still full")]
     desk = Desk(destination)
     await desk.deliver(parcel())
-    assert [type(event) for event in desk.events[1:]] == [DeliveryDelayed, DeliveryDelayed, SavefileDelivered]
+    assert [type(event) for event in desk.events[1:]] == [
+        DeliveryDelayed,
+        DeliveryDelayed,
+        SavefileDelivered,
+    ]
     assert destination.savefiles == {"x.pcap": CONTENT}
 
 
@@ -173,7 +201,11 @@ async def test_without_a_spool_what_is_refused_is_lost_and_told_with_what_was_lo
     desk = Desk(destination, good)
     await desk.deliver(parcel())
     (lost,) = desk.told(SavefileLost)
-    assert (lost.file_name, lost.packets, lost.reason) == ("x.pcap", 3, "no such bucket (see [s3] bucket)")
+    assert (lost.file_name, lost.packets, lost.reason) == (
+        "x.pcap",
+        3,
+        "no such bucket (see [s3] bucket)",
+    )
     assert good.savefiles
     assert not destination.savefiles
 
@@ -192,7 +224,9 @@ async def test_without_a_spool_it_is_given_up_at_the_deadline(
 ) -> None:
     desk = Desk(cls(), MemoryDestination(), delivery={"deadline": 1})
     real, clock = time.monotonic, {"offset": 0.0}
-    monkeypatch.setattr("pcapdaemon.delivery.delivery.time.monotonic", lambda: real() + clock["offset"])
+    monkeypatch.setattr(
+        "pcapdaemon.delivery.delivery.time.monotonic", lambda: real() + clock["offset"]
+    )
     task = asyncio.create_task(desk.deliver(parcel()))
     await desk.until(lambda: desk.told(SavefileDelivered))
     assert not task.done()
@@ -238,7 +272,9 @@ async def test_ended_in_the_middle_without_a_spool_it_is_told_as_lost() -> None:
     assert "ended" in desk.told(SavefileLost)[0].reason
 
 
-async def test_in_the_spool_before_its_end_is_told_and_gone_when_it_is_delivered(tmp_path: Path) -> None:
+async def test_in_the_spool_before_its_end_is_told_and_gone_when_it_is_delivered(
+    tmp_path: Path,
+) -> None:
     desk = await Desk(MemoryDestination(), spool=tmp_path).begin()
     one = parcel()
     await desk.delivery.take(one)
@@ -258,7 +294,9 @@ async def test_lazy_spool_is_not_touched_while_all_goes_well(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("eager", [True, False])
-async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(tmp_path: Path, eager: bool) -> None:
+async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(
+    tmp_path: Path, eager: bool
+) -> None:
     down, good = Down(), MemoryDestination()
     desk = await Desk(down, good, spool=tmp_path, eager=eager, delivery={"memory_grace": 1}).begin()
     task = asyncio.create_task(desk.deliver(one := parcel()))
@@ -271,7 +309,9 @@ async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(tmp
     down.up = True
     desk.delivery.retry()
     await desk.until(lambda: down.savefiles == {"x.pcap": CONTENT})
-    await desk.until(lambda: [event.ids for event in desk.told(SavefileLeftSpool)] == [("ID", "JOINED")])
+    await desk.until(
+        lambda: [event.ids for event in desk.told(SavefileLeftSpool)] == [("ID", "JOINED")]
+    )
     assert files(tmp_path) == []
     await desk.close()
 
@@ -301,7 +341,9 @@ async def test_what_is_refused_is_kept_and_tried_again_when_asked(tmp_path: Path
     await desk.close()
 
 
-async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_of_it(
+    tmp_path: Path,
+) -> None:
     good = MemoryDestination()
     first = await Desk(Down(), good, spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
@@ -313,7 +355,12 @@ async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_o
     again = MemoryDestination()
     second = await Desk(again, good, spool=tmp_path).begin()
     (taken,) = second.told(SavefileResumed)
-    assert (taken.ids, taken.source, taken.received_at, taken.request.customer) == (("ID", "JOINED"), "redis", 5.0, "acme")
+    assert (taken.ids, taken.source, taken.received_at, taken.request.customer) == (
+        ("ID", "JOINED"),
+        "redis",
+        5.0,
+        "acme",
+    )
     assert taken.delivered == (("1", Receipt("memory:x.pcap")),)
     await second.until(lambda: again.savefiles == {"x.pcap": CONTENT})
     await second.until(lambda: files(tmp_path) == [])
@@ -336,7 +383,18 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "damage", ["torn", "changed", "no manifest", "no savefile", "foreign", "hidden", "manifest", "list", "since"]
+    "damage",
+    [
+        "torn",
+        "changed",
+        "no manifest",
+        "no savefile",
+        "foreign",
+        "hidden",
+        "manifest",
+        "list",
+        "since",
+    ],
 )
 async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
@@ -371,7 +429,9 @@ async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str)
     else:
         assert not second.told(SavefileResumed)
     await second.until(lambda: files(tmp_path) == [])
-    quarantined = list((tmp_path / "quarantine").iterdir()) if (tmp_path / "quarantine").exists() else []
+    quarantined = (
+        list((tmp_path / "quarantine").iterdir()) if (tmp_path / "quarantine").exists() else []
+    )
     assert bool(quarantined) == (damage != "hidden")
     await second.close()
 
@@ -441,7 +501,9 @@ async def test_spool_that_fails_is_told_and_memory_carries_on(tmp_path: Path) ->
     await desk.close()
 
 
-async def test_what_is_delivered_while_memory_is_short_is_not_told_as_spooled(tmp_path: Path) -> None:
+async def test_what_is_delivered_while_memory_is_short_is_not_told_as_spooled(
+    tmp_path: Path,
+) -> None:
     desk = await Desk(MemoryDestination(), spool=tmp_path).begin()
     desk.pressed = True
     for number in range(20):
@@ -477,7 +539,9 @@ async def test_what_is_delivered_while_it_is_written_to_the_spool_does_not_stay_
     await desk.close()
 
 
-async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate, put = threading.Event(), Spool.put
 
     def slow(*args: Any) -> str:
@@ -498,12 +562,16 @@ async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(tmp_path: Path,
 
 
 @pytest.mark.parametrize("spooled", [True, False])
-async def test_a_capture_that_ends_too_late_for_the_end_of_the_daemon_is_told(tmp_path: Path, spooled: bool) -> None:
+async def test_a_capture_that_ends_too_late_for_the_end_of_the_daemon_is_told(
+    tmp_path: Path, spooled: bool
+) -> None:
     desk = await Desk(Hanging(), spool=tmp_path if spooled else None).begin()
     task = asyncio.create_task(desk.deliver(parcel()))
     await desk.until(lambda: desk.told(CaptureStopped))
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert (len(desk.told(SavefileSpooled)), len(desk.told(SavefileLost))) == ((1, 0) if spooled else (0, 1))
+    assert (len(desk.told(SavefileSpooled)), len(desk.told(SavefileLost))) == (
+        (1, 0) if spooled else (0, 1)
+    )
     await desk.close()

@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
 
 
-@pytest.mark.parametrize(("path", "text"), list(generate_docs.pages().items()), ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(
+    ("path", "text"),
+    list(generate_docs.pages().items()),
+    ids=lambda value: getattr(value, "name", ""),
+)
 def test_generated_pages_are_those_of_the_models(path: Path, text: str) -> None:
     assert path.read_text() == text, "run .venv/bin/python -m scripts.generate_docs"
 
@@ -31,7 +35,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_examples_of_messages_and_configurations_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_messages_and_configurations_are_valid(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("token", "kafka", "redis"):
         (tmp_path / name).write_text("a-long-token")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

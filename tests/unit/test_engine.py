@@ -11,7 +11,13 @@ from pcapdaemon import config, runs
 from pcapdaemon.capture.session import Armed, Session
 from pcapdaemon.core.answers import Answer
 from pcapdaemon.core.errors import CaptureRefused
-from pcapdaemon.core.events import CaptureFailed, Event, RequestAccepted, RequestFinished, RequestRejected
+from pcapdaemon.core.events import (
+    CaptureFailed,
+    Event,
+    RequestAccepted,
+    RequestFinished,
+    RequestRejected,
+)
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
 from pcapdaemon.engine import Engine
@@ -19,13 +25,20 @@ from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.runs import Runs
 from pcapdaemon.sources.base import Message
 
-SETTINGS = config.validate({"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}})
+SETTINGS = config.validate(
+    {"http": {"listen": True}, "general": {"writelocal": True, "localdir": "/tmp"}}
+)
 
 
 class Run:
     """An engine whose sessions are `behaviour`, and what came of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, behaviour: Callable[[Session], Any], interfaces: int = 1) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        behaviour: Callable[[Session], Any],
+        interfaces: int = 1,
+    ) -> None:
         monkeypatch.setattr(runs, "ANSWER_WITHIN", 0.05)
         monkeypatch.setattr(Session, "run", behaviour)
         self.events: list[Event] = []
@@ -68,7 +81,9 @@ async def test_a_capture_that_hangs_at_the_end_is_named(monkeypatch: pytest.Monk
     assert [failure.reason for failure in run.told(CaptureFailed)] == [runs.ENDED]
 
 
-async def test_names_that_take_long_are_accepted_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_that_take_long_are_accepted_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = Run(monkeypatch, hang_before_it_is_armed)
     while not run.answers:
         await asyncio.sleep(0.01)
@@ -94,5 +109,7 @@ async def test_where_no_capture_can_begin_the_request_is_rejected_once(
 async def test_nothing_is_begun_while_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(monkeypatch, hang)
     await run.engine.drain(0.01)
-    run.engine.take(Message(b'{"node":"any","interface":["e0"]}', "test", answer=run.answers.append))
+    run.engine.take(
+        Message(b'{"node":"any","interface":["e0"]}', "test", answer=run.answers.append)
+    )
     assert run.answers[-1].kind == "unavailable"

@@ -5,8 +5,22 @@ from typing import Any
 from pcapdaemon.cli.fleet import Fleet
 
 COUNTS = {"packets": 5, "received": 5, "dropped": 1, "dropped_by_interface": 0}
-END = {"interface": "eth0", **COUNTS, "bytes": 800, "stop_reason": "idle", "seconds": 1.5, "trigger": 1.0}
-CAPTURED = {**END, "file_name": "f.pcap", "sha256": "ab", "pending": ["s3"], "complete": False, "missing": ["1 packet"]}
+END = {
+    "interface": "eth0",
+    **COUNTS,
+    "bytes": 800,
+    "stop_reason": "idle",
+    "seconds": 1.5,
+    "trigger": 1.0,
+}
+CAPTURED = {
+    **END,
+    "file_name": "f.pcap",
+    "sha256": "ab",
+    "pending": ["s3"],
+    "complete": False,
+    "missing": ["1 packet"],
+}
 
 
 def told(*results: tuple[str, dict[str, Any]]) -> Fleet:
@@ -24,7 +38,9 @@ def test_a_node_goes_through_its_states() -> None:
         ("captured", CAPTURED),
         ("delivered", {"interface": "eth0", "destination": "s3", "receipt": {"where": "s3://b/k"}}),
     ]
-    captures = [told(*results[: number + 1]).records["a"]["captures"][0] for number in range(len(results))]
+    captures = [
+        told(*results[: number + 1]).records["a"]["captures"][0] for number in range(len(results))
+    ]
     states = [capture["state"] for capture in captures]
     assert states == ["starting", "running", "running", "delivering", "delivered"]
     assert [capture["bytes"] for capture in captures] == [0, 0, 700, 800, 800]
@@ -32,14 +48,19 @@ def test_a_node_goes_through_its_states() -> None:
     nodes = told(*results)
     assert nodes.records["a"]["limits"] == {"packets": 10}
     assert not nodes.over
-    nodes.on_result("finished", {"id": "x", "node": "a", "state": "finished", "captures": [{"state": "delivered"}]}, 9.0)
+    nodes.on_result(
+        "finished",
+        {"id": "x", "node": "a", "state": "finished", "captures": [{"state": "delivered"}]},
+        9.0,
+    )
     assert nodes.over
     assert nodes.good
 
 
 def test_several_nodes_are_over_when_all_are() -> None:
     nodes = told(
-        ("accepted", {"interface": ["eth0"]}), ("rejected", {"node": "b", "problems": [{"field": "bpf", "message": "bad"}]})
+        ("accepted", {"interface": ["eth0"]}),
+        ("rejected", {"node": "b", "problems": [{"field": "bpf", "message": "bad"}]}),
     )
     assert nodes.records["b"]["problems"] == ["bpf: bad"]
     assert not nodes.over
@@ -64,7 +85,8 @@ def test_nobody_at_all_is_not_good() -> None:
 
 def test_a_loss_is_told() -> None:
     nodes = told(
-        ("accepted", {"interface": ["eth0"]}), ("failed", {"interface": "eth0", "destination": "s3", "reason": "no such bucket"})
+        ("accepted", {"interface": ["eth0"]}),
+        ("failed", {"interface": "eth0", "destination": "s3", "reason": "no such bucket"}),
     )
     assert nodes.records["a"]["captures"][0]["reason"] == "s3: no such bucket"
     assert nodes.records["a"]["captures"][0]["state"] == "lost"
@@ -73,7 +95,11 @@ def test_a_loss_is_told() -> None:
 def test_what_is_malformed_is_ignored() -> None:
     nodes = told(("accepted", {"interface": ["eth0"]}))
     before = dict(nodes.records)
-    for kind, data in (("captured", {"interface": "eth0"}), ("started", {"interface": "eth0", "snap": "x"}), ("delivered", {})):
+    for kind, data in (
+        ("captured", {"interface": "eth0"}),
+        ("started", {"interface": "eth0", "snap": "x"}),
+        ("delivered", {}),
+    ):
         nodes.on_result(kind, {"id": "x", "node": "a", **data}, 5.0)
     assert nodes.records.keys() == before.keys()
     nodes.on_result("accepted", {"id": "x"}, 5.0)

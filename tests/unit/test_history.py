@@ -36,7 +36,9 @@ def accepted(request_id: str = "ID") -> RequestAccepted:
 
 
 def stopped(packets: int) -> CaptureStopped:
-    outcome = Outcome(packets, 100, packets, stop_reason=StopReason.PACKETS, seconds=3.0, trigger=1.0)
+    outcome = Outcome(
+        packets, 100, packets, stop_reason=StopReason.PACKETS, seconds=3.0, trigger=1.0
+    )
     return CaptureStopped("ID", "eth0", "f.pcap", outcome, pending=("local",))
 
 
@@ -60,7 +62,12 @@ def test_a_capture_goes_through_its_states() -> None:
 def test_a_delay_is_told_and_forgotten_when_it_arrives() -> None:
     delayed = DeliveryDelayed("ID", "eth0", "local", "disk full", 1)
     assert "disk full" in after(stopped(5), delayed).reason
-    assert after(stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1)).reason == ""
+    assert (
+        after(
+            stopped(5), delayed, SavefileDelivered("ID", "eth0", "local", Receipt("/x"), 0.1)
+        ).reason
+        == ""
+    )
 
 
 def test_lost_somewhere_is_lost() -> None:
@@ -92,7 +99,11 @@ async def test_who_waits_is_told_when_it_is_over() -> None:
 
 def test_events_of_a_request_that_is_forgotten_are_no_error() -> None:
     history = History()
-    for event in (stopped(5), RequestFinished("ID"), DeliveryDelayed("ID", "eth0", "local", "full", 1)):
+    for event in (
+        stopped(5),
+        RequestFinished("ID"),
+        DeliveryDelayed("ID", "eth0", "local", "full", 1),
+    ):
         history.on_event(event)
     assert not history.requests
 

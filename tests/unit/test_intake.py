@@ -26,10 +26,17 @@ INTERFACES = {
 ALIASES = {"public": ["eth0", "eth1"], "gone": ["eth9"]}
 
 scalars = (
-    st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
 )
 good: dict[str, st.SearchStrategy[Any]] = {
     "node": st.sampled_from(["any", "here"]),
@@ -48,12 +55,15 @@ good: dict[str, st.SearchStrategy[Any]] = {
     "format": st.sampled_from(["pcap", "pcapng"]),
     "compress": st.sampled_from(["none", "gzip", "zstd"]),
     "packetdebug": st.booleans(),
-    "issued_at": st.sampled_from(["2023-11-14T22:13:19Z", "2020-01-01T00:00:00Z", "2199-01-01T00:00:00Z", "yesterday"]),
+    "issued_at": st.sampled_from(
+        ["2023-11-14T22:13:19Z", "2020-01-01T00:00:00Z", "2199-01-01T00:00:00Z", "yesterday"]
+    ),
     "reply_to": st.sampled_from(["results", "nowhere"]),
     "folder": st.sampled_from(["ours", "theirs"]),
 }
 messages = st.fixed_dictionaries(
-    {"node": good["node"]}, optional={name: strategy | values for name, strategy in good.items() if name != "node"}
+    {"node": good["node"]},
+    optional={name: strategy | values for name, strategy in good.items() if name != "node"},
 ) | st.dictionaries(st.sampled_from([*FIELDS, "cancel", "list", "odd"]), values, max_size=6)
 envelopes = st.builds(
     Envelope,
@@ -63,7 +73,12 @@ envelopes = st.builds(
     sent_at=st.none() | st.floats(NOW - 200, NOW + 1000),
     key=st.sampled_from(["", "7"]),
 )
-policies = st.builds(Policy, maxage=st.sampled_from([0, 60]), allow_packetdebug=st.booleans(), maxpackets=st.integers(1, 50_000))
+policies = st.builds(
+    Policy,
+    maxage=st.sampled_from([0, 60]),
+    allow_packetdebug=st.booleans(),
+    maxpackets=st.integers(1, 50_000),
+)
 
 
 def objections(request: Any) -> list[Problem]:
@@ -71,7 +86,9 @@ def objections(request: Any) -> list[Problem]:
 
 
 def view(policy: Policy) -> View:
-    around = Surroundings("here", NOW, INTERFACES, ALIASES, frozenset({"results"}), ("folder", "bucket"))
+    around = Surroundings(
+        "here", NOW, INTERFACES, ALIASES, frozenset({"results"}), ("folder", "bucket")
+    )
     return View(policy, around, objections)
 
 
@@ -81,7 +98,9 @@ def fields_of(message: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(messages, envelopes, policies)
-def test_every_message_is_judged_and_always_in_the_same_way(message: dict[str, Any], envelope: Envelope, policy: Policy) -> None:
+def test_every_message_is_judged_and_always_in_the_same_way(
+    message: dict[str, Any], envelope: Envelope, policy: Policy
+) -> None:
     fields = fields_of(message)
     judged = judge(fields, envelope, view(policy))
     assert judged == judge(fields_of(message), envelope, view(policy))
@@ -89,7 +108,9 @@ def test_every_message_is_judged_and_always_in_the_same_way(message: dict[str, A
 
 
 @given(messages, envelopes, policies)
-def test_a_plan_stays_within_what_the_node_allows(message: dict[str, Any], envelope: Envelope, policy: Policy) -> None:
+def test_a_plan_stays_within_what_the_node_allows(
+    message: dict[str, Any], envelope: Envelope, policy: Policy
+) -> None:
     judged = judge(fields_of(message), envelope, view(policy))
     if not isinstance(judged, Judged) or not isinstance(judged.plan, CapturePlan):
         return
@@ -102,7 +123,10 @@ def test_a_plan_stays_within_what_the_node_allows(message: dict[str, Any], envel
     assert plan.lookback <= policy.maxlookback
     assert plan.captures
     names = {part.interface.name for part in plan.captures}
-    asked = {*request.interfaces, *(name for alias in request.aliases for name in ALIASES.get(alias, ()))}
+    asked = {
+        *request.interfaces,
+        *(name for alias in request.aliases for name in ALIASES.get(alias, ())),
+    }
     assert names <= asked & INTERFACES.keys() - {"usbmon0"}
     assert {name for name, _ in plan.unavailable} >= asked - INTERFACES.keys()
     assert plan.capture_filter == (request.capture_filter or "")
@@ -113,28 +137,45 @@ def test_a_plan_stays_within_what_the_node_allows(message: dict[str, Any], envel
 
 
 @given(messages, envelopes, policies)
-def test_a_rejection_says_why_by_the_messages_own_words(message: dict[str, Any], envelope: Envelope, policy: Policy) -> None:
+def test_a_rejection_says_why_by_the_messages_own_words(
+    message: dict[str, Any], envelope: Envelope, policy: Policy
+) -> None:
     judged = judge(fields_of(message), envelope, view(policy))
     if not isinstance(judged, Judged) or not isinstance(judged.plan, Rejection):
         return
     assert judged.plan.problems
     for problem in judged.plan.problems:
         assert problem.message
-        assert problem.field.partition(".")[0] in {"", *FIELDS, "cancel", "list", *fields_of(message)}
+        assert problem.field.partition(".")[0] in {
+            "",
+            *FIELDS,
+            "cancel",
+            "list",
+            *fields_of(message),
+        }
     assert judged.plan.id == judged.id
     assert judged.plan.kind in (AnswerKind.INVALID, AnswerKind.EXPIRED)
 
 
 @given(messages, envelopes, policies)
-def test_what_is_too_old_is_never_planned(message: dict[str, Any], envelope: Envelope, policy: Policy) -> None:
+def test_what_is_too_old_is_never_planned(
+    message: dict[str, Any], envelope: Envelope, policy: Policy
+) -> None:
     judged = judge(fields_of(message), envelope, view(policy))
-    if isinstance(judged, Judged) and policy.maxage and envelope.sent_at and NOW - envelope.sent_at > policy.maxage:
+    if (
+        isinstance(judged, Judged)
+        and policy.maxage
+        and envelope.sent_at
+        and NOW - envelope.sent_at > policy.maxage
+    ):
         assert isinstance(judged.plan, Rejection)
         assert judged.request is None or judged.plan.kind is AnswerKind.EXPIRED
 
 
 @given(messages, envelopes, policies)
-def test_what_follows_is_one_answer_one_verdict_and_an_event(message: dict[str, Any], envelope: Envelope, policy: Policy) -> None:
+def test_what_follows_is_one_answer_one_verdict_and_an_event(
+    message: dict[str, Any], envelope: Envelope, policy: Policy
+) -> None:
     judged = judge(fields_of(message), envelope, view(policy))
     if isinstance(judged, Order):
         return
@@ -163,7 +204,10 @@ def test_many_problems_are_counted_and_not_all_named(problems: list[Problem]) ->
     assert conclusion.answer
     assert len(conclusion.answer.problems) <= intake.MOST_PROBLEMS + 1
     if len(problems) > intake.MOST_PROBLEMS:
-        assert conclusion.answer.problems[-1].message == f"and {len(problems) - intake.MOST_PROBLEMS} more problems"
+        assert (
+            conclusion.answer.problems[-1].message
+            == f"and {len(problems) - intake.MOST_PROBLEMS} more problems"
+        )
 
 
 def test_a_message_of_another_kind_is_an_order_or_says_what_is_wrong() -> None:

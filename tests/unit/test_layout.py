@@ -31,20 +31,59 @@ MAY_IMPORT = {
     "sources": SMALL,
     "results": {*SMALL, "sources"},
     "telemetry": {"core"},
-    "config": {*SMALL, "native", "capture", "destinations", "delivery", "sources", "results", "telemetry"},
+    "config": {
+        *SMALL,
+        "native",
+        "capture",
+        "destinations",
+        "delivery",
+        "sources",
+        "results",
+        "telemetry",
+    },
     "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "config"},
     "engine": {*SMALL, "sources", "dedupe", "config", "runs"},
     "api": {*SMALL, "results", "sources", "engine"},
-    "daemon": {*SMALL, "native", "capture", "destinations", "delivery", "sources", "results", "telemetry", "systemd"}
+    "daemon": {
+        *SMALL,
+        "native",
+        "capture",
+        "destinations",
+        "delivery",
+        "sources",
+        "results",
+        "telemetry",
+        "systemd",
+    }
     | {"config", "runs", "engine", "api"},
-    "cli": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "sources", "results", "config"}
+    "cli": {
+        *SMALL,
+        "native",
+        "savefile",
+        "capture",
+        "destinations",
+        "delivery",
+        "sources",
+        "results",
+        "config",
+    }
     | {"runs", "engine", "daemon"},
     "__main__": {"cli"},
 }
 """The parts of the program, and which others each may import. A part may name those above it in this table, and no others."""
 
 CORE_MAY_LOAD = {"pydantic", "re2", "ulid"}
-OUTSIDE = {"asyncio", "socket", "ssl", "subprocess", "threading", "logging", "pathlib", "os", "time"}
+OUTSIDE = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "logging",
+    "pathlib",
+    "os",
+    "time",
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -56,14 +95,22 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} if node.module != "pcapdaemon" else {f"pcapdaemon.{alias.name}" for alias in node.names}
+            found |= (
+                {node.module}
+                if node.module != "pcapdaemon"
+                else {f"pcapdaemon.{alias.name}" for alias in node.names}
+            )
     return found
 
 
 def part_of(module: str) -> str:
     """The part of the program that a module belongs to; empty for the package itself and what is foreign."""
     names = module.split(".")
-    return names[1] if names[0] == "pcapdaemon" and len(names) > 1 and names[1] != "__version__" else ""
+    return (
+        names[1]
+        if names[0] == "pcapdaemon" and len(names) > 1 and names[1] != "__version__"
+        else ""
+    )
 
 
 def parts(path: Path) -> set[str]:
@@ -72,10 +119,14 @@ def parts(path: Path) -> set[str]:
     return {part for module in imports(path) if (part := part_of(module))} - {own}
 
 
-@pytest.mark.parametrize("path", [*MODULES, *NATIVE], ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize(
+    "path", [*MODULES, *NATIVE], ids=lambda path: str(path.relative_to(SOURCE))
+)
 def test_a_part_imports_only_what_the_table_allows(path: Path) -> None:
     own = path.relative_to(SOURCE).with_suffix("").parts[0]
-    assert parts(path) <= MAY_IMPORT.get(own, set()), f"arrows that are not in MAY_IMPORT: {own} -> {parts(path)}"
+    assert parts(path) <= MAY_IMPORT.get(own, set()), (
+        f"arrows that are not in MAY_IMPORT: {own} -> {parts(path)}"
+    )
 
 
 def test_no_part_depends_on_itself_through_others() -> None:
@@ -86,8 +137,14 @@ def test_no_part_depends_on_itself_through_others() -> None:
 
 
 def test_no_module_depends_on_itself_through_others() -> None:
-    names = {f"pcapdaemon.{'.'.join(p.relative_to(SOURCE).with_suffix('').parts)}": p for p in MODULES if p.stem != "__init__"}
-    TopologicalSorter({name: imports(path) & names.keys() for name, path in names.items()}).prepare()  # raises CycleError
+    names = {
+        f"pcapdaemon.{'.'.join(p.relative_to(SOURCE).with_suffix('').parts)}": p
+        for p in MODULES
+        if p.stem != "__init__"
+    }
+    TopologicalSorter(
+        {name: imports(path) & names.keys() for name, path in names.items()}
+    ).prepare()  # raises CycleError
 
 
 def test_the_core_is_pure() -> None:
@@ -97,24 +154,42 @@ def test_the_core_is_pure() -> None:
 
 
 def test_importing_the_core_loads_little() -> None:
-    names = [f"pcapdaemon.core.{p.stem}" for p in MODULES if p.parent.name == "core" and p.stem != "__init__"]
+    names = [
+        f"pcapdaemon.core.{p.stem}"
+        for p in MODULES
+        if p.parent.name == "core" and p.stem != "__init__"
+    ]
     before = "import pydantic, re2, ulid, sys; before = set(sys.modules)"
     program = f"{before}; import {', '.join(names)}; print(*set(sys.modules) - before)"
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
     assert not loaded & {"ssl", "socket", "pathlib", "asyncio"}
-    foreign = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
-    assert foreign <= CORE_MAY_LOAD | {"pcapdaemon", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+    foreign = {
+        name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")
+    }
+    assert foreign <= CORE_MAY_LOAD | {
+        "pcapdaemon",
+        "pydantic_core",
+        "annotated_types",
+        "typing_extensions",
+        "typing_inspection",
+    }
 
 
 def test_only_the_native_modules_know_libpcap() -> None:
     for path in [*MODULES, *NATIVE]:
         if path.parent.name != "native":
-            assert not re.search(r"\bpcap_", path.read_text().replace("pcap_stats(3pcap)", "")), path
+            assert not re.search(r"\bpcap_", path.read_text().replace("pcap_stats(3pcap)", "")), (
+                path
+            )
 
 
 def test_only_the_command_line_prints() -> None:
-    printing = {path for path in MODULES if re.search(r"^\s*print\(", path.read_text(), re.MULTILINE)}
+    printing = {
+        path for path in MODULES if re.search(r"^\s*print\(", path.read_text(), re.MULTILINE)
+    }
     assert {path.parent.name for path in printing} == {"cli"}
 
 

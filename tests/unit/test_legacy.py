@@ -34,9 +34,18 @@ def test_a_switch_that_is_neither_true_nor_false() -> None:
 
 
 def test_flags_become_keys_of_the_configuration() -> None:
-    flags = {"redisnode": "r", "redisport": 1, "destdir": "/d", "writelocal": True, "upload": None, "maxpackets": 5}
+    flags = {
+        "redisnode": "r",
+        "redisport": 1,
+        "destdir": "/d",
+        "writelocal": True,
+        "upload": None,
+        "maxpackets": 5,
+    }
     assert legacy.overrides(flags, {}) == {
         "redis": {"host": "r", "port": 1, "listen": True},
         "general": {"localdir": "/d", "writelocal": True, "maxpackets": 5},
     }
-    assert legacy.overrides({"redisnode": "r"}, {"redis": {"listen": False}}) == {"redis": {"host": "r"}}
+    assert legacy.overrides({"redisnode": "r"}, {"redis": {"listen": False}}) == {
+        "redis": {"host": "r"}
+    }

@@ -18,7 +18,9 @@ class Place:
         self.tries = 0
         self.there: list[bytes] = []
         self.lost: list[tuple[int, str]] = []
-        self.box = Outbox(self.send, lambda *words: self.lost.append(words), keep, lambda: self.now, self.sleep)
+        self.box = Outbox(
+            self.send, lambda *words: self.lost.append(words), keep, lambda: self.now, self.sleep
+        )
 
     async def send(self, body: bytes) -> None:
         self.tries += 1
@@ -41,7 +43,9 @@ async def test_sent_in_order() -> None:
     assert place.lost == []
 
 
-async def test_a_place_that_is_down_for_an_hour_gets_everything_afterwards_and_is_not_hammered() -> None:
+async def test_a_place_that_is_down_for_an_hour_gets_everything_afterwards_and_is_not_hammered() -> (
+    None
+):
     place = Place()
     place.answers = lambda: NotConnected("refused") if place.now < 3600 else None
     place.box.put(b"first")

@@ -22,13 +22,26 @@ def capinfos(path: Path) -> str:
     return done.stdout
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-@given(name=TEXT, words=TEXT, number=st.integers(0, 2**64 - 1), comment=st.dictionaries(TEXT, TEXT, max_size=5))
-def test_whatever_is_said_is_read_back(tmp_path: Path, name: str, words: str, number: int, comment: dict[str, str]) -> None:
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
+@given(
+    name=TEXT,
+    words=TEXT,
+    number=st.integers(0, 2**64 - 1),
+    comment=st.dictionaries(TEXT, TEXT, max_size=5),
+)
+def test_whatever_is_said_is_read_back(
+    tmp_path: Path, name: str, words: str, number: int, comment: dict[str, str]
+) -> None:
     text = json.dumps(comment, ensure_ascii=False)
-    one = Description(name, 1, 262144, words, words, words, b"\2\0\0\0\0\1", number, ("10.0.0.1/8", "fe80::1/64"))
+    one = Description(
+        name, 1, 262144, words, words, words, b"\2\0\0\0\0\1", number, ("10.0.0.1/8", "fe80::1/64")
+    )
     head = section(words, words, name, text) + interface(one)
-    (tmp_path / "x.pcapng").write_bytes(head + statistics(0, Statistics(1, number >> 1, 2, 3, 4, 5)))
+    (tmp_path / "x.pcapng").write_bytes(
+        head + statistics(0, Statistics(1, number >> 1, 2, 3, 4, 5))
+    )
     reader: Any = RawPcapNgReader(str(tmp_path / "x.pcapng"))
     with reader:
         assert list(reader) == []
@@ -43,7 +56,9 @@ def test_statistics_and_addresses_are_what_capinfos_reads(tmp_path: Path) -> Non
     one = Description("eth9", 1, 96, "uplink", "port 53", "Linux 6", b"", 10**10, ("192.0.2.1/24",))
     seen = Statistics(1_700_000_000_123456789, 1_700_000_001_000000000, 10, 7, 3, 2)
     path = tmp_path / "x.pcapng"
-    path.write_bytes(section("x86_64", "Linux 6", "me", '{"id": "ü"}') + interface(one) + statistics(0, seen))
+    path.write_bytes(
+        section("x86_64", "Linux 6", "me", '{"id": "ü"}') + interface(one) + statistics(0, seen)
+    )
     told = capinfos(path)
     for words in (
         *(

@@ -28,7 +28,9 @@ HERE = Surroundings(
 
 
 def plan(general: Policy | None = None, **fields: Any) -> CapturePlan | Rejection:
-    request, problems = validate({"node": "any", **({} if "alias" in fields else {"interface": ["eth0"]}), **fields})
+    request, problems = validate(
+        {"node": "any", **({} if "alias" in fields else {"interface": ["eth0"]}), **fields}
+    )
     return make_plan("ID1", request, problems, general or Policy(), HERE)
 
 
@@ -46,7 +48,9 @@ def refused(general: Policy | None = None, **fields: Any) -> dict[str, str]:
 
 def test_defaults_where_a_request_says_nothing() -> None:
     made = good()
-    assert made.limits == CaptureLimits(packets=50_000, size=100_000_000, duration=3600, idle_timeout=10)
+    assert made.limits == CaptureLimits(
+        packets=50_000, size=100_000_000, duration=3600, idle_timeout=10
+    )
     assert (made.snaplen, made.capture_filter, made.packet_debug) == (500, "", False)
 
 
@@ -69,12 +73,19 @@ def test_the_maxima_are_allowed_and_more_is_rejected_by_field_and_key() -> None:
 
 
 def test_problems_of_the_message_and_of_the_plan_are_told_shared() -> None:
-    assert set(refused(packets="50", timeout=99999, interface=["nope"])) == {"packets", "timeout", "interface"}
+    assert set(refused(packets="50", timeout=99999, interface=["nope"])) == {
+        "packets",
+        "timeout",
+        "interface",
+    }
 
 
 def test_an_alias_stands_for_several_interfaces_and_each_is_captured_once() -> None:
     made = good(alias=["main", "public"])
-    assert [(part.interface.name, part.alias) for part in made.captures] == [("eth0", "main"), ("eth1", "main")]
+    assert [(part.interface.name, part.alias) for part in made.captures] == [
+        ("eth0", "main"),
+        ("eth1", "main"),
+    ]
 
 
 def test_interfaces_that_are_there_are_captured_and_the_others_named() -> None:
@@ -83,7 +94,9 @@ def test_interfaces_that_are_there_are_captured_and_the_others_named() -> None:
     assert made.unavailable == (("eth9", "no such interface on this node"),)
 
 
-@pytest.mark.parametrize("fields", [{"interface": ["eth9"]}, {"alias": ["unknown"]}, {"alias": ["gone"]}])
+@pytest.mark.parametrize(
+    "fields", [{"interface": ["eth9"]}, {"alias": ["unknown"]}, {"alias": ["gone"]}]
+)
 def test_without_any_interface_it_is_rejected(fields: dict[str, Any]) -> None:
     assert list(refused(**fields)) == list(fields)
 

@@ -95,13 +95,34 @@ def test_only_packets_may_not_be_zero() -> None:
         ("bpf", 7, "a string is wanted, not an integer"),
     ],
 )
-def test_a_wrong_type_names_the_field_and_what_is_wanted(field: str, value: object, words: str) -> None:
+def test_a_wrong_type_names_the_field_and_what_is_wanted(
+    field: str, value: object, words: str
+) -> None:
     assert problems(**{field: value}) == {field: words}
 
 
 def test_everything_wrong_at_once_is_told_at_once() -> None:
-    found = problems(nodere="(", alias=["x"], packets="50", timeout=-1, encryption=1, id="a\x07", bpf=5, alertid=1.5)
-    assert set(found) == {"node", "interface", "nodere", "packets", "timeout", "encryption", "id", "bpf", "alertid"}
+    found = problems(
+        nodere="(",
+        alias=["x"],
+        packets="50",
+        timeout=-1,
+        encryption=1,
+        id="a\x07",
+        bpf=5,
+        alertid=1.5,
+    )
+    assert set(found) == {
+        "node",
+        "interface",
+        "nodere",
+        "packets",
+        "timeout",
+        "encryption",
+        "id",
+        "bpf",
+        "alertid",
+    }
 
 
 def test_one_of_node_and_nodere_one_of_interface_and_alias() -> None:
@@ -157,7 +178,9 @@ def test_is_it_for_this_node(fields: dict[str, Any], expected: bool) -> None:
 def test_an_expression_cannot_take_long() -> None:
     begun = time.perf_counter()
     assert not addressed_to({"nodere": "(a+)+$"}, "a" * 63 + "!", {})
-    assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a", {}), "too large to compile: answered as a problem"
+    assert addressed_to({"nodere": "((a{1000}){1000}){1000}"}, "a", {}), (
+        "too large to compile: answered as a problem"
+    )
     assert time.perf_counter() - begun < 1
 
 
@@ -182,14 +205,20 @@ def test_any_bytes_are_read_or_refused_in_words(body: bytes) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
 @given(st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(max_size=8), JSON, max_size=12))
 def test_any_values_give_a_request_or_problems_that_name_a_field(values: dict[str, Any]) -> None:
-    body = json.dumps(values, allow_nan=False) if "NaN" not in json.dumps(values) and "Inf" not in json.dumps(values) else "{}"
+    body = (
+        json.dumps(values, allow_nan=False)
+        if "NaN" not in json.dumps(values) and "Inf" not in json.dumps(values)
+        else "{}"
+    )
     request, found = validate(read(body.encode("utf-8", "replace")))
     assert isinstance(request, CaptureRequest)
     assert all(problem.field.partition(".")[0] in FIELDS and problem.message for problem in found)

@@ -40,7 +40,17 @@ from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.results.subscriber import MOST_WAITING, Subscriber
 from pcapdaemon.sources.base import Bus, Message
 
-ALL = ["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]
+ALL = [
+    "rejected",
+    "accepted",
+    "started",
+    "progress",
+    "captured",
+    "delivered",
+    "spooled",
+    "failed",
+    "finished",
+]
 
 
 class Wanted(Section):
@@ -87,7 +97,9 @@ class Desk:
 
     def __init__(self, *buses: FakeBus, events: Any = ("rejected", "finished")) -> None:
         self.history, self.events = History("here"), []  # type: tuple[History, list[Event]]
-        self.results = Results("here", ResultsSettings(events=events), self.history.as_json, self.events.append)
+        self.results = Results(
+            "here", ResultsSettings(events=events), self.history.as_json, self.events.append
+        )
         for one in buses:
             self.results.attach(one)
 
@@ -106,13 +118,29 @@ def request(**fields: Any) -> CaptureRequest:
 
 
 def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestAccepted:
-    around = Surroundings("here", 1.0, {"e0": Interface("e0", InterfaceKind.NETWORK)}, {}, frozenset({"r", "s", "webhook"}))
+    around = Surroundings(
+        "here",
+        1.0,
+        {"e0": Interface("e0", InterfaceKind.NETWORK)},
+        {},
+        frozenset({"r", "s", "webhook"}),
+    )
     plan = make_plan(name, request(**fields), [], Policy(), around)
     assert isinstance(plan, CapturePlan)
     return RequestAccepted(source, plan, 1.0, ("a warning",))
 
 
-OUTCOME = Outcome(5, 100, 5, 2, stop_reason=StopReason.IDLE, seconds=3.0, trigger=1.0, first_packet_at=1.0, last_packet_at=2.0)
+OUTCOME = Outcome(
+    5,
+    100,
+    5,
+    2,
+    stop_reason=StopReason.IDLE,
+    seconds=3.0,
+    trigger=1.0,
+    first_packet_at=1.0,
+    last_packet_at=2.0,
+)
 STOPPED = CaptureStopped("ID", "e0", "f.pcap", OUTCOME, sha256="ab", pending=("s3",))
 LIFE: list[Any] = [
     CaptureStarted("ID", "e0", "EN10MB", 96, 5.0),
@@ -127,7 +155,13 @@ async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None
     redis = bus("redis", "r")
     await Desk(redis).on_event(accepted(), *LIFE)
     ((place, kind, manifest),) = redis.told
-    assert (place, kind, manifest["id"], manifest["node"], manifest["final"]) == ("r", "finished", "ID", "here", True)
+    assert (place, kind, manifest["id"], manifest["node"], manifest["final"]) == (
+        "r",
+        "finished",
+        "ID",
+        "here",
+        True,
+    )
     (capture,) = manifest["captures"]
     assert (capture["state"], capture["stop_reason"], capture["sha256"], capture["complete"]) == (
         "delivered",
@@ -136,26 +170,42 @@ async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None
         False,
     )
     assert "2 packets were dropped" in capture["missing"][0]
-    assert capture["delivered"]["s3"] == {"where": "s3://b/k", "id": "etag", "link": "https://signed"}
+    assert capture["delivered"]["s3"] == {
+        "where": "s3://b/k",
+        "id": "etag",
+        "link": "https://signed",
+    }
     assert manifest["warnings"] == ["a warning"]
 
 
 async def test_everything_is_told_where_it_is_wanted_in_order() -> None:
     redis = bus("redis", "r")
     await Desk(redis, events=ALL).on_event(accepted(), *LIFE)
-    assert [kind for _, kind, _ in redis.told] == ["accepted", "started", "progress", "captured", "delivered", "finished"]
+    assert [kind for _, kind, _ in redis.told] == [
+        "accepted",
+        "started",
+        "progress",
+        "captured",
+        "delivered",
+        "finished",
+    ]
 
 
 async def test_a_request_may_choose_what_and_where() -> None:
     redis, kafka = bus("redis", "r", "s"), bus("kafka", "r", "t")
     desk = Desk(redis, kafka)
-    around = Surroundings("here", 1.0, {"e0": Interface("e0", InterfaceKind.NETWORK)}, {}, desk.results.places)
+    around = Surroundings(
+        "here", 1.0, {"e0": Interface("e0", InterfaceKind.NETWORK)}, {}, desk.results.places
+    )
     for to, kinds in (("s", ["captured"]), ("t", ["finished"]), ("r", ["accepted"])):
         plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], Policy(), around)
         assert isinstance(plan, CapturePlan)
         await desk.on_event(RequestAccepted("kafka", plan, 1.0), *LIFE)
     assert [(place, kind) for place, kind, _ in redis.told] == [("s", "captured")]
-    assert [(place, kind) for place, kind, _ in kafka.told] == [("t", "finished"), ("r", "accepted")], "its own bus's r"
+    assert [(place, kind) for place, kind, _ in kafka.told] == [
+        ("t", "finished"),
+        ("r", "accepted"),
+    ], "its own bus's r"
     unknown = make_plan("ID", request(reply_to="elsewhere"), [], Policy(), around)
     assert isinstance(unknown, Rejection)
     assert str(unknown.problems[0]).startswith("reply_to: 'elsewhere' is no place")
@@ -166,20 +216,42 @@ async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be
     redis = bus("redis", "r")
     desk = Desk(redis)
     problems = (Problem("bpf", "syntax error"), Problem("", "and more"))
-    await desk.on_event(RequestRejected("ID", "redis", problems, AnswerKind.INVALID, ("w",), "see pcap-filter(7)", request()))
+    await desk.on_event(
+        RequestRejected(
+            "ID", "redis", problems, AnswerKind.INVALID, ("w",), "see pcap-filter(7)", request()
+        )
+    )
     await desk.on_event(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
     await desk.on_event(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
     first, second = (data for _, _, data in redis.told)
-    assert first["problems"] == [{"field": "bpf", "message": "syntax error"}, {"field": "", "message": "and more"}]
-    assert (first["kind"], first["hint"], second["problems"][0]["message"]) == ("invalid", "see pcap-filter(7)", "not JSON")
+    assert first["problems"] == [
+        {"field": "bpf", "message": "syntax error"},
+        {"field": "", "message": "and more"},
+    ]
+    assert (first["kind"], first["hint"], second["problems"][0]["message"]) == (
+        "invalid",
+        "see pcap-filter(7)",
+        "not JSON",
+    )
 
 
 async def test_those_who_joined_are_told_the_same_under_their_own_id() -> None:
     redis, kafka = bus("redis", "r"), bus("kafka", "k")
     desk = Desk(redis, kafka, events=["captured", "finished"])
-    await desk.on_event(accepted(), RequestJoined("OTHER", "kafka", "ID", 2.0, request()), *LIFE, RequestFinished("OTHER"))
-    assert [(kind, data["id"]) for _, kind, data in redis.told] == [("captured", "ID"), ("finished", "ID")]
-    assert [(kind, data["id"]) for _, kind, data in kafka.told] == [("captured", "OTHER"), ("finished", "OTHER")]
+    await desk.on_event(
+        accepted(),
+        RequestJoined("OTHER", "kafka", "ID", 2.0, request()),
+        *LIFE,
+        RequestFinished("OTHER"),
+    )
+    assert [(kind, data["id"]) for _, kind, data in redis.told] == [
+        ("captured", "ID"),
+        ("finished", "ID"),
+    ]
+    assert [(kind, data["id"]) for _, kind, data in kafka.told] == [
+        ("captured", "OTHER"),
+        ("finished", "OTHER"),
+    ]
 
 
 async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivered() -> None:
@@ -187,28 +259,41 @@ async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivere
     desk = Desk(redis, events=["spooled", "delivered", "finished"])
     spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
     await desk.on_event(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told] == [("spooled", None), ("finished", False)]
+    assert [(kind, data.get("final")) for _, kind, data in redis.told] == [
+        ("spooled", None),
+        ("finished", False),
+    ]
     assert redis.told[1][2]["captures"][0]["state"] == "spooled"
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [("delivered", None), ("finished", True)]
+    assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [
+        ("delivered", None),
+        ("finished", True),
+    ]
 
 
 async def test_a_request_is_not_finished_while_another_of_its_captures_runs() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis, events=["captured", "finished"])
     spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
-    await desk.on_event(accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled)
+    await desk.on_event(
+        accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled
+    )
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert [kind for _, kind, _ in redis.told] == ["captured"]
     other = replace(STOPPED, interface="e1", file_name="g.pcap")
     await desk.on_event(other, replace(LIFE[3], interface="e1"), RequestFinished("ID"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told[1:]] == [("captured", None), ("finished", True)]
+    assert [(kind, data.get("final")) for _, kind, data in redis.told[1:]] == [
+        ("captured", None),
+        ("finished", True),
+    ]
 
 
 async def test_a_place_that_is_none_does_not_silence_the_rejection_that_says_so() -> None:
     redis = bus("redis", "r")
     await Desk(redis).on_event(
-        RequestRejected("ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere"))
+        RequestRejected(
+            "ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere")
+        )
     )
     assert [(place, kind) for place, kind, _ in redis.told] == [("r", "rejected")]
 
@@ -226,9 +311,15 @@ async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spoo
     redis = bus("redis", "r")
     desk = Desk(redis)
     await desk.on_event(
-        accepted(), LIFE[0], STOPPED, SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "down"), RequestFinished("ID")
+        accepted(),
+        LIFE[0],
+        STOPPED,
+        SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "down"),
+        RequestFinished("ID"),
     )
-    await desk.on_event(RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request()))
+    await desk.on_event(
+        RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request())
+    )
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
     assert redis.told[-1][1:2] == ("finished",)
     assert redis.told[-1][2]["captures"][0]["delivered"]["s3"]["where"] == "s3://b/k"
@@ -237,7 +328,9 @@ async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spoo
 async def test_what_another_process_captured_is_told_too() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis)
-    taken = SavefileResumed(("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),))
+    taken = SavefileResumed(
+        ("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),)
+    )
     await desk.on_event(taken, LIFE[3], SavefileLeftSpool(("ID", "OTHER"), "e0"))
     assert [(kind, data["id"], data["final"]) for _, kind, data in redis.told] == [
         ("finished", "ID", True),
@@ -249,9 +342,16 @@ async def test_what_another_process_captured_is_told_too() -> None:
 async def test_losses_and_captures_that_never_began_are_failures() -> None:
     redis = bus("redis", "r")
     desk = Desk(redis, events=["failed", "finished"])
-    await desk.on_event(accepted(), CaptureFailed("ID", "e1", "no such device", "look"), LIFE[0], STOPPED)
-    await desk.on_event(SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID"))
-    assert [data["reason"] for _, kind, data in redis.told if kind == "failed"] == ["no such device", "no such bucket"]
+    await desk.on_event(
+        accepted(), CaptureFailed("ID", "e1", "no such device", "look"), LIFE[0], STOPPED
+    )
+    await desk.on_event(
+        SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID")
+    )
+    assert [data["reason"] for _, kind, data in redis.told if kind == "failed"] == [
+        "no such device",
+        "no such bucket",
+    ]
     states = {capture["interface"]: capture["state"] for capture in redis.told[-1][2]["captures"]}
     assert states == {"e0": "lost", "e1": "failed"}
 
@@ -267,7 +367,13 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
     desk = Desk(redis, silent, events=[])
     assert redis.answer
     assert silent.answer is None
-    for kind in AnswerKind.LIST, AnswerKind.ACCEPTED, AnswerKind.ELSEWHERE, AnswerKind.UNKNOWN, AnswerKind.INVALID:
+    for kind in (
+        AnswerKind.LIST,
+        AnswerKind.ACCEPTED,
+        AnswerKind.ELSEWHERE,
+        AnswerKind.UNKNOWN,
+        AnswerKind.INVALID,
+    ):
         redis.answer(Answer("x", kind, details={"running": []}))
     await desk.on_event()
     assert [kind for _, kind, _ in redis.told] == ["list"], "the others are told by events"
@@ -275,7 +381,10 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
 
 async def test_readers_of_server_sent_events_hear_all_of_it_or_one_request() -> None:
     desk, closing = Desk(), asyncio.Event()
-    everything, one = desk.results.subscribe(None, closing), desk.results.subscribe("OTHER", closing)
+    everything, one = (
+        desk.results.subscribe(None, closing),
+        desk.results.subscribe("OTHER", closing),
+    )
     first = [asyncio.ensure_future(anext(reader)) for reader in (everything, one)]
     await asyncio.sleep(0)
     await desk.on_event(accepted(), accepted("OTHER", "http"), *LIFE)
@@ -297,7 +406,12 @@ async def test_a_slow_reader_misses_progress_first() -> None:
     reader.put("captured", b"")
     read = [await reader.next(1) for _ in range(MOST_WAITING)]
     kinds = [one[0] for one in read if one]
-    assert (kinds[0], kinds[-1], len(kinds), reader.left_out) == ("accepted", "captured", MOST_WAITING, 51)
+    assert (kinds[0], kinds[-1], len(kinds), reader.left_out) == (
+        "accepted",
+        "captured",
+        MOST_WAITING,
+        51,
+    )
     assert await reader.next(0) is None
 
 

@@ -41,7 +41,10 @@ def decoded(text: str) -> str:
     return str(make_header(decode_header(text)))
 
 
-@pytest.mark.parametrize("tags", ["node:a,customer:acme", "node:bär,customer:Äpfel & Söhne", "node:ノード", "", "a" * 2000])
+@pytest.mark.parametrize(
+    "tags",
+    ["node:a,customer:acme", "node:bär,customer:Äpfel & Söhne", "node:ノード", "", "a" * 2000],
+)
 def test_tags_that_fit_are_kept_whole(tags: str) -> None:
     assert decoded(metadata(tags)) == tags
 
@@ -55,7 +58,12 @@ def test_tags_are_cut_at_a_whole_one() -> None:
     assert metadata(",".join(tags)) == ",".join(tags[:20])
 
 
-@given(st.one_of(st.text(max_size=300), st.lists(st.text(min_size=20, max_size=200), max_size=40).map(",".join)))
+@given(
+    st.one_of(
+        st.text(max_size=300),
+        st.lists(st.text(min_size=20, max_size=200), max_size=40).map(",".join),
+    )
+)
 def test_metadata_is_a_short_header_that_has_nothing_but_the_tags(tags: str) -> None:
     assume("=?" not in tags)
     header = metadata(tags)
@@ -66,7 +74,9 @@ def test_metadata_is_a_short_header_that_has_nothing_but_the_tags(tags: str) -> 
     assert all(tag in rest for tag in decoded(header).split(","))
 
 
-@pytest.mark.parametrize("tags", ["é" + "," * 4095, ",".join(["é"] * 2000), "é" * 4096, ",".join(["ab"] * 1300)])
+@pytest.mark.parametrize(
+    "tags", ["é" + "," * 4095, ",".join(["é"] * 2000), "é" * 4096, ",".join(["ab"] * 1300)]
+)
 def test_tags_of_4_kb_do_not_hold_the_loop_up(tags: str) -> None:
     begun = time.process_time()
     metadata(tags)
@@ -88,8 +98,13 @@ def test_tags_of_4_kb_do_not_hold_the_loop_up(tags: str) -> None:
         ("s3-eu-west-1.amazonaws.com", "https://s3.eu-central-1.amazonaws.com"),
     ],
 )
-def test_endpoint_may_lack_its_scheme_and_amazons_own_means_none(endpoint: str | None, url: str) -> None:
-    assert S3(settings(endpoint=endpoint, region="eu-central-1"))._client(None, None).meta.endpoint_url == url
+def test_endpoint_may_lack_its_scheme_and_amazons_own_means_none(
+    endpoint: str | None, url: str
+) -> None:
+    assert (
+        S3(settings(endpoint=endpoint, region="eu-central-1"))._client(None, None).meta.endpoint_url
+        == url
+    )
     if endpoint:
         assert S3(settings(region="eu-central-1"))._client(None, endpoint).meta.endpoint_url == url
 
@@ -105,7 +120,11 @@ def test_endpoint_may_lack_its_scheme_and_amazons_own_means_none(endpoint: str |
     ],
 )
 def test_region_is_that_of_the_request_else_of_the_configuration_else_of_aws(
-    configured: str | None, requested: str | None, environment: str | None, region: str, monkeypatch: pytest.MonkeyPatch
+    configured: str | None,
+    requested: str | None,
+    environment: str | None,
+    region: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if environment:
         monkeypatch.setenv("AWS_DEFAULT_REGION", environment)
@@ -124,7 +143,9 @@ def test_region_is_that_of_the_request_else_of_the_configuration_else_of_aws(
         ("s3-accelerate.amazonaws.com", "us-east-1"),
     ],
 )
-def test_region_is_that_of_amazons_endpoint_where_nothing_else_names_one(endpoint: str, region: str) -> None:
+def test_region_is_that_of_amazons_endpoint_where_nothing_else_names_one(
+    endpoint: str, region: str
+) -> None:
     assert S3(settings(endpoint=endpoint))._client(None, None).meta.region_name == region
     assert S3(settings())._client(None, endpoint).meta.region_name == region
 
@@ -134,16 +155,36 @@ def test_region_is_that_of_amazons_endpoint_where_nothing_else_names_one(endpoin
     [
         ({}, "captures.s3.amazonaws.com", "/key"),
         ({"region": "eu-west-1"}, "captures.s3.eu-west-1.amazonaws.com", "/key"),
-        ({"region": "eu-west-1", "addressing_style": "virtual"}, "captures.s3.eu-west-1.amazonaws.com", "/key"),
-        ({"region": "eu-west-1", "addressing_style": "path"}, "s3.eu-west-1.amazonaws.com", "/captures/key"),
+        (
+            {"region": "eu-west-1", "addressing_style": "virtual"},
+            "captures.s3.eu-west-1.amazonaws.com",
+            "/key",
+        ),
+        (
+            {"region": "eu-west-1", "addressing_style": "path"},
+            "s3.eu-west-1.amazonaws.com",
+            "/captures/key",
+        ),
         ({"endpoint": "minio.example.com:9000"}, "minio.example.com:9000", "/captures/key"),
-        ({"endpoint": "minio.example.com:9000", "addressing_style": "virtual"}, "captures.minio.example.com:9000", "/key"),
-        ({"endpoint": "minio.example.com:9000", "addressing_style": "path"}, "minio.example.com:9000", "/captures/key"),
+        (
+            {"endpoint": "minio.example.com:9000", "addressing_style": "virtual"},
+            "captures.minio.example.com:9000",
+            "/key",
+        ),
+        (
+            {"endpoint": "minio.example.com:9000", "addressing_style": "path"},
+            "minio.example.com:9000",
+            "/captures/key",
+        ),
     ],
 )
-def test_bucket_stands_in_the_url_where_the_configuration_says(values: dict[str, str], host: str, path: str) -> None:
+def test_bucket_stands_in_the_url_where_the_configuration_says(
+    values: dict[str, str], host: str, path: str
+) -> None:
     client = S3(settings(**values))._client(None, None)
-    url = urlsplit(client.generate_presigned_url("get_object", Params={"Bucket": "captures", "Key": "key"}))
+    url = urlsplit(
+        client.generate_presigned_url("get_object", Params={"Bucket": "captures", "Key": "key"})
+    )
     assert (url.netloc, url.path) == (host, path)
 
 
@@ -168,7 +209,21 @@ def test_clients_that_were_not_used_for_longest_are_let_go() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [".", "..", "a/../b", "a/.", "a//b", "../etc", "a\x00b", "a\nb", "a\x1b[31m", "\u202eb", "x" * 701, "ü" * 351]
+    "folder",
+    [
+        ".",
+        "..",
+        "a/../b",
+        "a/.",
+        "a//b",
+        "../etc",
+        "a\x00b",
+        "a\nb",
+        "a\x1b[31m",
+        "\u202eb",
+        "x" * 701,
+        "ü" * 351,
+    ],
 )
 def test_folders_that_are_none_are_refused(folder: str) -> None:
     (problem,) = objections({"folder": folder})
@@ -177,13 +232,18 @@ def test_folders_that_are_none_are_refused(folder: str) -> None:
         settings(folder=folder)
 
 
-@pytest.mark.parametrize("folder", ["a", "/a/b/", "fra1/2026-11", "...", "Ünïcode", "a b", "x" * 700])
+@pytest.mark.parametrize(
+    "folder", ["a", "/a/b/", "fra1/2026-11", "...", "Ünïcode", "a b", "x" * 700]
+)
 def test_folders_that_are_some_are_taken(folder: str) -> None:
     assert objections({"folder": folder}) == []
     assert settings(folder=folder).folder == settings(pcaps=folder).folder == folder.strip("/")
 
 
-@pytest.mark.parametrize("region", ["EU-WEST-1", "eu west", "eu.west", "a/b", "evil.example#", "eu-west-1\n", "x" * 41, "é"])
+@pytest.mark.parametrize(
+    "region",
+    ["EU-WEST-1", "eu west", "eu.west", "a/b", "evil.example#", "eu-west-1\n", "x" * 41, "é"],
+)
 def test_regions_that_are_none_are_refused(region: str) -> None:
     (problem,) = objections({"region": region})
     assert problem.startswith("region: ")
@@ -255,7 +315,13 @@ def test_amazon_is_not_allowed_where_another_endpoint_is_configured() -> None:
 
 
 def test_all_objections_are_told_at_once() -> None:
-    fields = {"folder": "..", "region": "A", "bucket": "theirs", "endpoint": "evil.example", "acl": "public-read"}
+    fields = {
+        "folder": "..",
+        "region": "A",
+        "bucket": "theirs",
+        "endpoint": "evil.example",
+        "acl": "public-read",
+    }
     assert {problem.partition(":")[0] for problem in objections(dict(fields))} == set(fields)
 
 
@@ -318,4 +384,9 @@ def test_what_strangers_can_read_is_warned_of(values: dict[str, Any], words: str
 
 
 def test_what_nobody_else_can_read_is_not_warned_of() -> None:
-    assert settings(acl="bucket-owner-read", allow_acls=["private"], endpoint="minio.example.com").flaws() == []
+    assert (
+        settings(
+            acl="bucket-owner-read", allow_acls=["private"], endpoint="minio.example.com"
+        ).flaws()
+        == []
+    )

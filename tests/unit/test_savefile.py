@@ -18,7 +18,9 @@ def made(parts: list[bytes]) -> Savefile:
 
 
 @given(PARTS, st.lists(st.tuples(st.integers(0, 60), st.integers(-1, 50)), max_size=10))
-def test_reads_as_a_file_of_the_same_bytes(parts: list[bytes], steps: list[tuple[int, int]]) -> None:
+def test_reads_as_a_file_of_the_same_bytes(
+    parts: list[bytes], steps: list[tuple[int, int]]
+) -> None:
     ours, theirs = made(parts), io.BytesIO(b"".join(parts))
     assert ours.size == len(theirs.getvalue())
     for position, size in steps:
@@ -30,9 +32,13 @@ def test_reads_as_a_file_of_the_same_bytes(parts: list[bytes], steps: list[tuple
 
 
 @given(PARTS, st.integers(0, 100), st.none() | st.integers(0, 100))
-def test_views_are_the_bytes_without_a_copy(parts: list[bytes], start: int, size: int | None) -> None:
+def test_views_are_the_bytes_without_a_copy(
+    parts: list[bytes], start: int, size: int | None
+) -> None:
     whole = b"".join(parts)
-    assert b"".join(made(parts).views(start, size)) == (whole[start:] if size is None else whole[start : start + size])
+    assert b"".join(made(parts).views(start, size)) == (
+        whole[start:] if size is None else whole[start : start + size]
+    )
 
 
 def test_written_whole_though_a_call_takes_part_of_it(tmp_path: Path) -> None:

@@ -60,12 +60,16 @@ def test_syslog_gets_every_line_at_the_configured_priority(tmp_path: Path) -> No
     telemetry.stopped()
 
 
-def test_a_syslog_that_is_not_there_is_said_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_syslog_that_is_not_there_is_said_and_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Telemetry(Syslog(address=str(tmp_path / "none"))).stopped()
     assert "no syslog" in capsys.readouterr().err
 
 
-def test_nothing_waits_for_a_reader_that_stalls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_waits_for_a_reader_that_stalls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("pcapdaemon.telemetry.log.WAITING_LINES", 5)
     telemetry = Telemetry(None)
     telemetry._listener.stop()  # the reader stalls

@@ -82,7 +82,9 @@ def names(value: Any) -> Iterator[str]:
 def properties(schema: Any) -> Iterator[str]:
     """The names of all properties in a JSON Schema."""
     if isinstance(schema, dict):
-        yield from schema.get("properties", {}) if isinstance(schema.get("properties"), dict) else ()
+        yield from (
+            schema.get("properties", {}) if isinstance(schema.get("properties"), dict) else ()
+        )
         for one in schema.values():
             yield from properties(one)
     elif isinstance(schema, list):
@@ -94,8 +96,13 @@ async def words_of_results() -> set[str]:
     desk_bus = bus("redis", "r")
     desk = Desk(desk_bus, events=ResultKind.__args__)  # type: ignore[attr-defined]
     await desk.on_event(accepted(), *LIFE)
-    await desk.on_event(RequestRejected("NO", "redis", (Problem("bpf", "wrong"),), request=request()))
-    await desk.on_event(RequestJoined("J", "redis", "ID", 2.0, request()), RequestSeenBefore("ID", "redis", request()))
+    await desk.on_event(
+        RequestRejected("NO", "redis", (Problem("bpf", "wrong"),), request=request())
+    )
+    await desk.on_event(
+        RequestJoined("J", "redis", "ID", 2.0, request()),
+        RequestSeenBefore("ID", "redis", request()),
+    )
     plan = accepted().plan
     running = [{"id": "x", "joined": [], "since": 1.0, "bpf": "", "captures": {}}]
     assert desk_bus.answer
@@ -110,7 +117,10 @@ async def words_of_results() -> set[str]:
 
 
 def words_of_api() -> set[str]:
-    answers = [Answer("ID", kind, (Problem("bpf", "wrong"),), ("e0",), "hint", ("w",), "other") for kind in AnswerKind]
+    answers = [
+        Answer("ID", kind, (Problem("bpf", "wrong"),), ("e0",), "hint", ("w",), "other")
+        for kind in AnswerKind
+    ]
     bodies = [json.loads(bytes(_response(answer).body)) for answer in answers]
     schemas = [one.model_json_schema() for one in (REQUEST, RECORDER)]
     return {*names(bodies), *properties(schemas)}
@@ -123,10 +133,24 @@ async def test_every_word_is_the_messages_or_in_the_table_and_nothing_else_is_in
 
 
 def test_no_word_of_the_table_says_what_a_field_of_the_message_says() -> None:
-    inner = {name for name, field in FIELDS.items() if name != field}  # snap is the word, snaplen is not
+    inner = {
+        name for name, field in FIELDS.items() if name != field
+    }  # snap is the word, snaplen is not
     assert not set(FIELDS.values()) - FIELDS.keys() & WORDS.keys()
     assert "snap" in inner
-    assert not {"snaplen", "size", "idle_timeout", "capture_filter", "interfaces", "owed", "receipts", "counts"} & WORDS.keys()
+    assert (
+        not {
+            "snaplen",
+            "size",
+            "idle_timeout",
+            "capture_filter",
+            "interfaces",
+            "owed",
+            "receipts",
+            "counts",
+        }
+        & WORDS.keys()
+    )
 
 
 def test_a_record_and_a_result_of_the_same_end_are_the_same_words() -> None:
@@ -136,7 +160,9 @@ def test_a_record_and_a_result_of_the_same_end_are_the_same_words() -> None:
     assert {name: shown[name] for name in result} == result
 
 
-@pytest.mark.parametrize("value", [OUTCOME, Counts(1, 2, 3, 4, 5), Receipt("/x", "id"), Lookback(1, 0.5, 3)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [OUTCOME, Counts(1, 2, 3, 4, 5), Receipt("/x", "id"), Lookback(1, 0.5, 3)], ids=repr
+)
 def test_what_went_over_the_wire_is_the_same_again(value: Any) -> None:
     assert from_wire(type(value), json.loads(json.dumps(to_wire(value)))) == value
     assert TypeAdapter(type(value)).validate_python(value) == value

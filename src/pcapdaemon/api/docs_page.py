@@ -15,19 +15,29 @@ def render(openapi: dict[str, Any]) -> str:
     """The whole page of an OpenAPI 3.1 document."""
     info = openapi["info"]
     operations = [
-        _operation(method, path, operation) for path, methods in openapi["paths"].items() for method, operation in methods.items()
+        _operation(method, path, operation)
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
     ]
     title = f"{escape(info['title'])} {escape(info['version'])}"
     intro = f"<p>{escape(info['description'])} For programs: <a href='/openapi.json'>/openapi.json</a></p>"
-    return f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>" + (
-        intro + "".join(operations)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
+        + (intro + "".join(operations))
     )
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parameters = {p["name"]: {**p, **p["schema"]} for p in operation.get("parameters", [])}
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    answers = {status: {"description": a["description"]} for status, a in operation["responses"].items()}
+    body = (
+        operation.get("requestBody", {})
+        .get("content", {})
+        .get("application/json", {})
+        .get("schema", {})
+    )
+    answers = {
+        status: {"description": a["description"]} for status, a in operation["responses"].items()
+    }
     return (
         f"<h2><code>{method.upper()} {escape(path.replace(':path', ''))}</code></h2><p>{escape(operation['description'])}</p>"
         + _table("Parameters", parameters)

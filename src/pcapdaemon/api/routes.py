@@ -54,14 +54,27 @@ class Api:
     def app(self) -> FastAPI:
         """The application that serves them."""
         words = "Packet captures on request."
-        app = FastAPI(title="pcapdaemon", version=__version__, description=words, docs_url=None, redoc_url=None)
+        app = FastAPI(
+            title="pcapdaemon",
+            version=__version__,
+            description=words,
+            docs_url=None,
+            redoc_url=None,
+        )
         app.add_exception_handler(StarletteHTTPException, _refused)
         app.add_exception_handler(RequestValidationError, _invalid)
         message = {"required": True, "content": {"application/json": {"schema": json_schema()}}}
-        refusals: dict[int | str, dict[str, Any]] = {status: {"description": title} for status, title in TITLES.items()}
+        refusals: dict[int | str, dict[str, Any]] = {
+            status: {"description": title} for status, title in TITLES.items()
+        }
         add, one = app.add_api_route, "/captures/{request_id:path}"
         add(
-            "/captures", self.start, methods=["POST"], status_code=202, responses=refusals, openapi_extra={"requestBody": message}
+            "/captures",
+            self.start,
+            methods=["POST"],
+            status_code=202,
+            responses=refusals,
+            openapi_extra={"requestBody": message},
         )
         add("/captures", self.last, response_model=list[REQUEST])
         add(one, self.tell, response_model=REQUEST)
@@ -75,10 +88,15 @@ class Api:
         return app
 
     async def start(
-        self, request: Request, wait: bool = Query(False, description="Answer when it is finished, with the result.")
+        self,
+        request: Request,
+        wait: bool = Query(False, description="Answer when it is finished, with the result."),
     ) -> Response:
         """Start a capture on each interface asked for."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if (
+            request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/json"
+        ):
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
         answer = await self._source.submit(await _body(request))
         if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
@@ -88,7 +106,10 @@ class Api:
 
     async def last(self, limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
         """The last requests, newest first."""
-        newest = [request_id for request_id, _ in zip(reversed(self._history.requests), range(limit), strict=False)]
+        newest = [
+            request_id
+            for request_id, _ in zip(reversed(self._history.requests), range(limit), strict=False)
+        ]
         return [self._view(request_id) for request_id in newest]
 
     async def tell(self, request_id: str) -> dict[str, Any]:
@@ -113,7 +134,12 @@ class Api:
         sources = self._history.sources
         ready = bool(sources) and all(record.connected for record in sources.values())
         records = {name: vars(record) for name, record in sources.items()}
-        body = {"ready": ready, "node": self._engine.node, "sources": records, "skipped": self._engine.skipped}
+        body = {
+            "ready": ready,
+            "node": self._engine.node,
+            "sources": records,
+            "skipped": self._engine.skipped,
+        }
         return JSONResponse(body, 200 if ready else 503)
 
     async def metrics(self) -> Response:
@@ -146,7 +172,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     found = error.errors() if isinstance(error, RequestValidationError) else []
     errors = [{"field": str(one["loc"][-1]), "message": one["msg"]} for one in found]
-    return problem(422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors)
+    return problem(
+        422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors
+    )
 
 
 async def _body(request: Request) -> bytes:
@@ -166,9 +194,16 @@ def _response(answer: Answer) -> Response:
         body = {"id": answer.id, "state": RequestState.RUNNING, **names, "href": href, **joined}
         return JSONResponse(body, 202, {"Location": href})
     if answer.kind is AnswerKind.ELSEWHERE:
-        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": "the request is for another node"})
+        return JSONResponse(
+            {"id": answer.id, "state": answer.kind, "detail": "the request is for another node"}
+        )
     if answer.kind not in STATUS:  # a dry run, a list, a request that was cancelled
         return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
     detail = "; ".join(str(one) for one in answer.problems)
-    members = {"id": answer.id, "errors": to_wire(answer.problems), "hint": answer.hint, "warnings": answer.warnings}
+    members = {
+        "id": answer.id,
+        "errors": to_wire(answer.problems),
+        "hint": answer.hint,
+        "warnings": answer.warnings,
+    }
     return problem(STATUS[answer.kind], detail, **members)

@@ -75,7 +75,9 @@ class ApiServer:
         self.closing = asyncio.Event()
         family = address_family(settings.host)
         try:
-            self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+            self._socket = socket.create_server(
+                (settings.host, settings.port), family=family, backlog=1024
+            )
         except OSError as error:
             raise ConfigError(
                 [f"[http]: can't listen on {settings.host} port {settings.port}: {error.strerror}"],

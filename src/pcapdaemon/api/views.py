@@ -24,7 +24,9 @@ def _members(kind: Any, without: tuple[str, ...] = (), optional: bool = False) -
     for field in fields(kind):
         if field.name not in without:
             of_wire = _of_wire(hints[field.name])
-            found[ON_THE_WIRE.get(field.name, field.name)] = (of_wire | None, None) if optional else (of_wire, ...)
+            found[ON_THE_WIRE.get(field.name, field.name)] = (
+                (of_wire | None, None) if optional else (of_wire, ...)
+            )
     return found
 
 

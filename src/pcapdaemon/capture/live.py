@@ -31,7 +31,13 @@ class LiveSource(LiveCapture):
         """The native part knows no more than a name and a pool."""
         return super().__new__(cls, interface.name, budget.pool)
 
-    def __init__(self, interface: Interface, budget: MemoryBudget, settings: CaptureSettings, nothing_recorded: str = "") -> None:
+    def __init__(
+        self,
+        interface: Interface,
+        budget: MemoryBudget,
+        settings: CaptureSettings,
+        nothing_recorded: str = "",
+    ) -> None:
         self._loopback, self._budget, self._settings = interface.loopback, budget, settings
         self._nothing_recorded, self._buffer = nothing_recorded, 0
 

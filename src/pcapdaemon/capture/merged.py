@@ -23,7 +23,13 @@ ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.
 class MergedSession:
     """One capture per interface of a plan, and one savefile. An interface that can't be captured on is left out, and told."""
 
-    def __init__(self, plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> None:
+    def __init__(
+        self,
+        plan: CapturePlan,
+        budget: MemoryBudget,
+        settings: CaptureSettings,
+        recorder_of: RecorderOf,
+    ) -> None:
         self.plan, self.part = plan, plan.whole
         self._budget = budget
         shared = SharedLimits(annotation.overhead(plan, plan.captures))
@@ -42,7 +48,9 @@ class MergedSession:
         """Capture until a limit is reached by all together; raises CaptureRefused or Busy where no interface can be had."""
         arming = asyncio.create_task(self._arm())
         try:
-            found = await asyncio.gather(*(self._take(session) for session in self._sessions), return_exceptions=True)
+            found = await asyncio.gather(
+                *(self._take(session) for session in self._sessions), return_exceptions=True
+            )
         finally:
             arming.cancel()
             self.armed.cancel()
@@ -59,7 +67,9 @@ class MergedSession:
 
     def extend(self, limits: CaptureLimits) -> bool:
         """Make the limits at least these; False where one of them is over or about to be."""
-        return all(s.is_running for s in self._sessions) and all(s.extend(limits) for s in self._sessions)
+        return all(s.is_running for s in self._sessions) and all(
+            s.extend(limits) for s in self._sessions
+        )
 
     def counts(self) -> Counts:
         """What all have so far."""
@@ -67,10 +77,14 @@ class MergedSession:
 
     async def _arm(self) -> None:
         await asyncio.wait([session.armed for session in self._sessions])
-        armed = [session.armed.result() for session in self._sessions if not session.armed.cancelled()]
+        armed = [
+            session.armed.result() for session in self._sessions if not session.armed.cancelled()
+        ]
         if armed and not self.armed.done():
             linktypes = "+".join(dict.fromkeys(one.linktype for one in armed))
-            self.armed.set_result(Armed(linktypes, max(one.snaplen for one in armed), max(one.at for one in armed)))
+            self.armed.set_result(
+                Armed(linktypes, max(one.snaplen for one in armed), max(one.at for one in armed))
+            )
 
     async def _take(self, session: Session) -> Taken:
         taken = await session.take()
@@ -82,9 +96,15 @@ class MergedSession:
     def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
         """One for each interface, for packets refer to it by its number: an interface that failed has an empty one."""
         some = next(one for one in found if isinstance(one, Taken))
-        nothing = Outcome(stop_reason=some.outcome.stop_reason, seconds=some.outcome.seconds, trigger=some.outcome.trigger)
+        nothing = Outcome(
+            stop_reason=some.outcome.stop_reason,
+            seconds=some.outcome.seconds,
+            trigger=some.outcome.trigger,
+        )
         return [
-            one if isinstance(one, Taken) else Taken(part, replace(nothing, error=str(one)), some.header, Blocks())
+            one
+            if isinstance(one, Taken)
+            else Taken(part, replace(nothing, error=str(one)), some.header, Blocks())
             for part, one in zip(self.plan.captures, found, strict=True)
         ]
 
@@ -92,11 +112,16 @@ class MergedSession:
 AnySession = Session | MergedSession
 
 
-def sessions_of(plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf) -> list[AnySession]:
+def sessions_of(
+    plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf
+) -> list[AnySession]:
     """What runs a plan: one session for each interface, or one for all."""
     if plan.merge:
         return [MergedSession(plan, budget, settings, recorder_of)]
-    return [Session(plan, part, budget, settings, recorder_of(part.interface.name)) for part in plan.captures]
+    return [
+        Session(plan, part, budget, settings, recorder_of(part.interface.name))
+        for part in plan.captures
+    ]
 
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:

@@ -35,18 +35,29 @@ NOT_BEGUN = "it has not begun yet"
 class RecorderSettings(Section):
     """One `[[recorder]]`: an interface whose last packets are kept."""
 
-    interface: str | None = Field(None, min_length=1, description="An interface of this host, which may come later.")
-    alias: str | None = Field(
-        None, min_length=1, description="In its place: an alias; each of its interfaces gets a recorder of its own."
+    interface: str | None = Field(
+        None, min_length=1, description="An interface of this host, which may come later."
     )
-    seconds: int = Field(30, gt=0, le=86400, description="How long packets are kept, where `memory` is enough for it.")
+    alias: str | None = Field(
+        None,
+        min_length=1,
+        description="In its place: an alias; each of its interfaces gets a recorder of its own.",
+    )
+    seconds: int = Field(
+        30,
+        gt=0,
+        le=86400,
+        description="How long packets are kept, where `memory` is enough for it.",
+    )
     memory: int = Field(
         64 * 1024**2,
         ge=8 * 1024**2,
         description="Bytes for the packets and the kernel's buffer, taken at the start; not part of `[general] memory`.",
     )
     snaplen: int = Field(MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of a packet.")
-    filter: str = Field("", max_length=1024, description="Capture filter: only what matches is kept.")
+    filter: str = Field(
+        "", max_length=1024, description="Capture filter: only what matches is kept."
+    )
     promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
 
     @model_validator(mode="after")
@@ -62,7 +73,13 @@ class Recorder:
     `on_change` is called from its thread with the interface and "" when it begins, or why it has to stop.
     """
 
-    def __init__(self, settings: RecorderSettings, interface: str, buffer: int, on_change: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        interface: str,
+        buffer: int,
+        on_change: Callable[[str, str], None],
+    ) -> None:
         self.settings, self.interface = settings, interface
         self._buffer = min(buffer, settings.memory // 4)
         self._on_change = on_change
@@ -75,7 +92,9 @@ class Recorder:
 
     def start(self) -> None:
         """Begin to record, as soon as the interface is there."""
-        self._thread = threading.Thread(target=self._work, name=f"pcapdaemon-recorder-{self.interface}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name=f"pcapdaemon-recorder-{self.interface}", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -114,7 +133,10 @@ class Recorder:
             dropped_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
         }
         begin = min(max(limits), trigger)
-        away = sum(max(0, min(end or trigger, trigger) - max(start, begin)) for start, end in tuple(self._gaps))
+        away = sum(
+            max(0, min(end or trigger, trigger) - max(start, begin))
+            for start, end in tuple(self._gaps)
+        )
         reasons = [limits[max(limits)]] if begin > wanted else []
         reasons += [f"the interface was away for {away / SECOND:.1f} s"] if away else []
         return Coverage((trigger - begin - away) / SECOND, "; ".join(reasons))
@@ -125,7 +147,9 @@ class Recorder:
         size, dropped_until = recording.kept()
         packets, _, dropped, by_interface, missed, cpu = recording.counters
         now = time.monotonic_ns()
-        covered = self.coverage(now, settings.seconds, dropped_until).seconds if self._began else 0.0
+        covered = (
+            self.coverage(now, settings.seconds, dropped_until).seconds if self._began else 0.0
+        )
         return RecorderStatus(
             interface=self.interface,
             recording=recording.is_open,
@@ -145,7 +169,9 @@ class Recorder:
         )
 
     def _new_recording(self) -> Recording:
-        return Recording(self.interface, self.settings.memory - self._buffer, BLOCK_SIZE, self.settings.seconds)
+        return Recording(
+            self.interface, self.settings.memory - self._buffer, BLOCK_SIZE, self.settings.seconds
+        )
 
     def _work(self) -> None:
         while not self._closing.is_set():
@@ -191,7 +217,9 @@ class Recorder:
         word = self._recording.run()
         self._gaps.append([time.monotonic_ns(), 0])
         if not self._closing.is_set():
-            self._changed(self._recording.error if word == "error" else "the interface went down or away")
+            self._changed(
+                self._recording.error if word == "error" else "the interface went down or away"
+            )
 
     def _changed(self, reason: str) -> None:
         # once for an outage: "went down" and "No such device" are the same one
@@ -204,18 +232,49 @@ class Recorder:
 class RecordedSource(RecordedCapture):
     """Packets that a recorder has, from before the trigger (monotonic ns), and those that come, in one stream."""
 
-    def __new__(cls, recorder: Recorder, recording: Recording, budget: MemoryBudget, trigger: int, since: int) -> Self:
+    def __new__(
+        cls,
+        recorder: Recorder,
+        recording: Recording,
+        budget: MemoryBudget,
+        trigger: int,
+        since: int,
+    ) -> Self:
         """From here on packets wait for it: to compile its filter may take a while."""
-        return super().__new__(cls, recording, budget.pool, trigger=trigger, since=since, hold_ms=PACKET_BUFFER_TIMEOUT_MS)
+        return super().__new__(
+            cls,
+            recording,
+            budget.pool,
+            trigger=trigger,
+            since=since,
+            hold_ms=PACKET_BUFFER_TIMEOUT_MS,
+        )
 
-    def __init__(self, recorder: Recorder, recording: Recording, budget: MemoryBudget, trigger: int, since: int) -> None:
-        self._recorder, self._budget, self._trigger, self._wanted_snaplen = recorder, budget, trigger, 0
+    def __init__(
+        self,
+        recorder: Recorder,
+        recording: Recording,
+        budget: MemoryBudget,
+        trigger: int,
+        since: int,
+    ) -> None:
+        self._recorder, self._budget, self._trigger, self._wanted_snaplen = (
+            recorder,
+            budget,
+            trigger,
+            0,
+        )
 
     def arm(self, options: SourceOptions) -> None:
         """Set the filter. Raises CaptureRefused of kind "unrecorded" where it asks for what recorded packets can't tell."""
         free = max(0, self._budget.limit - self._budget.used)  # half of it is left to others
         self._wanted_snaplen = options.snaplen
-        self.keep_within(packets=options.most_packets, size=options.most_size, past=free // 2, snaplen=options.snaplen)
+        self.keep_within(
+            packets=options.most_packets,
+            size=options.most_size,
+            past=free // 2,
+            snaplen=options.snaplen,
+        )
         prepare(self, options)
 
     def past(self, asked: int) -> Lookback:
@@ -227,9 +286,15 @@ class RecordedSource(RecordedCapture):
             trigger = time.time() - (time.monotonic_ns() - self._trigger) / 1e9
             covered = max(0.0, min(covered, trigger - self.times[0] / 1e9)) if packets else 0.0
             reasons.append(NO_ROOM)
-        return Lookback(asked, round(covered, 3), packets, "; ".join(reason for reason in reasons if reason))
+        return Lookback(
+            asked, round(covered, 3), packets, "; ".join(reason for reason in reasons if reason)
+        )
 
     def _narrowed(self) -> list[str]:
         kept = self._recorder.settings
         words = [f"the recorder keeps only what matches {kept.filter!r}"] if kept.filter else []
-        return words + ([f"the recorder keeps {kept.snaplen} bytes of a packet"] if kept.snaplen < self._wanted_snaplen else [])
+        return words + (
+            [f"the recorder keeps {kept.snaplen} bytes of a packet"]
+            if kept.snaplen < self._wanted_snaplen
+            else []
+        )

@@ -37,14 +37,24 @@ class Recorders:
 
         buffer is bytes of the kernel's buffer. Their memory is taken here.
         """
-        same = {name for name in wanted if name in self._there and self._there[name].settings == wanted[name]}
+        same = {
+            name
+            for name in wanted
+            if name in self._there and self._there[name].settings == wanted[name]
+        }
         tell = partial(call_in_loop, asyncio.get_running_loop(), self._tell)
         found: dict[str, Recorder] = {}
         for name, settings in wanted.items():
             try:
-                found[name] = self._there[name] if name in same else await run_in_thread(Recorder, settings, name, buffer, tell)
+                found[name] = (
+                    self._there[name]
+                    if name in same
+                    else await run_in_thread(Recorder, settings, name, buffer, tell)
+                )
             except MemoryError as error:
-                raise ConfigError([f"[[recorder]] {name}: {error}"], "make its memory smaller") from None
+                raise ConfigError(
+                    [f"[[recorder]] {name}: {error}"], "make its memory smaller"
+                ) from None
         return found
 
     def exchange(self, made: dict[str, Recorder]) -> None:

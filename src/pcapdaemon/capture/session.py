@@ -161,14 +161,22 @@ class Session:
         )
         if self._shared:
             return replace(options, pcapng=True, shared=self._shared, number=self._number)
-        return replace(options, pcapng=plan.pcapng, overhead=annotation.overhead(plan, [self.part]) if plan.pcapng else 0)
+        return replace(
+            options,
+            pcapng=plan.pcapng,
+            overhead=annotation.overhead(plan, [self.part]) if plan.pcapng else 0,
+        )
 
     def _armed_run(self, source: PacketSource) -> Taken:
         begun = self._trigger_ns if isinstance(source, RecordedSource) else time.monotonic_ns()
-        call_in_loop(self._loop, self._set_armed, Armed(source.linktype, source.snaplen, time.time()))
+        call_in_loop(
+            self._loop, self._set_armed, Armed(source.linktype, source.snaplen, time.time())
+        )
         reason = StopReason(source.run())
         seconds = (time.monotonic_ns() - begun) / 1e9
-        return Taken(self.part, self._outcome(source, reason, seconds), source.header, source.take_blocks())
+        return Taken(
+            self.part, self._outcome(source, reason, seconds), source.header, source.take_blocks()
+        )
 
     def _outcome(self, source: PacketSource, reason: StopReason, seconds: float) -> Outcome:
         if self._shutdown and reason is StopReason.STOPPED:

@@ -44,7 +44,11 @@ class GivenFile(Destination):
         self._file = settings
         self._made = settings != "-" and not Path(settings).exists()
         try:
-            self._descriptor = 1 if settings == "-" else os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._descriptor = (
+                1
+                if settings == "-"
+                else os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            )
         except OSError as error:
             raise ConfigError([f"{settings}: {os.strerror(error.errno or 0)}"]) from None
 
@@ -76,7 +80,9 @@ class GivenFile(Destination):
         return "stdout" if self._file == "-" else self._file
 
 
-def replayed(message: dict[str, Any], settings: Settings, file: str, paced: bool) -> tuple[dict[str, Any], Settings]:
+def replayed(
+    message: dict[str, Any], settings: Settings, file: str, paced: bool
+) -> tuple[dict[str, Any], Settings]:
     """The message and the settings with which a file is played in place of an interface.
 
     Nothing but what the command line and the configuration's maxima say ends it before the file does.
@@ -85,25 +91,38 @@ def replayed(message: dict[str, Any], settings: Settings, file: str, paced: bool
     general = settings.general
     widest = {"snap": MAX_SNAPLEN, "timeout": general.maxtimeout, "duration": general.maxduration}
     played = InterfaceSettings(name=name, replay=file, replay_pace="file" if paced else "fast")
-    return {**widest, **message, "interface": [name]}, replace(settings, interfaces=(*settings.interfaces, played))
+    return {**widest, **message, "interface": [name]}, replace(
+        settings, interfaces=(*settings.interfaces, played)
+    )
 
 
-async def capture(message: dict[str, Any], settings: Settings, write: str | None, show: Show) -> list[dict[str, Any]]:
+async def capture(
+    message: dict[str, Any], settings: Settings, write: str | None, show: Show
+) -> list[dict[str, Any]]:
     """Take one request through the whole way; the records of its captures. Raises ConfigError where it is refused."""
     _refuse_several(message, settings, write)
     file = GivenFile(write) if write is not None else None
     try:
-        return await _capture(json.dumps(message).encode(), settings, {"file": file} if file else _configured(settings), show)
+        return await _capture(
+            json.dumps(message).encode(),
+            settings,
+            {"file": file} if file else _configured(settings),
+            show,
+        )
     finally:
         if file:
             file.close()
 
 
-async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show) -> list[dict[str, Any]]:
+async def _capture(
+    body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show
+) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
     delivery = Delivery(to, history.on_event, settings.delivery)
     runs = Runs(settings, budget, delivery, history.on_event, lambda _: None)
-    engine = Engine(node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings))
+    engine = Engine(
+        node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
+    )
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
         engine.take(Message(body, "command line", answer=answered.set_result))
@@ -117,14 +136,22 @@ async def _capture(body: bytes, settings: Settings, to: Mapping[str, Destination
 
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
-    names = {*message.get("interface", ()), *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ()))}
+    names = {
+        *message.get("interface", ()),
+        *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ())),
+    }
     if write is not None and len(names) > 1 and not message.get("merge"):
         problem = f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one each"
-        raise ConfigError([problem], "leave -w out: then each has a name of its own; or --merge makes one pcapng of them")
+        raise ConfigError(
+            [problem],
+            "leave -w out: then each has a name of its own; or --merge makes one pcapng of them",
+        )
 
 
 def _configured(settings: Settings) -> dict[str, Destination]:
-    return {name: destinations.load(name)(section) for name, section in settings.destinations.items()}
+    return {
+        name: destinations.load(name)(section) for name, section in settings.destinations.items()
+    }
 
 
 async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:

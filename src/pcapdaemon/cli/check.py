@@ -16,7 +16,13 @@ from pcapdaemon.capture.merged import try_out
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
-from pcapdaemon.config import Settings, interfaces_of, missing_interfaces, node_name, state_directory
+from pcapdaemon.config import (
+    Settings,
+    interfaces_of,
+    missing_interfaces,
+    node_name,
+    state_directory,
+)
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.request import UnreadableMessage, new_id, read, validate
@@ -65,7 +71,11 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for name, section in settings.destinations.items():
         destination = destinations.load(name)(section)
         problem = await destination.check()
-        yield Finding(f"destination {name}", not problem, problem or f"{destination.address} can be written to")
+        yield Finding(
+            f"destination {name}",
+            not problem,
+            problem or f"{destination.address} can be written to",
+        )
     if request:
         for finding in await _request(settings, request):
             yield finding
@@ -94,7 +104,9 @@ def _spool(settings: SpoolSettings) -> Finding:
 
 
 def _recorder(name: str, settings: RecorderSettings) -> Finding:
-    words = f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
+    words = (
+        f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
+    )
     capture = LiveCapture(name, MemoryBudget(BLOCK_SIZE).pool)
     try:
         capture.open(
@@ -107,14 +119,23 @@ def _recorder(name: str, settings: RecorderSettings) -> Finding:
         capture.set_filter(settings.filter, optimize=True)
     except CaptureRefused as error:
         waits = error.kind == "interface"
-        return Finding(f"recorder {name}", waits, f"{error}{': it begins when that changes' if waits else ''}", error.hint)
+        return Finding(
+            f"recorder {name}",
+            waits,
+            f"{error}{': it begins when that changes' if waits else ''}",
+            error.hint,
+        )
     finally:
         capture.close()
     return Finding(f"recorder {name}", True, words)
 
 
 def _permission() -> Finding:
-    effective = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    effective = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("CapEff")
+    )
     if int(effective.split()[1], 16) >> _CAP_NET_RAW & 1:
         return Finding("permission", True, "CAP_NET_RAW is there")
     refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
@@ -124,14 +145,21 @@ def _permission() -> Finding:
 def _api(settings: HttpSettings, source: Source) -> Finding:
     """The API is no server to connect to, but a port to listen on, unless a daemon does that already."""
     try:
-        socket.create_server((settings.host, settings.port), family=address_family(settings.host)).close()
+        socket.create_server(
+            (settings.host, settings.port), family=address_family(settings.host)
+        ).close()
     except OSError as error:
         try:
             if httpx2.get(f"{source.address}/healthz", timeout=2).json() == {"status": "ok"}:
                 return Finding("source http", True, f"a daemon listens on {source.address} already")
         except (httpx2.HTTPError, ValueError):
             pass  # it is somebody else's
-        return Finding("source http", False, f"{source.address}: {error.strerror}", "choose another port by [http] port")
+        return Finding(
+            "source http",
+            False,
+            f"{source.address}: {error.strerror}",
+            "choose another port by [http] port",
+        )
     return Finding("source http", True, f"{source.address} can be listened on")
 
 
@@ -142,7 +170,11 @@ async def _source(source: Source) -> Finding:
     except NotConnected as error:
         return Finding(f"source {source.name}", False, str(error))
     except TimeoutError:
-        return Finding(f"source {source.name}", False, f"{source.address}: no answer within {CONNECT_WITHIN:.0f} s")
+        return Finding(
+            f"source {source.name}",
+            False,
+            f"{source.address}: no answer within {CONNECT_WITHIN:.0f} s",
+        )
     finally:
         await source.close()
     return Finding(f"source {source.name}", True, f"{source.address} can be heard")
@@ -157,11 +189,19 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         return [Finding("request", False, f"{path}: {error}")]
     for name, section in settings.destinations.items():
         problems = problems + destinations.load(name)(section).objections(request)
-    around = Surroundings(node_name(settings), time.time(), interfaces_of(settings), settings.aliases, _places(settings))
+    around = Surroundings(
+        node_name(settings),
+        time.time(),
+        interfaces_of(settings),
+        settings.aliases,
+        _places(settings),
+    )
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
-    found = [Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.unavailable]
+    found = [
+        Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.unavailable
+    ]
     return found + [await _filter(settings, plan, part) for part in plan.captures]
 
 
@@ -180,5 +220,11 @@ async def _filter(settings: Settings, plan: CapturePlan, part: InterfacePlan) ->
     name = part.interface.name
     if error := await try_out(session):
         return Finding("request", False, f"{name}: {error}", error.hint)
-    limits = json.dumps({"packets": plan.limits.packets, "bytes": plan.limits.size, "duration": plan.limits.duration})
+    limits = json.dumps(
+        {
+            "packets": plan.limits.packets,
+            "bytes": plan.limits.size,
+            "duration": plan.limits.duration,
+        }
+    )
     return Finding("request", True, f"{name}: would be captured, {part.file_name}, limits {limits}")

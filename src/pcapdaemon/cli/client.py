@@ -43,12 +43,19 @@ class ApiClient:
             raise PcapdaemonError("the token is not ASCII: no header can carry it")
         self.url = self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx2.Client(base_url=url, headers=headers, timeout=10, follow_redirects=False)
+        self._http = httpx2.Client(
+            base_url=url, headers=headers, timeout=10, follow_redirects=False
+        )
 
     def submit(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a request; what the daemon answers at once."""
         # whatever is odd about it, the daemon shall say so: httpx would refuse NaN itself
-        return self._call("POST", "/captures", content=json.dumps(message), headers={"Content-Type": "application/json"})
+        return self._call(
+            "POST",
+            "/captures",
+            content=json.dumps(message),
+            headers={"Content-Type": "application/json"},
+        )
 
     def follow(self, request_id: str) -> Iterator[dict[str, Any]]:
         """The request's record again and again, until it is over."""
@@ -73,13 +80,21 @@ class ApiClient:
             response = self._http.request(method, path, **more)
             body: dict[str, Any] = response.json()
         except httpx2.TransportError as error:
-            raise PcapdaemonError(f"{self._url}: {error}", "is a daemon running there? 'pcapdaemon run' starts one") from None
+            raise PcapdaemonError(
+                f"{self._url}: {error}", "is a daemon running there? 'pcapdaemon run' starts one"
+            ) from None
         except ValueError:
-            raise PcapdaemonError(f"{self._url}: status {response.status_code}, and not from pcapdaemon") from None
+            raise PcapdaemonError(
+                f"{self._url}: status {response.status_code}, and not from pcapdaemon"
+            ) from None
         if response.is_success:
             return body
-        errors = [f"{e['field']}: {e['message']}".removeprefix(": ") for e in body.get("errors", [])]
-        fallback = f"{body.get('title', '')}: {body.get('detail', '')} (status {response.status_code})"
+        errors = [
+            f"{e['field']}: {e['message']}".removeprefix(": ") for e in body.get("errors", [])
+        ]
+        fallback = (
+            f"{body.get('title', '')}: {body.get('detail', '')} (status {response.status_code})"
+        )
         raise Refused(errors or [fallback], body.get("hint", ""))
 
 
@@ -87,8 +102,13 @@ def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiC
     """The API that is named, or that of a configuration's `[http]`, or the default one."""
     http = values.get("http", {})
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
-    file = token_file or (Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None)
-    return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file.read_text().strip() if file else "")
+    file = token_file or (
+        Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None
+    )
+    return ApiClient(
+        url or f"http://{f'[{host}]' if ':' in host else host}:{port}",
+        file.read_text().strip() if file else "",
+    )
 
 
 Show = Callable[[Fleet], None]
@@ -97,7 +117,9 @@ Show = Callable[[Fleet], None]
 def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Fleet:
     """Send a request to several daemons at once, and follow it on each until it is over; Ctrl-C ends it everywhere."""
     nodes, message = Fleet(), {**message, "id": message.get("id") or new_id()}
-    threads = [threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis]
+    threads = [
+        threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis
+    ]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -121,12 +143,24 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
         for record in api.follow(found["id"]):
             nodes.records[api.url] = record
     except Refused as error:
-        nodes.records[api.url] = {"node": api.url, "state": RequestState.REJECTED, "problems": error.problems, "captures": []}
+        nodes.records[api.url] = {
+            "node": api.url,
+            "state": RequestState.REJECTED,
+            "problems": error.problems,
+            "captures": [],
+        }
     except PcapdaemonError as error:
-        nodes.records[api.url] = {"node": api.url, "state": RequestState.UNREACHABLE, "problems": [str(error)], "captures": []}
+        nodes.records[api.url] = {
+            "node": api.url,
+            "state": RequestState.UNREACHABLE,
+            "problems": [str(error)],
+            "captures": [],
+        }
 
 
-async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tuple[Fleet | None, int | None]:
+async def ask(
+    bus: Bus, message: dict[str, Any], wait: float, show: Show
+) -> tuple[Fleet | None, int | None]:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds until it is over on each.
 
     A node that is named is waited for no longer than it takes. The nodes are None where no result can come: nobody waits, or
@@ -149,11 +183,15 @@ async def ask(bus: Bus, message: dict[str, Any], wait: float, show: Show) -> tup
                 await close(one)
 
 
-async def _results(bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show) -> Fleet:
+async def _results(
+    bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show
+) -> Fleet:
     nodes, begun = Fleet(), time.monotonic()
     one_node = message.get("node", "any") != "any"
     with _interrupted() as interrupted:
-        while not (nodes.over and (time.monotonic() - begun > wait or (one_node and nodes.records))):
+        while not (
+            nodes.over and (time.monotonic() - begun > wait or (one_node and nodes.records))
+        ):
             await _receive(listener, message["id"], nodes)
             nodes.look(time.monotonic())
             show(nodes)

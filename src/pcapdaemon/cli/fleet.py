@@ -39,8 +39,15 @@ class Fleet:
         self._received[node] = now
         record = self._growing.setdefault(node, RequestRecord(str(data["id"]), "", 0.0, node))
         if kind in OVER:
-            problems = [f"{one['field']}: {one['message']}".removeprefix(": ") for one in data.get("problems", ())]
-            shown = data if kind == RequestState.FINISHED else {**data, "state": kind, "problems": problems}
+            problems = [
+                f"{one['field']}: {one['message']}".removeprefix(": ")
+                for one in data.get("problems", ())
+            ]
+            shown = (
+                data
+                if kind == RequestState.FINISHED
+                else {**data, "state": kind, "problems": problems}
+            )
             self.records[node] = {**record.as_json(), **shown}
             return
         if kind == "accepted":
@@ -48,13 +55,19 @@ class Fleet:
         elif "interface" in data:
             _note(record.capture(str(data["interface"])), kind, data)
         answer = data if kind == "accepted" else self.records.get(node, {})
-        self.records[node] = {**record.as_json(), **{name: answer[name] for name in OF_ANSWER if answer.get(name)}}
+        self.records[node] = {
+            **record.as_json(),
+            **{name: answer[name] for name in OF_ANSWER if answer.get(name)},
+        }
 
     def look(self, now: float) -> None:
         """Expect nothing more of those who are silent."""
         for node, record in self.records.items():
             if record["state"] not in OVER and now - self._received.get(node, now) > self._silence:
-                record["state"], record["problems"] = RequestState.SILENT, [f"nothing was heard of it for {self._silence:.0f} s"]
+                record["state"], record["problems"] = (
+                    RequestState.SILENT,
+                    [f"nothing was heard of it for {self._silence:.0f} s"],
+                )
 
     @property
     def over(self) -> bool:
@@ -80,7 +93,12 @@ def _note(capture: CaptureRecord, kind: str, data: Mapping[str, Any]) -> None:
         case "progress":
             capture.counts = from_wire(Counts, data)
         case "captured":
-            capture.stopped(from_wire(Outcome, data), str(data["file_name"]), str(data["sha256"]), data["pending"])
+            capture.stopped(
+                from_wire(Outcome, data),
+                str(data["file_name"]),
+                str(data["sha256"]),
+                data["pending"],
+            )
         case "spooled":
             capture.spooled(data["pending"], str(data["reason"]))
         case "delivered":

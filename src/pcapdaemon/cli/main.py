@@ -51,14 +51,42 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 MESSAGE_OPTIONS = (
-    *("node", "nodere", "interface", "alias", "bpf", "snap", "packets", "timeout", "duration", "bytes"),
-    *("customer", "alertid", "tags", "id", "labels", "dryrun", "comment", "reply_to", "lookback", "format", "compress", "merge"),
+    *(
+        "node",
+        "nodere",
+        "interface",
+        "alias",
+        "bpf",
+        "snap",
+        "packets",
+        "timeout",
+        "duration",
+        "bytes",
+    ),
+    *(
+        "customer",
+        "alertid",
+        "tags",
+        "id",
+        "labels",
+        "dryrun",
+        "comment",
+        "reply_to",
+        "lookback",
+        "format",
+        "compress",
+        "merge",
+    ),
 )
 
 
 def main() -> None:
     """The entry point of the command `pcapdaemon`."""
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    commands = [
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback
+    ]
     commands += [str(group.name) for group in app.registered_groups]
     with _mistakes_in_words():
         sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
@@ -66,7 +94,9 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         print(f"pcapdaemon {__version__}")
         raise typer.Exit
@@ -75,25 +105,53 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def run(
     config_file: ConfigOption = None,
-    redisnode: Annotated[str | None, typer.Option(help="Host of the Redis server.", show_default=False)] = None,
-    redisport: Annotated[int | None, typer.Option(help="Port of the Redis server.", show_default=False)] = None,
-    redischannel: Annotated[str | None, typer.Option(help="Redis channel to subscribe to.", show_default=False)] = None,
-    writelocal: Annotated[bool | None, typer.Option(help="Write savefiles to --destdir.", show_default=False)] = None,
-    destdir: Annotated[str | None, typer.Option(help="The directory for savefiles.", show_default=False)] = None,
-    maxpackets: Annotated[int | None, typer.Option(help="Most packets of a capture.", show_default=False)] = None,
-    upload: Annotated[bool | None, typer.Option(help="Upload to CloudShark.", show_default=False)] = None,
-    cshost: Annotated[str | None, typer.Option(help="Host of CloudShark.", show_default=False)] = None,
+    redisnode: Annotated[
+        str | None, typer.Option(help="Host of the Redis server.", show_default=False)
+    ] = None,
+    redisport: Annotated[
+        int | None, typer.Option(help="Port of the Redis server.", show_default=False)
+    ] = None,
+    redischannel: Annotated[
+        str | None, typer.Option(help="Redis channel to subscribe to.", show_default=False)
+    ] = None,
+    writelocal: Annotated[
+        bool | None, typer.Option(help="Write savefiles to --destdir.", show_default=False)
+    ] = None,
+    destdir: Annotated[
+        str | None, typer.Option(help="The directory for savefiles.", show_default=False)
+    ] = None,
+    maxpackets: Annotated[
+        int | None, typer.Option(help="Most packets of a capture.", show_default=False)
+    ] = None,
+    upload: Annotated[
+        bool | None, typer.Option(help="Upload to CloudShark.", show_default=False)
+    ] = None,
+    cshost: Annotated[
+        str | None, typer.Option(help="Host of CloudShark.", show_default=False)
+    ] = None,
     csscheme: Annotated[str | None, typer.Option(help="http or https.", show_default=False)] = None,
-    csport: Annotated[int | None, typer.Option(help="Port of CloudShark.", show_default=False)] = None,
-    cstoken: Annotated[str | None, typer.Option(help="API token of CloudShark.", show_default=False)] = None,
-    cstimeout: Annotated[int | None, typer.Option(help="Timeout of uploads, seconds.", show_default=False)] = None,
-    panic: Annotated[bool, typer.Option(help="Does nothing: it belonged to a library that is gone.")] = False,
+    csport: Annotated[
+        int | None, typer.Option(help="Port of CloudShark.", show_default=False)
+    ] = None,
+    cstoken: Annotated[
+        str | None, typer.Option(help="API token of CloudShark.", show_default=False)
+    ] = None,
+    cstimeout: Annotated[
+        int | None, typer.Option(help="Timeout of uploads, seconds.", show_default=False)
+    ] = None,
+    panic: Annotated[
+        bool, typer.Option(help="Does nothing: it belonged to a library that is gone.")
+    ] = False,
 ) -> None:
     """Run the daemon; without a configuration: HTTP on 127.0.0.1:8723, savefiles under ./captures.
 
     Example: pcapdaemon run --config /etc/pcapdaemon/pcapdaemon.toml
     """
-    flags = {k: v for k, v in locals().items() if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None}
+    flags = {
+        k: v
+        for k, v in locals().items()
+        if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None
+    }
     from pcapdaemon import config
     from pcapdaemon.daemon import Daemon
 
@@ -130,15 +188,26 @@ def capture(
     alertid: AlertId = None,
     tags: Tags = None,
     write: Annotated[
-        str | None, typer.Option("-w", "--write", help="The savefile; - is stdout. Written at the end.", show_default=False)
+        str | None,
+        typer.Option(
+            "-w",
+            "--write",
+            help="The savefile; - is stdout. Written at the end.",
+            show_default=False,
+        ),
     ] = None,
     read: Annotated[
         str | None,
         typer.Option(
-            "-r", "--read", help="Play this pcap or pcapng file instead of capturing; needs no privilege.", show_default=False
+            "-r",
+            "--read",
+            help="Play this pcap or pcapng file instead of capturing; needs no privilege.",
+            show_default=False,
         ),
     ] = None,
-    paced: Annotated[bool, typer.Option(help="Play it at the pace of its packets, as if they came now.")] = False,
+    paced: Annotated[
+        bool, typer.Option(help="Play it at the pace of its packets, as if they came now.")
+    ] = False,
     id_: Id = None,
     lookback: Lookback = None,
     format_: FormatOption = None,
@@ -167,10 +236,16 @@ def capture(
         return
     settings = _settings_or_local(config_file)
     if write == "-" and sys.stdout.isatty():
-        fail(2, ["refusing to write a capture file to a terminal"], "pipe it: ... -w - | tcpdump -nr -")
+        fail(
+            2,
+            ["refusing to write a capture file to a terminal"],
+            "pipe it: ... -w - | tcpdump -nr -",
+        )
     if read:
         message, settings = once.replayed(message, settings, read, paced)
-    results = asyncio.run(once.capture({**message, "node": "any"}, settings, write, show.progress()))
+    results = asyncio.run(
+        once.capture({**message, "node": "any"}, settings, write, show.progress())
+    )
     show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
     show.fail_if_lost(results)
 
@@ -178,7 +253,10 @@ def capture(
 @app.command()
 def check(
     config_file: ConfigOption = None,
-    request: Annotated[Path | None, typer.Option(help="A request's file; its filter is tried out.", show_default=False)] = None,
+    request: Annotated[
+        Path | None,
+        typer.Option(help="A request's file; its filter is tried out.", show_default=False),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Say all that is wrong with the configuration, permissions, interfaces, servers and a request.
@@ -189,7 +267,9 @@ def check(
     from pcapdaemon.cli import check as checks
     from pcapdaemon.cli import show
 
-    settings = config.validate(config.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default"))
+    settings = config.validate(
+        config.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default")
+    )
     show.findings(asyncio.run(checks.found(settings, request)), json_)
 
 
@@ -204,15 +284,20 @@ def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> N
 
     aliases = _settings_or_local(config_file).aliases
     rows = [
-        {**row, "aliases": [alias for alias, names in aliases.items() if row["name"] in names]} for row in describe_interfaces()
+        {**row, "aliases": [alias for alias, names in aliases.items() if row["name"] in names]}
+        for row in describe_interfaces()
     ]
     show.interfaces(rows, json_)
 
 
 @app.command()
 def request(
-    node: Annotated[str | None, typer.Option(help="The node's name, or any.", show_default=False)] = None,
-    nodere: Annotated[str | None, typer.Option(help="RE2 expression for nodes' names.", show_default=False)] = None,
+    node: Annotated[
+        str | None, typer.Option(help="The node's name, or any.", show_default=False)
+    ] = None,
+    nodere: Annotated[
+        str | None, typer.Option(help="RE2 expression for nodes' names.", show_default=False)
+    ] = None,
     interface: Interfaces = None,
     alias: Aliases = None,
     bpf: Bpf = None,
@@ -229,22 +314,44 @@ def request(
     alertid: AlertId = None,
     tags: Tags = None,
     id_: Id = None,
-    message: Annotated[str | None, typer.Option(help="A file with the request as JSON; - is stdin.", show_default=False)] = None,
-    labels: Annotated[
-        list[str] | None, typer.Option("--label", help="NAME=GLOB: a label that the node must have; may be repeated.")
+    message: Annotated[
+        str | None,
+        typer.Option(help="A file with the request as JSON; - is stdin.", show_default=False),
     ] = None,
-    dryrun: Annotated[bool, typer.Option(help="Capture nothing: have nodes say what they would do.")] = False,
-    cancel: Annotated[str | None, typer.Option(help="End the request of this id instead.", show_default=False)] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Have nodes list what runs instead.")] = False,
-    via: Annotated[str, typer.Option(help="http, or a bus as --config has it: kafka, redis, sqs.")] = "http",
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", help="NAME=GLOB: a label that the node must have; may be repeated."
+        ),
+    ] = None,
+    dryrun: Annotated[
+        bool, typer.Option(help="Capture nothing: have nodes say what they would do.")
+    ] = False,
+    cancel: Annotated[
+        str | None, typer.Option(help="End the request of this id instead.", show_default=False)
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Have nodes list what runs instead.")
+    ] = False,
+    via: Annotated[
+        str, typer.Option(help="http, or a bus as --config has it: kafka, redis, sqs.")
+    ] = "http",
     config_file: ConfigOption = None,
     url: Urls = None,
     token_file: TokenFile = None,
-    redis: Annotated[str | None, typer.Option(help="redis://... to publish on Redis without --config.")] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="redis://... to publish on Redis without --config.")
+    ] = None,
     channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
-    comment: Annotated[str | None, typer.Option(help="Goes along with the savefile.", show_default=False)] = None,
-    reply_to: Annotated[str | None, typer.Option("--reply-to", help="Where results go.", show_default=False)] = None,
-    wait: Annotated[float, typer.Option(help="How long to wait for nodes on a bus to answer, seconds.", min=0)] = 5,
+    comment: Annotated[
+        str | None, typer.Option(help="Goes along with the savefile.", show_default=False)
+    ] = None,
+    reply_to: Annotated[
+        str | None, typer.Option("--reply-to", help="Where results go.", show_default=False)
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(help="How long to wait for nodes on a bus to answer, seconds.", min=0)
+    ] = 5,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for anything.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -255,10 +362,19 @@ def request(
     from pcapdaemon.cli import request as requests
 
     order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
-    body = {**_message_file(message), **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun}), **order}
+    body = {
+        **_message_file(message),
+        **_message({**locals(), "labels": _labels(labels), "dryrun": dryrun}),
+        **order,
+    }
     if redis:
         requests.by_bus(
-            "redis", {"redis": {"url": redis, "channel": channel}}, "command line", body, 0 if no_wait else wait, json_
+            "redis",
+            {"redis": {"url": redis, "channel": channel}},
+            "command line",
+            body,
+            0 if no_wait else wait,
+            json_,
         )
         return
     values, origin = requests.values_of(config_file)
@@ -279,7 +395,10 @@ app.add_typer(cli_spool.app, name="spool")
 
 @app.command()
 def recorders(
-    url: Urls = None, token_file: TokenFile = None, config_file: ConfigOption = None, json_: JsonOption = False
+    url: Urls = None,
+    token_file: TokenFile = None,
+    config_file: ConfigOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Show what the recorders of a running daemon have; on a terminal until Ctrl-C.
 
@@ -298,7 +417,9 @@ app.add_typer(sources_app, name="sources")
 def prune(
     config_file: ConfigOption = None,
     idle: Annotated[float, typer.Option(help="Hours since a node last read.", min=0)] = 168,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
 ) -> None:
     """Remove the consumer groups of nodes that are gone from the Redis stream.
 
@@ -308,11 +429,15 @@ def prune(
     from pcapdaemon.sources import redis_stream
     from pcapdaemon.sources.redis import RedisSettings
 
-    bus = config.bus("redis", config.read(config_file) if config_file else {}, str(config_file or "default"))
+    bus = config.bus(
+        "redis", config.read(config_file) if config_file else {}, str(config_file or "default")
+    )
     if not isinstance(bus.settings, RedisSettings) or bus.settings.stream is None:
         fail(2, ["[redis] stream is not set: only a stream has groups"])
     for name, seconds in asyncio.run(redis_stream.prune(bus.settings, idle * 3600, dry_run)):
-        print(f"{'would be removed' if dry_run else 'removed'}: {name}, not read for {seconds / 3600:.1f} hours")
+        print(
+            f"{'would be removed' if dry_run else 'removed'}: {name}, not read for {seconds / 3600:.1f} hours"
+        )
 
 
 def _message(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from pcapdaemon.core.record import RequestState
 REFRESH_EVERY = 1.0
 
 
-def recorders(config_file: Path | None, urls: list[str] | None, token_file: Path | None, as_json: bool) -> None:
+def recorders(
+    config_file: Path | None, urls: list[str] | None, token_file: Path | None, as_json: bool
+) -> None:
     """Print them, or on a terminal show them until Ctrl-C."""
     apis = _apis(config_file, urls, token_file)
     if as_json:
@@ -51,17 +53,33 @@ def _copy(record: dict[str, Any], write: str) -> None:
     captures = [one for one in record.get("captures", []) if one["packets"]]
     places = [one["delivered"].get("local", {}).get("where") for one in captures]
     if len(places) != 1 or places[0] is None or not Path(places[0]).exists():
-        why = "no packets were captured" if not captures else "the daemon keeps no savefile on this host that could be copied"
-        errors.print(f"-w {write}: {why if len(captures) < 2 else 'several savefiles, and one name'}", markup=False)
+        why = (
+            "no packets were captured"
+            if not captures
+            else "the daemon keeps no savefile on this host that could be copied"
+        )
+        errors.print(
+            f"-w {write}: {why if len(captures) < 2 else 'several savefiles, and one name'}",
+            markup=False,
+        )
         return
-    with Path(places[0]).open("rb") as source, open(1 if write == "-" else write, "wb", closefd=write != "-") as copy:
+    with (
+        Path(places[0]).open("rb") as source,
+        open(1 if write == "-" else write, "wb", closefd=write != "-") as copy,
+    ):
         shutil.copyfileobj(source, copy)
 
 
-def _apis(config_file: Path | None, urls: list[str] | None, token_file: Path | None) -> list[client.ApiClient]:
+def _apis(
+    config_file: Path | None, urls: list[str] | None, token_file: Path | None
+) -> list[client.ApiClient]:
     values = config.read(config_file) if config_file else {}
     return [client.api_of(values, one, token_file) for one in (urls or [""])]
 
 
 def _rows(apis: list[client.ApiClient]) -> list[dict[str, Any]]:
-    return [{**one, "at": time.monotonic(), "node": api.url if len(apis) > 1 else ""} for api in apis for one in api.recorders()]
+    return [
+        {**one, "at": time.monotonic(), "node": api.url if len(apis) > 1 else ""}
+        for api in apis
+        for one in api.recorders()
+    ]

@@ -15,7 +15,9 @@ def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
     return (config.read(config_file), str(config_file)) if config_file else ({}, "command line")
 
 
-def by_bus(via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool) -> None:
+def by_bus(
+    via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool
+) -> None:
     """Send it over a bus, and follow it on every node that answers within `wait` seconds."""
     if via not in sources.buses():
         fail(2, [f"--via {via}: {', '.join(('http', *sources.buses()))} can be used"])
@@ -26,7 +28,12 @@ def by_bus(via: str, values: dict[str, Any], origin: str, body: dict[str, Any], 
 
 
 def by_http(
-    values: dict[str, Any], urls: list[str] | None, token_file: Path | None, body: dict[str, Any], wait: bool, as_json: bool
+    values: dict[str, Any],
+    urls: list[str] | None,
+    token_file: Path | None,
+    body: dict[str, Any],
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Send it to the APIs that are named, or to that of the configuration."""
     apis = [client.api_of(values, one, token_file) for one in (urls or [""])]

@@ -49,7 +49,9 @@ def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
         results(found["captures"], False, to)
     else:
         print(f"{found['state']}: {found.get('href') or found.get('detail')}", file=to)
-    if found["state"] == RequestState.REJECTED or any(one["state"] in FAILURES for one in found.get("captures", [])):
+    if found["state"] == RequestState.REJECTED or any(
+        one["state"] in FAILURES for one in found.get("captures", [])
+    ):
         raise typer.Exit(1)
 
 
@@ -60,7 +62,9 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         return
     table = _table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
     for one in captures:
-        table.add_row(one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"]))
+        table.add_row(
+            one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"])
+        )
     wide(to).print(table)
     for one in captures:
         for words in _past(one):
@@ -80,7 +84,9 @@ def findings(found: Sequence[Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps([to_wire(finding) for finding in found]))
     for finding in [] if as_json else found:
-        print(f"{'ok   ' if finding.good else 'WRONG'} {finding.subject}: {printable(finding.words)}")
+        print(
+            f"{'ok   ' if finding.good else 'WRONG'} {finding.subject}: {printable(finding.words)}"
+        )
         if finding.hint:
             print(f"      hint: {finding.hint}")
     if not all(finding.good for finding in found):
@@ -98,7 +104,13 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
     for column in ("addresses", "aliases"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["state"], row["linktype"], "\n".join(row["addresses"]), "\n".join(row["aliases"]))
+        table.add_row(
+            row["name"],
+            row["state"],
+            row["linktype"],
+            "\n".join(row["addresses"]),
+            "\n".join(row["aliases"]),
+        )
     wide(sys.stdout).print(table)
 
 
@@ -110,7 +122,9 @@ def progress(live: bool = True) -> Any:
         for one in captures:
             if one["state"] == CaptureState.RUNNING and one["interface"] not in begun:
                 begun.add(one["interface"])
-                errors.print(f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one[SNAPLEN]} bytes")
+                errors.print(
+                    f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one[SNAPLEN]} bytes"
+                )
         if not live or not sys.stderr.isatty():
             return
         parts = [f"{one['interface']}: {one['state']} {one['packets']} packets" for one in captures]
@@ -125,7 +139,11 @@ class Watch:
     """Shows what nodes have so far: on a terminal a line with a bar for each, elsewhere a line for each change."""
 
     def __init__(self) -> None:
-        columns = TextColumn("{task.fields[node]}"), BarColumn(30), TextColumn("{task.fields[words]}")
+        columns = (
+            TextColumn("{task.fields[node]}"),
+            BarColumn(30),
+            TextColumn("{task.fields[words]}"),
+        )
         self._bars = Progress(*columns, console=errors, transient=True)
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, str] = {}
@@ -141,12 +159,17 @@ class Watch:
     def show(self, nodes: Fleet) -> None:
         """Show the state of each."""
         for name, record in list(nodes.records.items()):
-            words = printable(", ".join(f"{c['interface']} {c['state']}" for c in record["captures"]) or record["state"])
+            words = printable(
+                ", ".join(f"{c['interface']} {c['state']}" for c in record["captures"])
+                or record["state"]
+            )
             packets = sum(capture["packets"] for capture in record["captures"])
             if errors.is_terminal:
                 task = self._tasks.get(name)
                 if task is None:
-                    task = self._tasks[name] = self._bars.add_task("", total=1.0, node=printable(name), words="")
+                    task = self._tasks[name] = self._bars.add_task(
+                        "", total=1.0, node=printable(name), words=""
+                    )
                 self._bars.update(task, completed=_part(record), words=f"{words} {packets} packets")
             elif self._said.get(name) != words:
                 self._said[name] = words
@@ -158,7 +181,9 @@ def nodes(found: Fleet, as_json: bool) -> None:
     if as_json:
         print(json.dumps(list(found.records.values())))
     else:
-        table = _table("node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
+        table = _table(
+            "node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where"
+        )
         for record in found.records.values():
             for row in _rows(record):
                 table.add_row(*(printable(cell) for cell in row))
@@ -190,7 +215,10 @@ def spool(found: Any, as_json: bool) -> None:
         print(
             json.dumps(
                 [
-                    {"name": name, **(manifest if isinstance(manifest, dict) else {"wrong": manifest})}
+                    {
+                        "name": name,
+                        **(manifest if isinstance(manifest, dict) else {"wrong": manifest}),
+                    }
                     for name, manifest in manifests
                 ]
             )
@@ -201,14 +229,22 @@ def spool(found: Any, as_json: bool) -> None:
         if isinstance(manifest, dict):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest["since"]))
             file = manifest["stopped"]["file_name"]
-            cells = [", ".join(manifest["ids"]), file, str(manifest["bytes"]), since, ", ".join(manifest["pending"])]
+            cells = [
+                ", ".join(manifest["ids"]),
+                file,
+                str(manifest["bytes"]),
+                since,
+                ", ".join(manifest["pending"]),
+            ]
         else:
             cells = ["", manifest, "", "", ""]
         table.add_row(name, *(printable(cell) for cell in cells))
     wide(sys.stdout).print(table)
 
 
-def recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None) -> None:
+def recorders(
+    found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None
+) -> None:
     """What recorders do and have."""
     wide(sys.stdout).print(_recorders(found, before or {}))
 
@@ -216,7 +252,9 @@ def recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[st
 def recorders_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
     """The same again and again, until Ctrl-C."""
     found, before = look(), {}
-    with Live(_recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False) as live:
+    with Live(
+        _recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False
+    ) as live:
         while True:
             try:
                 time.sleep(seconds)
@@ -227,12 +265,33 @@ def recorders_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> 
 
 
 def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
-    table = _table("interface", "state", "covered", "bytes", "packets", "dropped", "captures", "packets/s", "CPU %", "filter")
+    table = _table(
+        "interface",
+        "state",
+        "covered",
+        "bytes",
+        "packets",
+        "dropped",
+        "captures",
+        "packets/s",
+        "CPU %",
+        "filter",
+    )
     for one in found:
         rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
         state = "recording" if one["recording"] else one["reason"]
-        numbers = [f"{one['covered']:.1f} of {one['seconds']} s", f"{one['bytes']} of {one['memory']}", str(one["packets"])]
-        cells = [f"{one['node']} {one['interface']}".strip(), state, *numbers, str(one["dropped"]), str(one["captures"])]
+        numbers = [
+            f"{one['covered']:.1f} of {one['seconds']} s",
+            f"{one['bytes']} of {one['memory']}",
+            str(one["packets"]),
+        ]
+        cells = [
+            f"{one['node']} {one['interface']}".strip(),
+            state,
+            *numbers,
+            str(one["dropped"]),
+            str(one["captures"]),
+        ]
         table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one[FILTER])))
     return table
 
@@ -241,14 +300,19 @@ def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str
     if before is None or one["at"] <= before["at"]:
         return "", ""
     seconds = one["at"] - before["at"]
-    return f"{(one['packets'] - before['packets']) / seconds:.0f}", f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}"
+    return (
+        f"{(one['packets'] - before['packets']) / seconds:.0f}",
+        f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}",
+    )
 
 
 def _table(*columns: str) -> Table:
     """A table that folds what is too long for the terminal: half a path or URL helps nobody."""
     table = Table(box=None, header_style="")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("state", "packets", "bytes", "dropped"))
+        table.add_column(
+            column, overflow="fold", no_wrap=column in ("state", "packets", "bytes", "dropped")
+        )
     return table
 
 
@@ -258,7 +322,10 @@ def _part(record: dict[str, Any]) -> float:
         return 1.0
     limits, captures = record.get("limits") or {}, record["captures"]
     parts = [
-        max(capture["packets"] / limits.get("packets", 1e9), capture["bytes"] / limits.get("bytes", 1e12))
+        max(
+            capture["packets"] / limits.get("packets", 1e9),
+            capture["bytes"] / limits.get("bytes", 1e12),
+        )
         if capture["state"] in (CaptureState.STARTING, CaptureState.RUNNING)
         else 0.99
         for capture in captures
@@ -267,12 +334,28 @@ def _part(record: dict[str, Any]) -> float:
 
 
 def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
-    words = [*record.get("problems", ()), *([f"joined {record['joined']}"] if record.get("joined") else [])]
+    words = [
+        *record.get("problems", ()),
+        *([f"joined {record['joined']}"] if record.get("joined") else []),
+    ]
     if record["state"] != RequestState.FINISHED or not record["captures"]:
-        found = {name: record[name] for name in (INTERFACES, "limits", "unavailable", "running") if name in record}
+        found = {
+            name: record[name]
+            for name in (INTERFACES, "limits", "unavailable", "running")
+            if name in record
+        }
         if record["state"] in (RequestState.DRYRUN, RequestState.LIST):
             words.append(json.dumps(found))
-        yield [str(record["node"]), "", record["state"], "", "", "", "", "; ".join([*words, *record.get("warnings", ())])]
+        yield [
+            str(record["node"]),
+            "",
+            record["state"],
+            "",
+            "",
+            "",
+            "",
+            "; ".join([*words, *record.get("warnings", ())]),
+        ]
         return
     for one in record["captures"]:
         why = [one["reason"]] if one["reason"] else []

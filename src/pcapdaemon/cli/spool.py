@@ -11,8 +11,12 @@ from pcapdaemon.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from pcapdaemon.delivery.spool import Spool
 
-app = typer.Typer(help="Look after savefiles that could not be delivered yet.", no_args_is_help=True)
-SpoolNames = Annotated[list[str] | None, typer.Argument(help="Names or request ids as `list` shows them; none: all.")]
+app = typer.Typer(
+    help="Look after savefiles that could not be delivered yet.", no_args_is_help=True
+)
+SpoolNames = Annotated[
+    list[str] | None, typer.Argument(help="Names or request ids as `list` shows them; none: all.")
+]
 
 
 @app.command("list")
@@ -60,13 +64,26 @@ def _spool(config_file: Path | None) -> "Spool":
     values = config.read(config_file) if config_file else {}
     settings = config.section("spool", SpoolSettings, values, str(config_file or "command line"))
     if not settings.dir or not Path(settings.dir).is_dir():
-        fail(2, [f"[spool] dir: {settings.dir or 'is not set'}: there is no spool"], "--config names the daemon's configuration")
+        fail(
+            2,
+            [f"[spool] dir: {settings.dir or 'is not set'}: there is no spool"],
+            "--config names the daemon's configuration",
+        )
     return Spool(settings, lock=False)
 
 
 def _chosen(spool: "Spool", names: list[str] | None) -> list[str]:
-    there = {name: manifest["ids"] if isinstance(manifest, dict) else [] for name, manifest in spool.manifests()}
-    unknown = [one for one in names or () if not any(one in (name, *ids) for name, ids in there.items())]
+    there = {
+        name: manifest["ids"] if isinstance(manifest, dict) else []
+        for name, manifest in spool.manifests()
+    }
+    unknown = [
+        one for one in names or () if not any(one in (name, *ids) for name, ids in there.items())
+    ]
     if unknown:
-        fail(1, [f"{one}: not in the spool {spool.directory}" for one in unknown], "'pcapdaemon spool list' shows what is")
+        fail(
+            1,
+            [f"{one}: not in the spool {spool.directory}" for one in unknown],
+            "'pcapdaemon spool list' shows what is",
+        )
     return [name for name, ids in there.items() if not names or {name, *ids} & set(names)]

@@ -47,7 +47,11 @@ class Rates:
     def refusal(self, customer: str | None, rate: int, customer_rate: int, now: float) -> str:
         """Count one more request; or say, in words, which rate it would exceed. A rate of 0 bounds nothing."""
         everybody = self._bucket("", rate, now)
-        one = self._bucket(f"customer {customer}", customer_rate, now) if customer and customer_rate else None
+        one = (
+            self._bucket(f"customer {customer}", customer_rate, now)
+            if customer and customer_rate
+            else None
+        )
         if rate and everybody.left < 1:
             return f"more than {rate} requests a minute ([general] rate)"
         if one and one.left < 1:

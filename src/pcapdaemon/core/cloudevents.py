@@ -31,7 +31,11 @@ def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
     """What happened and the `data` of it, or None where the message is something else."""
     try:
         event = json.loads(body)
-        data = event["data"] if event["specversion"] == "1.0" and event["type"].startswith(TYPE) else None
+        data = (
+            event["data"]
+            if event["specversion"] == "1.0" and event["type"].startswith(TYPE)
+            else None
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not isinstance(data, dict) or not {"id", "node"} <= data.keys():

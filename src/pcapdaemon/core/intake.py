@@ -98,7 +98,14 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     plan = _expired(request_id, age.seconds, issued_at, view.policy) or make_plan(
         request_id, request, [*problems, *view.objections(request)], view.policy, view.around
     )
-    return Judged(request_id, _key(envelope, request), plan, request, _warnings(fields, request, plan), age.clock_off)
+    return Judged(
+        request_id,
+        _key(envelope, request),
+        plan,
+        request,
+        _warnings(fields, request, plan),
+        age.clock_off,
+    )
 
 
 def too_old(seconds: float, policy: Policy) -> bool:
@@ -106,18 +113,26 @@ def too_old(seconds: float, policy: Policy) -> bool:
     return 0 < policy.maxage < seconds
 
 
-def _expired(request_id: str, seconds: float, issued_at: float | None, policy: Policy) -> Rejection | None:
+def _expired(
+    request_id: str, seconds: float, issued_at: float | None, policy: Policy
+) -> Rejection | None:
     if not too_old(seconds, policy):
         return None
-    words = f"{seconds:.0f} s old; this node takes requests up to {policy.maxage} s ([general] maxage)"
-    return Rejection(request_id, (Problem("issued_at" if issued_at else "", words),), AnswerKind.EXPIRED)
+    words = (
+        f"{seconds:.0f} s old; this node takes requests up to {policy.maxage} s ([general] maxage)"
+    )
+    return Rejection(
+        request_id, (Problem("issued_at" if issued_at else "", words),), AnswerKind.EXPIRED
+    )
 
 
 def _key(envelope: Envelope, request: CaptureRequest) -> str:
     return f"id {request.id}" if request.id else f"message {envelope.key}" if envelope.key else ""
 
 
-def _warnings(fields: Mapping[str, Any], request: CaptureRequest, plan: CapturePlan | Rejection) -> tuple[str, ...]:
+def _warnings(
+    fields: Mapping[str, Any], request: CaptureRequest, plan: CapturePlan | Rejection
+) -> tuple[str, ...]:
     warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
     if isinstance(plan, CapturePlan) and request.packet_debug and not plan.packet_debug:
         name = ON_THE_WIRE["packet_debug"]
@@ -126,23 +141,33 @@ def _warnings(fields: Mapping[str, Any], request: CaptureRequest, plan: CaptureP
 
 
 def rejected(
-    source: str, rejection: Rejection, warnings: Sequence[str] = (), request: CaptureRequest | None = None
+    source: str,
+    rejection: Rejection,
+    warnings: Sequence[str] = (),
+    request: CaptureRequest | None = None,
 ) -> Conclusion:
     """Nothing is done, and the sender hears why."""
     problems, kind = _cut(rejection.problems), rejection.kind
-    event = RequestRejected(rejection.id, source, problems, kind, tuple(warnings), rejection.hint, request)
+    event = RequestRejected(
+        rejection.id, source, problems, kind, tuple(warnings), rejection.hint, request
+    )
     answer = Answer(rejection.id, kind, problems, hint=rejection.hint, warnings=tuple(warnings))
     return Conclusion(Verdict.BAD if kind is AnswerKind.INVALID else Verdict.DONE, answer, (event,))
 
 
 def returned(source: str, rejection: Rejection) -> Conclusion:
     """There is no room now; the source redelivers the message later."""
-    return Conclusion(Verdict.BUSY, None, (RequestReturned(rejection.id, source, str(rejection.problems[0])),))
+    return Conclusion(
+        Verdict.BUSY, None, (RequestReturned(rejection.id, source, str(rejection.problems[0])),)
+    )
 
 
 def unavailable(source: str, request_id: str, reason: str, verdict: Verdict) -> Conclusion:
     """The node can do nothing for any message."""
-    return replace(rejected(source, Rejection(request_id, (Problem("", reason),), AnswerKind.UNAVAILABLE)), verdict=verdict)
+    return replace(
+        rejected(source, Rejection(request_id, (Problem("", reason),), AnswerKind.UNAVAILABLE)),
+        verdict=verdict,
+    )
 
 
 def seen_before(source: str, judged: Judged, before: Answer, verdict: Verdict) -> Conclusion:
@@ -154,15 +179,27 @@ def seen_before(source: str, judged: Judged, before: Answer, verdict: Verdict) -
 def accepted(envelope: Envelope, plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
     """Captures have begun."""
     event = RequestAccepted(envelope.source, plan, envelope.arrived_at, tuple(warnings))
-    failures = (CaptureFailed(plan.id, name, reason, kind="interface") for name, reason in plan.unavailable)
+    failures = (
+        CaptureFailed(plan.id, name, reason, kind="interface") for name, reason in plan.unavailable
+    )
     answer = Answer(plan.id, AnswerKind.ACCEPTED, interfaces=_names(plan), warnings=tuple(warnings))
     return Conclusion(Verdict.TAKEN, answer, (event, *failures))
 
 
-def joined(envelope: Envelope, plan: CapturePlan, other: str, warnings: Sequence[str]) -> Conclusion:
+def joined(
+    envelope: Envelope, plan: CapturePlan, other: str, warnings: Sequence[str]
+) -> Conclusion:
     """The captures of an equal request serve this one too."""
-    event = RequestJoined(plan.id, envelope.source, other, envelope.arrived_at, plan.request, tuple(warnings))
-    answer = Answer(plan.id, AnswerKind.ACCEPTED, interfaces=_names(plan), warnings=tuple(warnings), joined=other)
+    event = RequestJoined(
+        plan.id, envelope.source, other, envelope.arrived_at, plan.request, tuple(warnings)
+    )
+    answer = Answer(
+        plan.id,
+        AnswerKind.ACCEPTED,
+        interfaces=_names(plan),
+        warnings=tuple(warnings),
+        joined=other,
+    )
     return Conclusion(Verdict.TAKEN, answer, (event,))
 
 
@@ -175,13 +212,22 @@ def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
         "unavailable": dict(plan.unavailable),
     }
     words, to = tuple(warnings), plan.request.reply_to
-    answer = Answer(plan.id, AnswerKind.DRYRUN, interfaces=_names(plan), warnings=words, details=details, reply_to=to)
+    answer = Answer(
+        plan.id,
+        AnswerKind.DRYRUN,
+        interfaces=_names(plan),
+        warnings=words,
+        details=details,
+        reply_to=to,
+    )
     return Conclusion(Verdict.DONE, answer)
 
 
 def listed(order: Order, running: Iterable[Mapping[str, Any]]) -> Conclusion:
     """What runs on this node."""
-    return Conclusion(Verdict.DONE, Answer(order.id, AnswerKind.LIST, details={"running": list(running)}))
+    return Conclusion(
+        Verdict.DONE, Answer(order.id, AnswerKind.LIST, details={"running": list(running)})
+    )
 
 
 def cancelled(source: str, order: Order) -> Conclusion:
@@ -203,4 +249,7 @@ def _names(plan: CapturePlan) -> tuple[str, ...]:
 def _cut(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
     if len(problems) <= MOST_PROBLEMS:
         return problems
-    return (*problems[:MOST_PROBLEMS], Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems"))
+    return (
+        *problems[:MOST_PROBLEMS],
+        Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems"),
+    )

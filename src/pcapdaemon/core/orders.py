@@ -22,9 +22,16 @@ def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
     """The order that a message is, what is wrong with it, or None where it is a request for a capture."""
     if "cancel" not in fields and "list" not in fields:
         return None
-    cancel, name = fields.get("cancel"), fields.get("id") if isinstance(fields.get("id"), str) else ""
+    cancel, name = (
+        fields.get("cancel"),
+        fields.get("id") if isinstance(fields.get("id"), str) else "",
+    )
     verb = "cancel" if "cancel" in fields else "list"
-    problems = [Problem(other, f"can't stand beside {verb}") for other in fields if other not in {verb, *BESIDE}]
+    problems = [
+        Problem(other, f"can't stand beside {verb}")
+        for other in fields
+        if other not in {verb, *BESIDE}
+    ]
     if verb == "cancel" and not (isinstance(cancel, str) and 0 < len(cancel) <= 128):
         problems.append(Problem("cancel", "the id of a request is wanted"))
     if verb == "list" and fields["list"] is not True:

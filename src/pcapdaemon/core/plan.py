@@ -121,13 +121,17 @@ def make_plan(
     return CapturePlan(
         id=request_id,
         request=request,
-        captures=tuple(_capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen),
+        captures=tuple(
+            _capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen
+        ),
         limits=limits,
         snaplen=snaplen,
         capture_filter=request.capture_filter or "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
-        file_name=_whole_name(request_id, request, policy, around, [interface.name for interface, _ in chosen]),
+        file_name=_whole_name(
+            request_id, request, policy, around, [interface.name for interface, _ in chosen]
+        ),
         pcapng=_is_pcapng(request, policy),
         merge=request.merge,
         compress=request.compress or policy.compress,
@@ -150,7 +154,9 @@ def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, lis
         "lookback": (request.lookback, policy.maxlookback, "maxlookback"),
     }
     problems = [
-        Problem(ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})")
+        Problem(
+            ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})"
+        )
         for field, (value, most, key) in asked.items()
         if value and value > most
     ]
@@ -166,7 +172,12 @@ def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, lis
 def _filter_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
     text, field = request.capture_filter or "", ON_THE_WIRE["capture_filter"]
     if len(text) > policy.maxfilter:
-        return [Problem(field, f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)")]
+        return [
+            Problem(
+                field,
+                f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)",
+            )
+        ]
     if "\0" in text:
         return [Problem(field, "a NUL character can't be part of a capture filter")]
     return []
@@ -176,12 +187,22 @@ def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     if not request.reply_to or request.reply_to in around.places:
         return []
     known = ", ".join(sorted(around.places)) or "none"
-    return [Problem("reply_to", f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}")]
+    return [
+        Problem(
+            "reply_to",
+            f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}",
+        )
+    ]
 
 
 def _merge_problems(request: CaptureRequest) -> list[Problem]:
     if request.merge and request.format == "pcap":
-        return [Problem("merge", "several interfaces in one file need format pcapng; leave format out, or merge")]
+        return [
+            Problem(
+                "merge",
+                "several interfaces in one file need format pcapng; leave format out, or merge",
+            )
+        ]
     return []
 
 
@@ -199,15 +220,25 @@ def _interfaces(
             unavailable.append((name, "[general] interfaces does not allow it"))
         else:
             chosen.setdefault(name, (interface, alias))
-    problems = [] if chosen else [Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in unavailable]
+    problems = (
+        []
+        if chosen
+        else [
+            Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in unavailable
+        ]
+    )
     return list(chosen.values()), unavailable, problems
 
 
-def _wanted(request: CaptureRequest, around: Surroundings) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _wanted(
+    request: CaptureRequest, around: Surroundings
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     aliases = dict.fromkeys(request.aliases)
     wanted = [(name, "") for name in dict.fromkeys(request.interfaces)]
     wanted += [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
-    return wanted, [(alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)]
+    return wanted, [
+        (alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)
+    ]
 
 
 def _asked_by(request: CaptureRequest, name: str) -> str:
@@ -231,14 +262,22 @@ def _capture(
     snaplen: int,
 ) -> InterfacePlan:
     tags = _tags(request, alias, around.node, interface.name, snaplen)
-    return InterfacePlan(interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name]))
+    return InterfacePlan(
+        interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name])
+    )
 
 
 def _is_pcapng(request: CaptureRequest, policy: Policy) -> bool:
     return request.merge or (request.format or policy.format) == "pcapng"
 
 
-def _whole_name(request_id: str, request: CaptureRequest, policy: Policy, around: Surroundings, interfaces: Sequence[str]) -> str:
+def _whole_name(
+    request_id: str,
+    request: CaptureRequest,
+    policy: Policy,
+    around: Surroundings,
+    interfaces: Sequence[str],
+) -> str:
     name = _file_name(policy.filename, around, "+".join(interfaces), request_id)
     return name.removesuffix(".pcap") + _extension(request, policy, name)
 
@@ -263,6 +302,11 @@ def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaple
 
 
 def _file_name(template: str, around: Surroundings, interface: str, request_id: str) -> str:
-    parts = {"node": around.node, "interface": interface, "epoch": str(int(around.now)), "id": request_id}
+    parts = {
+        "node": around.node,
+        "interface": interface,
+        "epoch": str(int(around.now)),
+        "id": request_id,
+    }
     safe = {key: path_safe(value, 128) for key, value in parts.items()}
     return path_safe(template.format_map(safe), 230)

@@ -71,17 +71,28 @@ class CaptureRecord:
 
     def started(self, linktype: str, snaplen: int, at: float) -> None:
         """Its filter is set."""
-        self.state, self.linktype, self.snaplen, self.started_at = CaptureState.RUNNING, linktype, snaplen, at
+        self.state, self.linktype, self.snaplen, self.started_at = (
+            CaptureState.RUNNING,
+            linktype,
+            snaplen,
+            at,
+        )
 
     def failed(self, reason: str, hint: str) -> None:
         """It never began."""
         self.state, self.reason, self.hint = CaptureState.FAILED, reason, hint
 
-    def stopped(self, outcome: Outcome, file_name: str, sha256: str, pending: Iterable[str]) -> None:
+    def stopped(
+        self, outcome: Outcome, file_name: str, sha256: str, pending: Iterable[str]
+    ) -> None:
         """It ended, and its savefile goes to destinations."""
         self.state = CaptureState.DELIVERING if outcome.packets else CaptureState.EMPTY
         self.outcome, self.reason = outcome, outcome.error
-        self.file_name, self.sha256, self.pending = file_name if outcome.packets else "", sha256, list(pending)
+        self.file_name, self.sha256, self.pending = (
+            file_name if outcome.packets else "",
+            sha256,
+            list(pending),
+        )
 
     def delayed(self, destination: str, reason: str) -> None:
         """A delivery failed, and is tried again."""
@@ -134,7 +145,9 @@ class RequestRecord:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will be known of it: no capture runs, no savefile waits in the spool."""
-        return self.state is not RequestState.RUNNING and not any(capture.pending for capture in self.captures)
+        return self.state is not RequestState.RUNNING and not any(
+            capture.pending for capture in self.captures
+        )
 
     def capture(self, interface: str) -> CaptureRecord:
         """The record of the capture on an interface, made at its first mention."""

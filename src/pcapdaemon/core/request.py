@@ -23,12 +23,24 @@ MOST_NAMED = 10
 _INT64 = 2**63
 
 Text = Annotated[str, Field(max_length=4096)]
-Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)]
+Names = Annotated[
+    tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)
+]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 Label = Annotated[str, Field(max_length=128)]
 Format = Literal["pcap", "pcapng"]
 Compression = Literal["none", "gzip", "zstd"]
-ResultKind = Literal["rejected", "accepted", "started", "progress", "captured", "delivered", "spooled", "failed", "finished"]
+ResultKind = Literal[
+    "rejected",
+    "accepted",
+    "started",
+    "progress",
+    "captured",
+    "delivered",
+    "spooled",
+    "failed",
+    "finished",
+]
 """What may be told to a requester, in the order in which it happens."""
 
 
@@ -38,7 +50,9 @@ def _text_of_a_time(value: object) -> object:
     return value
 
 
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text_of_a_time, json_schema_input_type=str)]
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_text_of_a_time, json_schema_input_type=str)
+]
 
 
 class CaptureRequest(BaseModel):
@@ -47,7 +61,9 @@ class CaptureRequest(BaseModel):
     `None` means absent, or the empty value that Go's decoder left where a field was absent.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", title="pcapdaemon capture request")
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", title="pcapdaemon capture request"
+    )
 
     id: str | None = Field(
         None,
@@ -55,7 +71,9 @@ class CaptureRequest(BaseModel):
         max_length=MAX_ID,
         description="Names the request in logs, files and answers: printable characters. Absent: a ULID is made up.",
     )
-    node: Text | None = Field(None, description="This host's name exactly, or `any`. Exactly one of `node` and `nodere`.")
+    node: Text | None = Field(
+        None, description="This host's name exactly, or `any`. Exactly one of `node` and `nodere`."
+    )
     node_pattern: Text | None = Field(
         None,
         alias="nodere",
@@ -67,11 +85,16 @@ class CaptureRequest(BaseModel):
         '`{"role": "edge", "site": "fra*"}`. A label that the node lacks does not match.',
     )
     issued_at: Moment | None = Field(
-        None, description="When the request was made, RFC 3339; one older than `[general] maxage` is set aside."
+        None,
+        description="When the request was made, RFC 3339; one older than `[general] maxage` is set aside.",
     )
-    dryrun: bool = Field(False, description="Capture nothing: answer what would be captured, or why not.")
+    dryrun: bool = Field(
+        False, description="Capture nothing: answer what would be captured, or why not."
+    )
     interfaces: Names = Field(
-        (), alias="interface", description="Interfaces to capture on. Exactly one of `interface` and `alias`."
+        (),
+        alias="interface",
+        description="Interfaces to capture on. Exactly one of `interface` and `alias`.",
     )
     aliases: Names = Field(
         (),
@@ -79,19 +102,30 @@ class CaptureRequest(BaseModel):
         description="Aliases from the configuration; one alias may stand for several interfaces.",
     )
     tags: Text | None = Field(None, description="Comma separated; they go along with the savefile.")
-    capture_filter: str | None = Field(None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet.")
+    capture_filter: str | None = Field(
+        None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet."
+    )
     customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
     alert_id: int | None = Field(
-        None, alias="alertid", ge=-_INT64, lt=_INT64, description="Becomes the tag `alertid:...`; 0 or absent: none."
+        None,
+        alias="alertid",
+        ge=-_INT64,
+        lt=_INT64,
+        description="Becomes the tag `alertid:...`; 0 or absent: none.",
     )
     alert_text: Text | int | None = Field(
-        None, alias="alertstr", description="Kept with the request; the original declared it and never used it."
+        None,
+        alias="alertstr",
+        description="Kept with the request; the original declared it and never used it.",
     )
     snaplen: Count | None = Field(
-        None, alias="snap", description="Snapshot length in bytes; 0 or absent: `[general] snaplength`."
+        None,
+        alias="snap",
+        description="Snapshot length in bytes; 0 or absent: `[general] snaplength`.",
     )
     packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
-        None, description="Stop after so many packets; at most `maxpackets`, which is also meant where it is absent."
+        None,
+        description="Stop after so many packets; at most `maxpackets`, which is also meant where it is absent.",
     )
     idle_timeout: Count | None = Field(
         None,
@@ -100,7 +134,8 @@ class CaptureRequest(BaseModel):
         "at most `maxtimeout`.",
     )
     duration: Count | None = Field(
-        None, description="Stop after so many seconds. 0 or absent: `maxduration`, which is also the most."
+        None,
+        description="Stop after so many seconds. 0 or absent: `maxduration`, which is also the most.",
     )
     size: Count | None = Field(
         None,
@@ -119,21 +154,27 @@ class CaptureRequest(BaseModel):
         description="Of several interfaces make one savefile, in one order of time and with one limit over all; it is pcapng.",
     )
     compress: Compression | None = Field(
-        None, description="How the savefile is compressed while it is delivered; absent: `[general] compress`."
+        None,
+        description="How the savefile is compressed while it is delivered; absent: `[general] compress`.",
     )
     packet_debug: bool = Field(
         False,
         alias="packetdebug",
         description="Log one line of metadata per captured packet; needs `[general] allow_packetdebug = true`.",
     )
-    comment: Text | None = Field(None, description="A remark that goes along with the savefile, where the destination takes one.")
+    comment: Text | None = Field(
+        None,
+        description="A remark that goes along with the savefile, where the destination takes one.",
+    )
     reply_to: Text | None = Field(
         None,
         description="Where results go: one of the channels, topics and queues for `results` that the configuration names, or "
         "`webhook`. Absent: to the bus that the request came on, and to the webhook.",
     )
-    reply_events: Annotated[tuple[ResultKind, ...], Field(strict=False, max_length=16)] | None = Field(
-        None, description="Which results are sent of this request; absent: `[results] events`."
+    reply_events: Annotated[tuple[ResultKind, ...], Field(strict=False, max_length=16)] | None = (
+        Field(
+            None, description="Which results are sent of this request; absent: `[results] events`."
+        )
     )
     log_request: bool = Field(False, alias="logrequest", description="Log the request as it came.")
     folder: Text | None = Field(None, description="S3 only: the folder in the bucket.")
@@ -209,7 +250,9 @@ def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -
 
 
 def _labels_match(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
-    globs = ((name, glob) for name, glob in wanted.items() if isinstance(glob, str) and len(glob) <= 128)
+    globs = (
+        (name, glob) for name, glob in wanted.items() if isinstance(glob, str) and len(glob) <= 128
+    )
     return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in globs)
 
 
@@ -228,7 +271,11 @@ def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
 def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
     """Names of a message that mean nothing here, as they came but for their case; of many and of long ones not all."""
     found = [name[:64] for name in fields if name not in FIELDS]
-    return found if len(found) <= MOST_NAMED else [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
+    return (
+        found
+        if len(found) <= MOST_NAMED
+        else [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
+    )
 
 
 def new_id() -> str:
@@ -247,7 +294,9 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
         if fields.get(one) and fields.get(other):
             problems.append(Problem(one, f"give {one} or {other}, not both"))
         elif not fields.get(one) and not fields.get(other):
-            problems.append(Problem(one, f"give {one} or {other}; without it nobody knows where to capture"))
+            problems.append(
+                Problem(one, f"give {one} or {other}; without it nobody knows where to capture")
+            )
     if request.node_pattern:
         problems += _pattern_problems(request.node_pattern)
     if request.id is not None and not request.id.isprintable():
@@ -261,7 +310,11 @@ def _pattern_problems(pattern: str) -> list[Problem]:
     try:
         _compiled(pattern)
     except re2.error as error:
-        words = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        words = (
+            error.args[0].decode("utf-8", "replace")
+            if isinstance(error.args[0], bytes)
+            else str(error)
+        )
         return [Problem("nodere", f"not an RE2 expression: {words}")]
     return []
 
@@ -295,7 +348,13 @@ def _words(error: Any) -> str:
 
 
 def _json_type(value: object) -> str:
-    names = {bool: "true or false", int: "an integer", str: "a string", list: "an array", dict: "an object"}
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
     return {**names, float: "a number with a fraction or exponent"}.get(type(value), "null")
 
 

@@ -15,4 +15,6 @@ class Section(BaseModel):
 
 def secret_names(section: type[BaseModel]) -> list[str]:
     """The keys of a section that hold secrets; each has the companions KEY_file and KEY_env."""
-    return [name for name, field in section.model_fields.items() if "SecretStr" in str(field.annotation)]
+    return [
+        name for name, field in section.model_fields.items() if "SecretStr" in str(field.annotation)
+    ]

@@ -12,7 +12,13 @@ import structlog
 from pydantic import Field
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.core.events import DeliveryDelayed, Publish, SavefileDelivered, SavefileLeftSpool, SavefileLost
+from pcapdaemon.core.events import (
+    DeliveryDelayed,
+    Publish,
+    SavefileDelivered,
+    SavefileLeftSpool,
+    SavefileLost,
+)
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.request import CaptureRequest, Problem
@@ -41,11 +47,15 @@ class DeliverySettings(Section):
     """How savefiles are delivered."""
 
     deadline: Seconds = Field(
-        600, description="Without a spool: how long a failing destination is tried before the savefile is given up, seconds."
+        600,
+        description="Without a spool: how long a failing destination is tried before the savefile is given up, seconds.",
     )
-    concurrent: int = Field(4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time.")
+    concurrent: int = Field(
+        4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time."
+    )
     memory_grace: Seconds = Field(
-        30, description="With a spool: how long a savefile is held in memory though a destination fails, seconds."
+        30,
+        description="With a spool: how long a savefile is held in memory though a destination fails, seconds.",
     )
 
 
@@ -85,7 +95,9 @@ class Delivery:
         if spooling is None:
             self._resumed.set()
 
-    def configure(self, destinations: Mapping[str, Destination], settings: DeliverySettings) -> None:
+    def configure(
+        self, destinations: Mapping[str, Destination], settings: DeliverySettings
+    ) -> None:
         """Deliver as these settings say, and try again what waits: what was in the way may be mended."""
         self._destinations, self._settings = dict(destinations), settings
         self.retry()
@@ -93,11 +105,17 @@ class Delivery:
     @property
     def heeded(self) -> tuple[str, ...]:
         """The fields of a request that a destination heeds."""
-        return tuple(name for destination in self._destinations.values() for name in destination.HEEDED)
+        return tuple(
+            name for destination in self._destinations.values() for name in destination.HEEDED
+        )
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """What a request asks of a destination in vain."""
-        return [problem for destination in self._destinations.values() for problem in destination.objections(request)]
+        return [
+            problem
+            for destination in self._destinations.values()
+            for problem in destination.objections(request)
+        ]
 
     async def take(self, parcel: Parcel) -> None:
         """Take a savefile whose capture has just ended, and publish that. It stands in the spool first, so that none is lost.
@@ -181,7 +199,9 @@ class Delivery:
 
     def _try_all(self, journey: _Journey) -> None:
         journey.refused.clear()
-        journey.tasks = {name: asyncio.create_task(self._to(name, journey)) for name in journey.parcel.pending}
+        journey.tasks = {
+            name: asyncio.create_task(self._to(name, journey)) for name in journey.parcel.pending
+        }
 
     async def _to(self, name: str, journey: _Journey) -> None:
         """Deliver to one destination, however often it takes."""
@@ -191,7 +211,9 @@ class Delivery:
         except DeliveryRefused as error:
             journey.refused[name] = f"{error}{f' ({error.hint})' if error.hint else ''}"
             await self._refused(name, journey)
-        except Exception as error:  # a defect of one destination: the loss must be published all the same
+        except (
+            Exception
+        ) as error:  # a defect of one destination: the loss must be published all the same
             log.exception("a destination failed in an unforeseen way", destination=name)
             journey.refused[name] = f"internal error: {type(error).__name__}"
             await self._refused(name, journey)
@@ -201,16 +223,25 @@ class Delivery:
     async def _try(self, name: str, journey: _Journey) -> Receipt:
         longest = LONGEST_WAIT if self._spooling else LONGEST_WAIT_IN_MEMORY
         async for attempt in stamina.retry_context(
-            on=_when_again, attempts=None, timeout=None, wait_initial=0.5, wait_jitter=0.5, wait_max=longest
+            on=_when_again,
+            attempts=None,
+            timeout=None,
+            wait_initial=0.5,
+            wait_jitter=0.5,
+            wait_max=longest,
         ):
             with attempt:
                 try:
                     async with self._slot(name):
-                        return await self._once(name, journey.parcel, again=journey.spooled or name in journey.failed)
+                        return await self._once(
+                            name, journey.parcel, again=journey.spooled or name in journey.failed
+                        )
                 except DeliveryFailed as error:
                     journey.failed[name] = str(error)
                     info = journey.parcel.info
-                    self._publish(DeliveryDelayed(info.id, info.interface, name, str(error), attempt.num))
+                    self._publish(
+                        DeliveryDelayed(info.id, info.interface, name, str(error), attempt.num)
+                    )
                     raise
         raise AssertionError("a retry ends with a result or an error")
 
@@ -232,18 +263,26 @@ class Delivery:
             self._slots[name] = (number, asyncio.Semaphore(number))
         return self._slots[name][1]
 
-    async def _delivered(self, name: str, journey: _Journey, receipt: Receipt, seconds: float) -> None:
+    async def _delivered(
+        self, name: str, journey: _Journey, receipt: Receipt, seconds: float
+    ) -> None:
         parcel = journey.parcel
         parcel.pending.remove(name)
         parcel.delivered[name] = receipt
         since_last = max(0.0, time.time() - (parcel.stopped.outcome.last_packet_at or 0.0))
-        self._publish(SavefileDelivered(parcel.info.id, parcel.info.interface, name, receipt, seconds, since_last))
+        self._publish(
+            SavefileDelivered(
+                parcel.info.id, parcel.info.interface, name, receipt, seconds, since_last
+            )
+        )
         await self._settle(journey)
 
     async def _refused(self, name: str, journey: _Journey) -> None:
         """It is not tried again by itself; in the spool it is kept for those who mend what is wrong."""
         reason = f"{name}: {journey.refused[name]}"
-        if not await self._hand_over(journey, f"{reason}; kept for 'pcapdaemon spool retry'", publish=True):
+        if not await self._hand_over(
+            journey, f"{reason}; kept for 'pcapdaemon spool retry'", publish=True
+        ):
             self._lose(journey, name, journey.refused[name])
             await self._settle(journey)
 
@@ -276,11 +315,16 @@ class Delivery:
         too_long = waited > self._settings.deadline
         grace_is_over = failing and (self._ending or waited > self._settings.memory_grace)
         if too_long or grace_is_over or self._pressed():
-            why = "; ".join(f"{name}: {words}" for name, words in journey.failed.items()) or "the memory for captures is short"
+            why = (
+                "; ".join(f"{name}: {words}" for name, words in journey.failed.items())
+                or "the memory for captures is short"
+            )
             if await self._hand_over(journey, why):
                 return
         if too_long:
-            await self._give_up(journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)")
+            await self._give_up(
+                journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)"
+            )
 
     async def _hand_over(self, journey: _Journey, reason: str, publish: bool = False) -> bool:
         """Have the spool's copy be the only one, and publish that the first time; false where there is none."""

@@ -48,7 +48,14 @@ class Parcel:
     def resumed(self) -> SavefileResumed:
         """The event where an earlier process captured it."""
         stopped = replace(self.stopped, pending=tuple(self.pending))
-        return SavefileResumed(self.ids, self.source, self.received_at, self.info.request, stopped, tuple(self.delivered.items()))
+        return SavefileResumed(
+            self.ids,
+            self.source,
+            self.received_at,
+            self.info.request,
+            stopped,
+            tuple(self.delivered.items()),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The manifest: everything but the bytes."""
@@ -74,9 +81,17 @@ class Parcel:
         if found["version"] != VERSION:
             raise ValueError(f"version {found['version']!r} is not known here")
         end, request = found["stopped"], CaptureRequest.model_validate(found["request"])
-        info = SavefileInfo(str(found["id"]), str(end["interface"]), str(end["file_name"]), str(found["tags"]), request)
+        info = SavefileInfo(
+            str(found["id"]),
+            str(end["interface"]),
+            str(end["file_name"]),
+            str(found["tags"]),
+            request,
+        )
         outcome, pending = from_wire(Outcome, end), list(map(str, found["pending"]))
-        stopped = CaptureStopped(info.id, info.interface, info.file_name, outcome, str(end["sha256"]), tuple(pending))
+        stopped = CaptureStopped(
+            info.id, info.interface, info.file_name, outcome, str(end["sha256"]), tuple(pending)
+        )
         return cls(
             info,
             stopped,

@@ -38,11 +38,21 @@ class SpoolSettings(Section):
     """`[spool]`: where savefiles stand that could not be delivered yet."""
 
     dir: str | None = Field(
-        None, min_length=1, description="The directory; each daemon needs its own. Absent: savefiles wait in memory only."
+        None,
+        min_length=1,
+        description="The directory; each daemon needs its own. Absent: savefiles wait in memory only.",
     )
-    maxbytes: int = Field(1 << 30, ge=1 << 20, description="Bytes of all savefiles in it; where more come the oldest is lost.")
-    maxage: Seconds = Field(86400, description="How long a savefile stands in it before it is lost, seconds.")
-    maxfiles: int = Field(1000, ge=1, le=100_000, description="Savefiles in it; where more come the oldest is lost.")
+    maxbytes: int = Field(
+        1 << 30,
+        ge=1 << 20,
+        description="Bytes of all savefiles in it; where more come the oldest is lost.",
+    )
+    maxage: Seconds = Field(
+        86400, description="How long a savefile stands in it before it is lost, seconds."
+    )
+    maxfiles: int = Field(
+        1000, ge=1, le=100_000, description="Savefiles in it; where more come the oldest is lost."
+    )
     eager: bool = Field(
         True,
         description="Write each savefile to the spool as soon as its capture has ended, before that is told: then not even "
@@ -71,10 +81,14 @@ class Spool:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if lock:
-                self._lock_file = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._lock_file = os.open(
+                    self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                )
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError([f"[spool] dir: {self.directory}: another daemon uses it"], "give each its own") from None
+            raise ConfigError(
+                [f"[spool] dir: {self.directory}: another daemon uses it"], "give each its own"
+            ) from None
         except OSError as error:
             raise ConfigError([f"[spool] dir: {self.directory}: {error.strerror}"]) from None
 
@@ -89,12 +103,18 @@ class Spool:
 
     def overdue(self, now: float) -> list[str]:
         """What stands in it for too long. Does not block."""
-        return [name for name, stored in list(self.stored.items()) if now - stored.since > self.settings.maxage]
+        return [
+            name
+            for name, stored in list(self.stored.items())
+            if now - stored.since > self.settings.maxage
+        ]
 
     def in_the_way_of(self, size: int) -> list[str]:
         """The oldest, which must go so that there is room for so many bytes more; raises SpoolError. Does not block."""
         if size > self.settings.maxbytes:
-            raise SpoolError(f"{size} bytes are more than [spool] maxbytes = {self.settings.maxbytes}")
+            raise SpoolError(
+                f"{size} bytes are more than [spool] maxbytes = {self.settings.maxbytes}"
+            )
         left, files, names = self.size + size, len(self.stored) + 1, []
         for name, stored in list(self.stored.items()):
             if left <= self.settings.maxbytes and files <= self.settings.maxfiles:
@@ -111,12 +131,22 @@ class Spool:
                 self._write(directory, f".{name}.savefile", savefile)
                 self._write(directory, f".{name}.json", _Text(manifest))
                 for suffix in ("savefile", "json"):
-                    os.rename(f".{name}.{suffix}", f"{name}.{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
+                    os.rename(
+                        f".{name}.{suffix}",
+                        f"{name}.{suffix}",
+                        src_dir_fd=directory,
+                        dst_dir_fd=directory,
+                    )
                 os.fsync(directory)
-        except (OSError, ValueError) as error:  # ValueError: nobody waits any more, and the savefile was closed
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ValueError: nobody waits any more, and the savefile was closed
             self._unlink(name)
             self._unlink(f".{name}")
-            raise SpoolError(f"{self.directory}: {os.strerror(getattr(error, 'errno', None) or errno.EIO)}") from None
+            raise SpoolError(
+                f"{self.directory}: {os.strerror(getattr(error, 'errno', None) or errno.EIO)}"
+            ) from None
         with self._changing:
             self.stored[name] = Stored(savefile.size, since)
         return name
@@ -129,7 +159,9 @@ class Spool:
             try:
                 with opened_directory(self.directory) as directory:
                     self._write(directory, f".{name}.json", _Text(manifest))
-                    os.rename(f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory)
+                    os.rename(
+                        f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory
+                    )
             except OSError:
                 self._unlink(f".{name}")
 
@@ -152,11 +184,21 @@ class Spool:
 
     def manifests(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
         """Names with their manifests, the oldest first; in place of a manifest why it can't be used. Raises OSError."""
-        for name in sorted({entry.name.partition(".")[0] for entry in os.scandir(self.directory) if _OURS.fullmatch(entry.name)}):
+        for name in sorted(
+            {
+                entry.name.partition(".")[0]
+                for entry in os.scandir(self.directory)
+                if _OURS.fullmatch(entry.name)
+            }
+        ):
             try:
                 manifest = _manifest((self.directory / f"{name}.json").read_text())
                 size = self.path(name).stat().st_size
-                wrong = "" if size == manifest["bytes"] else f"torn: {size} bytes in place of {manifest['bytes']}"
+                wrong = (
+                    ""
+                    if size == manifest["bytes"]
+                    else f"torn: {size} bytes in place of {manifest['bytes']}"
+                )
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,7 +221,11 @@ class Spool:
             if entry.name.startswith(".") and _OURS.fullmatch(entry.name[1:]):
                 (self.directory / entry.name).unlink(missing_ok=True)
                 yield entry.name, "half written, removed"
-            elif entry.name not in (_LOCK, QUARANTINE) and not _OURS.fullmatch(entry.name) and not _ORDER.fullmatch(entry.name):
+            elif (
+                entry.name not in (_LOCK, QUARANTINE)
+                and not _OURS.fullmatch(entry.name)
+                and not _ORDER.fullmatch(entry.name)
+            ):
                 yield entry.name, "not from the spool"
 
     def orders(self) -> list[tuple[str, str]]:

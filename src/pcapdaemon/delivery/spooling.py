@@ -7,7 +7,12 @@ from functools import partial
 from typing import Any
 
 from pcapdaemon.core.errors import SpoolError
-from pcapdaemon.core.events import Publish, SavefileNotSpooled, SavefileSpooled, SpoolFileQuarantined
+from pcapdaemon.core.events import (
+    Publish,
+    SavefileNotSpooled,
+    SavefileSpooled,
+    SpoolFileQuarantined,
+)
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
 from pcapdaemon.savefile.savefile import Savefile
@@ -34,13 +39,17 @@ class Spooling:
         """Whether each savefile is stored as soon as its capture has ended."""
         return self.spool.settings.eager
 
-    async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> AsyncIterator[Parcel]:
+    async def resume(
+        self, left: Iterable[tuple[str, dict[str, Any] | str]]
+    ) -> AsyncIterator[Parcel]:
         """The parcels that an earlier process left, as `Spool.load` has them; what can't be used is quarantined."""
         for name, manifest in left:
             if isinstance(manifest, str):
                 await self._quarantine(name, manifest)
             elif (parcel := await self._unpacked(name, manifest)) is None:
-                await self._quarantine(name, "its manifest is not understood, or its bytes have changed")
+                await self._quarantine(
+                    name, "its manifest is not understood, or its bytes have changed"
+                )
             elif parcel.pending:
                 yield parcel
             else:  # the last moment of the earlier process
@@ -53,7 +62,10 @@ class Spooling:
             for verb, name in await run_in_thread(spool.orders):
                 retry(name) if verb == "retry" else await drop(name, "dropped by hand")
             for name in spool.overdue(time.time()):
-                await drop(name, f"it stood in the spool for more than {spool.settings.maxage} s ([spool] maxage)")
+                await drop(
+                    name,
+                    f"it stood in the spool for more than {spool.settings.maxage} s ([spool] maxage)",
+                )
             await asyncio.sleep(LOOK_EVERY)
 
     async def store(self, parcel: Parcel, drop: Drop | None = None) -> bool:
@@ -92,7 +104,9 @@ class Spooling:
     def spooled(self, parcel: Parcel, reason: str) -> None:
         """Publish that a parcel waits there."""
         info = parcel.info
-        self._publish(SavefileSpooled(info.id, info.interface, info.file_name, tuple(parcel.pending), reason))
+        self._publish(
+            SavefileSpooled(info.id, info.interface, info.file_name, tuple(parcel.pending), reason)
+        )
 
     def not_spooled(self, parcel: Parcel, reason: str) -> None:
         """Publish that the end of the process would lose a parcel."""
@@ -103,18 +117,24 @@ class Spooling:
         for name in self.spool.in_the_way_of(size):
             if drop is None:
                 raise SpoolError("there is no room ([spool] maxbytes, maxfiles)")
-            await drop(name, "the spool is full ([spool] maxbytes, maxfiles), and it was the oldest")
+            await drop(
+                name, "the spool is full ([spool] maxbytes, maxfiles), and it was the oldest"
+            )
 
     async def _put(self, parcel: Parcel) -> str:
         reader = parcel.savefile.reader()
-        writing = asyncio.ensure_future(run_in_thread(self.spool.put, reader, parcel.as_json(), parcel.since))
+        writing = asyncio.ensure_future(
+            run_in_thread(self.spool.put, reader, parcel.as_json(), parcel.since)
+        )
         try:
             async with asyncio.timeout(STORE_WITHIN):
                 return await asyncio.shield(writing)
         except TimeoutError:
             writing.add_done_callback(partial(_take_back, self.spool))
             reader.close()  # the thread writes no more, and its memory is not held
-            raise SpoolError(f"{self.spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s") from None
+            raise SpoolError(
+                f"{self.spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s"
+            ) from None
 
     async def _unpacked(self, name: str, manifest: Mapping[str, Any]) -> Parcel | None:
         """The parcel that stands in the spool under a name, if it is whole."""
@@ -122,7 +142,9 @@ class Spooling:
             savefile = Savefile.on_disk(self.spool.path(name))
             parcel = Parcel.of_json(manifest, savefile)
             parcel.spool_name = name
-            return parcel if await run_in_thread(digest, savefile) == parcel.stopped.sha256 else None
+            return (
+                parcel if await run_in_thread(digest, savefile) == parcel.stopped.sha256 else None
+            )
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
 

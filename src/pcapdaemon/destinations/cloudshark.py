@@ -50,21 +50,31 @@ class CloudSharkSettings(Section):
 
     upload: bool = Field(False, description="Upload savefiles to CloudShark.")
     host: str = Field(
-        "www.cloudshark.org", pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])$", description="The server's name or address."
+        "www.cloudshark.org",
+        pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])$",
+        description="The server's name or address.",
     )
-    scheme: Literal["https", "http"] = Field("https", description="`http` sends token and packets unencrypted.")
+    scheme: Literal["https", "http"] = Field(
+        "https", description="`http` sends token and packets unencrypted."
+    )
     port: int = Field(0, ge=0, le=65535, description="0: the scheme's own.")
     token: SecretStr | None = Field(None, description="The API token. Required.")
     timeout: int = Field(
-        0, ge=0, description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute."
+        0,
+        ge=0,
+        description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute.",
     )
-    ca_file: CertificateFile | None = Field(None, description="Certificates to trust instead of the system's.")
+    ca_file: CertificateFile | None = Field(
+        None, description="Certificates to trust instead of the system's."
+    )
     insecure: bool = Field(False, description="Do not verify the server's certificate.")
 
     @field_validator("token")
     @classmethod
     def _token_fits(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()):
+        if token is not None and not re.fullmatch(
+            r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()
+        ):
             raise ValueError("letters and digits are wanted")
         return token
 
@@ -82,8 +92,16 @@ class CloudSharkSettings(Section):
 
     def flaws(self) -> list[str]:
         """What others can read."""
-        plain = ["[cloudshark] scheme = http: the token and the packets go unencrypted"] if self.scheme == "http" else []
-        return plain + (["[cloudshark] insecure = true: anybody can pretend to be the server"] if self.insecure else [])
+        plain = (
+            ["[cloudshark] scheme = http: the token and the packets go unencrypted"]
+            if self.scheme == "http"
+            else []
+        )
+        return plain + (
+            ["[cloudshark] insecure = true: anybody can pretend to be the server"]
+            if self.insecure
+            else []
+        )
 
 
 class CloudShark(Destination):
@@ -108,9 +126,13 @@ class CloudShark(Destination):
         """Upload it, in a thread."""
         try:
             async with asyncio.timeout(self._settings.timeout or None):
-                found = await self._uploading.run(info.file_name, self._find_or_upload, savefile, info)
+                found = await self._uploading.run(
+                    info.file_name, self._find_or_upload, savefile, info
+                )
         except TimeoutError:
-            words = f"{self.address}: not done within {self._settings.timeout} s ([cloudshark] timeout)"
+            words = (
+                f"{self.address}: not done within {self._settings.timeout} s ([cloudshark] timeout)"
+            )
             raise DeliveryFailed(words) from None
         link = f"{self._settings.base}/captures/{quote(found, safe='')}"
         return Receipt(link, found, link)
@@ -156,7 +178,9 @@ class CloudShark(Destination):
         headers = {"User-Agent": f"pcapdaemon/{__version__}"}
         try:
             with (
-                httpx2.Client(verify=self._trust, timeout=limits, follow_redirects=False, headers=headers) as http,
+                httpx2.Client(
+                    verify=self._trust, timeout=limits, follow_redirects=False, headers=headers
+                ) as http,
                 http.stream(method, url, **more) as response,
             ):
                 begun = time.monotonic()
@@ -166,7 +190,9 @@ class CloudShark(Destination):
                         break
                 return response.status_code, response.headers, body.decode("utf-8", "replace")
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            raise DeliveryFailed(f"{self.address}: {self._clean(str(error)) or type(error).__name__}") from None
+            raise DeliveryFailed(
+                f"{self.address}: {self._clean(str(error)) or type(error).__name__}"
+            ) from None
 
     def _refusal(self, status: int, headers: Any, text: str) -> DeliveryFailed | DeliveryRefused:
         hint = HINTS.get(status, "")
@@ -174,7 +200,9 @@ class CloudShark(Destination):
             hint = "a success would name an id: is this a CloudShark?"
         if 300 <= status < 400:
             where = self._clean(headers.get("location", ""))
-            return DeliveryRefused(f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to that)")
+            return DeliveryRefused(
+                f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to that)"
+            )
         words = f"{self.address}: status {status}: {self._clean(_words_in(text))}{f' ({hint})' if hint else ''}"
         if status in PERMANENT:
             return DeliveryRefused(words)
@@ -190,7 +218,9 @@ def _tags(info: SavefileInfo) -> str:
     # tags are one flat list: a comma in the customer's name would make a tag of what follows
     customer = info.request.customer or ""
     tags = (
-        info.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1) if "," in customer else info.tags
+        info.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1)
+        if "," in customer
+        else info.tags
     )
     return "".join(c if c.isprintable() else " " for c in tags)
 
@@ -220,7 +250,9 @@ def _id_of(found: Any, file_name: str, depth: int = 8) -> str:
             return str(found["id"])
         found = list(found.values())
     if isinstance(found, list) and depth:
-        return next((one for one in (_id_of(item, file_name, depth - 1) for item in found) if one), "")
+        return next(
+            (one for one in (_id_of(item, file_name, depth - 1) for item in found) if one), ""
+        )
     return ""
 
 

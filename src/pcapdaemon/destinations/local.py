@@ -61,7 +61,9 @@ class LocalDirectory(Destination):
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Write it in a thread of its own: a disk may hang."""
-        return Receipt(await self._writing.run(info.file_name, self._write, savefile, info.file_name))
+        return Receipt(
+            await self._writing.run(info.file_name, self._write, savefile, info.file_name)
+        )
 
     async def check(self) -> str:
         """Try to make a file."""
@@ -75,7 +77,9 @@ class LocalDirectory(Destination):
         except OSError as error:
             number = error.errno or 0
         # Raised out here, so that it does not refer to the first error, whose frames hold the savefile's memory.
-        raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(f"{self.directory}: {os.strerror(number)}")
+        raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(
+            f"{self.directory}: {os.strerror(number)}"
+        )
 
     def _try(self) -> str:
         try:

@@ -15,7 +15,13 @@ from urllib.parse import urlencode, urlsplit
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
@@ -67,10 +73,35 @@ HINTS = {
     "ExpiredToken": "the role's credentials have run out, and no new ones were found",
 }
 PERMANENT = {
-    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "AllAccessDisabled", "AccountProblem", "NoSuchBucket"),
-    *("PermanentRedirect", "AuthorizationHeaderMalformed", "AccessControlListNotSupported", "EntityTooLarge", "MethodNotAllowed"),
-    *("InvalidStorageClass", "InvalidTag", "InvalidArgument", "InvalidBucketName", "MetadataTooLarge", "KeyTooLongError"),
-    *("MalformedACLError", "InvalidEncryptionAlgorithmError", "InvalidToken", "IllegalLocationConstraintException"),
+    *(
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "AccessDenied",
+        "AllAccessDisabled",
+        "AccountProblem",
+        "NoSuchBucket",
+    ),
+    *(
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "AccessControlListNotSupported",
+        "EntityTooLarge",
+        "MethodNotAllowed",
+    ),
+    *(
+        "InvalidStorageClass",
+        "InvalidTag",
+        "InvalidArgument",
+        "InvalidBucketName",
+        "MetadataTooLarge",
+        "KeyTooLongError",
+    ),
+    *(
+        "MalformedACLError",
+        "InvalidEncryptionAlgorithmError",
+        "InvalidToken",
+        "IllegalLocationConstraintException",
+    ),
 }
 """Error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) that no waiting mends; also all of KMS."""
 
@@ -99,12 +130,18 @@ def _endpoint(text: str) -> str | None:
         or parts.query
     ):
         raise ValueError(f"{text!r} is no host name or URL")
-    return None if _AMAZONS.fullmatch(host or "") else f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+    return (
+        None
+        if _AMAZONS.fullmatch(host or "")
+        else f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+    )
 
 
 def _region_in(endpoint: str) -> str | None:
     """The region that Amazon's own endpoints name."""
-    found = _AMAZONS.fullmatch(urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or "")
+    found = _AMAZONS.fullmatch(
+        urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or ""
+    )
     return found[1] if found else None
 
 
@@ -112,7 +149,11 @@ def _folder_problem(folder: str) -> str:
     parts = folder.strip("/").split("/") if folder.strip("/") else []
     if any(part in ("", ".", "..") for part in parts):
         return "empty parts, '.' and '..' are not allowed"
-    return "" if folder.isprintable() and len(folder.encode()) <= 700 else "printable characters are wanted, 700 bytes at most"
+    return (
+        ""
+        if folder.isprintable() and len(folder.encode()) <= 700
+        else "printable characters are wanted, 700 bytes at most"
+    )
 
 
 class S3Settings(Section):
@@ -126,28 +167,54 @@ class S3Settings(Section):
         description="In front of the file's name; empty: none. The original read `pcaps`.",
     )
     region: Name | None = Field(
-        None, pattern=rf"^{_REGION.pattern}$", max_length=40, description="Absent: that of the AWS configuration, else us-east-1."
+        None,
+        pattern=rf"^{_REGION.pattern}$",
+        max_length=40,
+        description="Absent: that of the AWS configuration, else us-east-1.",
     )
-    endpoint: Name | None = Field(None, description="Host name or URL of a server that is not Amazon's; without scheme: https.")
-    accessid: Name | None = Field(None, description="Access key id; absent: AWS's default chain (role, environment, files).")
+    endpoint: Name | None = Field(
+        None,
+        description="Host name or URL of a server that is not Amazon's; without scheme: https.",
+    )
+    accessid: Name | None = Field(
+        None, description="Access key id; absent: AWS's default chain (role, environment, files)."
+    )
     accesskey: SecretStr | None = Field(None, description="Secret access key.")
-    acl: Acl = Field("private", description="A canned ACL; none is sent for `private`, which is what S3 does without.")
-    encryption: bool = Field(False, description="Ask for encryption at rest: AES256, or with `kms_key_id` aws:kms.")
-    kms_key_id: Name | None = Field(None, description="The key's id, ARN or alias; switches `encryption` on.")
-    storage_class: Name | None = Field(None, description="`STANDARD_IA` and so on.")
-    object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field({}, description="Tags of each object (not metadata).")
-    presign: int = Field(
-        0, ge=0, le=604_800, description="Tell the requester a URL that opens the savefile for so many seconds; 0: none."
+    acl: Acl = Field(
+        "private",
+        description="A canned ACL; none is sent for `private`, which is what S3 does without.",
     )
-    addressing_style: Literal["auto", "path", "virtual"] = Field("auto", description="Where the bucket's name stands in the URL.")
+    encryption: bool = Field(
+        False, description="Ask for encryption at rest: AES256, or with `kms_key_id` aws:kms."
+    )
+    kms_key_id: Name | None = Field(
+        None, description="The key's id, ARN or alias; switches `encryption` on."
+    )
+    storage_class: Name | None = Field(None, description="`STANDARD_IA` and so on.")
+    object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field(
+        {}, description="Tags of each object (not metadata)."
+    )
+    presign: int = Field(
+        0,
+        ge=0,
+        le=604_800,
+        description="Tell the requester a URL that opens the savefile for so many seconds; 0: none.",
+    )
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Where the bucket's name stands in the URL."
+    )
     checksums: Literal["auto", "when_required", "when_supported"] = Field(
-        "auto", description="CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse them."
+        "auto",
+        description="CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse them.",
     )
     allow_buckets: Names = Field((), description="Other buckets that a request may name.")
     allow_endpoints: Names = Field(
-        (), description="Other endpoints that a request may name; the same credentials are used there."
+        (),
+        description="Other endpoints that a request may name; the same credentials are used there.",
     )
-    allow_acls: Annotated[tuple[Acl, ...], Field(strict=False)] = Field((), description="Other ACLs that a request may name.")
+    allow_acls: Annotated[tuple[Acl, ...], Field(strict=False)] = Field(
+        (), description="Other ACLs that a request may name."
+    )
 
     @field_validator("folder")
     @classmethod
@@ -158,7 +225,9 @@ class S3Settings(Section):
 
     @field_validator("endpoint", "allow_endpoints")
     @classmethod
-    def _endpoints_are_some(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    def _endpoints_are_some(
+        cls, value: str | tuple[str, ...] | None
+    ) -> str | tuple[str, ...] | None:
         for text in (value,) if isinstance(value, str) else value or ():
             _endpoint(text)
         return value
@@ -174,9 +243,15 @@ class S3Settings(Section):
     def flaws(self) -> list[str]:
         """What can be read by strangers, or on the way."""
         public = [
-            f"[s3] acl = {acl}: anybody can read the savefiles" for acl in {self.acl, *self.allow_acls} if acl in PUBLIC_ACLS
+            f"[s3] acl = {acl}: anybody can read the savefiles"
+            for acl in {self.acl, *self.allow_acls}
+            if acl in PUBLIC_ACLS
         ]
-        plain = [e for e in (self.endpoint, *self.allow_endpoints) if e and e.lower().startswith("http://")]
+        plain = [
+            e
+            for e in (self.endpoint, *self.allow_endpoints)
+            if e and e.lower().startswith("http://")
+        ]
         return public + [f"[s3] {endpoint}: savefiles go there unencrypted" for endpoint in plain]
 
 
@@ -207,16 +282,30 @@ class S3(Destination):
         allowed: dict[str, tuple[str | None, set[str]]] = {
             "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
             "acl": (request.acl, {settings.acl, "private", *settings.allow_acls}),
-            "endpoint": (request.endpoint, {settings.endpoint or "s3.amazonaws.com", *settings.allow_endpoints}),
+            "endpoint": (
+                request.endpoint,
+                {settings.endpoint or "s3.amazonaws.com", *settings.allow_endpoints},
+            ),
         }
         for field, (value, values) in allowed.items():
-            if value and value not in values and not (field == "endpoint" and self._same_endpoint(value, values)):
-                problems.append(Problem(field, f"{value!r} is not allowed by this node's configuration ([s3] allow_{field}s)"))
+            if (
+                value
+                and value not in values
+                and not (field == "endpoint" and self._same_endpoint(value, values))
+            ):
+                problems.append(
+                    Problem(
+                        field,
+                        f"{value!r} is not allowed by this node's configuration ([s3] allow_{field}s)",
+                    )
+                )
         return problems
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         """Upload it; where nobody waits any more, what was begun is aborted in the background."""
-        if problems := self.objections(info.request):  # allowed when it was accepted, and not any more
+        if problems := self.objections(
+            info.request
+        ):  # allowed when it was accepted, and not any more
             raise DeliveryRefused("; ".join(map(str, problems)))
         uploading = asyncio.create_task(self._upload(savefile, info))
         try:
@@ -233,7 +322,10 @@ class S3(Destination):
         try:
             client = await run_in_thread(self._client, None, None)
             options = self._options("", None)
-            target: Any = {"Bucket": self._settings.bucket, "Key": self._key("", ".pcapdaemon-check")}
+            target: Any = {
+                "Bucket": self._settings.bucket,
+                "Key": self._key("", ".pcapdaemon-check"),
+            }
             begun = await run_in_thread(client.create_multipart_upload, **target, **options)
             if "UploadId" not in begun:
                 return f"{self.address}: the server does not answer as S3 does"
@@ -248,27 +340,49 @@ class S3(Destination):
     async def _upload(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         request, settings = info.request, self._settings
         client = await run_in_thread(self._client, request.region, request.endpoint)
-        target = {"Bucket": request.bucket or settings.bucket, "Key": self._key(request.folder, info.file_name)}
+        target = {
+            "Bucket": request.bucket or settings.bucket,
+            "Key": self._key(request.folder, info.file_name),
+        }
         options = self._options(request.acl or "", request.encryption)
-        options |= {"ContentType": content_type(info.file_name), "Metadata": {"tags": metadata(info.tags)}}
+        options |= {
+            "ContentType": content_type(info.file_name),
+            "Metadata": {"tags": metadata(info.tags)},
+        }
         try:
             etag = await self._put(client, savefile, target, options)
         except ClientError as error:
             acl = options.pop("ACL", "private")
-            if error.response["Error"].get("Code") != "AccessControlListNotSupported" or acl in PUBLIC_ACLS:
+            if (
+                error.response["Error"].get("Code") != "AccessControlListNotSupported"
+                or acl in PUBLIC_ACLS
+            ):
                 raise
-            log.warning("the bucket takes no ACL: uploaded without", id=info.id, bucket=target["Bucket"], acl=acl)
+            log.warning(
+                "the bucket takes no ACL: uploaded without",
+                id=info.id,
+                bucket=target["Bucket"],
+                acl=acl,
+            )
             etag = await self._put(client, savefile, target, options)
-        link = client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign) if settings.presign else ""
+        link = (
+            client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign)
+            if settings.presign
+            else ""
+        )
         return Receipt(f"s3://{target['Bucket']}/{target['Key']}", etag.strip('"'), link)
 
     async def _put(self, client: "S3Client", savefile: Savefile, target: Any, options: Any) -> str:
         if savefile.size <= MULTIPART_ABOVE:
             with savefile.part(0, savefile.size) as body:
                 content: Any = body
-                return etag_of(await run_in_thread(client.put_object, **target, **options, Body=content))
+                return etag_of(
+                    await run_in_thread(client.put_object, **target, **options, Body=content)
+                )
         # parts that carry checksums must have been announced (API reference of CreateMultipartUpload)
-        checksums = getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
+        checksums = (
+            getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
+        )
         extra: Any = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
         begun = await run_in_thread(client.create_multipart_upload, **target, **options, **extra)
         if "UploadId" not in begun:
@@ -276,7 +390,11 @@ class S3(Destination):
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
             parts: Any = {"Parts": await send_parts(client, savefile, {**upload, **extra})}
-            return etag_of(await run_in_thread(client.complete_multipart_upload, **upload, MultipartUpload=parts))
+            return etag_of(
+                await run_in_thread(
+                    client.complete_multipart_upload, **upload, MultipartUpload=parts
+                )
+            )
         except BaseException:  # parts that lie around are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
@@ -323,23 +441,33 @@ class S3(Destination):
 
     def _make_client(self, region: str | None, url: str | None) -> "S3Client":
         settings, session = self._settings, boto3.session.Session()
-        auto: Literal["when_required", "when_supported"] = "when_required" if url else "when_supported"
+        auto: Literal["when_required", "when_supported"] = (
+            "when_required" if url else "when_supported"
+        )
         checksums = auto if settings.checksums == "auto" else settings.checksums
         # the client's own `auto` names the global host in signed links; a bucket with dots fits no certificate
         dots = any("." in bucket for bucket in (str(settings.bucket), *settings.allow_buckets))
-        style = "virtual" if settings.addressing_style == "auto" and not url and not dots else settings.addressing_style
+        style = (
+            "virtual"
+            if settings.addressing_style == "auto" and not url and not dots
+            else settings.addressing_style
+        )
         client: S3Client = session.client(
             "s3",
             region_name=region or session.region_name or "us-east-1",
             endpoint_url=url,
             aws_access_key_id=settings.accessid,
-            aws_secret_access_key=settings.accesskey.get_secret_value() if settings.accesskey else None,
+            aws_secret_access_key=settings.accesskey.get_secret_value()
+            if settings.accesskey
+            else None,
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=32,
-                retries={"total_max_attempts": 1},  # the delivery tries again, and tells that it had to
+                retries={
+                    "total_max_attempts": 1
+                },  # the delivery tries again, and tells that it had to
                 s3={"addressing_style": style},
                 request_checksum_calculation=checksums,
                 response_checksum_validation="when_required",
@@ -351,12 +479,23 @@ class S3(Destination):
 def _words(error: Exception) -> DeliveryFailed | DeliveryRefused:
     """What went wrong in words for a person, and whether waiting helps."""
     if isinstance(error, ClientError):
-        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-        hint = HINTS.get(code, "see [s3] kms_key_id, and the key's policy" if code.startswith("KMS.") else "")
+        code, message = (
+            error.response["Error"].get("Code", ""),
+            error.response["Error"].get("Message", ""),
+        )
+        hint = HINTS.get(
+            code, "see [s3] kms_key_id, and the key's policy" if code.startswith("KMS.") else ""
+        )
         words = printable(f"{code}: {message}")[:500] + (f" ({hint})" if hint else "")
-        return DeliveryRefused(words) if code in PERMANENT or code.startswith("KMS.") else DeliveryFailed(words)
+        return (
+            DeliveryRefused(words)
+            if code in PERMANENT or code.startswith("KMS.")
+            else DeliveryFailed(words)
+        )
     if isinstance(error, NoCredentialsError):
-        return DeliveryFailed("no credentials were found (set [s3] accessid and accesskey, or give the host a role)")
+        return DeliveryFailed(
+            "no credentials were found (set [s3] accessid and accesskey, or give the host a role)"
+        )
     if isinstance(error, ParamValidationError):
         return DeliveryRefused(printable(str(error))[:500])
     reason = error.kwargs.get("error", error) if isinstance(error, HTTPClientError) else error

@@ -39,12 +39,17 @@ def metadata(tags: str) -> str:
     return text if text.isascii() else Header(text, "utf-8").encode(linesep="").replace("\n", "")
 
 
-async def send_parts(client: "S3Client", savefile: Savefile, upload: dict[str, Any]) -> list[dict[str, Any]]:
+async def send_parts(
+    client: "S3Client", savefile: Savefile, upload: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Send all parts, in a few threads; none is under way any more when it returns or raises."""
     size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
     numbers = iter(range(1, -(-savefile.size // size) + 1))
     failed = threading.Event()
-    work = (run_in_thread(_send_parts, client, savefile, upload, numbers, size, failed) for _ in range(PARTS_AT_ONCE))
+    work = (
+        run_in_thread(_send_parts, client, savefile, upload, numbers, size, failed)
+        for _ in range(PARTS_AT_ONCE)
+    )
     outcomes = await asyncio.gather(*work, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -54,7 +59,12 @@ async def send_parts(client: "S3Client", savefile: Savefile, upload: dict[str, A
 
 
 def _send_parts(
-    client: "S3Client", savefile: Savefile, upload: Any, numbers: Iterator[int], size: int, failed: threading.Event
+    client: "S3Client",
+    savefile: Savefile,
+    upload: Any,
+    numbers: Iterator[int],
+    size: int,
+    failed: threading.Event,
 ) -> list[dict[str, Any]]:
     """Send the next part, until there is none left or one has failed: few threads, for the memory of a new one is cold."""
     sent = []
@@ -86,4 +96,8 @@ def abort(client: "S3Client", upload: Any) -> None:
         client.abort_multipart_upload(**upload)
     except (BotoCoreError, ClientError) as error:
         where = f"s3://{upload['Bucket']}/{upload['Key']}"
-        log.warning("parts of an upload are left behind: a lifecycle rule removes them", upload=where, reason=str(error)[:200])
+        log.warning(
+            "parts of an upload are left behind: a lifecycle rule removes them",
+            upload=where,
+            reason=str(error)[:200],
+        )

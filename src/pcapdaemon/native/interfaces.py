@@ -51,7 +51,11 @@ def describe_interfaces() -> list[dict[str, Any]]:
     return [
         {
             "name": interface.name,
-            "state": "-" if interface.kind is InterfaceKind.PSEUDO else "up" if interface.up else "down",
+            "state": "-"
+            if interface.kind is InterfaceKind.PSEUDO
+            else "up"
+            if interface.up
+            else "down",
             "linktype": _linktype(interface) if interface.kind is not InterfaceKind.PSEUDO else "",
             "addresses": list(interface.addresses),
             "description": interface.description,
@@ -63,7 +67,9 @@ def describe_interfaces() -> list[dict[str, Any]]:
 def _linktype(interface: Interface) -> str:
     capture = live.LiveCapture(interface.name, BlockPool(BLOCK_SIZE, BLOCK_SIZE))
     try:
-        capture.open(snaplen=64, promiscuous=False, buffer_size=131072, buffer_timeout_ms=100, loopback=False)
+        capture.open(
+            snaplen=64, promiscuous=False, buffer_size=131072, buffer_timeout_ms=100, loopback=False
+        )
     except CaptureRefused:
         return ""
     finally:

@@ -39,7 +39,10 @@ class MemoryBudget:
         """
         size = min(wanted, max(SMALLEST_KERNEL_BUFFER, (self.limit - self.used) // 8))
         if self.limit - self.used < size + BLOCK_SIZE or not self.pool.reserve(size):
-            raise Busy(f"the memory for captures is in use ([general] memory = {self.limit})", "try again later")
+            raise Busy(
+                f"the memory for captures is in use ([general] memory = {self.limit})",
+                "try again later",
+            )
         return size
 
     def give_kernel_buffer(self, size: int) -> None:

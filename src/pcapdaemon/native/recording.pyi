@@ -3,7 +3,14 @@ class Recording:
     error: str
     def __init__(self, interface: str, memory: int, block_size: int, seconds: float) -> None: ...
     def open(
-        self, expression: str, *, snaplen: int, promiscuous: bool, buffer_size: int, buffer_timeout_ms: int, loopback: bool
+        self,
+        expression: str,
+        *,
+        snaplen: int,
+        promiscuous: bool,
+        buffer_size: int,
+        buffer_timeout_ms: int,
+        loopback: bool,
     ) -> bool: ...
     def run(self) -> str: ...
     def stop(self) -> None: ...

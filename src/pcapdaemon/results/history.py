@@ -81,10 +81,14 @@ class History:
         """Wait until a request is over."""
         record = self.requests.get(request_id)
         if record is not None and record.state is RequestState.RUNNING:
-            waiting = self._finished.setdefault(request_id, asyncio.get_running_loop().create_future())
+            waiting = self._finished.setdefault(
+                request_id, asyncio.get_running_loop().create_future()
+            )
             await asyncio.shield(waiting)
 
-    def as_json(self, request_id: str, live: Mapping[str, Counts] | None = None) -> dict[str, Any] | None:
+    def as_json(
+        self, request_id: str, live: Mapping[str, Counts] | None = None
+    ) -> dict[str, Any] | None:
         """All that is known of a request, with the live counters of its captures that run."""
         record = self.requests.get(request_id)
         return record.as_json(live) if record else None
@@ -97,17 +101,27 @@ class History:
                 record.limits = to_wire(plan.limits)
                 self._remember(record)
             case RequestJoined(request_id, source, joined, received_at, _, warnings):
-                record = RequestRecord(request_id, source, received_at, warnings=list(warnings), joined=joined)
+                record = RequestRecord(
+                    request_id, source, received_at, warnings=list(warnings), joined=joined
+                )
                 record.limits = self.requests[joined].limits
-                record.captures = self.requests[joined].captures  # the same ones: what becomes of them becomes of both
+                record.captures = self.requests[
+                    joined
+                ].captures  # the same ones: what becomes of them becomes of both
                 self._remember(record)
             case SavefileResumed():
                 self._resume(event)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
-                if known is None or known.is_over:  # else the record of that id is another request's
+                if (
+                    known is None or known.is_over
+                ):  # else the record of that id is another request's
                     state, words = RequestState.REJECTED, [str(problem) for problem in problems]
-                    self._remember(RequestRecord(request_id, source, time.time(), "", state, {}, words, list(warnings)))
+                    self._remember(
+                        RequestRecord(
+                            request_id, source, time.time(), "", state, {}, words, list(warnings)
+                        )
+                    )
             case RequestFinished(request_id):
                 if finished := self.requests.get(request_id):
                     finished.state = RequestState.FINISHED

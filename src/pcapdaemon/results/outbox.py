@@ -54,7 +54,9 @@ class Outbox:
         self._waiting.append(_Result(body, progress, self._now()))
         self._size += len(body)
         while len(self._waiting) > MOST or self._size > MOST_BYTES:
-            self._drop(next((result for result in self._waiting if result.progress), self._waiting[0]))
+            self._drop(
+                next((result for result in self._waiting if result.progress), self._waiting[0])
+            )
             self._dropped += 1
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_all())
@@ -81,7 +83,9 @@ class Outbox:
                 if self._now() - result.at > self.keep:
                     self._give_up(result)
                 else:
-                    await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(1, 1.3))  # noqa: S311
+                    await self._sleep(
+                        min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(1, 1.3)
+                    )  # noqa: S311
             except ResultRefused as error:
                 reason = str(error)
                 self._give_up(result)

@@ -69,7 +69,9 @@ class Results:
     `record` is all that is known of a request: what `finished` tells. Nothing here waits, or is waited for.
     """
 
-    def __init__(self, node: str, settings: ResultsSettings, record: RecordOf, publish: Publish) -> None:
+    def __init__(
+        self, node: str, settings: ResultsSettings, record: RecordOf, publish: Publish
+    ) -> None:
         self.node, self.settings = node, settings
         self._record_of, self._publish = record, publish
         self._webhook: Webhook | None = None
@@ -120,7 +122,9 @@ class Results:
         if self._webhook:
             await self._webhook.close()
 
-    async def subscribe(self, request_id: str | None, closing: asyncio.Event) -> AsyncIterator[tuple[str, bytes]]:
+    async def subscribe(
+        self, request_id: str | None, closing: asyncio.Event
+    ) -> AsyncIterator[tuple[str, bytes]]:
         """All results from now on, or those of one request, until `closing` is set: what happened, and the CloudEvent."""
         subscriber = Subscriber(request_id)
         self._subscribers.add(subscriber)
@@ -142,7 +146,12 @@ class Results:
             case RequestJoined(request_id, source, joined, _, request, warnings):
                 self._routes[request_id] = _route(source, request)
                 self._joined.setdefault(joined, []).append(request_id)
-                self._send("accepted", request_id, {"joined": joined, "warnings": warnings}, self._routes[request_id])
+                self._send(
+                    "accepted",
+                    request_id,
+                    {"joined": joined, "warnings": warnings},
+                    self._routes[request_id],
+                )
             case RequestSeenBefore(request_id, source, request):
                 again: dict[str, Any] = {"again": True, "warnings": (SEEN_BEFORE,)}
                 self._send("accepted", request_id, again, _route(source, request))
@@ -178,7 +187,9 @@ class Results:
             case CaptureStopped():
                 self._report("captured", event.id, event.as_json())
             case CaptureFailed(_, interface, reason, hint):
-                self._report("failed", event.id, {"interface": interface, "reason": reason, "hint": hint})
+                self._report(
+                    "failed", event.id, {"interface": interface, "reason": reason, "hint": hint}
+                )
             case SavefileDelivered(_, interface, destination, receipt):
                 data = {"destination": destination, "receipt": to_wire(receipt)}
                 self._report("delivered", event.id, {"interface": interface, **data})
@@ -186,12 +197,19 @@ class Results:
                 data = {"file_name": name, "pending": pending, "reason": reason}
                 self._report("spooled", event.id, {"interface": interface, **data})
             case SavefileLost(_, interface, destination, reason, name, packets):
-                data = {"destination": destination, "reason": reason, "file_name": name, "packets": packets}
+                data = {
+                    "destination": destination,
+                    "reason": reason,
+                    "file_name": name,
+                    "packets": packets,
+                }
                 self._report("failed", event.id, {"interface": interface, **data})
 
     def _finished(self, request_id: str) -> None:
         route, record = self._routes.get(request_id), self._record_of(request_id)
-        if route is None or record is None or record["state"] == RequestState.RUNNING:  # another of its captures is not over
+        if (
+            route is None or record is None or record["state"] == RequestState.RUNNING
+        ):  # another of its captures is not over
             return
         final = not any(capture["pending"] for capture in record["captures"])
         if final or request_id not in self._waiting:
@@ -230,7 +248,11 @@ class Results:
 
     def _answer(self, source: str, answer: Answer) -> None:
         if answer.kind in DIRECT:
-            data = {ON_THE_WIRE["interfaces"]: answer.interfaces, "warnings": answer.warnings, **answer.details}
+            data = {
+                ON_THE_WIRE["interfaces"]: answer.interfaces,
+                "warnings": answer.warnings,
+                **answer.details,
+            }
             for place in self._where(_Route(source, answer.reply_to, None))[:1]:
                 self._boxes[place].put(encode(answer.kind, answer.id, data, self.node, time.time()))
 
@@ -245,4 +267,6 @@ class Results:
 
 
 def _route(source: str, request: CaptureRequest | None) -> _Route:
-    return _Route(source, request.reply_to if request else None, request.reply_events if request else None)
+    return _Route(
+        source, request.reply_to if request else None, request.reply_events if request else None
+    )

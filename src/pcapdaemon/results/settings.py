@@ -21,12 +21,20 @@ class ResultsSettings(Section):
         description="Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second), `captured`, "
         "`delivered`, `spooled`, `failed`, `finished` (the whole record). A request's `reply_events` takes their place.",
     )
-    maxage: Seconds = Field(86400, description="How long a result that can't be sent is tried, seconds.")
-    webhook: SecretStr | None = Field(None, description="A URL to which results of all requests are sent by POST.")
-    secret: SecretStr | None = Field(
-        None, min_length=8, description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
+    maxage: Seconds = Field(
+        86400, description="How long a result that can't be sent is tried, seconds."
     )
-    ca_file: CertificateFile | None = Field(None, description="Certificates to trust for the webhook instead of the system's.")
+    webhook: SecretStr | None = Field(
+        None, description="A URL to which results of all requests are sent by POST."
+    )
+    secret: SecretStr | None = Field(
+        None,
+        min_length=8,
+        description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature.",
+    )
+    ca_file: CertificateFile | None = Field(
+        None, description="Certificates to trust for the webhook instead of the system's."
+    )
 
     @field_validator("webhook")
     @classmethod

@@ -20,7 +20,9 @@ class Subscriber:
     def put(self, kind: str, body: bytes) -> None:
         """Have it read soon."""
         if len(self._waiting) >= MOST_WAITING:
-            self._waiting.remove(next((one for one in self._waiting if one[0] == "progress"), self._waiting[0]))
+            self._waiting.remove(
+                next((one for one in self._waiting if one[0] == "progress"), self._waiting[0])
+            )
             self.left_out += 1
         self._waiting.append((kind, body))
         self._there.set()

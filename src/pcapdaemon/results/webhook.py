@@ -30,7 +30,9 @@ def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 class Webhook:
     """Sends results to one URL."""
 
-    def __init__(self, settings: ResultsSettings, url: SecretStr, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: ResultsSettings, url: SecretStr, now: Callable[[], float] = time.time
+    ) -> None:
         self._url, self._now = url.get_secret_value(), now
         self._key = key_of(settings.secret.get_secret_value()) if settings.secret else None
         trust = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
@@ -42,7 +44,9 @@ class Webhook:
         try:
             response = await self._http.post(self._url, content=body, headers=self._headers(body))
         except (httpx2.HTTPError, OSError) as error:
-            raise NotConnected(f"webhook {self._host}: {printable(str(error)) or type(error).__name__}") from None
+            raise NotConnected(
+                f"webhook {self._host}: {printable(str(error)) or type(error).__name__}"
+            ) from None
         if response.is_success:
             return
         words = f"webhook {self._host}: status {response.status_code}"
@@ -60,4 +64,8 @@ class Webhook:
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
         }
-        return {**headers, "webhook-signature": signature(self._key, message_id, timestamp, body)} if self._key else headers
+        return (
+            {**headers, "webhook-signature": signature(self._key, message_id, timestamp, body)}
+            if self._key
+            else headers
+        )

@@ -30,7 +30,11 @@ Part = tuple[InterfacePlan, bytes, Counts]
 def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
     """Bytes that a file will have beside its packets, at most, where nothing unusual ends it."""
     known = _head(plan, [(part, bytes(24), Counts()) for part in parts], _facts(plan, parts))
-    return len(known) + len(parts) * len(statistics(0, Statistics(0, 0, 0, 0, 0, 0))) + ROOM_FOR_THE_END
+    return (
+        len(known)
+        + len(parts) * len(statistics(0, Statistics(0, 0, 0, 0, 0, 0)))
+        + ROOM_FOR_THE_END
+    )
 
 
 def around(plan: CapturePlan, captured: Sequence[Part], outcome: Outcome) -> tuple[bytes, bytes]:
@@ -39,7 +43,12 @@ def around(plan: CapturePlan, captured: Sequence[Part], outcome: Outcome) -> tup
     facts = {**_facts(plan, [part for part, _, _ in captured]), **to_wire(outcome)}
     begun = now - int(outcome.seconds * 1e9)
     tails = [
-        statistics(n, Statistics(begun, now, one.received, one.packets, one.dropped, one.dropped_by_interface))
+        statistics(
+            n,
+            Statistics(
+                begun, now, one.received, one.packets, one.dropped, one.dropped_by_interface
+            ),
+        )
         for n, (_, _, one) in enumerate(captured)
     ]
     return _head(plan, captured, facts), b"".join(tails)

@@ -30,7 +30,9 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def compressed(how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPool) -> tuple[Savefile, Content]:
+def compressed(
+    how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPool
+) -> tuple[Savefile, Content]:
     """The savefile made of these, compressed by "gzip" or "zstd". Takes long: tens to hundreds of MB per second.
 
     What was read is written over: beside the blocks themselves it takes two of the pool, and one for each 256. Raises
@@ -51,7 +53,11 @@ def compressed(how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPo
 
 
 def _compressor(how: str) -> _Compressor:
-    return zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT) if how == "gzip" else zstd.ZstdCompressor(level=ZSTD_LEVEL)
+    return (
+        zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT)
+        if how == "gzip"
+        else zstd.ZstdCompressor(level=ZSTD_LEVEL)
+    )
 
 
 def _parts(head: bytes, blocks: Blocks, tail: bytes) -> Iterator[bytes | Blocks]:

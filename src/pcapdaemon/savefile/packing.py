@@ -13,7 +13,13 @@ from pcapdaemon.savefile.compression import compressed
 from pcapdaemon.savefile.savefile import Savefile
 
 NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
-LIMITS = (StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.DURATION, StopReason.IDLE)
+LIMITS = (
+    StopReason.PACKETS,
+    StopReason.BYTES,
+    StopReason.MEMORY,
+    StopReason.DURATION,
+    StopReason.IDLE,
+)
 
 
 @dataclass(slots=True)
@@ -40,13 +46,21 @@ def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Captured
     outcome = whole.outcome
     if not outcome.packets:
         return Captured(outcome)
-    head, tail = annotation.around(plan, [(one.part, one.header, one.outcome) for one in taken], outcome)
-    savefile, content = _file(plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool)
+    head, tail = annotation.around(
+        plan, [(one.part, one.header, one.outcome) for one in taken], outcome
+    )
+    savefile, content = _file(
+        plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool
+    )
     whole.blocks = Blocks()  # the savefile alone decides how long its memory is held
-    return Captured(replace(outcome, size=content.size if content else savefile.size, content=content), savefile)
+    return Captured(
+        replace(outcome, size=content.size if content else savefile.size, content=content), savefile
+    )
 
 
-def _file(plan: CapturePlan, around: tuple[bytes, bytes], blocks: Blocks, pool: BlockPool) -> tuple[Savefile, Content | None]:
+def _file(
+    plan: CapturePlan, around: tuple[bytes, bytes], blocks: Blocks, pool: BlockPool
+) -> tuple[Savefile, Content | None]:
     head, tail = around
     if plan.compress != "none":
         try:
@@ -68,7 +82,9 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
             one.outcome = replace(one.outcome, packets=kept)
     except MemoryError:
         blocks = join([one.blocks for one in taken], pool)
-        errors.append("there was no memory to put the packets of all interfaces in one order ([general] memory)")
+        errors.append(
+            "there was no memory to put the packets of all interfaces in one order ([general] memory)"
+        )
     first, outcomes = taken[0], [one.outcome for one in taken]
     counts, begin = sum(map(_counts, outcomes), Counts()), _first_time(blocks)
     outcome = Outcome(
@@ -77,7 +93,9 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
         seconds=max(one.seconds for one in outcomes),
         trigger=first.outcome.trigger,
         first_packet_at=begin,
-        last_packet_at=max((one.last_packet_at for one in outcomes if one.last_packet_at), default=None),
+        last_packet_at=max(
+            (one.last_packet_at for one in outcomes if one.last_packet_at), default=None
+        ),
         lookback=_lookback(taken, before.packets - counts.packets, begin),
         error="; ".join(errors),
     )
@@ -97,11 +115,20 @@ def _what_went_wrong(one: Taken) -> list[str]:
 def _reason(outcomes: Sequence[Outcome]) -> StopReason:
     """A limit that one reached ended the others too."""
     reasons = [one.stop_reason for one in outcomes]
-    return next((reason for reason in (*LIMITS, StopReason.SHUTDOWN, StopReason.STOPPED) if reason in reasons), reasons[0])
+    return next(
+        (
+            reason
+            for reason in (*LIMITS, StopReason.SHUTDOWN, StopReason.STOPPED)
+            if reason in reasons
+        ),
+        reasons[0],
+    )
 
 
 def _lookback(taken: Sequence[Taken], evicted: int, begin: float | None) -> Lookback | None:
-    found = [(one.part.interface.name, one.outcome.lookback) for one in taken if one.outcome.lookback]
+    found = [
+        (one.part.interface.name, one.outcome.lookback) for one in taken if one.outcome.lookback
+    ]
     if not found:
         return None
     reasons = [f"{name}: {lookback.reason}" for name, lookback in found if lookback.reason]
@@ -119,5 +146,7 @@ def _lookback(taken: Sequence[Taken], evicted: int, begin: float | None) -> Look
 def _first_time(blocks: Blocks) -> float | None:
     """The time in the first Enhanced Packet Block, seconds since the epoch."""
     for view in blocks.views():
-        return (int.from_bytes(view[12:16], "little") << 32 | int.from_bytes(view[16:20], "little")) / 1e9
+        return (
+            int.from_bytes(view[12:16], "little") << 32 | int.from_bytes(view[16:20], "little")
+        ) / 1e9
     return None

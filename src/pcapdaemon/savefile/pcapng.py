@@ -68,7 +68,8 @@ def interface(one: Description) -> bytes:
 def statistics(number: int, seen: Statistics) -> bytes:
     """An Interface Statistics Block (4.6) of the interface with this number."""
     values = {
-        2: seen.begun >> 32 | (seen.begun & 0xFFFFFFFF) << 32,  # times are in two halves, the high one first
+        2: seen.begun >> 32
+        | (seen.begun & 0xFFFFFFFF) << 32,  # times are in two halves, the high one first
         3: seen.ended >> 32 | (seen.ended & 0xFFFFFFFF) << 32,
         4: seen.accepted,
         5: seen.dropped_by_interface,
@@ -77,7 +78,9 @@ def statistics(number: int, seen: Statistics) -> bytes:
         8: seen.delivered,
     }
     body = struct.pack("<III", number, seen.ended >> 32, seen.ended & 0xFFFFFFFF)
-    return _block(STATISTICS, body, [(code, struct.pack("<Q", value)) for code, value in values.items()])
+    return _block(
+        STATISTICS, body, [(code, struct.pack("<Q", value)) for code, value in values.items()]
+    )
 
 
 def _block(kind: int, body: bytes, options: Iterable[Option]) -> bytes:

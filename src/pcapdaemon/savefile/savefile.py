@@ -28,7 +28,10 @@ _LARGEST_WRITE = 8 * _CHUNK
 
 def content_type(file_name: str) -> str:
     """The media type of a savefile."""
-    return next((kind for ending, kind in CONTENT_TYPES.items() if file_name.endswith(ending)), CONTENT_TYPES[".pcap"])
+    return next(
+        (kind for ending, kind in CONTENT_TYPES.items() if file_name.endswith(ending)),
+        CONTENT_TYPES[".pcap"],
+    )
 
 
 class _Memory:
@@ -163,7 +166,9 @@ class Savefile(io.RawIOBase):
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
         """The bytes from `start` on, at most `size` of them; of what is in memory as views without a copy."""
         left = max(0, self.size - start)
-        return self._there().place.views(self._start + start, left if size is None else min(left, size))
+        return self._there().place.views(
+            self._start + start, left if size is None else min(left, size)
+        )
 
     def _there(self) -> _Content:
         if (content := self._content) is None:
@@ -174,7 +179,12 @@ class Savefile(io.RawIOBase):
         """Write the whole file with writev(2), without a copy; blocks, and raises OSError."""
         done = 0
         while done < self.size:
-            parts = [part for part, _ in zip(self.views(done, _LARGEST_WRITE), range(_MOST_PARTS), strict=False)]
+            parts = [
+                part
+                for part, _ in zip(
+                    self.views(done, _LARGEST_WRITE), range(_MOST_PARTS), strict=False
+                )
+            ]
             if not parts:
                 raise OSError(errno.EIO, "the file on disk is shorter than it was")
             done += os.writev(descriptor, parts)

@@ -6,7 +6,9 @@ from pcapdaemon.sources.base import Source
 
 TABLE = {
     "http": Plugin("pcapdaemon.sources.http:HttpSource", "http", "listen"),
-    "kafka": Plugin("pcapdaemon.sources.kafka:KafkaSource", "kafka", "listen", extra="kafka", is_bus=True),
+    "kafka": Plugin(
+        "pcapdaemon.sources.kafka:KafkaSource", "kafka", "listen", extra="kafka", is_bus=True
+    ),
     "redis": Plugin(
         "pcapdaemon.sources.redis:RedisSource",
         "redis",

@@ -11,7 +11,9 @@ from pydantic import Field
 from pcapdaemon.core.answers import Answer, Verdict
 from pcapdaemon.core.section import Section
 
-Places = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+Places = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)
+]
 """Several channels, topics or queues for results."""
 
 

@@ -35,7 +35,9 @@ class HttpSettings(Section):
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8723, ge=0, le=65535, description="The port; 0: any free one.")
     token: SecretStr | None = Field(
-        None, min_length=8, description="Bearer token that clients must show; required where `host` is not loopback."
+        None,
+        min_length=8,
+        description="Bearer token that clients must show; required where `host` is not loopback.",
     )
 
     @field_validator("token")
@@ -49,7 +51,9 @@ class HttpSettings(Section):
     @model_validator(mode="after")
     def _token_where_reachable(self) -> "HttpSettings":
         if self.listen and not is_loopback(self.host) and self.token is None:
-            raise ValueError(f"host {self.host} can be reached from elsewhere: set token_file (or token, token_env)")
+            raise ValueError(
+                f"host {self.host} can be reached from elsewhere: set token_file (or token, token_env)"
+            )
         return self
 
 
@@ -73,7 +77,11 @@ class HttpSource(Source):
     async def submit(self, body: bytes) -> Answer:
         """Called by the API for each POST; returns what the engine says, or that nobody listens (any more)."""
         if not self._listening:
-            return Answer("", AnswerKind.UNAVAILABLE, (Problem("", "the daemon is starting or shutting down"),))
+            return Answer(
+                "",
+                AnswerKind.UNAVAILABLE,
+                (Problem("", "the daemon is starting or shutting down"),),
+            )
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def answer(words: Answer) -> None:
@@ -100,4 +108,8 @@ class HttpSource(Source):
         while not self._queue.empty():
             message = self._queue.get_nowait()
             if message.answer:
-                message.answer(Answer("", AnswerKind.UNAVAILABLE, (Problem("", "the daemon is shutting down"),)))
+                message.answer(
+                    Answer(
+                        "", AnswerKind.UNAVAILABLE, (Problem("", "the daemon is shutting down"),)
+                    )
+                )

@@ -23,7 +23,13 @@ from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
 from pcapdaemon.threads import run_in_thread
 
-OURS = {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
+OURS = {
+    "bootstrap.servers",
+    "group.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+}
 """Properties of the client that this file decides."""
 
 Name = Annotated[str, Field(min_length=1)]
@@ -34,14 +40,20 @@ class KafkaSettings(Section):
     """`[kafka]`: brokers to begin with, and the topics to read."""
 
     listen: bool = Field(False, description="Hear requests on Kafka.")
-    server: Name | Names = Field("localhost:9092", description="Brokers to begin with, `host:port`, or an array of them.")
-    topic: Name | Names = Field("capture", description="The topic, or an array of topics; every partition is read.")
+    server: Name | Names = Field(
+        "localhost:9092", description="Brokers to begin with, `host:port`, or an array of them."
+    )
+    topic: Name | Names = Field(
+        "capture", description="The topic, or an array of topics; every partition is read."
+    )
     group: Name | None = Field(
         None,
         description="Commit positions under this name, which must contain `{node}`: then requests that were sent during a "
         "restart are taken up, up to `[general] maxage`. Absent: the node begins with what is sent from now on.",
     )
-    metadata_refresh: int = Field(30, ge=1, le=3600, description="Seconds between looks for new partitions and topics.")
+    metadata_refresh: int = Field(
+        30, ge=1, le=3600, description="Seconds between looks for new partitions and topics."
+    )
     results: Name | Places | None = Field(
         None,
         description="A topic for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
@@ -65,7 +77,9 @@ class KafkaSettings(Section):
     @classmethod
     def _group_is_this_nodes(cls, group: str | None) -> str | None:
         if group is not None and "{node}" not in group:
-            raise ValueError("must contain {node}: nodes that share one would overwrite each other's positions")
+            raise ValueError(
+                "must contain {node}: nodes that share one would overwrite each other's positions"
+            )
         return group
 
     @model_validator(mode="after")
@@ -161,7 +175,9 @@ class KafkaSource(Bus):
         settings = self.settings
         options = consumer_options(settings, self.node)
         refresh = settings.metadata_refresh
-        self._reader = Reader(options, settings.topics, refresh, self.positions, self._messages, self._take_in)
+        self._reader = Reader(
+            options, settings.topics, refresh, self.positions, self._messages, self._take_in
+        )
         self._reader.start()
         try:
             await self._reader.connected
@@ -199,27 +215,47 @@ class KafkaSource(Bus):
         return [self._message(record) for record in records]
 
     def _message(self, record: Record) -> Message:
-        topic, partition, offset = record.topic() or "", record.partition() or 0, record.offset() or 0
+        topic, partition, offset = (
+            record.topic() or "",
+            record.partition() or 0,
+            record.offset() or 0,
+        )
         kind, milliseconds = record.timestamp()
         # an offset may come again in a topic that was made anew
         key = f"{topic} {partition} {offset} {milliseconds}"
         settle = self.positions.settler((topic, partition), offset)
-        return Message(record.value() or b"", self.name, milliseconds / 1000 if kind else None, key, settle, self.answer)
+        return Message(
+            record.value() or b"",
+            self.name,
+            milliseconds / 1000 if kind else None,
+            key,
+            settle,
+            self.answer,
+        )
 
     def _produce(self, body: bytes, topic: str) -> None:
         failures: list[str] = []
         self._said = ""
         try:
             if self._producer is None:
-                options = _common_options(self.settings, self.node) | {"message.timeout.ms": 8000, "linger.ms": 0}
+                options = _common_options(self.settings, self.node) | {
+                    "message.timeout.ms": 8000,
+                    "linger.ms": 0,
+                }
                 options["error_cb"] = self._on_error
                 self._producer = Producer(options)
-            self._producer.produce(topic, body, on_delivery=lambda error, _: failures.append(error.str()) if error else None)
+            self._producer.produce(
+                topic,
+                body,
+                on_delivery=lambda error, _: failures.append(error.str()) if error else None,
+            )
             left = self._producer.flush(10)
         except (KafkaException, BufferError) as error:
             raise NotConnected(f"{self.address}: {words_of(error)}") from None
         if failures or left:
-            raise NotConnected(f"{self.address}: {self._said or (failures or ['the brokers do not answer'])[0]}")
+            raise NotConnected(
+                f"{self.address}: {self._said or (failures or ['the brokers do not answer'])[0]}"
+            )
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts them

@@ -74,10 +74,20 @@ class Positions:
         if not self.commit:
             return []
         with self._lock:
-            settled = {place: next(iter(self._unsettled.get(place, ())), offset) for place, offset in self.next.items()}
-        changed = {place: offset for place, offset in settled.items() if self._committed.get(place) != offset}
+            settled = {
+                place: next(iter(self._unsettled.get(place, ())), offset)
+                for place, offset in self.next.items()
+            }
+        changed = {
+            place: offset
+            for place, offset in settled.items()
+            if self._committed.get(place) != offset
+        }
         self._committed |= changed
-        return [TopicPartition(topic, partition, offset) for (topic, partition), offset in changed.items()]
+        return [
+            TopicPartition(topic, partition, offset)
+            for (topic, partition), offset in changed.items()
+        ]
 
     def _settle(self, place: Place, offset: int, verdict: Verdict) -> None:
         # a topic can take nothing back: whatever the verdict, it was this node's turn
@@ -98,7 +108,12 @@ class Reader(threading.Thread):
         take_in: Callable[[list[Message]], None],
     ) -> None:
         super().__init__(name="pcapdaemon-kafka", daemon=True)
-        self._options, self._topics, self._refresh_every, self._positions = options, topics, refresh, positions
+        self._options, self._topics, self._refresh_every, self._positions = (
+            options,
+            topics,
+            refresh,
+            positions,
+        )
         self._messages, self._take_in = messages, take_in
         self._loop = loop = asyncio.get_running_loop()
         self._refreshed_at = self._committed_at = 0.0
@@ -124,7 +139,9 @@ class Reader(threading.Thread):
         except Exception as error:
             log.exception("the reader of Kafka failed in an unforeseen way")
             self.failure = f"internal error: {type(error).__name__}"
-        call_in_loop(self._loop, self._tell_the_failure)  # before `close`, which waits for a broker that hangs
+        call_in_loop(
+            self._loop, self._tell_the_failure
+        )  # before `close`, which waits for a broker that hangs
         if consumer is not None:
             consumer.close()
         call_in_loop(self._loop, _set, self.ended)
@@ -149,12 +166,16 @@ class Reader(threading.Thread):
     def _hand_over(self, records: list[Record]) -> None:
         good, fatal = [], None
         for record in records:
-            if error := record.error():  # most are passing, or the topic is gone: the next refresh sees to it
+            if (
+                error := record.error()
+            ):  # most are passing, or the topic is gone: the next refresh sees to it
                 fatal = error if self._is_fatal(error) else fatal
                 continue
             if record.value() is not None:  # else a mark of compaction
                 good.append(record)
-            self._positions.next[record.topic() or "", record.partition() or 0] = (record.offset() or 0) + 1
+            self._positions.next[record.topic() or "", record.partition() or 0] = (
+                record.offset() or 0
+            ) + 1
         messages = self._messages(good)
         self.room.clear()
         call_in_loop(self._loop, self._take_in, messages)
@@ -189,14 +210,18 @@ class Reader(threading.Thread):
         if not self._positions.since:
             self._positions.since, self._positions.leaderless = time.time(), new - self._assigned
         self._refreshed_at = time.monotonic()
-        self._refresh_after = min(LOOK_AGAIN, self._refresh_every) if len(starts) < len(new) else self._refresh_every
+        self._refresh_after = (
+            min(LOOK_AGAIN, self._refresh_every) if len(starts) < len(new) else self._refresh_every
+        )
 
     def _start(self, consumer: Consumer, place: Place) -> TopicPartition | None:
         """From where to read a partition: where it was left, else its end, or its beginning if it was found later."""
         positions, (topic, number) = self._positions, place
         try:
             if place not in positions.next:
-                lowest, highest = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_WITHIN)
+                lowest, highest = consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=ANSWER_WITHIN
+                )
                 committed = self._committed(consumer, place)
                 if committed is not None:
                     positions.next[place] = committed
@@ -222,7 +247,9 @@ class Reader(threading.Thread):
             return None
         try:
             found = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0]
-        except KafkaException as error:  # where the right is missing the library only says that it timed out
+        except (
+            KafkaException
+        ) as error:  # where the right is missing the library only says that it timed out
             self._last_error = f"{words_of(error)} (is Read on the group allowed?)"
             raise
         if found.error:
@@ -239,7 +266,9 @@ class Reader(threading.Thread):
     def _say_missing(self, topic: str) -> None:
         if topic not in self._missing:
             self._missing.add(topic)
-            log.warning("a topic does not exist yet", topic=topic, looked_for_every=self._refresh_every)
+            log.warning(
+                "a topic does not exist yet", topic=topic, looked_for_every=self._refresh_every
+            )
 
     def _commit(self, consumer: Consumer, wait: bool) -> None:
         if offsets := self._positions.to_commit():
@@ -249,10 +278,15 @@ class Reader(threading.Thread):
                 else:
                     consumer.commit(offsets=offsets)
             except KafkaException as error:
-                log.warning("positions could not be committed", source="kafka", reason=words_of(error))
+                log.warning(
+                    "positions could not be committed", source="kafka", reason=words_of(error)
+                )
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if error.code() not in (
+            KafkaError._ALL_BROKERS_DOWN,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+        ):
             self._last_error, self._last_code = error.str(), error.code()
         if error.code() in GIVE_UP:
             self._down = error.str()

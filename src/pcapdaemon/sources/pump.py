@@ -33,7 +33,9 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
                 take(await source.receive())
         except NotConnected as error:
             publish(SourceDisconnected(source.name, str(error)))
-        except Exception as error:  # a defect of one source must not take the others, and the captures, along
+        except (
+            Exception
+        ) as error:  # a defect of one source must not take the others, and the captures, along
             log.exception("a source failed in an unforeseen way", source=source.name)
             publish(SourceDisconnected(source.name, f"internal error: {type(error).__name__}"))
         await close(source)
@@ -60,7 +62,12 @@ async def close(source: Source) -> None:
 async def _connect(source: Source, publish: Publish) -> None:
     told = ""
     async for attempt in stamina.retry_context(
-        on=NotConnected, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE, wait_jitter=0.3
+        on=NotConnected,
+        attempts=None,
+        timeout=None,
+        wait_initial=0.2,
+        wait_max=LONGEST_PAUSE,
+        wait_jitter=0.3,
     ):
         with attempt:
             try:

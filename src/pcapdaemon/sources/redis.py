@@ -18,7 +18,13 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
@@ -33,7 +39,15 @@ notices neither (it sends a PING and never looks for the answer), and a half-ope
 
 log = structlog.get_logger()
 _sentinel: Any = Sentinel  # it has no types
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -51,21 +65,33 @@ class RedisSettings(Section):
         "`rediss+...` with TLS.",
     )
     channel: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
-        "capture", description="The channel, or an array of channels. With `stream`, channels are heard only if they are named."
+        "capture",
+        description="The channel, or an array of channels. With `stream`, channels are heard only if they are named.",
     )
-    stream: Name | None = Field(None, description="A stream to read, beside the channel or in its place.")
-    group: Name = Field("pcapdaemon-{node}", description="This node's consumer group of the stream; `{node}` is its name.")
+    stream: Name | None = Field(
+        None, description="A stream to read, beside the channel or in its place."
+    )
+    group: Name = Field(
+        "pcapdaemon-{node}",
+        description="This node's consumer group of the stream; `{node}` is its name.",
+    )
     results: Name | Places | None = Field(
         None,
         description="A channel for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
     )
     results_length: int = Field(
-        10_000, ge=0, description="Results are also kept in a stream of the channel's name, about so many; 0: in none."
+        10_000,
+        ge=0,
+        description="Results are also kept in a stream of the channel's name, about so many; 0: in none.",
     )
-    username: str | None = Field(None, description="The user of Redis 6's access control lists; absent: `default`.")
+    username: str | None = Field(
+        None, description="The user of Redis 6's access control lists; absent: `default`."
+    )
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
-    ca_file: CertificateFile | None = Field(None, description="Certificates to trust instead of the system's.")
+    ca_file: CertificateFile | None = Field(
+        None, description="Certificates to trust instead of the system's."
+    )
 
     @field_validator("url")
     @classmethod
@@ -84,7 +110,9 @@ class RedisSettings(Section):
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels, however they are written."""
-        return (self.channel,) if isinstance(self.channel, str) else tuple(dict.fromkeys(self.channel))
+        return (
+            (self.channel,) if isinstance(self.channel, str) else tuple(dict.fromkeys(self.channel))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +131,9 @@ class _Address:
         """Take a URL apart; raises ValueError in words that don't repeat it, for it may hold a password."""
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
-            raise ValueError(f"a URL is wanted that begins with one of {', '.join(SCHEMES)}, then ://")
+            raise ValueError(
+                f"a URL is wanted that begins with one of {', '.join(SCHEMES)}, then ://"
+            )
         credentials, _, hosts = rest.partition("/")[0].rpartition("@")
         user, _, password = credentials.partition(":")
         kind, path = scheme.partition("+")[2], urlsplit(url).path.strip("/")
@@ -112,7 +142,10 @@ class _Address:
         return cls(
             kind,
             scheme.startswith("rediss"),
-            tuple(_host_and_port(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",")),
+            tuple(
+                _host_and_port(host, 26379 if kind == "sentinel" else 6379)
+                for host in hosts.split(",")
+            ),
             path,
             unquote(user) or None,
             unquote(password) or None,
@@ -168,11 +201,21 @@ class RedisBus(Bus):
         async with self.any_client() as client:
             if self.settings.results_length:
                 try:
-                    await client.xadd(place, {"result": body}, maxlen=self.settings.results_length, approximate=True)
+                    await client.xadd(
+                        place,
+                        {"result": body},
+                        maxlen=self.settings.results_length,
+                        approximate=True,
+                    )
                     self._no_stream = False
                 except (NoPermissionError, ResponseError) as error:  # the channel is what counts
                     if not self._no_stream:
-                        log.warning("results go to the channel only", source=self.name, stream=place, reason=_reason(error))
+                        log.warning(
+                            "results go to the channel only",
+                            source=self.name,
+                            stream=place,
+                            reason=_reason(error),
+                        )
                     self._no_stream = True
             await client.execute_command("PUBLISH", place, body)
 
@@ -199,7 +242,11 @@ class RedisBus(Bus):
         }
         if self.settings.url is None:
             auth = self.settings.auth.get_secret_value() if self.settings.auth else None
-            server: dict[str, Any] = {"host": self.settings.host, "port": self.settings.port, "ssl": self.settings.tls}
+            server: dict[str, Any] = {
+                "host": self.settings.host,
+                "port": self.settings.port,
+                "ssl": self.settings.tls,
+            }
             return Redis(username=self.settings.username, password=auth, **server, **options)
         return _client_of(self.settings.url.get_secret_value(), any_node, options)
 
@@ -219,7 +266,9 @@ def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | Red
     options |= {"username": address.username, "password": address.password, **tls}
     if address.kind == "sentinel":
         sentinel = {"socket_connect_timeout": 2, "socket_timeout": 2, **tls}
-        client = _sentinel(list(address.hosts), sentinel_kwargs=sentinel, **options).master_for(address.path)
+        client = _sentinel(list(address.hosts), sentinel_kwargs=sentinel, **options).master_for(
+            address.path
+        )
         return client
     if any_node:
         host, port = random.choice(address.hosts)  # noqa: S311  # the next try takes another

@@ -106,8 +106,12 @@ class RedisStreamSource(RedisBus):
         await self._acknowledge(client)
         if time.monotonic() >= self._again_at:
             self._again_at, self._pending_from = time.monotonic() + SIGN_OF_LIFE, b"0"
-        since, block = (self._pending_from, None) if self._pending_from is not None else (b">", BLOCK_MS)
-        reply: Any = await client.xreadgroup(self._group, self.node, {self._stream: since}, count=ENTRIES_AT_ONCE, block=block)
+        since, block = (
+            (self._pending_from, None) if self._pending_from is not None else (b">", BLOCK_MS)
+        )
+        reply: Any = await client.xreadgroup(
+            self._group, self.node, {self._stream: since}, count=ENTRIES_AT_ONCE, block=block
+        )
         entries = reply[0][1] if reply else []
         if self._pending_from is not None:
             self._pending_from = entries[-1][0] if entries else None
@@ -124,7 +128,9 @@ class RedisStreamSource(RedisBus):
         settle = partial(self._settle, entry_id)
         sent_at = int(entry_id.partition(b"-")[0]) / 1000
         key = f"{self._stream} {entry_id.decode()}"
-        self._buffer.append(Message(_body(fields), self.name, sent_at, key, settle, self.answer, returnable=True))
+        self._buffer.append(
+            Message(_body(fields), self.name, sent_at, key, settle, self.answer, returnable=True)
+        )
 
     def _settle(self, entry_id: bytes, verdict: Verdict) -> None:
         if entry_id not in self._held:  # DONE after TAKEN
@@ -145,7 +151,9 @@ class RedisStreamSource(RedisBus):
             raise
 
 
-async def prune(settings: RedisSettings, idle_seconds: float, dry_run: bool) -> list[tuple[str, float]]:
+async def prune(
+    settings: RedisSettings, idle_seconds: float, dry_run: bool
+) -> list[tuple[str, float]]:
     """Remove the stream's groups of nodes that have not read for so long; their names and for how long. Raises NotConnected."""
     source = RedisStreamSource(settings, "nobody")
     before, _, after = settings.group.partition("{node}")
@@ -168,4 +176,9 @@ def _body(fields: dict[bytes, bytes]) -> bytes:
     """The field `request`, or the only one; of others that there are several, which the answer then says is no request."""
     if b"request" in fields or len(fields) == 1:
         return fields.get(b"request", next(iter(fields.values())))
-    return json.dumps({name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}).encode()
+    return json.dumps(
+        {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in fields.items()
+        }
+    ).encode()

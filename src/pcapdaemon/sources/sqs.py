@@ -38,8 +38,20 @@ LONGEST_HELD = 12 * 3600
 """Seconds after which SQS no longer lets a message be kept invisible."""
 
 DENIED = {
-    *("AccessDenied", "AccessDeniedException", "AWS.SimpleQueueService.AccessDenied", "ExpiredToken", "SignatureDoesNotMatch"),
-    *("InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "AuthFailure", "InvalidSecurity"),
+    *(
+        "AccessDenied",
+        "AccessDeniedException",
+        "AWS.SimpleQueueService.AccessDenied",
+        "ExpiredToken",
+        "SignatureDoesNotMatch",
+    ),
+    *(
+        "InvalidClientTokenId",
+        "InvalidAccessKeyId",
+        "UnrecognizedClientException",
+        "AuthFailure",
+        "InvalidSecurity",
+    ),
 }
 
 Name = Annotated[str, Field(min_length=1)]
@@ -53,21 +65,37 @@ class SqsSettings(Section):
 
     listen: bool = Field(False, description="Hear requests on Amazon SQS.")
     url: Name | None = Field(None, description="The queue's URL. Exactly one of `url` and `queue`.")
-    queue: Name | None = Field(None, description="The queue's name; `{node}` is this node's: `pcapdaemon-{node}`.")
-    shared: bool = Field(
-        False, description="Nodes share the queue: what is not for this node is given back, and deleted when it is too old."
+    queue: Name | None = Field(
+        None, description="The queue's name; `{node}` is this node's: `pcapdaemon-{node}`."
     )
-    region: Name | None = Field(None, description="Absent: that of the URL, else of the AWS configuration.")
+    shared: bool = Field(
+        False,
+        description="Nodes share the queue: what is not for this node is given back, and deleted when it is too old.",
+    )
+    region: Name | None = Field(
+        None, description="Absent: that of the URL, else of the AWS configuration."
+    )
     endpoint: Name | None = Field(None, description="URL of a service that is not Amazon's.")
-    accessid: Name | None = Field(None, description="Access key id; absent: AWS's default chain (role, environment, files).")
+    accessid: Name | None = Field(
+        None, description="Access key id; absent: AWS's default chain (role, environment, files)."
+    )
     accesskey: SecretStr | None = Field(None, description="Secret access key.")
-    waitseconds: int = Field(20, ge=0, le=20, description="How long a request to an empty queue waits for a message, seconds.")
+    waitseconds: int = Field(
+        20,
+        ge=0,
+        le=20,
+        description="How long a request to an empty queue waits for a message, seconds.",
+    )
     chunksize: int = Field(10, ge=1, le=10, description="Most messages of one request.")
     visibility: int = Field(
-        30, ge=5, le=43200, description="How long a message stays with this node before it is decided, seconds."
+        30,
+        ge=5,
+        le=43200,
+        description="How long a message stays with this node before it is decided, seconds.",
     )
     ack: Literal["accept", "finish"] = Field(
-        "accept", description="When a message is deleted: once its request is accepted, or once its captures are delivered."
+        "accept",
+        description="When a message is deleted: once its request is accepted, or once its captures are delivered.",
     )
     bad: Literal["delete", "leave"] = Field(
         "delete",
@@ -128,7 +156,10 @@ class SqsSource(Bus):
         """Find the queue, and see that it can be read."""
         await run_in_thread(self._connect)
         if not self._workers:
-            self._workers = [asyncio.create_task(self._carry_out()), asyncio.create_task(self._keep_invisible())]
+            self._workers = [
+                asyncio.create_task(self._carry_out()),
+                asyncio.create_task(self._keep_invisible()),
+            ]
 
     async def receive(self) -> Message:
         """The next message; a poll goes on though its waiting is cancelled, and the next call takes it up."""
@@ -156,7 +187,10 @@ class SqsSource(Bus):
                 async with asyncio.timeout(3):
                     await self._verdicts.join()
             except TimeoutError:
-                log.warning("verdicts on messages could not be carried out: they come again", source=self.name)
+                log.warning(
+                    "verdicts on messages could not be carried out: they come again",
+                    source=self.name,
+                )
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -169,30 +203,48 @@ class SqsSource(Bus):
     def _connect(self) -> None:
         try:
             client = self._client = self._client or self._make_client()
-            self._url = self._url or self.settings.url or client.get_queue_url(QueueName=self._queue_name)["QueueUrl"]
-            attributes = client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+            self._url = (
+                self._url
+                or self.settings.url
+                or client.get_queue_url(QueueName=self._queue_name)["QueueUrl"]
+            )
+            attributes = client.get_queue_attributes(
+                QueueUrl=self._url, AttributeNames=["RedrivePolicy"]
+            ).get("Attributes", {})
         except (BotoCoreError, ClientError) as error:
             raise self._lost(error) from None
         if self.settings.shared and "RedrivePolicy" in attributes:
             words = "every node that gives a message back counts as one receive"
-            log.warning("a shared queue with a dead-letter queue loses good messages to it", queue=self._url, reason=words)
+            log.warning(
+                "a shared queue with a dead-letter queue loses good messages to it",
+                queue=self._url,
+                reason=words,
+            )
 
     def _make_client(self) -> "SQSClient":
         settings, url = self.settings, self.settings.url
-        amazons = re.match(r"https?://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com", url or "")
+        amazons = re.match(
+            r"https?://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com", url or ""
+        )
         region = settings.region or (amazons and (amazons[1] or amazons[2])) or None
-        endpoint = settings.endpoint or (None if url is None or amazons else f"{urlsplit(url).scheme}://{urlsplit(url).netloc}")
+        endpoint = settings.endpoint or (
+            None if url is None or amazons else f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
+        )
         session = boto3.session.Session()
         client: SQSClient = session.client(
             "sqs",
             region_name=region or session.region_name or ("us-east-1" if endpoint else None),
             endpoint_url=endpoint,
             aws_access_key_id=settings.accessid,
-            aws_secret_access_key=settings.accesskey.get_secret_value() if settings.accesskey else None,
+            aws_secret_access_key=settings.accesskey.get_secret_value()
+            if settings.accesskey
+            else None,
             config=Config(
                 connect_timeout=3,
                 read_timeout=settings.waitseconds + 5,
-                retries={"total_max_attempts": 1},  # the engine connects again, and knows that it had to
+                retries={
+                    "total_max_attempts": 1
+                },  # the engine connects again, and knows that it had to
             ),
         )
         return client
@@ -211,7 +263,8 @@ class SqsSource(Bus):
             ).get("Messages", [])
             if self._client is not client and found:  # closed meanwhile: nobody will hear them here
                 entries: Any = [
-                    {"Id": str(n), "ReceiptHandle": one["ReceiptHandle"], "VisibilityTimeout": 0} for n, one in enumerate(found)
+                    {"Id": str(n), "ReceiptHandle": one["ReceiptHandle"], "VisibilityTimeout": 0}
+                    for n, one in enumerate(found)
                 ]
                 client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
                 return
@@ -244,7 +297,9 @@ class SqsSource(Bus):
         self._held.pop(receipt, None)
         if verdict is Verdict.BAD and self.settings.bad == "leave":
             return
-        given_back = verdict is Verdict.BUSY or (verdict is Verdict.ELSEWHERE and self.settings.shared)
+        given_back = verdict is Verdict.BUSY or (
+            verdict is Verdict.ELSEWHERE and self.settings.shared
+        )
         # not at once, for it would come to the same poller again; rather soon, for it has to find its node among many
         seconds = min(random.randint(1, 5), random.randint(1, 5)) if given_back else None  # noqa: S311  # jitter
         self._verdicts.put_nowait((receipt, seconds))
@@ -264,12 +319,16 @@ class SqsSource(Bus):
     async def _keep_invisible(self) -> None:
         while True:
             await asyncio.sleep(self.settings.visibility / 3)
-            too_old = asyncio.get_running_loop().time() - LONGEST_HELD + 2 * self.settings.visibility
+            too_old = (
+                asyncio.get_running_loop().time() - LONGEST_HELD + 2 * self.settings.visibility
+            )
             for receipt in [receipt for receipt, since in self._held.items() if since < too_old]:
                 del self._held[receipt]
             held = list(self._held)
             for start in range(0, len(held), BATCH):
-                await self._call_patiently([(receipt, self.settings.visibility) for receipt in held[start : start + BATCH]])
+                await self._call_patiently(
+                    [(receipt, self.settings.visibility) for receipt in held[start : start + BATCH]]
+                )
 
     async def _call_patiently(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
         """Until SQS has them, or the messages may be another's already: what is not deleted on a shared queue is done twice."""
@@ -281,7 +340,12 @@ class SqsSource(Bus):
             except (BotoCoreError, ClientError) as error:
                 reason = _reason(error)
             if left and clock() + pause > until:
-                log.warning("messages could not be settled: they come again", source=self.name, messages=len(left), reason=reason)
+                log.warning(
+                    "messages could not be settled: they come again",
+                    source=self.name,
+                    messages=len(left),
+                    reason=reason,
+                )
                 return
             await asyncio.sleep(pause if left else 0)
             pause = min(pause + 1, LONGEST_PAUSE)
@@ -292,7 +356,11 @@ class SqsSource(Bus):
         if client is None:
             return []
         by_id = {str(next(self._numbers)): verdict for verdict in verdicts}
-        deleted: Any = [{"Id": n, "ReceiptHandle": receipt} for n, (receipt, seconds) in by_id.items() if seconds is None]
+        deleted: Any = [
+            {"Id": n, "ReceiptHandle": receipt}
+            for n, (receipt, seconds) in by_id.items()
+            if seconds is None
+        ]
         changed: Any = [
             {"Id": n, "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
             for n, (receipt, seconds) in by_id.items()
@@ -300,10 +368,16 @@ class SqsSource(Bus):
         ]
         failed: list[Any] = []
         if deleted:
-            failed += client.delete_message_batch(QueueUrl=self._url, Entries=deleted).get("Failed", [])
+            failed += client.delete_message_batch(QueueUrl=self._url, Entries=deleted).get(
+                "Failed", []
+            )
         if changed:
-            failed += client.change_message_visibility_batch(QueueUrl=self._url, Entries=changed).get("Failed", [])
-        return [by_id[one["Id"]] for one in failed if not one.get("SenderFault") and one["Id"] in by_id]
+            failed += client.change_message_visibility_batch(
+                QueueUrl=self._url, Entries=changed
+            ).get("Failed", [])
+        return [
+            by_id[one["Id"]] for one in failed if not one.get("SenderFault") and one["Id"] in by_id
+        ]
 
     def _send(self, body: bytes, to: str | None) -> None:
         try:
@@ -324,7 +398,11 @@ def unwrap(body: str) -> tuple[bytes, str]:
     A notification's signature is not looked at: who may write to the queue decides the queue's policy.
     """
     envelope, message_id = _object(body), ""
-    if envelope.get("Type") == "Notification" and "TopicArn" in envelope and isinstance(envelope.get("Message"), str):
+    if (
+        envelope.get("Type") == "Notification"
+        and "TopicArn" in envelope
+        and isinstance(envelope.get("Message"), str)
+    ):
         body, message_id = envelope["Message"], str(envelope.get("MessageId", ""))
         envelope = _object(body)
     if {"detail-type", "source"} <= envelope.keys() and isinstance(envelope.get("detail"), dict):
@@ -342,8 +420,17 @@ def _object(text: str) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
-        code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-        denied = code in DENIED or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403)
-        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)" if denied else ""
+        code, words = (
+            error.response["Error"].get("Code", ""),
+            error.response["Error"].get("Message", ""),
+        )
+        denied = code in DENIED or error.response.get("ResponseMetadata", {}).get(
+            "HTTPStatusCode"
+        ) in (401, 403)
+        hint = (
+            " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)"
+            if denied
+            else ""
+        )
         return printable(f"{code}: {words}")[:500] + hint
     return printable(str(error))[:500]

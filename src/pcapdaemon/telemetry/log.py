@@ -63,7 +63,9 @@ class Syslog(Section):
 
     priority: int = Field(25, ge=0, le=191, description="Facility * 8 + severity.")
     tag: str = Field("pcapdaemon", min_length=1, description="The program's name in each line.")
-    address: str = Field("/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP.")
+    address: str = Field(
+        "/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP."
+    )
 
 
 class Telemetry:
@@ -77,7 +79,9 @@ class Telemetry:
         """Write to these outputs from now on; what waits for the old ones is written in the background."""
         if syslog == self._syslog:
             return
-        with contextlib.suppress(queue.Full):  # then its reader stalls, and nothing of it will be read anyway
+        with contextlib.suppress(
+            queue.Full
+        ):  # then its reader stalls, and nothing of it will be read anyway
             self._listener.enqueue_sentinel()
         self._syslog = syslog
         self._open()
@@ -128,7 +132,11 @@ def _on_node_event(event: Event) -> None:
         case DestinationNotReady(destination, reason):
             log.warning("destination not ready", destination=destination, reason=reason)
         case SavefileResumed(ids, _, _, _, stopped):
-            facts = {"interface": stopped.interface, "file_name": stopped.file_name, "pending": list(stopped.pending)}
+            facts = {
+                "interface": stopped.interface,
+                "file_name": stopped.file_name,
+                "pending": list(stopped.pending),
+            }
             log.info("delivery resumed from the spool", id=ids[0], **facts)
         case SavefileLeftSpool(ids, interface):
             log.info("savefile left the spool", id=ids[0], interface=interface)
@@ -149,10 +157,19 @@ def _on_node_event(event: Event) -> None:
 def _on_request_event(event: RequestEvent) -> None:
     match event:
         case RequestRejected(request_id, source, problems, kind):
-            log.warning("request rejected", id=request_id, source=source, kind=kind, problems=[str(p) for p in problems])
+            log.warning(
+                "request rejected",
+                id=request_id,
+                source=source,
+                kind=kind,
+                problems=[str(p) for p in problems],
+            )
         case RequestAccepted(source, plan, _, warnings):
             names = [part.interface.name for part in plan.captures]
-            accepted: dict[str, Any] = {ON_THE_WIRE["interfaces"]: names, ON_THE_WIRE["capture_filter"]: plan.capture_filter}
+            accepted: dict[str, Any] = {
+                ON_THE_WIRE["interfaces"]: names,
+                ON_THE_WIRE["capture_filter"]: plan.capture_filter,
+            }
             log.info("request accepted", id=plan.id, source=source, **accepted)
             for warning in warnings:
                 log.warning("request has a flaw", id=plan.id, flaw=warning)
@@ -174,26 +191,53 @@ def _on_capture_event(event: CaptureEvent) -> None:
     where = {"id": event.id, "interface": event.interface}
     match event:
         case CaptureStarted():
-            log.info("capture started", **where, linktype=event.linktype, **{ON_THE_WIRE["snaplen"]: event.snaplen})
+            log.info(
+                "capture started",
+                **where,
+                linktype=event.linktype,
+                **{ON_THE_WIRE["snaplen"]: event.snaplen},
+            )
         case CaptureFailed():
-            log.warning("capture failed", **where, reason=event.reason, hint=event.hint, kind=event.kind)
+            log.warning(
+                "capture failed", **where, reason=event.reason, hint=event.hint, kind=event.kind
+            )
         case CaptureStopped():
             log.info("capture stopped", id=event.id, **event.as_json())
         case SavefileDelivered():
             seconds, since_last = round(event.seconds, 3), round(event.since_last_packet, 3)
             words = {"destination": event.destination, "where": event.receipt.where}
-            log.info("savefile delivered", **where, **words, seconds=seconds, after_last_packet=since_last)
+            log.info(
+                "savefile delivered",
+                **where,
+                **words,
+                seconds=seconds,
+                after_last_packet=since_last,
+            )
         case DeliveryDelayed():
             words = {"destination": event.destination, "reason": event.reason}
-            log.warning("delivery failed, it is tried again", **where, **words, attempt=event.attempt)
+            log.warning(
+                "delivery failed, it is tried again", **where, **words, attempt=event.attempt
+            )
         case SavefileSpooled():
             words = {"file_name": event.file_name, "reason": event.reason}
-            log.warning("savefile waits in the spool", **where, **words, pending=list(event.pending))
+            log.warning(
+                "savefile waits in the spool", **where, **words, pending=list(event.pending)
+            )
         case SavefileNotSpooled():
             meaning = "it is lost if the daemon is killed before it is delivered"
-            log.warning("savefile not in the spool", **where, file_name=event.file_name, reason=event.reason, meaning=meaning)
+            log.warning(
+                "savefile not in the spool",
+                **where,
+                file_name=event.file_name,
+                reason=event.reason,
+                meaning=meaning,
+            )
         case SavefileLost():
-            words = {"destination": event.destination, "reason": event.reason, "file_name": event.file_name}
+            words = {
+                "destination": event.destination,
+                "reason": event.reason,
+                "file_name": event.file_name,
+            }
             log.error("savefile lost", **where, **words, packets=event.packets)
         case PacketsLogged():
             for line in event.lines:
@@ -227,7 +271,16 @@ def _configure(handler: logging.Handler) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.raiseExceptions = False  # a syslog that is away must not fill stderr with tracebacks
-    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio", "botocore", "boto3", "urllib3"):
+    for noisy in (
+        "uvicorn",
+        "uvicorn.error",
+        "httpx2",
+        "httpcore2",
+        "asyncio",
+        "botocore",
+        "boto3",
+        "urllib3",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -244,14 +297,18 @@ def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
     """The outputs, and what is wrong with syslog, if anything; it is tried again with each line."""
     stderr = logging.StreamHandler(sys.stderr)
     tty = sys.stderr.isatty()
-    stderr.setFormatter(_formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()))
+    stderr.setFormatter(
+        _formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer())
+    )
     if syslog is None:
         return [stderr], ""
     try:
         handler = _syslog_output(syslog)
     except OSError as error:  # a host that cannot be resolved
         return [stderr], f"[syslog] {syslog.address}: {error.strerror}"
-    missing = isinstance(handler.address, str) and not Path(handler.address).exists()  # the handler itself says nothing
+    missing = (
+        isinstance(handler.address, str) and not Path(handler.address).exists()
+    )  # the handler itself says nothing
     return [stderr, handler], f"[syslog] {syslog.address}: nobody listens" if missing else ""
 
 
@@ -267,7 +324,9 @@ def _syslog_output(settings: Syslog) -> SysLogHandler:
     address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
     handler = SysLogHandler(address, facility=settings.priority >> 3)
     # every line at the configured severity, as the original had it
-    severity = next(name for name, number in handler.priority_names.items() if number == settings.priority & 7)
+    severity = next(
+        name for name, number in handler.priority_names.items() if number == settings.priority & 7
+    )
     vars(handler)["priority_map"] = dict.fromkeys(logging.getLevelNamesMapping(), severity)
     handler.append_nul = False
     handler.ident = f"{settings.tag}: "

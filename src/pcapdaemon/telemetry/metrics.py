@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -63,38 +70,76 @@ class Metrics:
         self._states: dict[str, bool] = {}
         self._received: dict[str, float] = {}
         self._now_running: set[tuple[str, str]] = set()
-        self._requests = counter("pcapdaemon_requests", "Requests, by what became of them at once", ["source", "outcome"])
-        gauge("pcapdaemon_messages_skipped", "Messages for other nodes").set_function(levels.skipped)
-        self._connected = gauge("pcapdaemon_source_connected", "1: the source is connected; 0: it is not", ["source"])
-        self._since = gauge("pcapdaemon_source_since_timestamp_seconds", "Since when it is so", ["source"])
-        self._lost = counter("pcapdaemon_source_connections_lost", "How often the source lost its connection", ["source"])
+        self._requests = counter(
+            "pcapdaemon_requests", "Requests, by what became of them at once", ["source", "outcome"]
+        )
+        gauge("pcapdaemon_messages_skipped", "Messages for other nodes").set_function(
+            levels.skipped
+        )
+        self._connected = gauge(
+            "pcapdaemon_source_connected", "1: the source is connected; 0: it is not", ["source"]
+        )
+        self._since = gauge(
+            "pcapdaemon_source_since_timestamp_seconds", "Since when it is so", ["source"]
+        )
+        self._lost = counter(
+            "pcapdaemon_source_connections_lost",
+            "How often the source lost its connection",
+            ["source"],
+        )
         running = gauge("pcapdaemon_captures_running", "Captures that run")
         running.set_function(lambda: len(self._now_running))
-        self._ended = counter("pcapdaemon_captures", "Captures that are over, by stop reason; failed: never began", ["reason"])
-        self._incomplete = counter("pcapdaemon_captures_incomplete", "Captures that lack packets they should have")
+        self._ended = counter(
+            "pcapdaemon_captures",
+            "Captures that are over, by stop reason; failed: never began",
+            ["reason"],
+        )
+        self._incomplete = counter(
+            "pcapdaemon_captures_incomplete", "Captures that lack packets they should have"
+        )
         self._packets = counter("pcapdaemon_captured_packets", "Packets in savefiles")
         self._bytes = counter("pcapdaemon_captured_bytes", "Bytes of savefiles")
-        self._dropped = counter("pcapdaemon_dropped_packets", "Packets lost, by whom: kernel or interface", ["by"])
-        memory = gauge("pcapdaemon_memory_used_bytes", "Memory for packets and kernel buffers in use")
+        self._dropped = counter(
+            "pcapdaemon_dropped_packets", "Packets lost, by whom: kernel or interface", ["by"]
+        )
+        memory = gauge(
+            "pcapdaemon_memory_used_bytes", "Memory for packets and kernel buffers in use"
+        )
         memory.set_function(levels.memory_used)
-        gauge("pcapdaemon_memory_budget_bytes", "The most of it: [general] memory").set_function(levels.memory_budget)
+        gauge("pcapdaemon_memory_budget_bytes", "The most of it: [general] memory").set_function(
+            levels.memory_budget
+        )
         self._deliveries = counter(
-            "pcapdaemon_deliveries", "delivered, failed (a try; made again), spooled, lost", ["destination", "outcome"]
+            "pcapdaemon_deliveries",
+            "delivered, failed (a try; made again), spooled, lost",
+            ["destination", "outcome"],
         )
         self._seconds = histogram(
-            "pcapdaemon_delivery_seconds", "From the first try until it was there", ["destination"], buckets=SLOW
+            "pcapdaemon_delivery_seconds",
+            "From the first try until it was there",
+            ["destination"],
+            buckets=SLOW,
         )
         self._arming = histogram(
-            "pcapdaemon_request_to_armed_seconds", "From a message's arrival until its filter was set", buckets=QUICK
+            "pcapdaemon_request_to_armed_seconds",
+            "From a message's arrival until its filter was set",
+            buckets=QUICK,
         )
         self._late = histogram(
-            "pcapdaemon_last_packet_to_delivered_seconds", "What a requester waits for", ["destination"], buckets=SLOW
+            "pcapdaemon_last_packet_to_delivered_seconds",
+            "What a requester waits for",
+            ["destination"],
+            buckets=SLOW,
         )
         gauge("pcapdaemon_spool_files", "Savefiles in the spool").set_function(levels.spool_files)
         gauge("pcapdaemon_spool_bytes", "Bytes of them").set_function(levels.spool_bytes)
-        gauge("pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits").set_function(levels.spool_oldest)
+        gauge(
+            "pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits"
+        ).set_function(levels.spool_oldest)
         registry.register(_RecorderLevels(levels.recorders))
-        self._results_lost = counter("pcapdaemon_results_lost", "Results that were given up", ["place"])
+        self._results_lost = counter(
+            "pcapdaemon_results_lost", "Results that were given up", ["place"]
+        )
 
     def on_event(self, event: Event) -> None:
         """Count one event."""
