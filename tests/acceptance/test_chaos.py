@@ -11,8 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,7 @@ def test_300_captures_while_everything_fails_and_the_daemon_is_killed_five_times
             pool.submit(day.request, number, wire.far, size) for number, size in enumerate(sizes)
         ]
         for part in range(1, KILLS + 1):
-            eventually(
-                lambda goal=part * ASKED // (KILLS + 1): sum(one.done() for one in asked) >= goal,
-                120,
-            )  # type: ignore[misc]
+            eventually(partial(_done, asked, part * ASKED // (KILLS + 1)), 120)
             time.sleep(day.random.uniform(0, 0.5))
             day.kill()
         for one in asked:
@@ -246,7 +244,10 @@ def _compare(day: Day) -> None:
         name for name in unspooled if any(name not in there for there in found.values())
     }
     troubles = Counter(day.s3.troubles) + Counter(day.cloudshark.troubles)
-    print(
-        f"seed {SEED}: {len(ended)} savefiles, {len(named)} named as lost or unspooled, troubles {dict(troubles)}"
-    )  # noqa: T201
+    words = f"{len(named)} named as lost or unspooled, troubles {dict(troubles)}"
+    print(f"seed {SEED}: {len(ended)} savefiles, {words}")  # noqa: T201
     assert len(named) < CAPTURES / 6
+
+
+def _done(asked: "list[Future[Any]]", goal: int) -> bool:
+    return sum(one.done() for one in asked) >= goal

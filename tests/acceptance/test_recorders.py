@@ -356,10 +356,9 @@ def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
     wire.send(8_000, size=1400, rate=20_000)
     daemon.request(interface=[wire.far], lookback=20, id="greedy")
     eventually(lambda: daemon.record("greedy")["captures"][0]["state"] == "running")
-    used = float(
-        re.search(r"\npcapdaemon_memory_used_bytes (\S+)", daemon.api("GET", "/metrics").text)[1]
-    )  # type: ignore[index]
-    assert used <= 9 * MIB
+    metrics = daemon.api("GET", "/metrics").text
+    (used,) = re.findall(r"\npcapdaemon_memory_used_bytes (\S+)", metrics)
+    assert float(used) <= 9 * MIB
     assert (
         daemon.request(wait=True, interface=["lo"], bpf="udp port 9", timeout=1).json()["captures"][
             0

@@ -5,10 +5,12 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.sources.pump import close, end, pump
-from pcapdaemon.sources.sqs import SqsSettings, SqsSource, unwrap
+from pcapdaemon.sources.sqs import SqsSettings, SqsSource
+from pcapdaemon.sources.sqs_envelopes import unwrap
 from tests.aws import KEYS, MotoServer
 from tests.contracts.sources import Shared
 from tests.listen import Ear, listening
@@ -238,9 +240,8 @@ def test_region_and_endpoint_are_taken_from_the_url(
     url: str, region: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    client = SqsSource(
-        SqsSettings(listen=True, url=url, accessid="a", accesskey="b"), "here"
-    )._make_client()  # type: ignore[arg-type]
+    settings = SqsSettings(listen=True, url=url, accessid="a", accesskey=SecretStr("b"))
+    client = SqsSource(settings, "here")._make_client()
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, endpoint)
 
 

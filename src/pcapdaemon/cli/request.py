@@ -1,51 +1,178 @@
-"""`pcapdaemon request`: sends a request, and shows what becomes of it."""
+"""The command `pcapdaemon request`: its options, and the message that they make."""
 
-import asyncio
+import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pcapdaemon import config, sources
-from pcapdaemon.cli import client, show
+import typer
+
 from pcapdaemon.cli.failing import fail
-from pcapdaemon.core.record import RequestState
+from pcapdaemon.cli.options import (
+    AlertId,
+    Aliases,
+    Bpf,
+    Bytes,
+    Compress,
+    ConfigOption,
+    Customer,
+    Duration,
+    FormatOption,
+    Id,
+    Interfaces,
+    JsonOption,
+    Lookback,
+    Merge,
+    Packets,
+    Snap,
+    Tags,
+    Timeout,
+    TokenFile,
+    Urls,
+)
+
+MESSAGE_OPTIONS = (
+    *(
+        "node",
+        "nodere",
+        "interface",
+        "alias",
+        "bpf",
+        "snap",
+        "packets",
+        "timeout",
+        "duration",
+        "bytes",
+    ),
+    *(
+        "customer",
+        "alertid",
+        "tags",
+        "id",
+        "labels",
+        "dryrun",
+        "comment",
+        "reply_to",
+        "lookback",
+        "format",
+        "compress",
+        "merge",
+    ),
+)
 
 
-def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
-    """The configuration's tables, and what they are called in messages."""
-    return (config.read(config_file), str(config_file)) if config_file else ({}, "command line")
-
-
-def by_bus(
-    via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool
+def request(
+    node: Annotated[
+        str | None, typer.Option(help="The node's name, or any.", show_default=False)
+    ] = None,
+    nodere: Annotated[
+        str | None, typer.Option(help="RE2 expression for nodes' names.", show_default=False)
+    ] = None,
+    interface: Interfaces = None,
+    alias: Aliases = None,
+    bpf: Bpf = None,
+    snap: Snap = None,
+    packets: Packets = None,
+    timeout: Timeout = None,
+    duration: Duration = None,
+    bytes_: Bytes = None,
+    lookback: Lookback = None,
+    format_: FormatOption = None,
+    compress: Compress = None,
+    merge: Merge = False,
+    customer: Customer = None,
+    alertid: AlertId = None,
+    tags: Tags = None,
+    id_: Id = None,
+    message: Annotated[
+        str | None,
+        typer.Option(help="A file with the request as JSON; - is stdin.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", help="NAME=GLOB: a label that the node must have; may be repeated."
+        ),
+    ] = None,
+    dryrun: Annotated[
+        bool, typer.Option(help="Capture nothing: have nodes say what they would do.")
+    ] = False,
+    cancel: Annotated[
+        str | None, typer.Option(help="End the request of this id instead.", show_default=False)
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Have nodes list what runs instead.")
+    ] = False,
+    via: Annotated[
+        str, typer.Option(help="http, or a bus as --config has it: kafka, redis, sqs.")
+    ] = "http",
+    config_file: ConfigOption = None,
+    url: Urls = None,
+    token_file: TokenFile = None,
+    redis: Annotated[
+        str | None, typer.Option(help="redis://... to publish on Redis without --config.")
+    ] = None,
+    channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
+    comment: Annotated[
+        str | None, typer.Option(help="Goes along with the savefile.", show_default=False)
+    ] = None,
+    reply_to: Annotated[
+        str | None, typer.Option("--reply-to", help="Where results go.", show_default=False)
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(help="How long to wait for nodes on a bus to answer, seconds.", min=0)
+    ] = 5,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for anything.")] = False,
+    json_: JsonOption = False,
 ) -> None:
-    """Send it over a bus, and follow it on every node that answers within `wait` seconds."""
-    if via not in sources.buses():
-        fail(2, [f"--via {via}: {', '.join(('http', *sources.buses()))} can be used"])
-    bus = config.bus(via, values, origin)
-    with show.Watch() as watch:
-        found, heard = asyncio.run(client.ask(bus, body, wait, watch.show))
-    show.nodes_or_receivers(found, heard, bus.address, as_json)
+    """Send a request by HTTP or over a bus, and show what becomes of it.
 
+    Example: pcapdaemon request --node any -i eth0 --bpf 'port 53' --packets 100
+    """
+    from pcapdaemon.cli import sending
 
-def by_http(
-    values: dict[str, Any],
-    urls: list[str] | None,
-    token_file: Path | None,
-    body: dict[str, Any],
-    wait: bool,
-    as_json: bool,
-) -> None:
-    """Send it to the APIs that are named, or to that of the configuration."""
-    apis = [client.api_of(values, one, token_file) for one in (urls or [""])]
-    needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
-    message = body if needs_no_node else {"node": "any", **body}
-    if len(apis) > 1 and wait:
-        with show.Watch() as watch:
-            found = client.ask_each(apis, message, watch.show)
-        show.nodes(found, as_json)
+    order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
+    body = {
+        **_message_file(message),
+        **message_of({**locals(), "labels": _labels(labels), "dryrun": dryrun}),
+        **order,
+    }
+    if redis:
+        sending.by_bus(
+            "redis",
+            {"redis": {"url": redis, "channel": channel}},
+            "command line",
+            body,
+            0 if no_wait else wait,
+            json_,
+        )
         return
-    for api in apis:
-        record = api.submit(message)
-        if record.get("state") == RequestState.RUNNING and wait:
-            record = show.follow(api, record["id"])
-        show.record(record, as_json)
+    values, origin = sending.values_of(config_file)
+    if via == "http":
+        sending.by_http(values, url, token_file, body, not no_wait, json_)
+    else:
+        sending.by_bus(via, values, origin, body, 0 if no_wait else wait, json_)
+
+
+def _labels(options: list[str] | None) -> dict[str, str] | None:
+    if wrong := [option for option in options or () if "=" not in option]:
+        fail(2, [f"--label {wrong[0]}: NAME=GLOB is wanted"])
+    return dict(option.split("=", 1) for option in options or ()) or None
+
+
+def message_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The message that the options of a command make."""
+    found = {name: options.get(name, options.get(f"{name}_")) for name in MESSAGE_OPTIONS}
+    return {name: value for name, value in found.items() if value not in (None, [], False)}
+
+
+def _message_file(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    try:
+        body = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text())
+    except (OSError, ValueError) as error:
+        fail(2, [f"{name}: {error}"])
+    if not isinstance(body, dict):
+        fail(2, [f"{name}: a JSON object is wanted"])
+    return body

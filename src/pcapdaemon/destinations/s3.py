@@ -5,12 +5,11 @@ and a thread that hangs never keeps the process from ending.
 """
 
 import asyncio
-import re
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import boto3
 import structlog
@@ -18,9 +17,6 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
 )
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
@@ -28,8 +24,9 @@ from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
-from pcapdaemon.core.text import printable
 from pcapdaemon.destinations.base import Destination, SavefileInfo
+from pcapdaemon.destinations.s3_errors import refusal
+from pcapdaemon.destinations.s3_names import REGION, endpoint_url, folder_problem, region_in
 from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
 from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.threads import look_at, run_in_thread
@@ -58,102 +55,10 @@ Acl = Literal[
     "authenticated-read",
 ]
 
-HINTS = {
-    "InvalidAccessKeyId": "see [s3] accessid and accesskey",
-    "SignatureDoesNotMatch": "see [s3] accessid and accesskey",
-    "AccessDenied": "see [s3] accessid and accesskey, and the IAM policy in docs/how-to/s3.md",
-    "NoSuchBucket": "see [s3] bucket, region and endpoint",
-    "PermanentRedirect": "the bucket is in another region: see [s3] region",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",
-    "AccessControlListNotSupported": "the bucket takes no ACL: leave [s3] acl, and the request's acl, out",
-    "EntityTooLarge": "see [general] maxbytes",
-    "InvalidStorageClass": "see [s3] storage_class",
-    "InvalidTag": "see [s3] object_tags",
-    "RequestTimeTooSkewed": "the clock of this host, or of the server, is wrong: check its time synchronisation",
-    "ExpiredToken": "the role's credentials have run out, and no new ones were found",
-}
-PERMANENT = {
-    *(
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "AccessDenied",
-        "AllAccessDisabled",
-        "AccountProblem",
-        "NoSuchBucket",
-    ),
-    *(
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "AccessControlListNotSupported",
-        "EntityTooLarge",
-        "MethodNotAllowed",
-    ),
-    *(
-        "InvalidStorageClass",
-        "InvalidTag",
-        "InvalidArgument",
-        "InvalidBucketName",
-        "MetadataTooLarge",
-        "KeyTooLongError",
-    ),
-    *(
-        "MalformedACLError",
-        "InvalidEncryptionAlgorithmError",
-        "InvalidToken",
-        "IllegalLocationConstraintException",
-    ),
-}
-"""Error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) that no waiting mends; also all of KMS."""
-
-_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_AMAZONS = re.compile(r"s3(?:[.-](?:([a-z]{2}(?:-[a-z]+)+-[0-9])|[a-z0-9-]+))?\.amazonaws\.com")
-
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 
 log = structlog.get_logger()
-
-
-def _endpoint(text: str) -> str | None:
-    """A URL; None for Amazon's own, which the client finds by region (with a URL it would take the global one)."""
-    parts = urlsplit(text if "://" in text else f"https://{text}")
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        port = ""
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    if (
-        parts.scheme not in ("http", "https")
-        or not _HOST.fullmatch(host or "")
-        or parts.netloc.lower() != f"{host}{port}"
-        or parts.query
-    ):
-        raise ValueError(f"{text!r} is no host name or URL")
-    return (
-        None
-        if _AMAZONS.fullmatch(host or "")
-        else f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
-    )
-
-
-def _region_in(endpoint: str) -> str | None:
-    """The region that Amazon's own endpoints name."""
-    found = _AMAZONS.fullmatch(
-        urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or ""
-    )
-    return found[1] if found else None
-
-
-def _folder_problem(folder: str) -> str:
-    parts = folder.strip("/").split("/") if folder.strip("/") else []
-    if any(part in ("", ".", "..") for part in parts):
-        return "empty parts, '.' and '..' are not allowed"
-    return (
-        ""
-        if folder.isprintable() and len(folder.encode()) <= 700
-        else "printable characters are wanted, 700 bytes at most"
-    )
 
 
 class S3Settings(Section):
@@ -168,7 +73,7 @@ class S3Settings(Section):
     )
     region: Name | None = Field(
         None,
-        pattern=rf"^{_REGION.pattern}$",
+        pattern=rf"^{REGION.pattern}$",
         max_length=40,
         description="Absent: that of the AWS configuration, else us-east-1.",
     )
@@ -219,7 +124,7 @@ class S3Settings(Section):
     @field_validator("folder")
     @classmethod
     def _folder_is_one(cls, folder: str) -> str:
-        if problem := _folder_problem(folder):
+        if problem := folder_problem(folder):
             raise ValueError(problem)
         return folder.strip("/")
 
@@ -229,7 +134,7 @@ class S3Settings(Section):
         cls, value: str | tuple[str, ...] | None
     ) -> str | tuple[str, ...] | None:
         for text in (value,) if isinstance(value, str) else value or ():
-            _endpoint(text)
+            endpoint_url(text)
         return value
 
     @model_validator(mode="after")
@@ -275,9 +180,9 @@ class S3(Destination):
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """What the request may not choose."""
         settings, problems = self._settings, []
-        if request.folder and (words := _folder_problem(request.folder)):
+        if request.folder and (words := folder_problem(request.folder)):
             problems.append(Problem("folder", words))
-        if request.region and not (_REGION.fullmatch(request.region) and len(request.region) <= 40):
+        if request.region and not (REGION.fullmatch(request.region) and len(request.region) <= 40):
             problems.append(Problem("region", "not the name of a region"))
         allowed: dict[str, tuple[str | None, set[str]]] = {
             "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
@@ -315,7 +220,7 @@ class S3(Destination):
             uploading.add_done_callback(look_at)
             raise
         except (BotoCoreError, ClientError, ValueError, OSError) as error:
-            raise _words(error) from None
+            raise refusal(error) from None
 
     async def check(self) -> str:
         """Begin an upload and abort it: that needs the same rights as the real one, and leaves nothing behind."""
@@ -334,7 +239,7 @@ class S3(Destination):
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else ""
             if code == "AccessControlListNotSupported" and self._settings.acl not in PUBLIC_ACLS:
                 return ""  # it is uploaded without
-            return f"{self.address}: {_words(error)}"
+            return f"{self.address}: {refusal(error)}"
         return ""
 
     async def _upload(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
@@ -422,7 +327,7 @@ class S3(Destination):
 
     def _same_endpoint(self, value: str, values: set[str]) -> bool:
         try:
-            return _endpoint(value) in {_endpoint(one) for one in values}
+            return endpoint_url(value) in {endpoint_url(one) for one in values}
         except ValueError:
             return False
 
@@ -430,7 +335,7 @@ class S3(Destination):
         """A client for a region and an endpoint, made once: that takes 0.1 s, and is not safe in two threads."""
         settings = self._settings
         name = endpoint or settings.endpoint or "s3.amazonaws.com"
-        key = (region or settings.region or _region_in(name), _endpoint(name))
+        key = (region or settings.region or region_in(name), endpoint_url(name))
         with self._making:
             if key not in self._clients:
                 self._clients[key] = self._make_client(*key)
@@ -474,29 +379,3 @@ class S3(Destination):
             ),
         )
         return client
-
-
-def _words(error: Exception) -> DeliveryFailed | DeliveryRefused:
-    """What went wrong in words for a person, and whether waiting helps."""
-    if isinstance(error, ClientError):
-        code, message = (
-            error.response["Error"].get("Code", ""),
-            error.response["Error"].get("Message", ""),
-        )
-        hint = HINTS.get(
-            code, "see [s3] kms_key_id, and the key's policy" if code.startswith("KMS.") else ""
-        )
-        words = printable(f"{code}: {message}")[:500] + (f" ({hint})" if hint else "")
-        return (
-            DeliveryRefused(words)
-            if code in PERMANENT or code.startswith("KMS.")
-            else DeliveryFailed(words)
-        )
-    if isinstance(error, NoCredentialsError):
-        return DeliveryFailed(
-            "no credentials were found (set [s3] accessid and accesskey, or give the host a role)"
-        )
-    if isinstance(error, ParamValidationError):
-        return DeliveryRefused(printable(str(error))[:500])
-    reason = error.kwargs.get("error", error) if isinstance(error, HTTPClientError) else error
-    return DeliveryFailed(printable(str(reason))[:500])

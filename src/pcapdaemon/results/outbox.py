@@ -83,9 +83,8 @@ class Outbox:
                 if self._now() - result.at > self.keep:
                     self._give_up(result)
                 else:
-                    await self._sleep(
-                        min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(1, 1.3)
-                    )  # noqa: S311
+                    jitter = random.uniform(1, 1.3)  # noqa: S311
+                    await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * jitter)
             except ResultRefused as error:
                 reason = str(error)
                 self._give_up(result)

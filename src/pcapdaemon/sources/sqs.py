@@ -5,7 +5,6 @@ or later; on a queue of one's own it is deleted. Limits and fields are those of 
 """
 
 import asyncio
-import json
 import random
 import re
 from collections import deque
@@ -25,6 +24,7 @@ from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.sources.base import Bus, Message, Places
+from pcapdaemon.sources.sqs_envelopes import unwrap
 from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
@@ -37,22 +37,14 @@ LONGEST_PAUSE = 5
 LONGEST_HELD = 12 * 3600
 """Seconds after which SQS no longer lets a message be kept invisible."""
 
-DENIED = {
-    *(
-        "AccessDenied",
-        "AccessDeniedException",
-        "AWS.SimpleQueueService.AccessDenied",
-        "ExpiredToken",
-        "SignatureDoesNotMatch",
-    ),
-    *(
-        "InvalidClientTokenId",
-        "InvalidAccessKeyId",
-        "UnrecognizedClientException",
-        "AuthFailure",
-        "InvalidSecurity",
-    ),
-}
+DENIED = frozenset(
+    """
+    AccessDenied AccessDeniedException AWS.SimpleQueueService.AccessDenied ExpiredToken
+    SignatureDoesNotMatch InvalidClientTokenId InvalidAccessKeyId
+    UnrecognizedClientException AuthFailure InvalidSecurity
+    """.split()
+)
+"""Error codes of a client that may not do what it does."""
 
 Name = Annotated[str, Field(min_length=1)]
 Receipt = str
@@ -392,45 +384,11 @@ class SqsSource(Bus):
         return NotConnected(f"{self.address}: {_reason(error)}")
 
 
-def unwrap(body: str) -> tuple[bytes, str]:
-    """The request inside of an SNS notification or an EventBridge event, or both, and SNS's message id; else the body itself.
-
-    A notification's signature is not looked at: who may write to the queue decides the queue's policy.
-    """
-    envelope, message_id = _object(body), ""
-    if (
-        envelope.get("Type") == "Notification"
-        and "TopicArn" in envelope
-        and isinstance(envelope.get("Message"), str)
-    ):
-        body, message_id = envelope["Message"], str(envelope.get("MessageId", ""))
-        envelope = _object(body)
-    if {"detail-type", "source"} <= envelope.keys() and isinstance(envelope.get("detail"), dict):
-        return json.dumps(envelope["detail"]).encode(), message_id or str(envelope.get("id", ""))
-    return body.encode("utf-8", "replace"), message_id
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
-        code, words = (
-            error.response["Error"].get("Code", ""),
-            error.response["Error"].get("Message", ""),
-        )
-        denied = code in DENIED or error.response.get("ResponseMetadata", {}).get(
-            "HTTPStatusCode"
-        ) in (401, 403)
-        hint = (
-            " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)"
-            if denied
-            else ""
-        )
-        return printable(f"{code}: {words}")[:500] + hint
+        found, status = error.response["Error"], error.response.get("ResponseMetadata", {})
+        code, words = found.get("Code", ""), found.get("Message", "")
+        denied = code in DENIED or status.get("HTTPStatusCode") in (401, 403)
+        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)"
+        return printable(f"{code}: {words}")[:500] + (hint if denied else "")
     return printable(str(error))[:500]

@@ -1,0 +1,87 @@
+"""The command `pcapdaemon run`, with the original's flags."""
+
+import asyncio
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pcapdaemon.cli import legacy
+from pcapdaemon.cli.options import ConfigOption
+
+if TYPE_CHECKING:
+    from pcapdaemon.config import Settings
+
+
+def run(
+    config_file: ConfigOption = None,
+    redisnode: Annotated[
+        str | None, typer.Option(help="Host of the Redis server.", show_default=False)
+    ] = None,
+    redisport: Annotated[
+        int | None, typer.Option(help="Port of the Redis server.", show_default=False)
+    ] = None,
+    redischannel: Annotated[
+        str | None, typer.Option(help="Redis channel to subscribe to.", show_default=False)
+    ] = None,
+    writelocal: Annotated[
+        bool | None, typer.Option(help="Write savefiles to --destdir.", show_default=False)
+    ] = None,
+    destdir: Annotated[
+        str | None, typer.Option(help="The directory for savefiles.", show_default=False)
+    ] = None,
+    maxpackets: Annotated[
+        int | None, typer.Option(help="Most packets of a capture.", show_default=False)
+    ] = None,
+    upload: Annotated[
+        bool | None, typer.Option(help="Upload to CloudShark.", show_default=False)
+    ] = None,
+    cshost: Annotated[
+        str | None, typer.Option(help="Host of CloudShark.", show_default=False)
+    ] = None,
+    csscheme: Annotated[str | None, typer.Option(help="http or https.", show_default=False)] = None,
+    csport: Annotated[
+        int | None, typer.Option(help="Port of CloudShark.", show_default=False)
+    ] = None,
+    cstoken: Annotated[
+        str | None, typer.Option(help="API token of CloudShark.", show_default=False)
+    ] = None,
+    cstimeout: Annotated[
+        int | None, typer.Option(help="Timeout of uploads, seconds.", show_default=False)
+    ] = None,
+    panic: Annotated[
+        bool, typer.Option(help="Does nothing: it belonged to a library that is gone.")
+    ] = False,
+) -> None:
+    """Run the daemon; without a configuration: HTTP on 127.0.0.1:8723, savefiles under ./captures.
+
+    Example: pcapdaemon run --config /etc/pcapdaemon/pcapdaemon.toml
+    """
+    flags = {
+        k: v
+        for k, v in locals().items()
+        if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None
+    }
+    from pcapdaemon import config
+    from pcapdaemon.daemon import Daemon
+
+    embedded = config_file is None and not {k for k, v in flags.items() if v is not False}
+
+    def load() -> "Settings":
+        values = config.EMBEDDED if embedded else config.read(config_file) if config_file else {}
+        origin = str(config_file) if config_file else "command line"
+        return config.validate(config.merge(values, legacy.overrides(flags, values)), origin)
+
+    def announce(_: "Settings", daemon: Daemon) -> None:
+        if embedded and daemon.api:
+            say = partial(print, file=sys.stderr)
+            url = f"http://127.0.0.1:{daemon.api.port}/captures"
+            request = json.dumps({"node": "any", "interface": ["lo"], "packets": 10})
+            say(f"listening on http://127.0.0.1:{daemon.api.port} (documentation: /docs)")
+            say(f"savefiles go to {Path('captures').absolute()}")
+            say(f"try: curl -H 'Content-Type: application/json' -d '{request}' '{url}?wait=1'")
+
+    asyncio.run(Daemon(load, announce).run())

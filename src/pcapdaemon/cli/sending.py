@@ -1,0 +1,51 @@
+"""Sends a request by HTTP or over a bus, and shows what becomes of it: what `request` does."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon import config, sources
+from pcapdaemon.cli import client, show
+from pcapdaemon.cli.failing import fail
+from pcapdaemon.core.record import RequestState
+
+
+def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
+    """The configuration's tables, and what they are called in messages."""
+    return (config.read(config_file), str(config_file)) if config_file else ({}, "command line")
+
+
+def by_bus(
+    via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool
+) -> None:
+    """Send it over a bus, and follow it on every node that answers within `wait` seconds."""
+    if via not in sources.buses():
+        fail(2, [f"--via {via}: {', '.join(('http', *sources.buses()))} can be used"])
+    bus = config.bus(via, values, origin)
+    with show.Watch() as watch:
+        found, heard = asyncio.run(client.ask(bus, body, wait, watch.show))
+    show.nodes_or_receivers(found, heard, bus.address, as_json)
+
+
+def by_http(
+    values: dict[str, Any],
+    urls: list[str] | None,
+    token_file: Path | None,
+    body: dict[str, Any],
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Send it to the APIs that are named, or to that of the configuration."""
+    apis = [client.api_of(values, one, token_file) for one in (urls or [""])]
+    needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
+    message = body if needs_no_node else {"node": "any", **body}
+    if len(apis) > 1 and wait:
+        with show.Watch() as watch:
+            found = client.ask_each(apis, message, watch.show)
+        show.nodes(found, as_json)
+        return
+    for api in apis:
+        record = api.submit(message)
+        if record.get("state") == RequestState.RUNNING and wait:
+            record = show.follow(api, record["id"])
+        show.record(record, as_json)

@@ -1,0 +1,61 @@
+"""What S3's errors mean for a delivery: whether waiting helps, and what to do next."""
+
+from botocore.exceptions import (
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+
+from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.text import printable
+
+HINTS = {
+    "InvalidAccessKeyId": "see [s3] accessid and accesskey",
+    "SignatureDoesNotMatch": "see [s3] accessid and accesskey",
+    "AccessDenied": "see [s3] accessid and accesskey, and the IAM policy in docs/how-to/s3.md",
+    "NoSuchBucket": "see [s3] bucket, region and endpoint",
+    "PermanentRedirect": "the bucket is in another region: see [s3] region",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",
+    "AccessControlListNotSupported": "the bucket takes no ACL: leave [s3] acl, and the request's acl, out",
+    "EntityTooLarge": "see [general] maxbytes",
+    "InvalidStorageClass": "see [s3] storage_class",
+    "InvalidTag": "see [s3] object_tags",
+    "RequestTimeTooSkewed": "the clock of this host, or of the server, is wrong: check its time synchronisation",
+    "ExpiredToken": "the role's credentials have run out, and no new ones were found",
+}
+PERMANENT = frozenset(
+    """
+    InvalidAccessKeyId SignatureDoesNotMatch AccessDenied AllAccessDisabled AccountProblem
+    NoSuchBucket PermanentRedirect AuthorizationHeaderMalformed
+    AccessControlListNotSupported EntityTooLarge MethodNotAllowed InvalidStorageClass
+    InvalidTag InvalidArgument InvalidBucketName MetadataTooLarge KeyTooLongError
+    MalformedACLError InvalidEncryptionAlgorithmError InvalidToken
+    IllegalLocationConstraintException
+    """.split()
+)
+"""Error codes that no waiting mends; so are all of KMS.
+
+Source: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+
+def refusal(error: Exception) -> DeliveryFailed | DeliveryRefused:
+    """What went wrong in words for a person, and whether waiting helps."""
+    if isinstance(error, ClientError):
+        found = error.response["Error"]
+        code, message = found.get("Code", ""), found.get("Message", "")
+        hint = HINTS.get(
+            code, "see [s3] kms_key_id, and the key's policy" if code.startswith("KMS.") else ""
+        )
+        words = printable(f"{code}: {message}")[:500] + (f" ({hint})" if hint else "")
+        permanent = code in PERMANENT or code.startswith("KMS.")
+        return DeliveryRefused(words) if permanent else DeliveryFailed(words)
+    if isinstance(error, NoCredentialsError):
+        return DeliveryFailed(
+            "no credentials were found (set [s3] accessid and accesskey, or give the host a role)"
+        )
+    if isinstance(error, ParamValidationError):
+        return DeliveryRefused(printable(str(error))[:500])
+    reason = error.kwargs.get("error", error) if isinstance(error, HTTPClientError) else error
+    return DeliveryFailed(printable(str(reason))[:500])

@@ -1,0 +1,50 @@
+"""Names that S3 takes: endpoints, regions, folders."""
+
+import re
+from urllib.parse import urlsplit
+
+REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_AMAZONS = re.compile(r"s3(?:[.-](?:([a-z]{2}(?:-[a-z]+)+-[0-9])|[a-z0-9-]+))?\.amazonaws\.com")
+
+
+def endpoint_url(text: str) -> str | None:
+    """A URL; None for Amazon's own, which the client finds by region (with a URL it would take the global one)."""
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = ""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    if (
+        parts.scheme not in ("http", "https")
+        or not _HOST.fullmatch(host or "")
+        or parts.netloc.lower() != f"{host}{port}"
+        or parts.query
+    ):
+        raise ValueError(f"{text!r} is no host name or URL")
+    return (
+        None
+        if _AMAZONS.fullmatch(host or "")
+        else f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+    )
+
+
+def region_in(endpoint: str) -> str | None:
+    """The region that Amazon's own endpoints name."""
+    found = _AMAZONS.fullmatch(
+        urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or ""
+    )
+    return found[1] if found else None
+
+
+def folder_problem(folder: str) -> str:
+    """What is wrong with a folder; empty where nothing is."""
+    parts = folder.strip("/").split("/") if folder.strip("/") else []
+    if any(part in ("", ".", "..") for part in parts):
+        return "empty parts, '.' and '..' are not allowed"
+    return (
+        ""
+        if folder.isprintable() and len(folder.encode()) <= 700
+        else "printable characters are wanted, 700 bytes at most"
+    )
