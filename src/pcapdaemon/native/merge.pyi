@@ -1,7 +1,9 @@
+from typing import Self
+
 from pcapdaemon.native.blocks import BlockPool, Blocks
 
 class SharedLimits:
-    def __init__(self, overhead: int) -> None: ...
+    def __new__(cls, overhead: int) -> Self: ...
 
 def join(captures: list[Blocks], pool: BlockPool) -> Blocks: ...
 def merge(

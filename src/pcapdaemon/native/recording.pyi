@@ -1,7 +1,11 @@
+from typing import Self
+
+WORDS: tuple[str, ...]
+
 class Recording:
     interface: str
     error: str
-    def __init__(self, interface: str, memory: int, block_size: int, seconds: float) -> None: ...
+    def __new__(cls, interface: str, memory: int, block_size: int, seconds: float) -> Self: ...
     def open(
         self,
         expression: str,
