@@ -1,4 +1,7 @@
-"""Builds the packet loop; all other metadata is in pyproject.toml, which cannot describe how to compile Cython."""
+"""Builds the packet loop.
+
+All other metadata is in pyproject.toml, which cannot describe how to compile Cython.
+"""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup

@@ -1,4 +1,7 @@
-"""What messages for other nodes cost on each bus, beside a bare loop of the same client library, and how soon a bus is back."""
+"""What messages for other nodes cost on each bus, beside a bare loop of the same client library.
+
+How soon a bus is back.
+"""
 
 import json
 import resource
@@ -57,7 +60,10 @@ asyncio.run(main())
 
 @dataclass
 class Bus:
-    """A bus with its server: the daemon's section, how much is sent, how it is restarted, and the bare loop."""
+    """A bus with its server.
+
+    The daemon's section, how much is sent, how it is restarted, and the bare loop.
+    """
 
     name: str
     least: float
@@ -121,7 +127,10 @@ def _set_aside(daemon: DaemonProcess) -> int:
 
 
 def _cpu_of(command: list[str], send: Callable[[int], None]) -> float:
-    """Seconds of CPU of the bare loop; one that hears only what is sent meanwhile says when it is ready."""
+    """Seconds of CPU of the bare loop.
+
+    One that hears only what is sent meanwhile says when it is ready.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         if "ready" in command[2] and process.stdout and process.stdout.readline():

@@ -1,4 +1,7 @@
-"""The daemon as a process: how quick it is, what it needs at rest, and what other nodes' messages cost it."""
+"""The daemon as a process.
+
+How quick it is, what it needs at rest, and what other nodes' messages cost it.
+"""
 
 import json
 import statistics
@@ -45,7 +48,10 @@ def _idle(daemon: DaemonProcess) -> list[Figure]:
 
 
 def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Figure]:
-    """From PUBLISH to the first packet in the file, and from the last packet wanted to the file in its place."""
+    """From PUBLISH to the first packet in the file.
+
+    From the last packet wanted to the file in its place.
+    """
     client, first, last, armed = server.client(), [], [], []
     for number in range(ROUNDS):
         sending = wire.sending(1_000_000, rate=5_000)

@@ -1,4 +1,8 @@
-"""Deliveries: memory and speed of a large savefile to S3 and CloudShark at once, and how soon a small one is there."""
+"""Deliveries.
+
+Memory and speed of a large savefile to S3 and CloudShark at once, and how soon a small one is
+there.
+"""
 
 import asyncio
 import statistics

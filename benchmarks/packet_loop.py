@@ -1,11 +1,13 @@
 """CPU of capturing, against tcpdump on the same traffic: one capture, and sixteen at once.
 
-Both sides keep whole frames, with kernel buffers of 8 MiB. Start-up is taken off: for us the CPU is read when the filter
-is set, for tcpdump a run that ends with its first packet is subtracted. One round goes before, so the blocks are warm.
+Both sides keep whole frames, with kernel buffers of 8 MiB. Start-up is taken off: for us the CPU is
+read when the filter is set, for tcpdump a run that ends with its first packet is subtracted. One
+round goes before, so the blocks are warm.
 
-The pages of a file in tmpfs cost several times more than all else here if they are new, above all in a virtual machine
-that gives free pages back to its host after two seconds. So the write is measured twice, alike for both sides: into a
-file whose pages are there already, and into a new one after a pause in which every free page has grown cold.
+The pages of a file in tmpfs cost several times more than all else here if they are new, above all
+in a virtual machine that gives free pages back to its host after two seconds. So the write is
+measured twice, alike for both sides: into a file whose pages are there already, and into a new one
+after a pause in which every free page has grown cold.
 """
 
 import asyncio
@@ -60,7 +62,10 @@ def one_capture(wire: Wire) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Round:
-    """CPU seconds per million frames: in memory; written, tcpdump with pages present; the same with new pages."""
+    """CPU seconds per million frames: in memory.
+
+    Written, tcpdump with pages present; the same with new pages.
+    """
 
     cpu: tuple[float, float, float, float, float]
     lost: int

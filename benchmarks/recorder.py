@@ -1,4 +1,7 @@
-"""The flight recorder: its seam, what it costs, how soon a capture from it is armed, and many captures on one recorder."""
+"""The flight recorder.
+
+Its seam, what it costs, how soon a capture from it is armed, and many captures on one recorder.
+"""
 
 import asyncio
 import random
@@ -52,7 +55,10 @@ def _session(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, **fiel
 
 
 def _seam(wire: Wire, directory: Path) -> list[Figure]:
-    """RUNS times AT_ONCE captures at random moments: each file holds each number of its window once, in order."""
+    """RUNS times AT_ONCE captures at random moments.
+
+    Each file holds each number of its window once, in order.
+    """
     program = directory / "sequence"
     subprocess.run(
         ["gcc", "-O2", "-o", program, Path(__file__).with_name("sequence.c")], check=True
@@ -118,7 +124,10 @@ def _checked(program: Path, stopped: Captured) -> tuple[int, int]:
 def _begins_late(
     stopped: Captured, first: int, made: list[Captured], checked: list[tuple[int, int]]
 ) -> bool:
-    """Whether the frame before a file's first one, as the file that begins earliest has it, belongs to its window too."""
+    """Whether the frame before a file's first one, as the file that begins earliest has it.
+
+    Belongs to its window too.
+    """
     earliest, (_, number) = min(zip(made, checked, strict=True), key=lambda one: one[1][1])
     if number == first or earliest.savefile is None:
         return False
@@ -208,7 +217,10 @@ async def _armed_after(make: Any) -> tuple[float, int]:
 
 
 def _many(wire: Wire) -> list[Figure]:
-    """FLEET captures with different filters on one recorder, against one, and against sockets of their own."""
+    """FLEET captures with different filters on one recorder, against one.
+
+    Against sockets of their own.
+    """
     budget = MemoryBudget(1024 * MIB)
     with _recording(wire, 64 * MIB) as recorder:
         asyncio.run(_fleet(recorder, wire, budget, FLEET))
@@ -233,7 +245,10 @@ def _many(wire: Wire) -> list[Figure]:
 async def _fleet(
     recorder: Recorder | None, wire: Wire, budget: MemoryBudget, number: int
 ) -> tuple[float, int]:
-    """The kernel's CPU per million frames, the sender's counted (it carries them up to the sockets), and frames lost."""
+    """The kernel's CPU per million frames.
+
+    The sender's counted (it carries them up to the sockets), and frames lost.
+    """
     frames = TAKEN
     sessions = [
         _session(

@@ -24,7 +24,10 @@ class Figure:
             else ""
         )
         verdict = "" if not target else "ok" if self.good else "MISSED"
-        return f"{self.name:58} {self.value:10.3f} {self.unit:14} {target:16} {verdict:7} {self.remark}"
+        return (
+            f"{self.name:58} {self.value:10.3f} {self.unit:14} {target:16} {verdict:7}"
+            f" {self.remark}"
+        )
 
     @property
     def good(self) -> bool:

@@ -11,15 +11,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.cli.main import app
-from pcapdaemon.config import InterfaceSettings
 from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.message import MAX_MESSAGE
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.request import MAX_MESSAGE, CaptureRequest, json_schema
+from pcapdaemon.core.request import CaptureRequest, json_schema
 from pcapdaemon.core.section import secret_names
-from pcapdaemon.delivery.delivery import DeliverySettings
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.telemetry.log import Syslog
@@ -209,7 +210,10 @@ def _command(command: typing.Any) -> str:
 
 
 def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
-    """The sections in the order of the page; those of sources and destinations come from their tables."""
+    """The sections in the order of the page.
+
+    Those of sources and destinations come from their tables.
+    """
     yield "[general]", [Policy, *_of_plugins(destinations, "general")]
     for section in dict.fromkeys(plugin.section for plugin in sources.TABLE.values()):
         yield f"[{section}]", _of_plugins(sources, section)
@@ -267,7 +271,8 @@ def _type(field: FieldInfo) -> str:
                 dict.fromkeys(name(one) for one in arguments if one is not type(None))
             )
         words = {int: "integer", str: "string", bool: "true/false", float: "number"}
-        return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]  # any object may be asked for
+        # any object may be asked for
+        return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]
 
     return name(field.annotation)
 

@@ -1,6 +1,9 @@
-"""The words on the wire, one for each thing: what the names in answers, results, the API and savefiles mean.
+"""The words on the wire, one for each thing.
 
-The fields of a message are described with the message itself, in request.py. A test holds the API and the results to both.
+What the names in answers, results, the API and savefiles mean.
+
+The fields of a message are described with the message itself, in request.py. A test holds the API
+and the results to both.
 """
 
 from pcapdaemon.core.request import ON_THE_WIRE

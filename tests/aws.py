@@ -1,4 +1,7 @@
-"""S3, SQS and SNS as moto serves them: a process of its own that can be killed and frozen. What it held is gone with it."""
+"""S3, SQS and SNS as moto serves them: a process of its own that can be killed and frozen.
+
+What it held is gone with it.
+"""
 
 import os
 import socket

@@ -1,4 +1,7 @@
-"""A proxy that passes HTTP on, or does what networks and servers do on a bad day; what it does is decided by a seed."""
+"""A proxy that passes HTTP on, or does what networks and servers do on a bad day.
+
+What it does is decided by a seed.
+"""
 
 import contextlib
 import random
@@ -13,12 +16,18 @@ ANSWERS = {
     "503": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy",
     "400": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!",
     "garbage": b"\x00\x01\x02 this is no HTTP\r\n\r\n",
-    "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>",
+    "html": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection:"
+        b" close\r\n\r\n<html></html>"
+    ),
 }
 
 
 class ChaosProxy:
-    """Listens on a port; of each connection `share` says how likely it is to go wrong (0: none does)."""
+    """Listens on a port.
+
+    Of each connection `share` says how likely it is to go wrong (0: none does).
+    """
 
     def __init__(self, port: int, target: int, seed: int) -> None:
         self.port, self._target, self._random = port, target, random.Random(seed)
@@ -76,7 +85,10 @@ class ChaosProxy:
             size -= len(data)
 
     def _pass_on(self, client: socket.socket, server: socket.socket, kind: str, size: int) -> None:
-        """Both ways; "cut" breaks off in the middle of the request, "deaf" keeps the server's answer to itself."""
+        """Both ways.
+
+        "cut" breaks off in the middle of the request, "deaf" keeps the server's answer to itself.
+        """
         server.settimeout(None)
         there = threading.Thread(
             target=self._copy, args=(client, server, size if kind == "cut" else None), daemon=True

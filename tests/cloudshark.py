@@ -1,4 +1,7 @@
-"""A small CloudShark, as its API is described (support.cloudshark.io/api): uploads, search, and whatever goes wrong."""
+"""A small CloudShark, as its API is described (support.cloudshark.io/api).
+
+Uploads, search, and whatever goes wrong.
+"""
 
 import hashlib
 import json
@@ -25,12 +28,16 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # the base names it so
+    # the base names it so
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         pass
 
 
 class CloudSharkServer(Server):
-    """A server of its own as a process, that can be killed, started again (it forgets nothing), and frozen."""
+    """A server of its own as a process, that can be killed, started again (it forgets nothing).
+
+    Frozen.
+    """
 
     def __init__(self, directory: Path, tls: Path | None = None) -> None:
         self.port, self._directory, self._tls = free_port(), directory, tls
@@ -68,7 +75,10 @@ class CloudSharkServer(Server):
 
     @property
     def uploads(self) -> list[dict[str, Any]]:
-        """What was uploaded: id, filename, part (the name of the form's part), tags, comments, size, sha256."""
+        """What was uploaded.
+
+        Id, filename, part (the name of the form's part), tags, comments, size, sha256.
+        """
         found: list[dict[str, Any]] = self._http("GET", "uploads").json()
         return found
 
@@ -96,10 +106,13 @@ class CloudSharkServer(Server):
 
 
 class App:
-    """What the process serves. `trouble` says what becomes of the next requests, one each: a status, or one of these words.
+    """What the process serves.
 
-    "html" (200 with a page), "close" (no answer), "lost" (uploaded, and no answer), "hang" (nothing after the headers),
-    "redirect", "slow" (503 with Retry-After: 1), "garbage" (not HTTP), "echo" (500 with the request's own URL).
+    `trouble` says what becomes of the next requests, one each: a status, or one of these words.
+
+    "html" (200 with a page), "close" (no answer), "lost" (uploaded, and no answer), "hang" (nothing
+    after the headers), "redirect", "slow" (503 with Retry-After: 1), "garbage" (not HTTP), "echo"
+    (500 with the request's own URL).
     """
 
     def __init__(self, directory: Path) -> None:

@@ -1,4 +1,7 @@
-"""All tests run in a network namespace of their own: the interfaces, the traffic and the servers are theirs alone."""
+"""All tests run in a network namespace of their own.
+
+The interfaces, the traffic and the servers are theirs alone.
+"""
 
 import ctypes
 import os

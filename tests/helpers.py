@@ -95,7 +95,10 @@ def saved(stopped: Captured, path: Path) -> Path:
 
 
 def tshark(path: Path, *fields: str) -> list[list[str]]:
-    """A row for each packet with the given fields, as an independent reader has them; any complaint is an error."""
+    """A row for each packet with the given fields, as an independent reader has them.
+
+    Any complaint is an error.
+    """
     options = [word for field in fields for word in ("-e", field)]
     result = subprocess.run(
         ["tshark", "-n", "-r", path, "-T", "fields", *options],
@@ -138,7 +141,10 @@ def certificates(directory: Path) -> None:
     for command in (
         "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=ca -keyout ca.key -out ca.pem",
         "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout server.key -out server.csr",
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names -out server.pem",
+        (
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile"
+            " names -out server.pem"
+        ),
     ):
         (directory / "names").write_text("subjectAltName=IP:127.0.0.1")
         subprocess.run(

@@ -1,4 +1,7 @@
-"""A real Apache Kafka (KRaft, one process a node), from the jars that scripts/setup --tests puts beside tests/kafka/pom.xml."""
+"""A real Apache Kafka (KRaft, one process a node).
+
+From the jars that scripts/setup --tests puts beside tests/kafka/pom.xml.
+"""
 
 import subprocess
 from collections.abc import Sequence

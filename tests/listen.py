@@ -46,7 +46,8 @@ class Ear:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(
-                f"not within {seconds} s: {[body[:50] for body in self.bodies[-3:]]} {self.events[-5:]}"
+                f"not within {seconds} s: {[body[:50] for body in self.bodies[-3:]]}"
+                f" {self.events[-5:]}"
             ) from None
 
     async def end(self) -> None:

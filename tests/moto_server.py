@@ -1,7 +1,8 @@
 """moto's server, with queues that keep their promises where several consumers ask at once.
 
-moto deletes by replacing the list of messages, and marks a message as received some time after it saw it to be visible: two
-threads at once bring deleted messages back, or give one message to two consumers. Here only one thread at a time is inside.
+moto deletes by replacing the list of messages, and marks a message as received some time after it
+saw it to be visible: two threads at once bring deleted messages back, or give one message to two
+consumers. Here only one thread at a time is inside.
 """
 
 import threading

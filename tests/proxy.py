@@ -1,4 +1,4 @@
-"""A TCP proxy that can break connections: all at once, or in the middle of what the server sends."""
+"""A TCP proxy that can break connections: all at once, or while the server sends."""
 
 import contextlib
 import socket

@@ -24,7 +24,10 @@ _ports = itertools.count(20000)
 
 
 def free_port() -> int:
-    """A port that nobody else in this namespace uses: below those that the kernel gives to outgoing connections."""
+    """A port that nobody else in this namespace uses.
+
+    Below those that the kernel gives to outgoing connections.
+    """
     return next(_ports)
 
 
@@ -113,7 +116,7 @@ class DaemonProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_config(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write the configuration: HTTP and the local directory, and what `sections` lays over it."""
+        """Write the configuration: HTTP, the local directory, and `sections` over them."""
         tables: dict[str, dict[str, Any]] = {
             "http": {"listen": True, "port": self.port},
             "general": {"writelocal": True, "localdir": str(self.captures)},
@@ -193,7 +196,10 @@ class DaemonProcess:
         return self.process.wait(seconds)
 
     def lose_directory(self) -> None:
-        """Take its directory away, though it may just be trying at start whether it can write there."""
+        """Take its directory away.
+
+        Though it may just be trying at start whether it can write there.
+        """
 
         def gone() -> bool:
             shutil.rmtree(self.captures, ignore_errors=True)

@@ -1,6 +1,9 @@
-"""The configuration in three steps: read (TOML, names in any case), default (flags over the file), validate.
+"""The configuration in three steps.
 
-A source's or destination's section is described and checked by that one's own file; it is loaded only if switched on.
+Read (TOML, names in any case), default (flags over the file), validate.
+
+A source's or destination's section is described and checked by that one's own file; it is loaded
+only if switched on.
 """
 
 import difflib
@@ -10,18 +13,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.capture.interface import InterfaceSettings, replayed
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
-from pcapdaemon.core.interface import Interface, InterfaceKind, Replay
-from pcapdaemon.core.policy import Policy, Strings
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.section import Section
-from pcapdaemon.delivery.delivery import DeliverySettings
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.native.interfaces import list_interfaces
 from pcapdaemon.results.settings import ResultsSettings
@@ -38,32 +42,12 @@ def state_directory(general: Policy) -> Path | None:
     return Path(name) if name else None
 
 
-class InterfaceSettings(Section):
-    """One `[[interface]]`: names that requests may use for it, or a savefile that is played under its name."""
-
-    name: str = Field(min_length=1, description="An interface of this host.")
-    alias: Strings = Field(
-        (), description="What requests may call it; several interfaces may share an alias."
-    )
-    optional: bool = Field(
-        False, description="It is no error if the host lacks it when the daemon starts."
-    )
-    replay: str | None = Field(
-        None,
-        min_length=1,
-        description="A pcap or pcapng file: each capture on this name plays it from its beginning, as if its packets came "
-        "now. For demonstrations and tests: it needs no privilege.",
-    )
-    replay_pace: Literal["file", "fast"] = Field(
-        "file",
-        description="`file`: packets come at the file's pace, with the time at which they come. `fast`: as fast as the "
-        "machine can read, with the file's times; durations and idle timeouts count in those.",
-    )
-
-
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration, valid; `sources` and `destinations` hold those that are on, by name."""
+    """The whole, valid configuration.
+
+    `sources` and `destinations` hold those that are on, by name.
+    """
 
     general: Policy
     capture: CaptureSettings
@@ -101,7 +85,10 @@ class Settings:
 
 
 def node_name(settings: Settings) -> str:
-    """The name that requests call this host by; by default the kernel's, as Go's os.Hostname has it, not the DNS's."""
+    """The name that requests call this host by.
+
+    By default the kernel's, as Go's os.Hostname has it, not the DNS's.
+    """
     return settings.general.node or socket.gethostname()
 
 
@@ -109,26 +96,22 @@ def missing_interfaces(settings: Settings) -> list[str]:
     """A problem for each configured interface that this host lacks and that is not optional."""
     there = interfaces_of(settings)
     return [
-        f"[[interface]] {interface.name}: this host has no such interface (optional = true allows that)"
+        f"[[interface]] {interface.name}: this host has no such interface (optional = true allows"
+        " that)"
         for interface in settings.interfaces
         if interface.name not in there and not interface.optional
     ]
 
 
 def interfaces_of(settings: Settings) -> dict[str, Interface]:
-    """What can be captured on at this moment: the host's interfaces, and files that are played as such."""
+    """What can be captured on at this moment.
+
+    The host's interfaces, and files that are played as such.
+    """
     return {
         **list_interfaces(),
         **{one.name: replayed(one) for one in settings.interfaces if one.replay},
     }
-
-
-def replayed(interface: InterfaceSettings) -> Interface:
-    """A file that is played as an interface."""
-    replay = Replay(interface.replay or "", paced=interface.replay_pace == "file")
-    return Interface(
-        interface.name, InterfaceKind.REPLAY, f"plays {interface.replay}", replay=replay
-    )
 
 
 EMBEDDED: dict[str, Any] = {
@@ -139,7 +122,10 @@ EMBEDDED: dict[str, Any] = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file's tables with names in lower case, as the original took them in any; raises ConfigError."""
+    """The file's tables with names in lower case, as the original took them in any.
+
+    Raises ConfigError.
+    """
     try:
         with path.open("rb") as file:
             values: dict[str, Any] = _lower(tomllib.load(file), str(path))
@@ -163,7 +149,10 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settings:
-    """Settings from tables; raises ConfigError with every problem, each with the origin's name and the key."""
+    """Settings from tables.
+
+    Raises ConfigError with every problem, each with the origin's name and the key.
+    """
     reader = _Reader(values, origin)
     settings = Settings(
         general=reader.section("general", Policy),
@@ -194,7 +183,10 @@ def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -
 
 
 def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
-    """A bus to send on, as its section says, whatever else the configuration lacks; raises ConfigError."""
+    """A bus to send on, as its section says, whatever else the configuration lacks.
+
+    Raises ConfigError.
+    """
     switched_on = {**values.get(name, {}), "listen": True}
     source = next(
         n for n, p in sources.TABLE.items() if p.section == name and p.is_meant(switched_on)
@@ -276,7 +268,10 @@ class _Reader:
         }
         if repeating and state_directory(settings.general) is None:
             names = " and ".join(sorted(repeating))
-            words = f"{names} may hand out a request again after a restart, which would be captured again: set [general] statedir"
+            words = (
+                f"{names} may hand out a request again after a restart, which would be captured"
+                " again: set [general] statedir"
+            )
             self.warnings.append(f"{self.origin}: {words}")
         if not settings.sources:
             keys = " or ".join(

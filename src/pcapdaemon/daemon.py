@@ -53,7 +53,11 @@ log = structlog.get_logger()
 
 
 class Daemon:
-    """One daemon. `load` reads and validates the configuration, at start and at each SIGHUP; it raises ConfigError."""
+    """One daemon.
+
+    `load` reads and validates the configuration, at start and at each SIGHUP; it raises
+    ConfigError.
+    """
 
     def __init__(
         self, load: Callable[[], Settings], announce: Callable[[Settings, "Daemon"], None]
@@ -170,7 +174,7 @@ class Daemon:
             self._look_at(destination)
 
     def _look_at(self, destination: Destination) -> None:
-        """Report at once what stands in the way of delivering, not only when the first savefile is there."""
+        """Report at once what is in the way of delivering, before the first savefile is there."""
 
         async def look() -> None:
             if problem := await destination.check():
@@ -202,7 +206,10 @@ class Daemon:
         return stopped
 
     async def _move_api(self, http: HttpSettings | None) -> None:
-        """Have the API on the address that is wanted; on failure the old one stays, and ConfigError is raised."""
+        """Have the API on the address that is wanted.
+
+        On failure the old one stays, and ConfigError is raised.
+        """
         old = self.api.settings if self.api else None
         if http and old and (http.host, http.port) == (old.host, old.port):
             return
@@ -236,7 +243,10 @@ class Daemon:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
 
     async def _stop_api(self, seconds: float | None) -> None:
-        """Listen no more. With `seconds` all who wait for an answer get that long; without, as long as it takes."""
+        """Listen no more.
+
+        With `seconds` all who wait for an answer get that long; without, as long as it takes.
+        """
         if self.api:
             await self.api.stop()
         self.api = None

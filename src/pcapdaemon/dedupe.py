@@ -1,4 +1,7 @@
-"""Which requests this node has accepted lately, over all sources and a restart, so that none is captured twice."""
+"""Which requests this node has accepted lately, over all sources and a restart.
+
+That none is captured twice.
+"""
 
 import asyncio
 import json
@@ -17,7 +20,10 @@ from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.threads import run_in_thread
 
 MOST = 10_000
-"""Requests remembered; beyond, the oldest are forgotten. The file has at most three times as many lines."""
+"""Requests remembered; beyond, the oldest are forgotten.
+
+The file has at most three times as many lines.
+"""
 
 WRITE_WITHIN = 2.0
 """Seconds that an answer waits for the disk."""
@@ -37,7 +43,10 @@ class Known:
 
 
 class Dedupe:
-    """Remembers by key, in memory and in a file under `directory`; None: in memory only. All but `_write` run in the loop."""
+    """Remembers by key, in memory and in a file under `directory`; None: in memory only.
+
+    All but `_write` run in the loop.
+    """
 
     def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
         self._path = directory / FILE_NAME if directory else None
@@ -54,7 +63,9 @@ class Dedupe:
         return known.answer if known and self._now() - known.at < seconds else None
 
     async def claim(self, key: str, seconds: float) -> Answer | None:
-        """None where this is the first of its key within `seconds`, which is then to be told to `decide`; else its answer.
+        """None where this is the first of its key within `seconds`.
+
+        It is then to be told to `decide`; else its answer.
 
         Waits while an earlier one of the same key is being decided.
         """
@@ -69,9 +80,12 @@ class Dedupe:
         return None
 
     async def decide(self, key: str, answer: Answer | None, keep: bool = True) -> None:
-        """Say what became of the claimed one: accepted with an answer, or None: the next of its key is the first again.
+        """Say what became of the claimed one.
 
-        With `keep` it is also written to the file; this waits for that, but not for a disk that hangs.
+        Accepted with an answer, or None: the next of its key is the first again.
+
+        With `keep` it is also written to the file; this waits for that, but not for a disk that
+        hangs.
         """
         known = self._known.get(key)
         if known is None:
@@ -87,7 +101,10 @@ class Dedupe:
         known.decided.set()
 
     async def keep(self, key: str) -> None:
-        """Write an accepted one to the file; where that fails it is remembered until the daemon ends, and the log says so."""
+        """Write an accepted one to the file.
+
+        Where that fails it is remembered until the daemon ends, and the log says so.
+        """
         known = self._known.get(key)
         if self._path is None or known is None or known.answer is None:
             return

@@ -19,10 +19,11 @@ from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.events import ClocksDiffer, Publish, RequestCancelled, RequestLogged
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View
 from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
-from pcapdaemon.core.request import Problem, UnreadableMessage, addressed_to, new_id, read
+from pcapdaemon.core.request import Problem, addressed_to, new_id
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.sources.base import Message
@@ -36,7 +37,8 @@ log = structlog.get_logger()
 class Engine:
     """Takes messages from all sources.
 
-    `interfaces` are those of this host at the moment. `places` are those that a request's `reply_to` may name.
+    `interfaces` are those of this host at the moment. `places` are those that a request's
+    `reply_to` may name.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class Engine:
         self.runs.configure(settings)
 
     def take(self, message: Message) -> None:
-        """Begin with a message; returns at once. What is for another node is skipped here, and costs microseconds."""
+        """Begin with a message; returns at once.
+
+        What is for another node is skipped here, and costs microseconds.
+        """
         if self._draining:
             words = "the daemon is shutting down"
             self._conclude(
@@ -89,14 +94,20 @@ class Engine:
         return self.runs.counts(request_id)
 
     def cancel(self, request_id: str, source: str) -> bool:
-        """End all captures of a request, which are then delivered, unless others joined it; false where none runs."""
+        """End all captures of a request, which are then delivered, unless others joined it.
+
+        False where none runs.
+        """
         found = self.runs.cancel(request_id)
         if found:
             self._publish(RequestCancelled(request_id, source))
         return found
 
     async def drain(self, seconds: float) -> None:
-        """End all captures and wait until they are delivered; what is not by then goes to the spool, or is lost and named."""
+        """End all captures and wait until they are delivered.
+
+        What is not by then goes to the spool, or is lost and named.
+        """
         self._draining = True
         self.runs.stop_all(shutdown=True)
         self.runs.delivery.end_soon()
@@ -131,7 +142,9 @@ class Engine:
     async def _handle_or_say_why_not(self, message: Message, fields: dict[str, Any]) -> None:
         try:
             await self._handle(message, fields)
-        except Exception as error:  # a defect of ours: whoever waits hears of it, and the message is not redelivered for ever
+        except Exception as error:
+            # a defect of ours: whoever waits hears of it, and the message is not redelivered for
+            # ever
             log.exception("a request failed in an unforeseen way", source=message.source)
             words = f"internal error: {type(error).__name__}"
             self._conclude(
@@ -238,7 +251,8 @@ class Engine:
             self._conclude(message, Conclusion(Verdict.DONE))
 
     def _seen_before(self, message: Message, judged: Judged, before: Answer) -> Conclusion:
-        # where the message itself is what survives a crash, its copy must not be lost before the capture is delivered
+        # where the message itself is what survives a crash, its copy must not be lost before the
+        # capture is delivered
         verdict = Verdict.BUSY if message.until_done and before.id in self.runs else Verdict.DONE
         return intake.seen_before(message.source, judged, before, verdict)
 

@@ -1,4 +1,7 @@
-"""How sources and destinations are found: a table of names that can be read and grepped, loaded only if chosen."""
+"""How sources and destinations are found.
+
+A table of names that can be read and grepped, loaded only if chosen.
+"""
 
 import importlib
 from collections.abc import Mapping
@@ -10,9 +13,12 @@ from pcapdaemon.core.errors import PcapdaemonError
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """Where a plug-in is, which section configures it, which key of it switches it on, and which extra it needs.
+    """Where a plug-in is, which section configures it.
 
-    Of several in one section those are on whose key `needs` is there, and whose key `unless` is not, or `or_with` is too.
+    It key of it switches it on, and which extra it needs.
+
+    Of several in one section those are on whose key `needs` is there, and whose key `unless` is
+    not, or `or_with` is too.
     """
 
     target: str

@@ -1,4 +1,7 @@
-"""Requests in progress: begins their captures, follows them to the last delivery, and publishes what becomes of each."""
+"""Requests in progress.
+
+Begins their captures, follows them to the last delivery, and publishes what becomes of each.
+"""
 
 import asyncio
 import time
@@ -36,7 +39,10 @@ from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 
 ANSWER_WITHIN = 2.0
-"""Seconds after which a sender hears "accepted" though a capture has not begun: names in its filter may take long in DNS."""
+"""Seconds after which a sender hears "accepted" though a capture has not begun.
+
+Names in its filter may take long in DNS.
+"""
 
 TRIM_AFTER = 30.0
 """Seconds without a capture after which warm memory goes back to the system."""
@@ -62,7 +68,9 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Run:
-    """A request in progress: its captures, and the ids of all requests that want them (others may have joined).
+    """A request in progress.
+
+    Its captures, and the ids of all requests that want them (others may have joined).
 
     It can be joined once it is `followed`: then everybody knows of it.
     """
@@ -135,7 +143,10 @@ class Runs:
         ]
 
     def cancel(self, request_id: str) -> bool:
-        """End all captures of a request, which are then delivered, unless others have joined it; false where none runs."""
+        """End all captures of a request, which are then delivered, unless others have joined it.
+
+        False where none runs.
+        """
         run = self.run_of(request_id)
         if run is None:
             return False
@@ -165,11 +176,17 @@ class Runs:
             len(session.plan.captures) if session.plan.merge else 1 for session in self._active
         )
         if running + len(plan.captures) > most:
-            return f"{running} captures run, {len(plan.captures)} more would be over [general] maxcaptures = {most}"
+            return (
+                f"{running} captures run, {len(plan.captures)} more would be over [general]"
+                f" maxcaptures = {most}"
+            )
         return ""
 
     def join(self, plan: CapturePlan) -> Run | None:
-        """Have an equal request that began lately serve this one too, with the longest limits of both; None: there is none."""
+        """Have an equal request that began lately serve this one too.
+
+        With the longest limits of both; None: there is none.
+        """
         youngest = time.time() - self._settings.general.coalesce
         for run in self._runs.values():
             recent = run.followed and run.begun_at > youngest and run.wanted_by
@@ -347,7 +364,10 @@ def _blamed(failure: CaptureFailed) -> str:
 
 
 def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
-    """The savefile's name, which says of itself that it is compressed; there may have been no memory for that."""
+    """The savefile's name, which says of itself that it is compressed.
+
+    There may have been no memory for that.
+    """
     compressed = captured.outcome.content or plan.compress == "none"
     return part.file_name if compressed else part.file_name.rpartition(".")[0]
 

@@ -1,4 +1,7 @@
-"""Secrets and certificates that the configuration names: in files, or in variables of the environment."""
+"""Secrets and certificates that the configuration names.
+
+In files, or in variables of the environment.
+"""
 
 import os
 import ssl
@@ -43,9 +46,12 @@ def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
 def resolve_secrets(
     section: type[BaseModel], values: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Replace KEY_file and KEY_env by KEY with what the file or variable holds; the second part names what is wrong.
+    """Replace KEY_file and KEY_env by KEY with what the file or variable holds.
 
-    A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a line's end is cut off.
+    The second part names what is wrong.
+
+    A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a
+    line's end is cut off.
     """
     values, problems = dict(values), []
     for key in secret_names(section):

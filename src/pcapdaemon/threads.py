@@ -1,7 +1,7 @@
 """Blocking work beside the event loop, each in a daemon thread of its own.
 
-Unlike asyncio's executor these threads never keep the process from ending: a lookup in DNS or a disk that hangs cannot
-be interrupted, only left behind.
+Unlike asyncio's executor these threads never keep the process from ending: a lookup in DNS or a
+disk that hangs cannot be interrupted, only left behind.
 """
 
 import asyncio
@@ -14,7 +14,10 @@ R = TypeVar("R")
 
 
 async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run `work` in a new daemon thread and wait for its result; cancelling stops the waiting, not the work."""
+    """Run `work` in a new daemon thread and wait for its result.
+
+    Cancelling stops the waiting, not the work.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
     job = (loop, done, work, args, kwargs)
@@ -25,11 +28,16 @@ async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
         del (
             done,
             job,
-        )  # an exception that refers to this frame would be part of a cycle, and keep memory from going back
+        )
+        # an exception that refers to this frame would be part of a cycle, and keep memory from
+        # going back
 
 
 class InTurn:
-    """Work in threads, one at a time for each key: also where nobody waits for the earlier one any more, it ends first."""
+    """Work in threads, one at a time for each key.
+
+    Also where nobody waits for the earlier one any more, it ends first.
+    """
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[Any]] = {}
@@ -45,13 +53,16 @@ class InTurn:
 
 
 def look_at(done: "asyncio.Future[Any]") -> None:
-    """Take note of an error where nobody may wait for it any more, so that asyncio does not complain."""
+    """Take note of an error where nobody may wait for it any more.
+
+    That asyncio does not complain.
+    """
     if not done.cancelled():
         done.exception()
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
-    """Call in the loop from another thread, unless the loop is closed: then nobody waits any more."""
+    """Call in the loop from another thread; do nothing if the loop is closed."""
     try:
         loop.call_soon_threadsafe(call, *args)
     except RuntimeError:

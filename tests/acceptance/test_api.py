@@ -218,7 +218,8 @@ def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(
 
     slow = socket.create_connection(("127.0.0.1", daemon.port))
     slow.sendall(
-        b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+        b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+        b" application/json\r\nContent-Length: 500\r\n\r\n{"
     )
     assert daemon.request(interface=[wire.far], id="quick").status_code == 202
     slow.close()

@@ -1,4 +1,6 @@
-"""Nothing is lost silently, whatever fails: 300 captures and more, three destinations on a bad day, the daemon killed five times.
+"""Nothing is lost silently, whatever fails.
+
+300 captures and more, three destinations on a bad day, the daemon killed five times.
 
 Set CHAOS_SEED for another day; the seed is part of every message of failure.
 """
@@ -63,7 +65,10 @@ class Day:
 
     @contextmanager
     def trouble(self) -> Iterator[None]:
-        """A third of all connections goes wrong, servers stall, the disks are read-only or full now and then."""
+        """A third of all connections goes wrong, servers stall.
+
+        The disks are read-only or full now and then.
+        """
         over = threading.Event()
         thread = threading.Thread(target=self._trouble, args=(over,))
         self.s3.share = self.cloudshark.share = 0.35
@@ -225,7 +230,10 @@ def _held(daemon: DaemonProcess) -> tuple[int, int]:
 
 
 def _compare(day: Day) -> None:
-    """Every savefile is at each destination exactly once by name, byte for byte, or was named as lost, or as not in the spool."""
+    """Every savefile is at each destination exactly once by name, byte for byte.
+
+    Or was named as lost, or as not in the spool.
+    """
     ended, found = day.ended(), day.found()
     assert len(ended) >= CAPTURES, f"seed {SEED}: {len(ended)}"
     lost = {(line["destination"], line["file_name"]) for line in day.daemon.logged("savefile lost")}

@@ -75,7 +75,10 @@ def test_capture_to_stdout_goes_into_tcpdump(wire: Wire) -> None:
 
 
 def test_capture_into_the_pipe_of_a_reader_that_has_seen_enough(wire: Wire) -> None:
-    line = f"{PCAPDAEMON} capture -i {wire.far} --packets 20000 -w - | head -c 10 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    line = (
+        f"{PCAPDAEMON} capture -i {wire.far} --packets 20000 -w - | head -c 10 >/dev/null; exit"
+        " ${PIPESTATUS[0]}"
+    )
     shell = subprocess.Popen(["bash", "-c", line], stderr=subprocess.PIPE)
     capturing(shell)
     wire.send(20_000, size=500)
@@ -332,7 +335,8 @@ def test_request_over_redis_says_how_many_heard_it(make: Make, tmp_path: Path, w
 def test_interfaces_as_a_table_and_as_json(wire: Wire, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'[http]\nlisten = true\n[general]\nwritelocal = true\n[[interface]]\nname = "{wire.far}"\nalias = ["wan"]'
+        "[http]\nlisten = true\n[general]\nwritelocal = true\n[[interface]]\nname ="
+        f' "{wire.far}"\nalias = ["wan"]'
     )
     rows = {
         row["name"]: row

@@ -1,4 +1,7 @@
-"""Twenty daemons, each in a network namespace of its own, on one bus at a time whose server is restarted twice meanwhile:
+"""Twenty daemons, each in a network namespace of its own.
+
+On one bus at a time whose server is restarted twice meanwhile:
+
 every node does exactly what is for it, once.
 """
 
@@ -123,7 +126,10 @@ def _toml(tables: dict[str, Any]) -> Iterator[str]:
 
 
 class Bus:
-    """One bus with its server: how the nodes are configured for it, how it is sent to, how it is restarted."""
+    """One bus with its server.
+
+    How the nodes are configured for it, how it is sent to, how it is restarted.
+    """
 
     keeps = True
     shared = False
@@ -200,7 +206,10 @@ class OnRedis(OnRedisStream):
 
 
 class OnSns(Bus):
-    """SNS in front of a queue per node. What moto holds is gone when it is killed: so its way is cut, not its life."""
+    """SNS in front of a queue per node.
+
+    What moto holds is gone when it is killed: so its way is cut, not its life.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.moto = MotoServer(directory).start()

@@ -1,4 +1,7 @@
-"""A new fact about the end of a capture is one more field of `Outcome`: everything else carries it by itself."""
+"""A new fact about the end of a capture is one more field of `Outcome`.
+
+Everything else carries it by itself.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""A new bus or store is one file, one line in a table and one harness: the examples are that, and nothing else."""
+"""A new bus or store is one file, one line in a table and one harness.
+
+The examples are that, and nothing else.
+"""
 
 import json
 import os
@@ -25,7 +28,10 @@ LINES = {
     ),
     "destinations": ("drawer", 'Plugin("tests.examples.drawer:Drawer", "drawer", "store")'),
 }
-"""What would be added to the table of `sources/__init__.py`, and to that of `destinations/__init__.py`."""
+"""What would be added to the table of `sources/__init__.py`.
+
+To that of `destinations/__init__.py`.
+"""
 
 PROGRAM = (
     "from pcapdaemon import sources, destinations\nfrom pcapdaemon.plugins import Plugin\n"

@@ -148,8 +148,8 @@ def test_check_says_what_a_recorder_takes_and_what_it_lacks(make: Make, wire: Wi
     found = command("check", "--config", make(tables).config)
     assert found.returncode == 1
     assert (
-        f"ok    recorder {wire.far}: the last 10 s in at most 67108864 bytes, beside [general] memory"
-        in found.stdout
+        f"ok    recorder {wire.far}: the last 10 s in at most 67108864 bytes, beside [general]"
+        " memory" in found.stdout
     )
     assert re.search(r"ok    recorder nope0: .*: it begins when that changes", found.stdout)
     assert re.search(rf"WRONG recorder {wire.near}: .*banana", found.stdout)

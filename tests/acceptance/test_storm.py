@@ -1,4 +1,7 @@
-"""Thousands of messages for other nodes, and some for this one, on every bus, while all captures that may run do run."""
+"""Thousands of messages for other nodes.
+
+Some for this one, on every bus, while all captures that may run do run.
+"""
 
 import json
 from collections.abc import Callable, Iterator

@@ -118,7 +118,10 @@ def frame(number: int, size: int = 100) -> bytes:
 def pcap(
     script: Script, size: int = 100, order: str = "<", magic: int = 0xA1B2C3D4, tick: int = 1000
 ) -> bytes:
-    """A pcap file of the traffic, a frame each 0.1 ms; `tick` is nanoseconds of a unit of its times."""
+    """A pcap file of the traffic, a frame each 0.1 ms.
+
+    `tick` is nanoseconds of a unit of its times.
+    """
     made, now, number = (
         struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1),
         BEGIN * 10**9,

@@ -1,4 +1,7 @@
-"""How each destination is driven in the tests of the contract: one harness a destination, real servers behind it."""
+"""How each destination is driven in the tests of the contract.
+
+One harness a destination, real servers behind it.
+"""
 
 import itertools
 import os

@@ -1,4 +1,7 @@
-"""How each source is driven in the tests of the contract: one harness a source, real servers behind it."""
+"""How each source is driven in the tests of the contract.
+
+One harness a source, real servers behind it.
+"""
 
 import asyncio
 import itertools
@@ -24,7 +27,10 @@ _names = itertools.count()
 
 
 class Shared:
-    """Servers that take long to start: one each for all tests, who use topics and queues of their own."""
+    """Servers that take long to start.
+
+    One each for all tests, who use topics and queues of their own.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -246,7 +252,8 @@ class SqsHarness(Harness):
         self.source = self.same_node()
 
     def _make_queue(self) -> None:
-        # only a FIFO queue keeps an order; the order of a standard queue is nobody's promise, though moto's is one
+        # only a FIFO queue keeps an order; the order of a standard queue is nobody's promise,
+        # though moto's is one
         self.url = self.moto.queue(self.name, MaximumMessageSize="1048576")
 
     def _source(self, endpoint: str) -> Source:

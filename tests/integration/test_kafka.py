@@ -1,4 +1,7 @@
-"""What is Kafka's own: partitions that come later, positions over restarts, credentials, several brokers."""
+"""What is Kafka's own.
+
+Partitions that come later, positions over restarts, credentials, several brokers.
+"""
 
 import asyncio
 import socket
@@ -158,10 +161,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         f"ssl.keystore.location={directory / 'server.p12'}",
         "ssl.keystore.type=PKCS12",
         "ssl.keystore.password=secret",
-        f'listener.name.guarded.plain.sasl.jaas.config={jaas}.plain.PlainLoginModule required user_node="right";',
-        f"listener.name.guarded.scram-sha-512.sasl.jaas.config={jaas}.scram.ScramLoginModule required;",
-        f"listener.name.guarded.oauthbearer.sasl.jaas.config={jaas}.oauthbearer.OAuthBearerLoginModule required "
-        'unsecuredLoginStringClaim_sub="node";',
+        (
+            f"listener.name.guarded.plain.sasl.jaas.config={jaas}.plain.PlainLoginModule required"
+            ' user_node="right";'
+        ),
+        (
+            f"listener.name.guarded.scram-sha-512.sasl.jaas.config={jaas}.scram.ScramLoginModule"
+            " required;"
+        ),
+        (
+            f"listener.name.guarded.oauthbearer.sasl.jaas.config={jaas}.oauthbearer.OAuthBearerLoginModule"
+            ' required unsecuredLoginStringClaim_sub="node";'
+        ),
     ]
     more += [
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -239,12 +250,22 @@ async def test_the_documented_rights_suffice_and_without_them_it_is_said_what_is
 @pytest.mark.parametrize(
     ("client", "words"),
     [
-        ({"sasl.mechanisms": "PLAIN", "sasl.username": "node", "sasl.password": "wrong"}, "Authentication failed"),
+        (
+            {"sasl.mechanisms": "PLAIN", "sasl.username": "node", "sasl.password": "wrong"},
+            "Authentication failed",
+        ),
         ({"security.protocol": "SSL"}, "brokers"),
-        ({"ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt", "sasl.mechanisms": "PLAIN", "sasl.username": "node",
-          "sasl.password": "right"}, "certificate verify failed"),
+        (
+            {
+                "ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt",
+                "sasl.mechanisms": "PLAIN",
+                "sasl.username": "node",
+                "sasl.password": "right",
+            },
+            "certificate verify failed",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_what_is_wrong_with_the_credentials_is_said_and_the_broker_not_hammered(
     guarded: KafkaServer, client: dict[str, str], words: str
 ) -> None:

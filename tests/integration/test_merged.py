@@ -56,7 +56,8 @@ def merged(
 
 
 async def run(session: MergedSession, traffic: Callable[[], object]) -> Captured:
-    return await captured(session, traffic)  # type: ignore[arg-type]  # it has all that is used of a session
+    # it has all that is used of a session
+    return await captured(session, traffic)  # type: ignore[arg-type]
 
 
 def in_turn(wires: tuple[Wire, Wire], number: int) -> None:

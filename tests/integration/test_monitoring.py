@@ -1,4 +1,7 @@
-"""The alerts and the dashboard are valid, and speak of metrics that there are; promtool is Prometheus' own."""
+"""The alerts and the dashboard are valid, and speak of metrics that there are.
+
+Promtool is Prometheus' own.
+"""
 
 import json
 import re
@@ -25,12 +28,17 @@ evaluation_interval: 1m
 tests:
   - interval: 1m
     input_series:
-      - {{series: 'pcapdaemon_source_connected{{instance="a", source="kafka"}}', values: '1 1 0x20'}}
+      - series: 'pcapdaemon_source_connected{{instance="a", source="kafka"}}'
+        values: '1 1 0x20'
       - {{series: 'pcapdaemon_source_connected{{instance="a", source="http"}}', values: '1x22'}}
-      - {{series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="lost"}}', values: '0x9 1x12'}}
-      - {{series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="failed"}}', values: '0+1x40'}}
-      - {{series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="delivered"}}', values: '0+1x40'}}
-      - {{series: 'pcapdaemon_deliveries_total{{instance="a", destination="local", outcome="failed"}}', values: '0+1x40'}}
+      - series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="lost"}}'
+        values: '0x9 1x12'
+      - series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="failed"}}'
+        values: '0+1x40'
+      - series: 'pcapdaemon_deliveries_total{{instance="a", destination="s3", outcome="delivered"}}'
+        values: '0+1x40'
+      - series: 'pcapdaemon_deliveries_total{{instance="a", destination="local", outcome="failed"}}'
+        values: '0+1x40'
       - {{series: 'pcapdaemon_spool_oldest_seconds{{instance="a"}}', values: '0x5 4000x20'}}
     alert_rule_test:
       - alertname: PcapdaemonSourceDeaf

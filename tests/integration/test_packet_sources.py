@@ -27,7 +27,10 @@ LIMITS = CaptureLimits(packets=1000, size=10**9, duration=60, idle_timeout=1)
 timed = pytest.mark.parametrize(
     "harness", [n for n, one in HARNESSES.items() if one.takes_time], indirect=True
 )
-"""For those whose packets come as time goes by: the others are over before anybody could do anything."""
+"""For those whose packets come as time goes by.
+
+The others are over before anybody could do anything.
+"""
 
 
 @pytest.fixture(params=HARNESSES)
@@ -336,7 +339,10 @@ class TestReplay:
 
 
 def pcapng(order: str, linktypes: list[int]) -> bytes:
-    """Six frames a second apart, on interfaces in turn: the first in nanoseconds, the second in microseconds."""
+    """Six frames a second apart, on interfaces in turn.
+
+    The first in nanoseconds, the second in microseconds.
+    """
 
     def block(kind: int, body: bytes) -> bytes:
         length = len(body) + 12

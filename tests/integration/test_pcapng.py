@@ -1,4 +1,4 @@
-"""Savefiles that explain themselves: captures in pcapng, as tshark, capinfos and scapy read them."""
+"""Captures in pcapng explain themselves, as tshark, capinfos and scapy read them."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,7 @@
-"""The flight recorder on real interfaces: what was on the wire before the request, and the seam to what comes after it."""
+"""The flight recorder on real interfaces.
+
+What was on the wire before the request, and the seam to what comes after it.
+"""
 
 import asyncio
 import socket
@@ -236,9 +239,9 @@ async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interf
         session = session_on(recorder, wire.far, lookback=5, packets=7, bpf="inbound")
 
         def traffic() -> None:
-            wire.send(
-                5
-            )  # libpcap runs the filter once more on its first block, where it can't answer this one either
+            wire.send(5)
+            # libpcap runs the filter once more on its first block, where it can't answer this
+            # one either
             time.sleep(0.2)
             wire.send(10)
 

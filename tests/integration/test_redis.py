@@ -222,7 +222,7 @@ async def test_cluster(cluster: str, kind: type[Bus]) -> None:
     await heard_through(source_of(cluster, kind))
 
 
-async def test_requests_that_were_sent_during_a_restart_are_taken_up_and_those_before_the_first_start_are_not(
+async def test_requests_sent_during_a_restart_are_received_and_those_before_the_first_start_are_not(
     tmp_path: Path,
 ) -> None:
     server = RedisServer(tmp_path).start()

@@ -68,7 +68,8 @@ class Strict:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base names it so
+            # the base names it so
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
@@ -240,7 +241,10 @@ ERROR = "<Error><Code>{}</Code><Message>because</Message></Error>"
 
 
 class InParts(ThreadingHTTPServer):
-    """An S3 for one upload in parts, that wants checksums as Amazon's does; `answers` are given in place of its own, by kind."""
+    """An S3 for one upload in parts, that wants checksums as Amazon's does.
+
+    `answers` are given in place of its own, by kind.
+    """
 
     daemon_threads = True
 
@@ -284,8 +288,12 @@ class InParts(ThreadingHTTPServer):
             if len(re.findall(rb"<ChecksumCRC32>", body)) != len(numbers):
                 return ERROR.format("InvalidRequest")
         return {
-            "begin": "<InitiateMultipartUploadResult><UploadId>ours</UploadId></InitiateMultipartUploadResult>",
-            "complete": "<CompleteMultipartUploadResult><ETag>&quot;etag-3&quot;</ETag></CompleteMultipartUploadResult>",
+            "begin": (
+                "<InitiateMultipartUploadResult><UploadId>ours</UploadId></InitiateMultipartUploadResult>"
+            ),
+            "complete": (
+                "<CompleteMultipartUploadResult><ETag>&quot;etag-3&quot;</ETag></CompleteMultipartUploadResult>"
+            ),
         }.get(kind, "")
 
 
@@ -341,7 +349,10 @@ def _chunks(file: BinaryIO) -> bytes:
 
 
 def _content(headers: dict[str, str], body: bytes) -> tuple[bytes, str]:
-    """The bytes of a part, and which checksum of them was sent: in a header, or over TLS in a trailer."""
+    """The bytes of a part, and which checksum of them was sent.
+
+    In a header, or over TLS in a trailer.
+    """
     sent = headers.get("x-amz-checksum-crc32", "")
     if "aws-chunked" in headers.get("content-encoding", ""):
         file = io.BytesIO(body)

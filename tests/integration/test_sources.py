@@ -1,4 +1,7 @@
-"""The contract of sources: one list of behaviours, run on every source with its real server; in CI three times in a row."""
+"""The contract of sources: one list of behaviours, run on every source with its real server.
+
+In CI three times in a row.
+"""
 
 import asyncio
 import os

@@ -24,7 +24,8 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.outcome import Outcome
-from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.runs import Runs

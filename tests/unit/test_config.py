@@ -48,8 +48,8 @@ def test_the_originals_example_works_as_it_is() -> None:
 def test_without_source_or_destination_the_keys_to_set_are_said() -> None:
     words = problems({})
     assert (
-        "[http] listen = true or [kafka] listen = true or [redis] listen = true or [sqs] listen = true"
-        in words
+        "[http] listen = true or [kafka] listen = true or [redis] listen = true or [sqs] listen ="
+        " true" in words
     )
     assert "[general] writelocal = true" in words
 
@@ -77,7 +77,8 @@ def test_all_problems_at_once_each_with_file_section_and_key() -> None:
 def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
-        '[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets = 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n'
+        "[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets ="
+        ' 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n'
     )
     settings = config.validate(config.read(path))
     assert settings.general.maxpackets == 7

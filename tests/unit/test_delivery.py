@@ -29,8 +29,9 @@ from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import validate
 from pcapdaemon.delivery import delivery as module
 from pcapdaemon.delivery import spooling
-from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
+from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import SavefileInfo

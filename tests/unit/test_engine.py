@@ -19,7 +19,8 @@ from pcapdaemon.core.events import (
     RequestRejected,
 )
 from pcapdaemon.core.interface import Interface, InterfaceKind
-from pcapdaemon.delivery.delivery import Delivery, DeliverySettings
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.runs import Runs

@@ -11,10 +11,11 @@ from pcapdaemon.core.answers import AnswerKind, Verdict
 from pcapdaemon.core.events import RequestAccepted, RequestRejected
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View, judge
 from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.core.message import read
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.request import FIELDS, Problem, read
+from pcapdaemon.core.request import FIELDS, Problem
 
 NOW = 1_700_000_000.0
 INTERFACES = {

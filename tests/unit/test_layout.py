@@ -70,7 +70,10 @@ MAY_IMPORT = {
     | {"runs", "engine", "daemon"},
     "__main__": {"cli"},
 }
-"""The parts of the program, and which others each may import. A part may name those above it in this table, and no others."""
+"""The parts of the program, and which others each may import.
+
+A part may name those above it in this table, and no others.
+"""
 
 CORE_MAY_LOAD = {"pydantic", "re2", "ulid"}
 OUTSIDE = {
@@ -104,7 +107,10 @@ def imports(path: Path) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    """The part of the program that a module belongs to; empty for the package itself and what is foreign."""
+    """The part of the program that a module belongs to.
+
+    Empty for the package itself and what is foreign.
+    """
     names = module.split(".")
     return (
         names[1]

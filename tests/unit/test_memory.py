@@ -17,9 +17,7 @@ def test_kernel_buffers_count_and_are_given_back() -> None:
     assert budget.used == 0
 
 
-def test_kernel_buffers_shrink_as_the_budget_is_used_so_that_the_default_number_of_captures_fits() -> (
-    None
-):
+def test_kernel_buffers_shrink_so_that_the_default_number_of_captures_fits() -> None:
     budget = MemoryBudget(256 * MIB)
     sizes = []
     for _ in range(32):

@@ -43,9 +43,7 @@ async def test_sent_in_order() -> None:
     assert place.lost == []
 
 
-async def test_a_place_that_is_down_for_an_hour_gets_everything_afterwards_and_is_not_hammered() -> (
-    None
-):
+async def test_a_place_that_is_down_for_an_hour_gets_everything_and_is_not_hammered() -> None:
     place = Place()
     place.answers = lambda: NotConnected("refused") if place.now < 3600 else None
     place.box.put(b"first")

@@ -1,14 +1,17 @@
 """The page at /docs: the OpenAPI description as plain HTML. Pure.
 
-FastAPI's own page loads scripts from a content delivery network: they would run with the right to start captures here,
-and hosts without a way out would show nothing.
+FastAPI's own page loads scripts from a content delivery network: they would run with the right to
+start captures here, and hosts without a way out would show nothing.
 """
 
 from html import escape
 from typing import Any
 
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-STYLE = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td{padding:0 1em 0 0;vertical-align:top}"
+STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td{padding:0 1em 0"
+    " 0;vertical-align:top}"
+)
 
 
 def render(openapi: dict[str, Any]) -> str:
@@ -20,9 +23,13 @@ def render(openapi: dict[str, Any]) -> str:
         for method, operation in methods.items()
     ]
     title = f"{escape(info['title'])} {escape(info['version'])}"
-    intro = f"<p>{escape(info['description'])} For programs: <a href='/openapi.json'>/openapi.json</a></p>"
+    intro = (
+        f"<p>{escape(info['description'])} For programs: <a"
+        " href='/openapi.json'>/openapi.json</a></p>"
+    )
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
+        "<!doctype html><html lang=en><meta"
+        f" charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
         + (intro + "".join(operations))
     )
 
@@ -39,7 +46,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         status: {"description": a["description"]} for status, a in operation["responses"].items()
     }
     return (
-        f"<h2><code>{method.upper()} {escape(path.replace(':path', ''))}</code></h2><p>{escape(operation['description'])}</p>"
+        f"<h2><code>{method.upper()}"
+        f" {escape(path.replace(':path', ''))}</code></h2><p>{escape(operation['description'])}</p>"
         + _table("Parameters", parameters)
         + _table("JSON body", body.get("properties", {}))
         + _table("Answers", answers)
@@ -48,7 +56,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _table(title: str, rows: dict[str, Any]) -> str:
     lines = [
-        f"<tr><td><code>{escape(name)}</code><td>{escape(_type(row))}<td>{escape(row.get('description', ''))}"
+        f"<tr><td><code>{escape(name)}</code><td>{escape(_type(row))}"
+        f"<td>{escape(row.get('description', ''))}"
         for name, row in rows.items()
     ]
     return f"<h3>{title}</h3><table>{''.join(lines)}</table>" if rows else ""

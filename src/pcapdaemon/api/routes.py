@@ -17,8 +17,9 @@ from pcapdaemon.api.problems import TITLES, problem
 from pcapdaemon.api.views import RECORDER, REQUEST
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.message import MAX_MESSAGE
 from pcapdaemon.core.record import RequestState
-from pcapdaemon.core.request import MAX_MESSAGE, ON_THE_WIRE, json_schema
+from pcapdaemon.core.request import ON_THE_WIRE, json_schema
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
@@ -148,9 +149,13 @@ class Api:
 
     async def events(
         self,
-        id: str | None = Query(None, description="Only of this request."),  # noqa: A002  # the parameter's name on the wire
+        # the parameter's name on the wire
+        id: str | None = Query(None, description="Only of this request."),  # noqa: A002
     ) -> AsyncIterator[ServerSentEvent]:
-        """Results of all requests from now on, as server-sent events: each a CloudEvent, named by what happened."""
+        """Results of all requests from now on, as server-sent events.
+
+        Each a CloudEvent, named by what happened.
+        """
         yield ServerSentEvent(comment="listening")
         async for kind, body in self._subscribe(id):
             yield ServerSentEvent(event=kind, raw_data=body.decode())

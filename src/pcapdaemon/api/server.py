@@ -20,10 +20,13 @@ Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 class Guard:
-    """Lets nobody in but who may: a bearer token where there is one, and on loopback no web page under a foreign name.
+    """Lets nobody in but who may.
 
-    A page in a browser on this machine can reach loopback by a name of its own that resolves to 127.0.0.1; its `Host`
-    gives it away. `/healthz` says nothing and needs no token, so that a probe can ask it.
+    A bearer token where there is one, and on loopback no web page under a foreign name.
+
+    A page in a browser on this machine can reach loopback by a name of its own that resolves to
+    127.0.0.1; its `Host` gives it away. `/healthz` says nothing and needs no token, so that a probe
+    can ask it.
     """
 
     def __init__(self, server: "ApiServer") -> None:
@@ -52,7 +55,10 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+?)\.?)(?::\d+)?", re.IGNOREC
 
 
 def _host_name(header: bytes) -> str:
-    """The name or address in a Host header, without port and brackets (RFC 9110 section 7.2); empty if it is none."""
+    """The name or address in a Host header, without port and brackets (RFC 9110 section 7.2).
+
+    Empty if it is none.
+    """
     found = _HOST.fullmatch(header.decode("latin-1"))
     return (found[1] or found[2]).lower() if found else ""
 
@@ -64,7 +70,9 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """The API on its socket, bound when made. `settings` and `app` may be replaced as long as host and port stay.
+    """The API on its socket, bound when made.
+
+    `settings` and `app` may be replaced as long as host and port stay.
 
     `closing` is set when answers that have no end must end.
     """
@@ -100,10 +108,14 @@ class ApiServer:
         await self._server.serve(sockets=[self._socket])
 
     async def stop(self) -> None:
-        """Return when nobody listens any more; `serve` ends when the answers that are under way are given."""
+        """Return when nobody listens any more.
+
+        `serve` ends when the answers that are under way are given.
+        """
         self.closing.set()
         self._server.should_exit = True
-        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110  # uvicorn has no event for it
+        # uvicorn has no event for it
+        while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket
         self._socket.close()
 

@@ -1,4 +1,7 @@
-"""What the API returns, as models: made of the records' own fields, so that a new one is described too."""
+"""What the API returns, as models.
+
+Made of the records' own fields, so that a new one is described too.
+"""
 
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -36,7 +39,8 @@ def _of_wire(hint: Any) -> Any:
     if not (inner := get_args(hint)):
         return hint
     inner = tuple(map(_of_wire, inner))
-    return Union[inner] if get_origin(hint) in (Union, UnionType) else get_origin(hint)[inner]  # noqa: UP007  # a tuple of types
+    # a tuple of types
+    return Union[inner] if get_origin(hint) in (Union, UnionType) else get_origin(hint)[inner]  # noqa: UP007
 
 
 CAPTURE = create_model(

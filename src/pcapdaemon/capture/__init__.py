@@ -1,1 +1,4 @@
-"""How a capture is made: a session on a live interface or on a recorder, alone or merged with others."""
+"""How a capture is made.
+
+A session on a live interface or on a recorder, alone or merged with others.
+"""

@@ -42,7 +42,10 @@ class LiveSource(LiveCapture):
         self._nothing_recorded, self._buffer = nothing_recorded, 0
 
     def arm(self, options: SourceOptions) -> None:
-        """Open the interface, and set the filter. Blocks for about 10 ms, or for long on names in DNS."""
+        """Open the interface, and set the filter.
+
+        Blocks for about 10 ms, or for long on names in DNS.
+        """
         self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         self.open(
             snaplen=options.snaplen,

@@ -1,4 +1,7 @@
-"""Captures on several interfaces that become one savefile, with one limit over all; used like one session."""
+"""Captures on several interfaces that become one savefile, with one limit over all.
+
+Used like one session.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -21,7 +24,10 @@ ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.
 
 
 class MergedSession:
-    """One capture per interface of a plan, and one savefile. An interface that can't be captured on is left out, and told."""
+    """One capture per interface of a plan, and one savefile.
+
+    An interface that can't be captured on is left out, and told.
+    """
 
     def __init__(
         self,
@@ -45,7 +51,10 @@ class MergedSession:
         return self.part.interface.name
 
     async def run(self) -> Captured:
-        """Capture until a limit is reached by all together; raises CaptureRefused or Busy where no interface can be had."""
+        """Capture until a limit is reached by all together.
+
+        Raises CaptureRefused or Busy where no interface can be had.
+        """
         arming = asyncio.create_task(self._arm())
         try:
             found = await asyncio.gather(
@@ -94,7 +103,10 @@ class MergedSession:
         return taken
 
     def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
-        """One for each interface, for packets refer to it by its number: an interface that failed has an empty one."""
+        """One for each interface, for packets refer to it by its number.
+
+        An interface that failed has an empty one.
+        """
         some = next(one for one in found if isinstance(one, Taken))
         nothing = Outcome(
             stop_reason=some.outcome.stop_reason,
@@ -125,7 +137,10 @@ def sessions_of(
 
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:
-    """Begin a capture and end it at once: only a live handle knows whether the filter fits the interface."""
+    """Begin a capture and end it at once.
+
+    Only a live handle knows whether the filter fits the interface.
+    """
     session.stop(trying=True)
     try:
         await session.run()

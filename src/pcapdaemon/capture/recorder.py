@@ -1,7 +1,8 @@
 """The flight recorder: what was on the wire before the request came.
 
-Each recorder keeps the last packets of one interface in a circle of blocks, in a thread of its own that no capture can hold
-up; captures read from it. It waits for an interface that is not there, and goes on when it comes back.
+Each recorder keeps the last packets of one interface in a circle of blocks, in a thread of its own
+that no capture can hold up; captures read from it. It waits for an interface that is not there, and
+goes on when it comes back.
 """
 
 import threading
@@ -26,7 +27,10 @@ from pcapdaemon.savefile.packing import NO_ROOM
 SECOND = 1_000_000_000
 TRY_EVERY = 0.5
 TRY_REFUSED_EVERY = 5.0
-"""Seconds between two looks for an interface that is not there, and for one that can't be captured on."""
+"""Seconds between two looks for an interface that is not there.
+
+For one that can't be captured on.
+"""
 
 MOST_GAPS = 100
 NOT_BEGUN = "it has not begun yet"
@@ -52,7 +56,10 @@ class RecorderSettings(Section):
     memory: int = Field(
         64 * 1024**2,
         ge=8 * 1024**2,
-        description="Bytes for the packets and the kernel's buffer, taken at the start; not part of `[general] memory`.",
+        description=(
+            "Bytes for the packets and the kernel's buffer, taken at the start; not part of"
+            " `[general] memory`."
+        ),
     )
     snaplen: int = Field(MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of a packet.")
     filter: str = Field(
@@ -70,7 +77,8 @@ class RecorderSettings(Section):
 class Recorder:
     """The recorder of one interface; `reason` is why it does not record.
 
-    `on_change` is called from its thread with the interface and "" when it begins, or why it has to stop.
+    `on_change` is called from its thread with the interface and "" when it begins, or why it has to
+    stop.
     """
 
     def __init__(
@@ -98,7 +106,10 @@ class Recorder:
         self._thread.start()
 
     def close(self) -> None:
-        """End; captures that read from it end too, as if the interface had gone. Blocks for some milliseconds."""
+        """End; captures that read from it end too, as if the interface had gone.
+
+        Blocks for some milliseconds.
+        """
         self._closing.set()
         self._recording.stop()
         if self._thread:
@@ -115,7 +126,10 @@ class Recorder:
         return self._recording.followers
 
     def source(self, budget: MemoryBudget, trigger: int, lookback: int) -> "RecordedSource | None":
-        """A source of what is recorded from `lookback` seconds before `trigger` (monotonic ns) on; None: it does not record."""
+        """A source of what is recorded from `lookback` seconds before `trigger` (monotonic ns) on.
+
+        None: it does not record.
+        """
         recording = self._recording
         if not recording.is_open:
             return None
@@ -123,14 +137,19 @@ class Recorder:
         return RecordedSource(self, recording, budget, trigger, since)
 
     def coverage(self, trigger: int, lookback: int, dropped_until: int) -> Coverage:
-        """What of the seconds before the trigger a capture has that found packets dropped up to `dropped_until`."""
+        """Return what a capture has of the seconds before its trigger.
+
+        `dropped_until` is the moment up to which the recorder had dropped packets when it began.
+        """
         wanted = trigger - lookback * SECOND
         kept = self.settings.seconds
         limits = {
             wanted: "",
             trigger - kept * SECOND: f"the recorder keeps {kept} s ([[recorder]] seconds)",
             self._began: "the recorder began later",
-            dropped_until: f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})",
+            dropped_until: (
+                f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})"
+            ),
         }
         begin = min(max(limits), trigger)
         away = sum(
@@ -203,7 +222,8 @@ class Recorder:
         )
         if same:
             return 0
-        # another kind of device of the same name: what was recorded can't be in one file with what comes
+        # another kind of device of the same name: what was recorded can't be in one file with what
+        # comes
         self._recording, self._began = self._new_recording(), 0
         self._gaps.clear()
         return TRY_EVERY
@@ -230,7 +250,10 @@ class Recorder:
 
 
 class RecordedSource(RecordedCapture):
-    """Packets that a recorder has, from before the trigger (monotonic ns), and those that come, in one stream."""
+    """Packets that a recorder has from before the trigger, and those that come, in one stream.
+
+    `trigger` and `since` are monotonic nanoseconds.
+    """
 
     def __new__(
         cls,
@@ -266,7 +289,11 @@ class RecordedSource(RecordedCapture):
         )
 
     def arm(self, options: SourceOptions) -> None:
-        """Set the filter. Raises CaptureRefused of kind "unrecorded" where it asks for what recorded packets can't tell."""
+        """Set the filter.
+
+        Raises CaptureRefused of kind "unrecorded" where it asks for what recorded packets can't
+        tell.
+        """
         free = max(0, self._budget.limit - self._budget.used)  # half of it is left to others
         self._wanted_snaplen = options.snaplen
         self.keep_within(

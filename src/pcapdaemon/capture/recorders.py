@@ -17,7 +17,10 @@ Wanted = Mapping[str, RecorderSettings]
 
 
 class Recorders:
-    """The recorders by interface. One that is switched off, or configured anew, goes on for the captures that read from it."""
+    """The recorders by interface.
+
+    One that is switched off, or configured anew, goes on for the captures that read from it.
+    """
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
@@ -33,7 +36,9 @@ class Recorders:
         return [recorder.status() for recorder in self._there.values()]
 
     async def make(self, wanted: Wanted, buffer: int) -> dict[str, Recorder]:
-        """All that are wanted, those that go on as they are among them, none started; raises ConfigError.
+        """All that are wanted, those that go on as they are among them, none started.
+
+        Raises ConfigError.
 
         buffer is bytes of the kernel's buffer. Their memory is taken here.
         """

@@ -1,4 +1,7 @@
-"""A savefile played as if it were an interface: needs no privilege, and shows what a capture would have caught."""
+"""A savefile played as if it were an interface.
+
+Needs no privilege, and shows what a capture would have caught.
+"""
 
 from typing import Self
 

@@ -33,10 +33,13 @@ class Armed:
 
 
 class Session:
-    """One capture on one interface, in a thread of its own. `stop` and `counts` may be used at any time.
+    """One capture on one interface, in a thread of its own.
 
-    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from now on or from before. With
-    `shared` it is one of several whose packets come into one file, where its interface has this number.
+    `stop` and `counts` may be used at any time.
+
+    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from
+    now on or from before. With `shared` it is one of several whose packets come into one file,
+    where its interface has this number.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class Session:
         return self.part.interface.name
 
     async def run(self) -> Captured:
-        """Capture until a limit is reached or `stop` is called. Raises CaptureRefused or Busy where it can't begin.
+        """Capture until a limit is reached or `stop` is called.
+
+        Raises CaptureRefused or Busy where it can't begin.
 
         `armed` is set when the capture has begun; it is cancelled where it never will.
         """
@@ -94,7 +99,7 @@ class Session:
         return self.armed.done() and not self.armed.cancelled() and self._source.is_running
 
     def extend(self, limits: CaptureLimits) -> bool:
-        """Make its limits at least these; False where it has not begun, or is over or about to be."""
+        """Make its limits at least these; False if it has not begun, or is over or about to be."""
         return self.is_running and self._source.extend(**asdict(limits))
 
     def counts(self) -> Counts:

@@ -1,7 +1,9 @@
-"""Where a capture's packets come from: the contract of live interfaces, recorders and replayed files.
+"""Where a capture's packets come from.
 
-A source is used once, by one thread, in this order: `arm`, `run`, `take_blocks`, `close`. Those block. `stop`, `extend` and
-what can be asked of it may be used from any other thread at any time.
+The contract of live interfaces, recorders and replayed files.
+
+A source is used once, by one thread, in this order: `arm`, `run`, `take_blocks`, `close`. Those
+block. `stop`, `extend` and what can be asked of it may be used from any other thread at any time.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,20 +15,27 @@ from pcapdaemon.native.blocks import Blocks
 from pcapdaemon.native.merge import SharedLimits
 
 OPTIMIZED_FILTER = 256
-"""Capture filters up to this length are optimized: beyond, libpcap's optimizer may take seconds of CPU."""
+"""Capture filters up to this length are optimized.
+
+Beyond, libpcap's optimizer may take seconds of CPU.
+"""
 
 PACKET_BUFFER_TIMEOUT_MS = 70
-"""How long the kernel may hold packets back to hand over many at once. 0 would never hand over a block that is not full;
-immediate mode falls back to TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each
-capture is woken this often; its end is reported this late."""
+"""How long the kernel may hold packets back to hand over many at once.
+
+0 would never hand over a block that is not full. Immediate mode falls back to TPACKET_V2, whose
+slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each capture is woken this
+often, and its end is reported this late.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """What a capture wants of its source.
 
-    `overhead` is bytes that the savefile has beside packets. With `shared` it is one of several whose packets come into one
-    pcapng file, where its interface has this `number`. The whole file has at most `most_packets` and `most_size` bytes.
+    `overhead` is bytes that the savefile has beside packets. With `shared` it is one of several
+    whose packets come into one pcapng file, where its interface has this `number`. The whole file
+    has at most `most_packets` and `most_size` bytes.
     """
 
     capture_filter: str
@@ -73,7 +82,10 @@ class PacketSource(Protocol):
         """Whether its end is not decided yet."""
 
     def run(self) -> str:
-        """Keep packets until a limit is reached or `stop` is called; the word of STOP_REASONS that says which."""
+        """Keep packets until a limit is reached or `stop` is called.
+
+        The word of STOP_REASONS that says which.
+        """
 
     def stop(self) -> None:
         """End `run` soon; before `run` it ends it at once."""
@@ -85,7 +97,7 @@ class PacketSource(Protocol):
         """The records of all packets, once, after `run`."""
 
     def past(self, asked: int) -> Lookback:
-        """What it has of the seconds before its trigger, of which `asked` are wanted; after `run`."""
+        """What it has of the `asked` seconds before its trigger; after `run`."""
 
     @property
     def packets(self) -> int: ...
@@ -95,7 +107,10 @@ class PacketSource(Protocol):
 
     @property
     def times(self) -> tuple[int, int]:
-        """Times of the first and the last packet, nanoseconds since the epoch; zeros before the first."""
+        """Times of the first and the last packet, nanoseconds since the epoch.
+
+        Zeros before the first.
+        """
 
     @property
     def stats(self) -> tuple[int, int, int]:

@@ -1,4 +1,7 @@
-"""One capture at once, without a daemon: the same request, plan, session and delivery, for `pcapdaemon capture`."""
+"""One capture at once, without a daemon.
+
+The same request, plan, session and delivery, for `pcapdaemon capture`.
+"""
 
 import asyncio
 import contextlib
@@ -13,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon import destinations
-from pcapdaemon.config import InterfaceSettings, Settings, interfaces_of, node_name
+from pcapdaemon.capture.interface import InterfaceSettings
+from pcapdaemon.config import Settings, interfaces_of, node_name
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.errors import ConfigError, DeliveryRefused
 from pcapdaemon.core.limits import MAX_SNAPLEN
@@ -35,7 +39,10 @@ Show = Callable[[list[dict[str, Any]]], None]
 
 
 class GivenFile(Destination):
-    """The file that was named on the command line, or stdout by the name `-`; opened before anything is captured."""
+    """The file that was named on the command line, or stdout by the name `-`.
+
+    Opened before anything is captured.
+    """
 
     name = "file"
     Settings = Section
@@ -85,7 +92,8 @@ def replayed(
 ) -> tuple[dict[str, Any], Settings]:
     """The message and the settings with which a file is played in place of an interface.
 
-    Nothing but what the command line and the configuration's maxima say ends it before the file does.
+    Nothing but what the command line and the configuration's maxima say ends it before the file
+    does.
     """
     name = (message.get("interface") or [path_safe(Path(file).name, 64)])[0]
     general = settings.general
@@ -99,7 +107,10 @@ def replayed(
 async def capture(
     message: dict[str, Any], settings: Settings, write: str | None, show: Show
 ) -> list[dict[str, Any]]:
-    """Take one request through the whole way; the records of its captures. Raises ConfigError where it is refused."""
+    """Take one request through the whole way; the records of its captures.
+
+    Raises ConfigError where it is refused.
+    """
     _refuse_several(message, settings, write)
     file = GivenFile(write) if write is not None else None
     try:
@@ -141,7 +152,10 @@ def _refuse_several(message: dict[str, Any], settings: Settings, write: str | No
         *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ())),
     }
     if write is not None and len(names) > 1 and not message.get("merge"):
-        problem = f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one each"
+        problem = (
+            f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one"
+            " each"
+        )
         raise ConfigError(
             [problem],
             "leave -w out: then each has a name of its own; or --merge makes one pcapng of them",

@@ -24,8 +24,9 @@ from pcapdaemon.config import (
     state_directory,
 )
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
+from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
-from pcapdaemon.core.request import UnreadableMessage, new_id, read, validate
+from pcapdaemon.core.request import new_id, validate
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
@@ -39,7 +40,10 @@ _CAP_NET_RAW = 13
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what, whether it is as it should be, and what is wrong or right about it."""
+    """One thing that was looked at.
+
+    What, whether it is as it should be, and what is wrong or right about it.
+    """
 
     subject: str
     good: bool
@@ -53,7 +57,10 @@ async def found(settings: Settings, request: Path | None) -> list[Finding]:
 
 
 async def check(settings: Settings, request: Path | None) -> AsyncIterator[Finding]:
-    """Everything, one finding after the other; takes as long as the slowest server that does not answer."""
+    """Everything, one finding after the other.
+
+    Takes as long as the slowest server that does not answer.
+    """
     for warning in settings.warnings:
         yield Finding("configuration", True, f"warning: {warning}")
     yield _permission()
@@ -143,7 +150,10 @@ def _permission() -> Finding:
 
 
 def _api(settings: HttpSettings, source: Source) -> Finding:
-    """The API is no server to connect to, but a port to listen on, unless a daemon does that already."""
+    """The API is no server to connect to.
+
+    A port to listen on, unless a daemon does that already.
+    """
     try:
         socket.create_server(
             (settings.host, settings.port), family=address_family(settings.host)

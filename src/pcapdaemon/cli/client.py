@@ -1,4 +1,4 @@
-"""Sends requests to daemons, as another program would: over their HTTP APIs, or over a bus to many."""
+"""Sends requests to daemons as another program would: over their HTTP APIs, or over a bus."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,10 @@ class Refused(PcapdaemonError):
 
 
 class ApiClient:
-    """Talks to one daemon's API; every method raises Refused or PcapdaemonError in words for a person."""
+    """Talks to one daemon's API.
+
+    Every method raises Refused or PcapdaemonError in words for a person.
+    """
 
     def __init__(self, url: str, token: str = "") -> None:
         if not token.isascii():
@@ -115,7 +118,10 @@ Show = Callable[[Fleet], None]
 
 
 def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Fleet:
-    """Send a request to several daemons at once, and follow it on each until it is over; Ctrl-C ends it everywhere."""
+    """Send a request to several daemons at once, and follow it on each until it is over.
+
+    Ctrl-C ends it everywhere.
+    """
     nodes, message = Fleet(), {**message, "id": message.get("id") or new_id()}
     threads = [
         threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis
@@ -161,11 +167,13 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
 async def ask(
     bus: Bus, message: dict[str, Any], wait: float, show: Show
 ) -> tuple[Fleet | None, int | None]:
-    """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds until it is over on each.
+    """Send a message over a bus.
 
-    A node that is named is waited for no longer than it takes. The nodes are None where no result can come: nobody waits, or
-    the bus has no place for them. The number is how many heard the message, where the bus knows. Ctrl-C ends the request.
-    Raises NotConnected.
+    Follow it on all nodes that answer within `wait` seconds until it is over on each.
+
+    A node that is named is waited for no longer than it takes. The nodes are None where no result
+    can come: nobody waits, or the bus has no place for them. The number is how many heard the
+    message, where the bus knows. Ctrl-C ends the request. Raises NotConnected.
     """
     message = {**message, "id": message.get("id") or new_id()}
     place = message.get("reply_to") or next(iter(bus.places), None)

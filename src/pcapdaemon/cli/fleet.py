@@ -1,4 +1,7 @@
-"""What several nodes have reported of one request, put together: a record of each, as the API has it. Pure."""
+"""What several nodes have reported of one request, put together.
+
+A record of each, as the API has it. Pure.
+"""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +24,10 @@ SNAPLEN, INTERFACES = ON_THE_WIRE["snaplen"], ON_THE_WIRE["interfaces"]
 
 
 class Fleet:
-    """Records by node, made of the results that are received; after `silence` seconds without one none is expected."""
+    """Records by node, made of the results that are received.
+
+    After `silence` seconds without one none is expected.
+    """
 
     def __init__(self, silence: float = 90.0) -> None:
         self.records: dict[str, dict[str, Any]] = {}

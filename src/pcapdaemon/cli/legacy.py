@@ -28,9 +28,12 @@ _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
 def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
-    """Arguments as the program takes them today: `run` in front where no command is named, two dashes, `--no-switch`.
+    """Arguments as the program takes them today.
 
-    Raises ConfigError. Go's flag package takes a switch's value only behind `=`: 1, t, T, TRUE, true, True, or the opposites.
+    `run` in front where no command is named, two dashes, `--no-switch`.
+
+    Raises ConfigError. Go's flag package takes a switch's value only behind `=`: 1, t, T, TRUE,
+    true, True, or the opposites.
     """
     if arguments and arguments[0] == "run":
         return ["run", *(_translated(argument) for argument in arguments[1:])]
@@ -46,7 +49,8 @@ def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
 def overrides(flags: dict[str, Any], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the flags that were given lay over the configuration's `values`.
 
-    One about Redis switches `[redis] listen` on, where the file does not say otherwise: it would mean nothing else.
+    One about Redis switches `[redis] listen` on, where the file does not say otherwise: it would
+    mean nothing else.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, value in flags.items():

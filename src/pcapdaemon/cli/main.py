@@ -1,4 +1,7 @@
-"""The command line; prints, as show.py and cli_spool.py do. Data to stdout, everything else to stderr; status 0, 1 or 2."""
+"""The command line; prints, as show.py and cli_spool.py do.
+
+Data to stdout, everything else to stderr; status 0, 1 or 2.
+"""
 
 import asyncio
 import os
@@ -118,9 +121,12 @@ def capture(
     config_file: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Capture now, on this host, under the configuration's limits; Ctrl-C ends it and keeps what is there.
+    """Capture now, on this host, under the configuration's limits.
 
-    With --lookback the daemon that runs is asked (--url, --config): its recorder alone knows what was before.
+    Ctrl-C ends it and keeps what is there.
+
+    With --lookback the daemon that runs is asked (--url, --config): its recorder alone knows what
+    was before.
 
     With --read a file is played in place of an interface, to see what a capture would have caught.
 
@@ -238,7 +244,8 @@ def prune(
         fail(2, ["[redis] stream is not set: only a stream has groups"])
     for name, seconds in asyncio.run(redis_stream.prune(bus.settings, idle * 3600, dry_run)):
         print(
-            f"{'would be removed' if dry_run else 'removed'}: {name}, not read for {seconds / 3600:.1f} hours"
+            f"{'would be removed' if dry_run else 'removed'}: {name}, not read for"
+            f" {seconds / 3600:.1f} hours"
         )
 
 

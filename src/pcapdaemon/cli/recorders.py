@@ -1,19 +1,30 @@
-"""What the command line has of a running daemon's recorders: `pcapdaemon recorders`, and `pcapdaemon capture --lookback`."""
+"""What the command line has of a running daemon's recorders.
+
+`pcapdaemon recorders`, and `pcapdaemon capture --lookback`.
+"""
 
 import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from pcapdaemon import config
 from pcapdaemon.cli import client, show
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.show import errors
 from pcapdaemon.core.record import RequestState
+from pcapdaemon.core.request import ON_THE_WIRE
+from pcapdaemon.core.text import printable
 
 REFRESH_EVERY = 1.0
+FILTER = ON_THE_WIRE["capture_filter"]
 
 
 def recorders(
@@ -24,9 +35,9 @@ def recorders(
     if as_json:
         print(json.dumps([{"url": api.url, "recorders": api.recorders()} for api in apis]))
     elif sys.stdout.isatty():
-        show.recorders_live(lambda: _rows(apis), REFRESH_EVERY)
+        _show_live(lambda: _rows(apis), REFRESH_EVERY)
     else:
-        show.recorders(_rows(apis))
+        _show(_rows(apis))
 
 
 def capture(
@@ -37,7 +48,10 @@ def capture(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Have the daemon capture, from before now on; the savefile goes where it sends all, and to `write` as a copy."""
+    """Have the daemon capture, from before now on.
+
+    The savefile goes where it sends all, and to `write` as a copy.
+    """
     api, *more = _apis(config_file, urls, token_file)
     if more:
         fail(2, ["--url: a capture is made by one daemon"], "'pcapdaemon request' asks several")
@@ -83,3 +97,67 @@ def _rows(apis: list[client.ApiClient]) -> list[dict[str, Any]]:
         for api in apis
         for one in api.recorders()
     ]
+
+
+def _show(
+    found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None
+) -> None:
+    """What recorders do and have."""
+    show.wide(sys.stdout).print(_recorders(found, before or {}))
+
+
+def _show_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
+    """The same again and again, until Ctrl-C."""
+    found, before = look(), {}
+    with Live(
+        _recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False
+    ) as live:
+        while True:
+            try:
+                time.sleep(seconds)
+                before, found = {(one["node"], one["interface"]): one for one in found}, look()
+            except KeyboardInterrupt:
+                return
+            live.update(_recorders(found, before), refresh=True)
+
+
+def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
+    rows = show.table(
+        "interface",
+        "state",
+        "covered",
+        "bytes",
+        "packets",
+        "dropped",
+        "captures",
+        "packets/s",
+        "CPU %",
+        "filter",
+    )
+    for one in found:
+        rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
+        state = "recording" if one["recording"] else one["reason"]
+        numbers = [
+            f"{one['covered']:.1f} of {one['seconds']} s",
+            f"{one['bytes']} of {one['memory']}",
+            str(one["packets"]),
+        ]
+        cells = [
+            f"{one['node']} {one['interface']}".strip(),
+            state,
+            *numbers,
+            str(one["dropped"]),
+            str(one["captures"]),
+        ]
+        rows.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one[FILTER])))
+    return rows
+
+
+def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str]:
+    if before is None or one["at"] <= before["at"]:
+        return "", ""
+    seconds = one["at"] - before["at"]
+    return (
+        f"{(one['packets'] - before['packets']) / seconds:.0f}",
+        f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}",
+    )

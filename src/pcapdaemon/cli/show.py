@@ -1,30 +1,32 @@
-"""What the command line shows to people: tables, a line of progress. With cli.py the only file that prints."""
+"""What the command line shows to people: tables, a line of progress.
+
+With cli.py the only file that prints.
+"""
 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from pcapdaemon.cli.fleet import INTERFACES, OVER, SNAPLEN, Fleet
 from pcapdaemon.core.record import FAILURES, CaptureState, RequestState
-from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.wire import to_wire
-
-FILTER = ON_THE_WIRE["capture_filter"]
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def follow(api: Any, request_id: str) -> dict[str, Any]:
-    """Show a request's progress until it is over; Ctrl-C ends it early, and what is there is delivered."""
+    """Show a request's progress until it is over.
+
+    Ctrl-C ends it early, and what is there is delivered.
+    """
     found: dict[str, Any] = {}
     say, nodes = progress(live=False), Fleet()
     with Watch() as watch:
@@ -60,12 +62,12 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
     if as_json:
         print(json.dumps(captures))
         return
-    table = _table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
+    rows = table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
     for one in captures:
-        table.add_row(
+        rows.add_row(
             one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"])
         )
-    wide(to).print(table)
+    wide(to).print(rows)
     for one in captures:
         for words in _past(one):
             errors.print(f"{one['interface']}: {words}", markup=False)
@@ -115,7 +117,10 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def progress(live: bool = True) -> Any:
-    """A function that says once where captures began, and on a terminal, if `live`, shows what they have on one line."""
+    """A function that says once where captures began.
+
+    On a terminal, if `live`, shows what they have on one line.
+    """
     begun: set[str] = set()
 
     def show(captures: list[dict[str, Any]]) -> None:
@@ -123,7 +128,8 @@ def progress(live: bool = True) -> Any:
             if one["state"] == CaptureState.RUNNING and one["interface"] not in begun:
                 begun.add(one["interface"])
                 errors.print(
-                    f"capturing on {one['interface']}, {one['linktype']}, snapshot length {one[SNAPLEN]} bytes"
+                    f"capturing on {one['interface']}, {one['linktype']}, snapshot length"
+                    f" {one[SNAPLEN]} bytes"
                 )
         if not live or not sys.stderr.isatty():
             return
@@ -136,7 +142,10 @@ def progress(live: bool = True) -> Any:
 
 
 class Watch:
-    """Shows what nodes have so far: on a terminal a line with a bar for each, elsewhere a line for each change."""
+    """Shows what nodes have so far.
+
+    On a terminal a line with a bar for each, elsewhere a line for each change.
+    """
 
     def __init__(self) -> None:
         columns = (
@@ -177,17 +186,20 @@ class Watch:
 
 
 def nodes(found: Fleet, as_json: bool) -> None:
-    """What became of a request on each node; ends with status 1 where none answered, or it came to nothing on one."""
+    """What became of a request on each node.
+
+    Ends with status 1 where none answered, or it came to nothing on one.
+    """
     if as_json:
         print(json.dumps(list(found.records.values())))
     else:
-        table = _table(
+        shown = table(
             "node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where"
         )
         for record in found.records.values():
             for row in _rows(record):
-                table.add_row(*(printable(cell) for cell in row))
-        wide(sys.stdout).print(table)
+                shown.add_row(*(printable(cell) for cell in row))
+        wide(sys.stdout).print(shown)
     if not found.records:
         errors.print("no node has answered", markup=False)
     if not found.good:
@@ -224,7 +236,7 @@ def spool(found: Any, as_json: bool) -> None:
             )
         )
         return
-    table = _table("name", "request", "file", "bytes", "since", "pending")
+    rows = table("name", "request", "file", "bytes", "since", "pending")
     for name, manifest in manifests:
         if isinstance(manifest, dict):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest["since"]))
@@ -238,75 +250,11 @@ def spool(found: Any, as_json: bool) -> None:
             ]
         else:
             cells = ["", manifest, "", "", ""]
-        table.add_row(name, *(printable(cell) for cell in cells))
-    wide(sys.stdout).print(table)
+        rows.add_row(name, *(printable(cell) for cell in cells))
+    wide(sys.stdout).print(rows)
 
 
-def recorders(
-    found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None
-) -> None:
-    """What recorders do and have."""
-    wide(sys.stdout).print(_recorders(found, before or {}))
-
-
-def recorders_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
-    """The same again and again, until Ctrl-C."""
-    found, before = look(), {}
-    with Live(
-        _recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False
-    ) as live:
-        while True:
-            try:
-                time.sleep(seconds)
-                before, found = {(one["node"], one["interface"]): one for one in found}, look()
-            except KeyboardInterrupt:
-                return
-            live.update(_recorders(found, before), refresh=True)
-
-
-def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
-    table = _table(
-        "interface",
-        "state",
-        "covered",
-        "bytes",
-        "packets",
-        "dropped",
-        "captures",
-        "packets/s",
-        "CPU %",
-        "filter",
-    )
-    for one in found:
-        rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
-        state = "recording" if one["recording"] else one["reason"]
-        numbers = [
-            f"{one['covered']:.1f} of {one['seconds']} s",
-            f"{one['bytes']} of {one['memory']}",
-            str(one["packets"]),
-        ]
-        cells = [
-            f"{one['node']} {one['interface']}".strip(),
-            state,
-            *numbers,
-            str(one["dropped"]),
-            str(one["captures"]),
-        ]
-        table.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one[FILTER])))
-    return table
-
-
-def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str]:
-    if before is None or one["at"] <= before["at"]:
-        return "", ""
-    seconds = one["at"] - before["at"]
-    return (
-        f"{(one['packets'] - before['packets']) / seconds:.0f}",
-        f"{(one['cpu'] - before['cpu']) / seconds * 100:.1f}",
-    )
-
-
-def _table(*columns: str) -> Table:
+def table(*columns: str) -> Table:
     """A table that folds what is too long for the terminal: half a path or URL helps nobody."""
     table = Table(box=None, header_style="")
     for column in columns:
@@ -322,12 +270,14 @@ def _part(record: dict[str, Any]) -> float:
         return 1.0
     limits, captures = record.get("limits") or {}, record["captures"]
     parts = [
-        max(
-            capture["packets"] / limits.get("packets", 1e9),
-            capture["bytes"] / limits.get("bytes", 1e12),
+        (
+            max(
+                capture["packets"] / limits.get("packets", 1e9),
+                capture["bytes"] / limits.get("bytes", 1e12),
+            )
+            if capture["state"] in (CaptureState.STARTING, CaptureState.RUNNING)
+            else 0.99
         )
-        if capture["state"] in (CaptureState.STARTING, CaptureState.RUNNING)
-        else 0.99
         for capture in captures
     ]
     return sum(parts) / len(parts) if parts else 0.0

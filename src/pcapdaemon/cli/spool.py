@@ -1,4 +1,7 @@
-"""The commands `pcapdaemon spool ...`: they read the directory, and leave orders in it for the daemon that uses it."""
+"""The commands `pcapdaemon spool ...`.
+
+They read the directory, and leave orders in it for the daemon that uses it.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -11,14 +11,20 @@ MOST_CUSTOMERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """How old a request is, in seconds, and by how much somebody's clock is off (0: not noticeably)."""
+    """How old a request is, in seconds, and by how many seconds somebody's clock is off.
+
+    0 means not noticeably.
+    """
 
     seconds: float
     clock_off: float = 0.0
 
 
 def age_of(sent_at: float | None, issued_at: float | None, now: float) -> Age:
-    """The age by the broker's time or the requester's, whichever is older; what lies in the future is new."""
+    """The age by the broker's time or the requester's, whichever is older.
+
+    What lies in the future is new.
+    """
     times = [moment for moment in (sent_at, issued_at) if moment is not None]
     ahead = max(times, default=now) - now
     apart = issued_at - sent_at if sent_at is not None and issued_at is not None else 0.0
@@ -45,7 +51,10 @@ class Rates:
     _buckets: "OrderedDict[str, _Bucket]" = field(default_factory=OrderedDict)
 
     def refusal(self, customer: str | None, rate: int, customer_rate: int, now: float) -> str:
-        """Count one more request; or say, in words, which rate it would exceed. A rate of 0 bounds nothing."""
+        """Count one more request; or say, in words, which rate it would exceed.
+
+        A rate of 0 bounds nothing.
+        """
         everybody = self._bucket("", rate, now)
         one = (
             self._bucket(f"customer {customer}", customer_rate, now)
@@ -55,7 +64,10 @@ class Rates:
         if rate and everybody.left < 1:
             return f"more than {rate} requests a minute ([general] rate)"
         if one and one.left < 1:
-            return f"more than {customer_rate} requests a minute of customer {customer} ([general] customer_rate)"
+            return (
+                f"more than {customer_rate} requests a minute of customer {customer} ([general]"
+                " customer_rate)"
+            )
         for bucket in (everybody, one):
             if bucket:
                 bucket.left -= 1

@@ -14,7 +14,10 @@ class Verdict(Enum):
     TAKEN = auto()
     """Accepted: captures run. DONE follows when their savefiles are delivered."""
     DONE = auto()
-    """Nothing more will come of it here, nor should it anywhere else: refused, too old, seen before, or finished."""
+    """Nothing more will come of it here, nor should it anywhere else.
+
+    Refused, too old, seen before, or finished.
+    """
     BAD = auto()
     """It is no request that any node could obey. It was answered."""
     ELSEWHERE = auto()
@@ -43,7 +46,8 @@ class AnswerKind(StrEnum):
 class Answer:
     """What the sender of a message hears at once.
 
-    `details` are those of a dry run or a list. `reply_to` is where a dry run is answered, if the request says so.
+    `details` are those of a dry run or a list. `reply_to` is where a dry run is answered, if the
+    request says so.
     """
 
     id: str

@@ -13,7 +13,10 @@ TYPE = "pcapdaemon.request."
 
 
 def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: float) -> bytes:
-    """A CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2); `subject` is the request's id, also in `data`."""
+    """A CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2).
+
+    `subject` is the request's id, also in `data`.
+    """
     event = {
         "specversion": "1.0",
         "id": str(ULID()),

@@ -1,14 +1,14 @@
 """What can go wrong, as far as somebody catches it.
 
 PcapdaemonError
-ConfigError        a user's mistake in the configuration or on the command line: all problems at once, status 2
-CaptureRefused     libpcap would not capture: its own words, the requester is told
-Busy               no room for one more capture now: the requester is told, later it may work
-NotConnected       a source has no connection: the engine tries again with back-off
-DeliveryFailed     a destination could not take a savefile for now: it is tried again
-DeliveryRefused    a destination will never take it: it is not tried again
+ConfigError        a mistake in the configuration or on the command line: all problems, status 2
+CaptureRefused     libpcap would not capture: the requester receives its words
+Busy               no room for one more capture now: the requester is refused, and may ask again
+NotConnected       a source has no connection: the engine connects again with back-off
+DeliveryFailed     a destination could not take a savefile for now: it is retried
+DeliveryRefused    a destination will never take it: it is not retried
 ResultRefused      a place of results will not take one: it is not sent again
-SpoolError         the spool can't keep a savefile: it is delivered from memory, and the log names it
+SpoolError         the spool can't keep a savefile: it is delivered from memory
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class PcapdaemonError(Exception):
 
 
 class ConfigError(PcapdaemonError):
-    """The configuration or the command line is wrong; `problems` has a line for each thing to mend."""
+    """The configuration or the command line is wrong; `problems` has a line for each mistake."""
 
     def __init__(self, problems: Sequence[str], hint: str = "") -> None:
         super().__init__("\n".join(problems), hint)
@@ -47,7 +47,10 @@ class NotConnected(PcapdaemonError):
 
 
 class DeliveryFailed(PcapdaemonError):
-    """A destination failed for now; the delivery is tried again, `retry_after` seconds later if the destination said so."""
+    """A destination failed for now.
+
+    The delivery is tried again, `retry_after` seconds later if the destination said so.
+    """
 
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint)
@@ -68,7 +71,9 @@ class SpoolError(PcapdaemonError):
 
 HINTS = {
     "filter": "capture filters are explained in pcap-filter(7)",
-    "interface": "'pcapdaemon interfaces' lists what this host has; 'ip link set dev NAME up' brings one up",
+    "interface": (
+        "'pcapdaemon interfaces' lists what this host has; 'ip link set dev NAME up' brings one up"
+    ),
     "permission": (
         "run as root, or give the capability: AmbientCapabilities=CAP_NET_RAW in the systemd unit, "
         "or 'setcap cap_net_raw+ep' on the Python interpreter of its virtual environment"

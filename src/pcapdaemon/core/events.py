@@ -1,7 +1,7 @@
 """What happens to requests, as frozen facts named in the past tense. Pure.
 
-They are published once and told by listeners: log lines (telemetry.py), counters (metrics.py), the API's memory (history.py),
-the requester (results.py).
+They are published once and told by listeners: log lines (telemetry.py), counters (metrics.py), the
+API's memory (history.py), the requester (results.py).
 """
 
 from collections.abc import Callable
@@ -28,7 +28,10 @@ class RequestEvent(Event):
 
 
 class CaptureEvent(Event):
-    """Something that happened to a capture of a request, or to its savefile; it has `id` and `interface`."""
+    """Something that happened to a capture of a request, or to its savefile.
+
+    It has `id` and `interface`.
+    """
 
     __slots__ = ()
 
@@ -60,7 +63,10 @@ class RequestRejected(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestAccepted(RequestEvent):
-    """A request was taken: a capture begins on each interface of the plan. `received_at` is when the message came."""
+    """A request was taken: a capture begins on each interface of the plan.
+
+    `received_at` is when the message came.
+    """
 
     source: str
     plan: CapturePlan
@@ -70,7 +76,10 @@ class RequestAccepted(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestJoined(RequestEvent):
-    """A request was taken that equals the running one `joined`: it shares that one's captures and results."""
+    """A request was taken that equals the running one `joined`.
+
+    It shares that one's captures and results.
+    """
 
     id: str
     source: str
@@ -91,7 +100,10 @@ class RequestSeenBefore(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestReturned(RequestEvent):
-    """There is no room for a request now; its source hands it out again later, here or to another node."""
+    """There is no room for a request now.
+
+    Its source hands it out again later, here or to another node.
+    """
 
     id: str
     source: str
@@ -100,7 +112,10 @@ class RequestReturned(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCancelled(RequestEvent):
-    """A message, or the API, asked to end a request's captures; they are delivered with what they have."""
+    """A message, or the API, asked to end a request's captures.
+
+    They are delivered with what they have.
+    """
 
     id: str
     source: str
@@ -108,7 +123,10 @@ class RequestCancelled(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class ClocksDiffer(NodeEvent):
-    """A request's time shows that a clock is off: the requester's, the broker's or this node's. Told once per source."""
+    """A request's time shows that a clock is off: the requester's, the broker's or this node's.
+
+    It is published once per source.
+    """
 
     source: str
     seconds: float
@@ -138,8 +156,9 @@ class CaptureProgressed(CaptureEvent):
 class CaptureStopped(CaptureEvent):
     """A capture ended with what it has, which may be nothing.
 
-    Where it has packets, `sha256` is that of its savefile, and `pending` are the destinations that it goes to. Where there
-    is a spool the savefile stands there, unless SavefileNotSpooled says why not.
+    Where it has packets, `sha256` is that of its savefile, and `pending` are the destinations that
+    it goes to. Where there is a spool the savefile stands there, unless SavefileNotSpooled says why
+    not.
     """
 
     id: str
@@ -150,7 +169,7 @@ class CaptureStopped(CaptureEvent):
     pending: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """All but the request's id, flat; the name of a savefile that does not exist is left out."""
+        """All but the request's id, flat; a savefile that does not exist has no name."""
         found: dict[str, Any] = to_wire(self)
         del found["id"], found["outcome"]
         name = self.file_name if self.outcome.packets else ""
@@ -159,7 +178,10 @@ class CaptureStopped(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class CaptureFailed(CaptureEvent):
-    """A capture never began; `reason` has libpcap's own words. `kind` as in CaptureRefused, or "busy"."""
+    """A capture never began; `reason` has libpcap's own words.
+
+    `kind` as in CaptureRefused, or "busy".
+    """
 
     id: str
     interface: str
@@ -170,7 +192,10 @@ class CaptureFailed(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileDelivered(CaptureEvent):
-    """A destination has the whole savefile, `seconds` after the first try and `since_last_packet` after that came."""
+    """A destination has the whole savefile.
+
+    That is `seconds` after the first try and `since_last_packet` seconds after the last packet.
+    """
 
     id: str
     interface: str
@@ -182,7 +207,10 @@ class SavefileDelivered(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileSpooled(CaptureEvent):
-    """A savefile is no longer held in memory: it stands in the spool until the destinations `pending` have it."""
+    """A savefile is no longer held in memory.
+
+    It stands in the spool until the destinations `pending` have it.
+    """
 
     id: str
     interface: str
@@ -193,7 +221,10 @@ class SavefileSpooled(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileNotSpooled(CaptureEvent):
-    """A savefile could not be written to the spool: until it is delivered, the end of the process would lose it."""
+    """A savefile could not be written to the spool.
+
+    Until it is delivered, the end of the process would lose it.
+    """
 
     id: str
     interface: str
@@ -203,7 +234,7 @@ class SavefileNotSpooled(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileResumed(NodeEvent):
-    """A savefile that an earlier process left in the spool is going to be delivered; with all that is known of it."""
+    """A savefile that an earlier process left in the spool is going to be delivered."""
 
     ids: tuple[str, ...]
     source: str
@@ -215,7 +246,9 @@ class SavefileResumed(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileLeftSpool(NodeEvent):
-    """The last destination has a savefile that stood in the spool, or it was given up; `ids` are the requests that want it.
+    """The last destination has a savefile that stood in the spool, or it was given up.
+
+    `ids` are the requests that want it.
 
     Whether those are over is not known here: captures on other interfaces may still run.
     """
@@ -226,7 +259,10 @@ class SavefileLeftSpool(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecorderChanged(NodeEvent):
-    """A recorder began to record, or could not go on; `reason` says why not, and is empty where it records."""
+    """A recorder began to record, or could not go on.
+
+    `reason` says why not, and is empty where it records.
+    """
 
     interface: str
     reason: str
@@ -253,7 +289,10 @@ class DeliveryDelayed(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileLost(CaptureEvent):
-    """A destination will not get the savefile: refused, or not taken in time, or dropped from the spool."""
+    """A destination will not get the savefile.
+
+    It refused it, did not take it in time, or the savefile was dropped from the spool.
+    """
 
     id: str
     interface: str
@@ -265,14 +304,17 @@ class SavefileLost(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished(RequestEvent):
-    """All captures of a request are over, and delivered, lost or in the spool, which SavefileLeftSpool tells the end of."""
+    """All captures of a request are over, and delivered, lost or in the spool.
+
+    SavefileLeftSpool reports the end of those in the spool.
+    """
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PacketsLogged(CaptureEvent):
-    """Metadata of captured packets, where the request asked for it and the configuration allows it."""
+    """Metadata of captured packets, if a request asked for it and the configuration allows it."""
 
     id: str
     interface: str

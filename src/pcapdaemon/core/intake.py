@@ -1,7 +1,10 @@
-"""From a message to a decision, and from a decision to what follows from it. Pure: time and surroundings are handed in.
+"""From a message to a decision, and from a decision to what follows from it.
 
-`judge` reads a message from top to bottom: is it an order or a request, what is wrong with it, is it in time, what would this
-node do? The other functions put into one value what follows from a decision: `Conclusion`.
+Pure: time and surroundings are handed in.
+
+`judge` reads a message from top to bottom: is it an order or a request, what is wrong with it, is
+it in time, what would this node do? The other functions put into one value what follows from a
+decision: `Conclusion`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +30,10 @@ from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknow
 from pcapdaemon.core.wire import to_wire
 
 MOST_PROBLEMS = 20
-"""Problems of a request that are reported one by one: what strangers send must not fill logs and memory."""
+"""Problems of a request that are reported one by one.
+
+What strangers send must not fill logs and memory.
+"""
 
 SEEN_BEFORE = "it was accepted before, and is not captured again"
 
@@ -36,8 +42,9 @@ SEEN_BEFORE = "it was accepted before, and is not captured again"
 class Envelope:
     """What is known of a message beside its body.
 
-    `source` is the name of its source. `key` tells it from all others on its bus. `sent_at` is the broker's time, `arrived_at`
-    this node's, seconds since the epoch. `fallback_id` is the id of a request that brings none.
+    `source` is the name of its source. `key` tells it from all others on its bus. `sent_at` is the
+    broker's time, `arrived_at` this node's, seconds since the epoch. `fallback_id` is the id of a
+    request that brings none.
     """
 
     source: str
@@ -49,7 +56,10 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision depends on beside the message. `objections` are what a request asks of a destination in vain."""
+    """What a decision depends on beside the message.
+
+    `objections` are what a request asks of a destination in vain.
+    """
 
     policy: Policy
     around: Surroundings
@@ -60,8 +70,8 @@ class View:
 class Judged:
     """What a message is, and what this node would do for it.
 
-    `key` tells the request from all others, and is empty where nothing does. `clock_off` is by how many seconds somebody's
-    clock is off. `request` is None where the message is not even one.
+    `key` tells the request from all others, and is empty where nothing does. `clock_off` is by how
+    many seconds somebody's clock is off. `request` is None where the message is not even one.
     """
 
     id: str
@@ -76,7 +86,8 @@ class Judged:
 class Conclusion:
     """What follows from a decision: events, an answer for the sender, a verdict for the source.
 
-    No answer: it was answered before. No verdict: the source finds out by itself that nobody took the message.
+    No answer: it was answered before. No verdict: the source finds out by itself that nobody took
+    the message.
     """
 
     verdict: Verdict | None

@@ -6,14 +6,20 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A savefile that is played in place of an interface: at the pace of its packets, or as fast as the machine can."""
+    """A savefile that is played in place of an interface.
+
+    At the pace of its packets, or as fast as the machine can.
+    """
 
     file: str
     paced: bool = False
 
 
 class InterfaceKind(StrEnum):
-    """What an interface is; a pseudo-device is one that is no network interface, such as nflog or usbmon0."""
+    """What an interface is.
+
+    A pseudo-device is one that is no network interface, such as nflog or usbmon0.
+    """
 
     NETWORK = "network"
     ANY = "any"
@@ -48,7 +54,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class RecorderStatus:
-    """What a recorder does and has; `covered` is seconds, `cpu` seconds since it began, `reason` why it does not record."""
+    """What a recorder does and has.
+
+    `covered` is seconds, `cpu` seconds since it began, `reason` why it does not record.
+    """
 
     interface: str
     recording: bool

@@ -11,7 +11,11 @@ RECORD_HEADER_SIZE = 16
 
 
 class StopReason(StrEnum):
-    """What ended a capture; the words that the native loop returns (but for SHUTDOWN, a kind of STOPPED), and that users see."""
+    """What ended a capture.
+
+    The words that the native loop returns (but for SHUTDOWN, a kind of STOPPED), and that users
+    see.
+    """
 
     PACKETS = "packets"
     BYTES = "bytes"
@@ -29,7 +33,8 @@ class StopReason(StrEnum):
 class CaptureLimits:
     """The limits of one capture; whichever is reached first ends it.
 
-    `size` is bytes of the savefile with its headers (24, and 16 a packet); `duration` and `idle_timeout` are seconds.
+    `size` is bytes of the savefile with its headers (24, and 16 a packet); `duration` and
+    `idle_timeout` are seconds.
     """
 
     packets: int

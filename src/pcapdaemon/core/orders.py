@@ -19,7 +19,10 @@ class Order:
 
 
 def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
-    """The order that a message is, what is wrong with it, or None where it is a request for a capture."""
+    """The order that a message is, what is wrong with it.
+
+    Or None where it is a request for a capture.
+    """
     if "cancel" not in fields and "list" not in fields:
         return None
     cancel, name = (

@@ -1,7 +1,8 @@
 """How a capture ended: what it has, what it lost, and why it may lack packets. Pure.
 
-A new fact about the end of a capture is one more field of `Outcome`. Results, the API, log lines, the spool's manifests and
-the comment in a pcapng savefile carry every field of it, by the codec in wire.py.
+A new fact about the end of a capture is one more field of `Outcome`. Results, the API, log lines,
+the spool's manifests and the comment in a pcapng savefile carry every field of it, by the codec in
+wire.py.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from pcapdaemon.core.limits import StopReason
 class Counts:
     """What a capture has so far, and what was lost.
 
-    `size` is bytes of the savefile, its headers counted. The last three are those of pcap_stats(3pcap).
+    `size` is bytes of the savefile, its headers counted. The last three are those of
+    pcap_stats(3pcap).
     """
 
     packets: int = 0
@@ -29,7 +31,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Lookback:
-    """What a savefile has from before its trigger: seconds asked for and covered, packets, and why it is not all."""
+    """What a savefile has from before its trigger.
+
+    Seconds asked for and covered, packets, and why it is not all.
+    """
 
     asked: int
     covered: float
@@ -39,7 +44,10 @@ class Lookback:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is inside a compressed savefile: how it was compressed, its bytes, and their SHA-256 in hexadecimal."""
+    """What is inside a compressed savefile.
+
+    How it was compressed, its bytes, and their SHA-256 in hexadecimal.
+    """
 
     compression: str
     size: int
@@ -50,9 +58,9 @@ class Content:
 class Outcome(Counts):
     """The end of a capture. Times are seconds since the epoch, and None where there is no packet.
 
-    `trigger` is the moment from which its limits count, `seconds` how long it ran. `lookback` is there where packets from
-    before the trigger were asked for. `content` is what is inside the savefile where that is compressed; then `size` is
-    that of the content.
+    `trigger` is the moment from which its limits count, `seconds` how long it ran. `lookback` is
+    there where packets from before the trigger were asked for. `content` is what is inside the
+    savefile where that is compressed; then `size` is that of the content.
     """
 
     stop_reason: StopReason
@@ -68,10 +76,17 @@ class Outcome(Counts):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Why the savefile may lack packets that a requester expects in it; empty where it is complete."""
+        """Why the savefile may lack packets that a requester expects in it.
+
+        Empty where it is complete.
+        """
         reasons = {
-            StopReason.MEMORY: "the memory for captures was spent before a limit of the request was reached",
-            StopReason.SHUTDOWN: "the daemon was shut down before a limit of the request was reached",
+            StopReason.MEMORY: (
+                "the memory for captures was spent before a limit of the request was reached"
+            ),
+            StopReason.SHUTDOWN: (
+                "the daemon was shut down before a limit of the request was reached"
+            ),
             StopReason.INTERFACE_DOWN: "the interface went down or away",
             StopReason.ERROR: self.error,
         }
@@ -93,8 +108,8 @@ class Outcome(Counts):
 class Receipt:
     """What a destination says of a savefile that it has.
 
-    `where` is a path or a URL for people, without secrets; `id` the destination's own name for it. `link` opens the savefile
-    for whoever has it: it is for the requester alone, and never logged.
+    `where` is a path or a URL for people, without secrets; `id` the destination's own name for it.
+    `link` opens the savefile for whoever has it: it is for the requester alone, and never logged.
     """
 
     where: str

@@ -24,10 +24,13 @@ class InterfacePlan:
 
 @dataclass(frozen=True, slots=True)
 class CapturePlan:
-    """What this node does for a request; `unavailable` are interfaces asked for that it can't capture on, and why.
+    """What this node does for a request.
 
-    With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it the whole savefile has at
-    most `most_packets` and `most_size` bytes. `share_recorder`: live packets may come from a recorder too.
+    `unavailable` are interfaces asked for that it can't capture on, and why.
+
+    With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it
+    the whole savefile has at most `most_packets` and `most_size` bytes. `share_recorder`: live
+    packets may come from a recorder too.
     """
 
     id: str
@@ -63,7 +66,10 @@ class CapturePlan:
         return (self.whole,) if self.merge else self.captures
 
     def equals(self, other: "CapturePlan") -> bool:
-        """Whether one capture could serve both: interfaces, filter, snapshot length, and where the savefile goes."""
+        """Whether one capture could serve both.
+
+        Interfaces, filter, snapshot length, and where the savefile goes.
+        """
         return self._what() == other._what()
 
     def _what(self) -> tuple[object, ...]:
@@ -86,7 +92,8 @@ class Rejection:
 class Surroundings:
     """What a plan depends on beside the request: this node, now.
 
-    `places` are where results can go. `heeded` are the fields of a request that a destination heeds.
+    `places` are where results can go. `heeded` are the fields of a request that a destination
+    heeds.
     """
 
     node: str
@@ -104,7 +111,10 @@ def make_plan(
     policy: Policy,
     around: Surroundings,
 ) -> CapturePlan | Rejection:
-    """Apply the node's policy to a request; `problems` are what `validate` found and are answered with the rest."""
+    """Apply the node's policy to a request.
+
+    `problems` are what `validate` found and are answered with the rest.
+    """
     limits, limit_problems = _limits(request, policy)
     chosen, unavailable, interface_problems = _interfaces(request, policy, around)
     found = [
@@ -190,7 +200,8 @@ def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     return [
         Problem(
             "reply_to",
-            f"{request.reply_to!r} is no place for results of this node's configuration; there are: {known}",
+            f"{request.reply_to!r} is no place for results of this node's configuration; there are:"
+            f" {known}",
         )
     ]
 
@@ -209,7 +220,10 @@ def _merge_problems(request: CaptureRequest) -> list[Problem]:
 def _interfaces(
     request: CaptureRequest, policy: Policy, around: Surroundings
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    """The interfaces to capture on with the alias each was asked by, what is unavailable, and the problems if none is left."""
+    """The interfaces to capture on with the alias each was asked by, what is unavailable.
+
+    The problems if none is left.
+    """
     wanted, unavailable = _wanted(request, around)
     chosen: dict[str, tuple[Interface, str]] = {}
     for name, alias in wanted:
@@ -246,7 +260,8 @@ def _asked_by(request: CaptureRequest, name: str) -> str:
 
 
 def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
-    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without naming them
+    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without
+    # naming them
     if globs:
         return any(fnmatchcase(interface.name, glob) for glob in globs)
     return interface.kind is not InterfaceKind.PSEUDO

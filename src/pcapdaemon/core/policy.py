@@ -1,4 +1,7 @@
-"""`[general]`: what this node allows, and what it takes for granted where a request says nothing. Pure."""
+"""`[general]`: what this node allows, and what it takes for granted where a request says nothing.
+
+Pure.
+"""
 
 from string import Formatter
 from typing import Annotated, Self
@@ -42,7 +45,10 @@ class Policy(Section):
     )
     labels: dict[str, Label] = Field(
         {},
-        description='What this node is, for `labels` in requests: `{role = "edge", site = "fra1"}`. Names in any case.',
+        description=(
+            'What this node is, for `labels` in requests: `{role = "edge", site = "fra1"}`. Names'
+            " in any case."
+        ),
     )
 
     maxpackets: int = Field(
@@ -58,8 +64,10 @@ class Policy(Section):
     maxlookback: int = Field(60, ge=0, le=86400, description="Longest `lookback`, seconds.")
     share_recorder: bool = Field(
         True,
-        description="Where an interface has a recorder that keeps enough of each packet, captures without `lookback` read from "
-        "it too; `false`: they open the interface for themselves.",
+        description=(
+            "Where an interface has a recorder that keeps enough of each packet, captures without"
+            " `lookback` read from it too; `false`: they open the interface for themselves."
+        ),
     )
     defaulttimeout: Seconds = Field(
         10, description="Idle timeout where a request names none, seconds."
@@ -74,24 +82,33 @@ class Policy(Section):
     memory: int = Field(
         256 * 1024**2,
         ge=4 * 1024**2,
-        description="Bytes for packets in memory and the kernel's capture buffers, all captures together.",
+        description=(
+            "Bytes for packets in memory and the kernel's capture buffers, all captures together."
+        ),
     )
     maxage: int = Field(
         60,
         ge=0,
-        description="Older requests are set aside, seconds, by the broker's time or their `issued_at`; 0: any age.",
+        description=(
+            "Older requests are set aside, seconds, by the broker's time or their `issued_at`; 0:"
+            " any age."
+        ),
     )
     dedupe: int = Field(
         600,
         ge=0,
         le=7 * 86400,
-        description="A request that was accepted so many seconds ago is not captured again, from whatever source it comes; "
-        "0: only while it runs.",
+        description=(
+            "A request that was accepted so many seconds ago is not captured again, from whatever"
+            " source it comes; 0: only while it runs."
+        ),
     )
     statedir: str | None = Field(
         None,
-        description="Directory that remembers accepted requests over a restart. Absent: `$STATE_DIRECTORY`, which systemd "
-        "sets; without that too they are forgotten.",
+        description=(
+            "Directory that remembers accepted requests over a restart. Absent: `$STATE_DIRECTORY`,"
+            " which systemd sets; without that too they are forgotten."
+        ),
     )
     rate: int = Field(
         0, ge=0, description="Requests accepted per minute, all together; 0: any number."
@@ -102,13 +119,18 @@ class Policy(Section):
     coalesce: int = Field(
         0,
         ge=0,
-        description="A request that equals one which began to run at most so many seconds ago, in interfaces, filter and "
-        "snapshot length, joins it: the longest limits win, and both get the same result. 0: never.",
+        description=(
+            "A request that equals one which began to run at most so many seconds ago, in"
+            " interfaces, filter and snapshot length, joins it: the longest limits win, and both"
+            " get the same result. 0: never."
+        ),
     )
     interfaces: Strings = Field(
         (),
-        description="Globs: only these may be captured on. Empty: network interfaces and `any`. Pseudo-devices (nflog, "
-        "usbmon0 ...) must be named.",
+        description=(
+            "Globs: only these may be captured on. Empty: network interfaces and `any`."
+            " Pseudo-devices (nflog, usbmon0 ...) must be named."
+        ),
     )
     filename: Annotated[str, AfterValidator(_template)] = Field(
         "{node}-{interface}-{epoch}-{id}.pcap", description="Name of a savefile."

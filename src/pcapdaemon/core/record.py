@@ -1,7 +1,9 @@
-"""What is known of a request and its captures: the records that the API, results and the command line show. Pure.
+"""What is known of a request and its captures.
 
-The states of a capture change here and nowhere else. A node feeds its records from events; the command line feeds its own
-from the results that it receives.
+The records that the API, results and the command line show. Pure.
+
+The states of a capture change here and nowhere else. A node feeds its records from events; the
+command line feeds its own from the results that it receives.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,8 +52,9 @@ FAILURES = (CaptureState.FAILED, CaptureState.LOST)
 class CaptureRecord:
     """One capture of a request, on one interface, as far as it has come.
 
-    `pending` are the destinations that lack its savefile still, `lost` those that will not get it, and why. `reason` is why
-    it is in its state. `counts` are those of the moment until there is an `outcome`. Times are seconds since the epoch.
+    `pending` are the destinations that lack its savefile still, `lost` those that will not get it,
+    and why. `reason` is why it is in its state. `counts` are those of the moment until there is an
+    `outcome`. Times are seconds since the epoch.
     """
 
     interface: str
@@ -129,7 +132,10 @@ class CaptureRecord:
 
 @dataclass
 class RequestRecord:
-    """A request and its captures. `joined` is the id of the request whose captures serve this one too."""
+    """A request and its captures.
+
+    `joined` is the id of the request whose captures serve this one too.
+    """
 
     id: str
     source: str
@@ -144,7 +150,10 @@ class RequestRecord:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will be known of it: no capture runs, no savefile waits in the spool."""
+        """Whether nothing more will be known of it.
+
+        No capture runs, no savefile waits in the spool.
+        """
         return self.state is not RequestState.RUNNING and not any(
             capture.pending for capture in self.captures
         )

@@ -1,22 +1,23 @@
-"""CaptureRequest from untrusted JSON. Pure; the short names of the original's message live here and nowhere else.
+"""CaptureRequest from untrusted JSON.
 
-Reading goes in steps, so that what is not for this node costs as little as possible and a bad message is answered with
-all its problems at once: `read` (JSON as strict as Go's), `addressed_to` (is it for this node?), `validate`.
+Pure; the short names of the original's message live here and nowhere else.
+
+Reading goes in steps, so that what is not for this node costs as little as possible and a bad
+message is answered with all its problems at once: `read` (JSON as strict as Go's), `addressed_to`
+(is it for this node?), `validate`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
-MAX_MESSAGE = 65536
-"""Bytes of a message; longer ones are refused unread."""
+from pcapdaemon.core.message import json_type
 
 MAX_ID = 128
 MOST_NAMED = 10
@@ -46,7 +47,8 @@ ResultKind = Literal[
 
 def _text_of_a_time(value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError(f"a string is wanted, not {_json_type(value)}")  # noqa: TRY004  # pydantic takes this one
+        # pydantic takes this one
+        raise ValueError(f"a string is wanted, not {json_type(value)}")  # noqa: TRY004
     return value
 
 
@@ -69,7 +71,10 @@ class CaptureRequest(BaseModel):
         None,
         min_length=1,
         max_length=MAX_ID,
-        description="Names the request in logs, files and answers: printable characters. Absent: a ULID is made up.",
+        description=(
+            "Names the request in logs, files and answers: printable characters. Absent: a ULID is"
+            " made up."
+        ),
     )
     node: Text | None = Field(
         None, description="This host's name exactly, or `any`. Exactly one of `node` and `nodere`."
@@ -77,16 +82,23 @@ class CaptureRequest(BaseModel):
     node_pattern: Text | None = Field(
         None,
         alias="nodere",
-        description="RE2 expression for hosts' names, unanchored (`web` matches `web12`), case-sensitive.",
+        description=(
+            "RE2 expression for hosts' names, unanchored (`web` matches `web12`), case-sensitive."
+        ),
     )
     labels: Annotated[dict[Label, Label], Field(max_length=16)] = Field(
         {},
-        description="Beside `node` or `nodere`: labels of the node (`[general] labels`) that must all match, as globs: "
-        '`{"role": "edge", "site": "fra*"}`. A label that the node lacks does not match.',
+        description=(
+            "Beside `node` or `nodere`: labels of the node (`[general] labels`) that must all"
+            ' match, as globs: `{"role": "edge", "site": "fra*"}`. A label that the node lacks does'
+            " not match."
+        ),
     )
     issued_at: Moment | None = Field(
         None,
-        description="When the request was made, RFC 3339; one older than `[general] maxage` is set aside.",
+        description=(
+            "When the request was made, RFC 3339; one older than `[general] maxage` is set aside."
+        ),
     )
     dryrun: bool = Field(
         False, description="Capture nothing: answer what would be captured, or why not."
@@ -125,42 +137,62 @@ class CaptureRequest(BaseModel):
     )
     packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
         None,
-        description="Stop after so many packets; at most `maxpackets`, which is also meant where it is absent.",
+        description=(
+            "Stop after so many packets; at most `maxpackets`, which is also meant where it is"
+            " absent."
+        ),
     )
     idle_timeout: Count | None = Field(
         None,
         alias="timeout",
-        description="Idle timeout in seconds: stop when so long no packet came. 0 or absent: `defaulttimeout`; "
-        "at most `maxtimeout`.",
+        description=(
+            "Idle timeout in seconds: stop when so long no packet came. 0 or absent:"
+            " `defaulttimeout`; at most `maxtimeout`."
+        ),
     )
     duration: Count | None = Field(
         None,
-        description="Stop after so many seconds. 0 or absent: `maxduration`, which is also the most.",
+        description=(
+            "Stop after so many seconds. 0 or absent: `maxduration`, which is also the most."
+        ),
     )
     size: Count | None = Field(
         None,
         alias="bytes",
-        description="Stop with the packet that reaches this size of the file, headers counted (24, and 16 a packet). "
-        "0 or absent: `maxbytes`, which is also the most.",
+        description=(
+            "Stop with the packet that reaches this size of the file, headers counted (24, and 16 a"
+            " packet). 0 or absent: `maxbytes`, which is also the most."
+        ),
     )
     lookback: Count | None = Field(
         None,
-        description="Begin the savefile so many seconds before the request, where a recorder of the interface (`[[recorder]]`) "
-        "has them; at most `maxlookback`. What is limited above counts from the request on.",
+        description=(
+            "Begin the savefile so many seconds before the request, where a recorder of the"
+            " interface (`[[recorder]]`) has them; at most `maxlookback`. What is limited above"
+            " counts from the request on."
+        ),
     )
     format: Format | None = Field(None, description="Of the savefile; absent: `[general] format`.")
     merge: bool = Field(
         False,
-        description="Of several interfaces make one savefile, in one order of time and with one limit over all; it is pcapng.",
+        description=(
+            "Of several interfaces make one savefile, in one order of time and with one limit over"
+            " all; it is pcapng."
+        ),
     )
     compress: Compression | None = Field(
         None,
-        description="How the savefile is compressed while it is delivered; absent: `[general] compress`.",
+        description=(
+            "How the savefile is compressed while it is delivered; absent: `[general] compress`."
+        ),
     )
     packet_debug: bool = Field(
         False,
         alias="packetdebug",
-        description="Log one line of metadata per captured packet; needs `[general] allow_packetdebug = true`.",
+        description=(
+            "Log one line of metadata per captured packet; needs `[general] allow_packetdebug ="
+            " true`."
+        ),
     )
     comment: Text | None = Field(
         None,
@@ -168,8 +200,11 @@ class CaptureRequest(BaseModel):
     )
     reply_to: Text | None = Field(
         None,
-        description="Where results go: one of the channels, topics and queues for `results` that the configuration names, or "
-        "`webhook`. Absent: to the bus that the request came on, and to the webhook.",
+        description=(
+            "Where results go: one of the channels, topics and queues for `results` that the"
+            " configuration names, or `webhook`. Absent: to the bus that the request came on, and"
+            " to the webhook."
+        ),
     )
     reply_events: Annotated[tuple[ResultKind, ...], Field(strict=False, max_length=16)] | None = (
         Field(
@@ -197,7 +232,10 @@ ON_THE_WIRE = {name: field for field, name in FIELDS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a request: the message's own field name (empty: the whole), and what to do."""
+    """One thing that is wrong with a request.
+
+    The message's own field name (empty: the whole), and what to do.
+    """
 
     field: str
     message: str
@@ -206,35 +244,11 @@ class Problem:
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-class UnreadableMessage(Exception):
-    """The body is not a JSON object; the text says where it went wrong."""
-
-
-def read(body: bytes) -> dict[str, Any]:
-    """Decode one message as Go's encoding/json would, with names folded to lower case.
-
-    Of names that differ in case only the last one wins; `null` changes nothing; bytes that are not UTF-8 become U+FFFD.
-    Raises UnreadableMessage.
-    """
-    if len(body) > MAX_MESSAGE:
-        raise UnreadableMessage(f"{len(body)} bytes long; a message may have {MAX_MESSAGE}")
-    try:
-        fields = _DECODER.decode(body.decode("utf-8", "replace"))
-    except json.JSONDecodeError as error:
-        raise UnreadableMessage(f"not JSON: {error.msg} at character {error.pos + 1}") from None
-    except ValueError:  # Python's own bound on the digits of an integer
-        raise UnreadableMessage("a number has too many digits") from None
-    except RecursionError:
-        raise UnreadableMessage("not a request: nested too deeply") from None
-    if fields is None:
-        return {}
-    if not isinstance(fields, dict):
-        raise UnreadableMessage(f"not a request: a JSON object is wanted, not {_json_type(fields)}")
-    return fields
-
-
 def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
-    """Whether a message concerns this node; true also where that cannot be told, for then it has to be answered."""
+    """Whether a message concerns this node.
+
+    True also where that cannot be told, for then it has to be answered.
+    """
     wanted = fields.get("labels")
     if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):
         return False
@@ -269,7 +283,10 @@ def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
-    """Names of a message that mean nothing here, as they came but for their case; of many and of long ones not all."""
+    """Names of a message that mean nothing here, as they came but for their case.
+
+    Of many and of long ones not all.
+    """
     found = [name[:64] for name in fields if name not in FIELDS]
     return (
         found
@@ -342,37 +359,6 @@ def _words(error: Any) -> str:
         "dict_type": "an object",
     }.get(error["type"])
     if wanted:
-        return f"{wanted} is wanted, not {_json_type(error['input'])}"
+        return f"{wanted} is wanted, not {json_type(error['input'])}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
-
-
-def _json_type(value: object) -> str:
-    names = {
-        bool: "true or false",
-        int: "an integer",
-        str: "a string",
-        list: "an array",
-        dict: "an object",
-    }
-    return {**names, float: "a number with a fraction or exponent"}.get(type(value), "null")
-
-
-def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name.casefold(): _whole(value) for name, value in pairs if value is not None}
-
-
-def _whole(value: Any) -> Any:
-    # JSON can name half of a surrogate pair (\\ud800), which no encoder takes
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    return value  # the values of an object within were made whole when it was read
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise UnreadableMessage(f"not JSON: {name} is no number")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_constant=_no_constant)

@@ -4,7 +4,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One `[section]` of the configuration, frozen; a source's or destination's own stands in that one's file."""
+    """One `[section]` of the configuration, frozen.
+
+    A source's or destination's own stands in that one's file.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 

@@ -7,7 +7,9 @@ _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._@=+-]+")
 
 
 def printable(text: str) -> str:
-    r"""Escape what is not printable: control and format characters (U+202E would turn a line around), lone surrogates.
+    r"""Escape what is not printable.
+
+    Control and format characters (U+202E would turn a line around), lone surrogates.
 
     >>> printable("a\x1b[31mb\n")
     'a\\x1b[31mb\\n'

@@ -1,4 +1,7 @@
-"""Values as JSON: one word for one thing, in messages, answers, results, the API, log lines and the spool's manifests. Pure.
+"""Values as JSON.
+
+One word for one thing, in messages, answers, results, the API, log lines and the spool's manifests.
+Pure.
 
 The message's words win: where the program says `snaplen` the wire says `snap`, as a message does.
 """
@@ -17,7 +20,10 @@ T = TypeVar("T")
 
 
 def to_wire(value: Any) -> Any:
-    """A dataclass, with all that is in it, as JSON takes it; `DERIVED` names properties that are told too."""
+    """A dataclass, with all that is in it, as JSON takes it.
+
+    `DERIVED` names properties that are told too.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         names = (*(field.name for field in fields(value)), *getattr(value, "DERIVED", ()))
         return {ON_THE_WIRE.get(name, name): to_wire(getattr(value, name)) for name in names}
@@ -29,7 +35,10 @@ def to_wire(value: Any) -> Any:
 
 
 def from_wire(kind: type[T], found: Any) -> T:
-    """The dataclass again. Raises ValueError where it is not what `to_wire` made; ignores what it does not know."""
+    """The dataclass again.
+
+    Raises ValueError where it is not what `to_wire` made; ignores what it does not know.
+    """
     key: Any = kind
     made: T = _adapter(key).validate_python(_renamed(found))
     return made

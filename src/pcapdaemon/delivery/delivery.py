@@ -1,4 +1,7 @@
-"""Savefiles on their way to all destinations, each on its own, until they have them: from memory first, then from the spool."""
+"""Savefiles on their way to all destinations, each on its own, until they have them.
+
+From memory first, then from the spool.
+"""
 
 import asyncio
 import time
@@ -9,7 +12,6 @@ from typing import Any
 
 import stamina
 import structlog
-from pydantic import Field
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.events import (
@@ -20,10 +22,9 @@ from pcapdaemon.core.events import (
     SavefileLost,
 )
 from pcapdaemon.core.outcome import Receipt
-from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.request import CaptureRequest, Problem
-from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import digest
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
@@ -43,22 +44,6 @@ ENDED = "the daemon ended before it could be delivered"
 log = structlog.get_logger()
 
 
-class DeliverySettings(Section):
-    """How savefiles are delivered."""
-
-    deadline: Seconds = Field(
-        600,
-        description="Without a spool: how long a failing destination is tried before the savefile is given up, seconds.",
-    )
-    concurrent: int = Field(
-        4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time."
-    )
-    memory_grace: Seconds = Field(
-        30,
-        description="With a spool: how long a savefile is held in memory though a destination fails, seconds.",
-    )
-
-
 @dataclass(eq=False)
 class _Journey:
     """A parcel under way: a task for each destination that is tried, and why the others are not."""
@@ -75,7 +60,8 @@ class _Journey:
 class Delivery:
     """Delivers to destinations; what is under way heeds a new configuration at once.
 
-    `pressed` says whether memory is short. Without a spool what can't be delivered is given up at `settings.deadline`.
+    `pressed` says whether memory is short. Without a spool what can't be delivered is given up at
+    `settings.deadline`.
     """
 
     def __init__(
@@ -98,7 +84,10 @@ class Delivery:
     def configure(
         self, destinations: Mapping[str, Destination], settings: DeliverySettings
     ) -> None:
-        """Deliver as these settings say, and try again what waits: what was in the way may be mended."""
+        """Deliver as these settings say, and try again what waits.
+
+        What was in the way may be mended.
+        """
         self._destinations, self._settings = dict(destinations), settings
         self.retry()
 
@@ -118,7 +107,9 @@ class Delivery:
         ]
 
     async def take(self, parcel: Parcel) -> None:
-        """Take a savefile whose capture has just ended, and publish that. It stands in the spool first, so that none is lost.
+        """Take a savefile whose capture has just ended, and publish that.
+
+        It stands in the spool first, so that none is lost.
 
         The caller calls `deliver` then.
         """
@@ -129,7 +120,10 @@ class Delivery:
         self._publish(parcel.stopped)
 
     async def deliver(self, parcel: Parcel) -> None:
-        """Return when every destination has the savefile or was given up, or it waits in the spool; each outcome is published."""
+        """Return when every destination has the savefile or was given up, or it waits in the spool.
+
+        Each outcome is published.
+        """
         journey = self._begin(parcel)
         try:
             while not journey.at_rest.is_set():
@@ -184,7 +178,11 @@ class Delivery:
         self._ending = True
 
     async def close(self) -> None:
-        """Stop trying. What is in the spool stays there; what is not, and can't be put there now, is lost, and published."""
+        """Stop trying.
+
+        What is in the spool stays there; what is not, and can't be put there now, is lost, and
+        published.
+        """
         for journey in list(self._journeys.values()):
             if await self._hand_over(journey, "the daemon ended"):
                 await self._cancel(journey)
@@ -255,7 +253,8 @@ class Delivery:
         except TimeoutError:
             raise DeliveryFailed(f"no end of it after {LONGEST_TRY:.0f} s") from None
         finally:
-            reader.close()  # a thread that goes on without us can't read, nor hold memory, any longer
+            # a thread that goes on without us can't read, nor hold memory, any longer
+            reader.close()
 
     def _slot(self, name: str) -> asyncio.Semaphore:
         number = self._settings.concurrent
@@ -278,7 +277,10 @@ class Delivery:
         await self._settle(journey)
 
     async def _refused(self, name: str, journey: _Journey) -> None:
-        """It is not tried again by itself; in the spool it is kept for those who mend what is wrong."""
+        """It is not tried again by itself.
+
+        In the spool it is kept for those who mend what is wrong.
+        """
         reason = f"{name}: {journey.refused[name]}"
         if not await self._hand_over(
             journey, f"{reason}; kept for 'pcapdaemon spool retry'", publish=True
@@ -327,7 +329,10 @@ class Delivery:
             )
 
     async def _hand_over(self, journey: _Journey, reason: str, publish: bool = False) -> bool:
-        """Have the spool's copy be the only one, and publish that the first time; false where there is none."""
+        """Have the spool's copy be the only one, and publish that the first time.
+
+        False where there is none.
+        """
         parcel, spooling = journey.parcel, self._spooling
         if not spooling or not (parcel.spool_name or await spooling.store(parcel, self.drop)):
             return False

@@ -1,4 +1,7 @@
-"""A savefile on its way to destinations, with all that is known of it; without the bytes it is the spool's manifest."""
+"""A savefile on its way to destinations, with all that is known of it.
+
+Without the bytes it is the spool's manifest.
+"""
 
 import time
 from collections.abc import Mapping
@@ -19,9 +22,12 @@ VERSION = 2
 
 @dataclass(eq=False)
 class Parcel:
-    """One savefile; `ids` are the requests that want it, `info.id` the first; `pending` the destinations that lack it yet.
+    """One savefile; `ids` are the requests that want it, `info.id` the first.
 
-    `spool_name` is what it is called in the spool, once it stands there. Times are seconds since the epoch.
+    `pending` the destinations that lack it yet.
+
+    `spool_name` is what it is called in the spool, once it stands there. Times are seconds since
+    the epoch.
     """
 
     info: SavefileInfo
@@ -77,7 +83,10 @@ class Parcel:
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any], savefile: Savefile) -> "Parcel":
-        """The same again; raises ValueError, KeyError or TypeError where it is not what `as_json` made."""
+        """The same again.
+
+        Raises ValueError, KeyError or TypeError where it is not what `as_json` made.
+        """
         if found["version"] != VERSION:
             raise ValueError(f"version {found['version']!r} is not known here")
         end, request = found["stopped"], CaptureRequest.model_validate(found["request"])

@@ -1,8 +1,11 @@
-"""The spool: a directory where savefiles stand, with all that is known of them, until every destination has them.
+"""The spool.
 
-One savefile is two files, `NAME.savefile` and `NAME.json`; NAME is a ULID, so that names sort by age. Both are written under
-a hidden name and synced before they get their own; the JSON comes last, and makes it whole. `NAME.retry` and `NAME.drop` are
-orders of the command line. Every method but those that say so blocks, and is called in a thread.
+A directory where savefiles stand, with all that is known of them, until every destination has them.
+
+One savefile is two files, `NAME.savefile` and `NAME.json`; NAME is a ULID, so that names sort by
+age. Both are written under a hidden name and synced before they get their own; the JSON comes last,
+and makes it whole. `NAME.retry` and `NAME.drop` are orders of the command line. Every method but
+those that say so blocks, and is called in a thread.
 """
 
 import errno
@@ -40,7 +43,9 @@ class SpoolSettings(Section):
     dir: str | None = Field(
         None,
         min_length=1,
-        description="The directory; each daemon needs its own. Absent: savefiles wait in memory only.",
+        description=(
+            "The directory; each daemon needs its own. Absent: savefiles wait in memory only."
+        ),
     )
     maxbytes: int = Field(
         1 << 30,
@@ -55,9 +60,11 @@ class SpoolSettings(Section):
     )
     eager: bool = Field(
         True,
-        description="Write each savefile to the spool as soon as its capture has ended, before that is told: then not even "
-        "SIGKILL loses it. `false`: only when it is needed (a destination fails for longer than `[delivery] memory_grace`, "
-        "memory is short, shutdown).",
+        description=(
+            "Write each savefile to the spool as soon as its capture has ended, before that is"
+            " told: then not even SIGKILL loses it. `false`: only when it is needed (a destination"
+            " fails for longer than `[delivery] memory_grace`, memory is short, shutdown)."
+        ),
     )
 
 
@@ -70,12 +77,18 @@ class Stored:
 
 
 class Spool:
-    """One directory, locked while a daemon uses it. Raises ConfigError where it can't be used at all."""
+    """One directory, locked while a daemon uses it.
+
+    Raises ConfigError where it can't be used at all.
+    """
 
     def __init__(self, settings: SpoolSettings, lock: bool = True) -> None:
         self.settings, self.directory = settings, Path(settings.dir or "").absolute()
         self.stored: dict[str, Stored] = {}
-        """What stands in it, by name; the oldest first. What changes files or this takes the lock."""
+        """What stands in it, by name; the oldest first.
+
+        What changes files or this takes the lock.
+        """
         self._changing = threading.Lock()
         self._lock_file = -1
         try:
@@ -110,7 +123,10 @@ class Spool:
         ]
 
     def in_the_way_of(self, size: int) -> list[str]:
-        """The oldest, which must go so that there is room for so many bytes more; raises SpoolError. Does not block."""
+        """The oldest, which must go so that there is room for so many bytes more.
+
+        Raises SpoolError. Does not block.
+        """
         if size > self.settings.maxbytes:
             raise SpoolError(
                 f"{size} bytes are more than [spool] maxbytes = {self.settings.maxbytes}"
@@ -124,7 +140,10 @@ class Spool:
         return names
 
     def put(self, savefile: Savefile, manifest: Mapping[str, Any], since: float) -> str:
-        """Write a savefile and its manifest, whatever the limits say; its name. Raises SpoolError and leaves nothing behind."""
+        """Write a savefile and its manifest, whatever the limits say; its name.
+
+        Raises SpoolError and leaves nothing behind.
+        """
         name = str(ULID())
         try:
             with opened_directory(self.directory) as directory:
@@ -152,7 +171,10 @@ class Spool:
         return name
 
     def note(self, name: str, manifest: Mapping[str, Any]) -> None:
-        """Change the manifest; where the disk fails the old one stands, and a delivery may be made twice after a crash."""
+        """Change the manifest.
+
+        Where the disk fails the old one stands, and a delivery may be made twice after a crash.
+        """
         with self._changing:
             if name not in self.stored:  # it was removed meanwhile
                 return
@@ -183,7 +205,10 @@ class Spool:
                 (self.directory / file).rename(self.directory / QUARANTINE / file)
 
     def manifests(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        """Names with their manifests, the oldest first; in place of a manifest why it can't be used. Raises OSError."""
+        """Names with their manifests, the oldest first.
+
+        In place of a manifest why it can't be used. Raises OSError.
+        """
         for name in sorted(
             {
                 entry.name.partition(".")[0]
@@ -206,7 +231,10 @@ class Spool:
             yield name, wrong or manifest
 
     def load(self) -> list[tuple[str, dict[str, Any] | str]]:
-        """The same at the start of a daemon: what a crash left half written is removed, what is foreign is told too."""
+        """The same at the start of a daemon.
+
+        What a crash left half written is removed, what is foreign is told too.
+        """
         try:
             found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.manifests()]
         except OSError as error:
@@ -265,7 +293,7 @@ class Spool:
 
 
 def _manifest(text: str) -> dict[str, Any]:
-    """A manifest, as far as it is needed to tell of it; raises ValueError, KeyError or TypeError."""
+    """Parse a manifest, as far as a list needs it; raise ValueError, KeyError or TypeError."""
     manifest = json.loads(text)
     known = {"ids": list(map(str, manifest["ids"])), "pending": list(map(str, manifest["pending"]))}
     numbers = {"bytes": int(manifest["bytes"]), "since": float(manifest["since"])}
@@ -291,7 +319,10 @@ class _Text:
 
 
 def digest(savefile: Savefile) -> str:
-    """The SHA-256 of a savefile's bytes, in hexadecimal; raises OSError where it is on a disk that fails."""
+    """The SHA-256 of a savefile's bytes, in hexadecimal.
+
+    Raises OSError where it is on a disk that fails.
+    """
     made = hashlib.sha256()
     for view in savefile.views():
         made.update(view)

@@ -1,4 +1,7 @@
-"""What stands in the spool, and for how long: stores parcels, resumes those of an earlier process, watches over all of them."""
+"""What stands in the spool, and for how long.
+
+Stores parcels, resumes those of an earlier process, watches over all of them.
+"""
 
 import asyncio
 import time
@@ -19,7 +22,10 @@ from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import run_in_thread
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at what was ordered of the spool, and at what stands in it for too long."""
+"""Seconds between two looks at what was ordered of the spool.
+
+At what stands in it for too long.
+"""
 
 STORE_WITHIN = 10.0
 """Seconds that the end of a capture waits for the spool's disk."""
@@ -42,7 +48,10 @@ class Spooling:
     async def resume(
         self, left: Iterable[tuple[str, dict[str, Any] | str]]
     ) -> AsyncIterator[Parcel]:
-        """The parcels that an earlier process left, as `Spool.load` has them; what can't be used is quarantined."""
+        """The parcels that an earlier process left, as `Spool.load` has them.
+
+        What can't be used is quarantined.
+        """
         for name, manifest in left:
             if isinstance(manifest, str):
                 await self._quarantine(name, manifest)
@@ -56,7 +65,10 @@ class Spooling:
                 await run_in_thread(self.spool.remove, name)
 
     async def watch(self, retry: Callable[[str], None], drop: Drop) -> None:
-        """Obey the command line, and drop what stands in the spool for too long; runs until it is cancelled."""
+        """Obey the command line, and drop what stands in the spool for too long.
+
+        Runs until it is cancelled.
+        """
         spool = self.spool
         while True:
             for verb, name in await run_in_thread(spool.orders):
@@ -64,12 +76,15 @@ class Spooling:
             for name in spool.overdue(time.time()):
                 await drop(
                     name,
-                    f"it stood in the spool for more than {spool.settings.maxage} s ([spool] maxage)",
+                    f"it stood in the spool for more than {spool.settings.maxage} s ([spool]"
+                    " maxage)",
                 )
             await asyncio.sleep(LOOK_EVERY)
 
     async def store(self, parcel: Parcel, drop: Drop | None = None) -> bool:
-        """Write a parcel to the spool, where it is dropped what is in the way; false, and published, where that fails.
+        """Write a parcel to the spool, where it is dropped what is in the way.
+
+        False, and published, where that fails.
 
         Without `drop` nothing is dropped for it.
         """

@@ -1,4 +1,7 @@
-"""Where savefiles go. One destination is one file here, one line in this table, one fixture for the contract tests."""
+"""Where savefiles go.
+
+One destination is one file here, one line in this table, one fixture for the contract tests.
+"""
 
 from pcapdaemon import plugins
 from pcapdaemon.destinations.base import Destination

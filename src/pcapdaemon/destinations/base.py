@@ -12,7 +12,9 @@ from pcapdaemon.savefile.savefile import Savefile
 
 @dataclass(frozen=True, slots=True)
 class SavefileInfo:
-    """What goes along with a savefile: its name (one safe path component), its tags, and the request that caused it.
+    """What goes along with a savefile.
+
+    Its name (one safe path component), its tags, and the request that caused it.
 
     `again` says that an earlier delivery may have succeeded though nobody knows.
     """
@@ -26,14 +28,17 @@ class SavefileInfo:
 
 
 class Destination(ABC):
-    """One place where savefiles go. The delivery calls `deliver` in the event loop, for several savefiles at a time.
+    """One place where savefiles go.
 
-    `deliver` is given a reader of its own, at the beginning, which it may close, and which is closed when nobody waits any
-    more: reading then raises ValueError. It returns a receipt when the savefile is safely there whole. It raises
-    DeliveryFailed where trying again later may help, DeliveryRefused where it never will, in words that contain no secret;
-    it must leave nothing half-done behind in either case. It is called again for a savefile that is there already where an
-    answer was lost, or the process ended, before that was known: then there must still be one of them. It must not block
-    the loop.
+    The delivery calls `deliver` in the event loop, for several savefiles at a time.
+
+    `deliver` is given a reader of its own, at the beginning, which it may close, and which is
+    closed when nobody waits any more: reading then raises ValueError. It returns a receipt when the
+    savefile is safely there whole. It raises DeliveryFailed where trying again later may help,
+    DeliveryRefused where it never will, in words that contain no secret; it must leave nothing
+    half-done behind in either case. It is called again for a savefile that is there already where
+    an answer was lost, or the process ended, before that was known: then there must still be one of
+    them. It must not block the loop.
     """
 
     name: ClassVar[str]
@@ -48,7 +53,10 @@ class Destination(ABC):
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt: ...
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
-        """What a request asks of this destination and the configuration does not allow; asked before anything is captured."""
+        """What a request asks of this destination and the configuration does not allow.
+
+        Asked before anything is captured.
+        """
         return []
 
     @abstractmethod

@@ -62,7 +62,10 @@ class CloudSharkSettings(Section):
     timeout: int = Field(
         0,
         ge=0,
-        description="How long an upload may take, seconds; 0: as long as it makes progress at least once a minute.",
+        description=(
+            "How long an upload may take, seconds; 0: as long as it makes progress at least once a"
+            " minute."
+        ),
     )
     ca_file: CertificateFile | None = Field(
         None, description="Certificates to trust instead of the system's."
@@ -105,7 +108,10 @@ class CloudSharkSettings(Section):
 
 
 class CloudShark(Destination):
-    """Uploads from memory; where an earlier upload may have succeeded the server is asked by the file's name."""
+    """Uploads from memory.
+
+    Where an earlier upload may have succeeded the server is asked by the file's name.
+    """
 
     name = "cloudshark"
     Settings = CloudSharkSettings
@@ -138,7 +144,7 @@ class CloudShark(Destination):
         return Receipt(link, found, link)
 
     async def check(self) -> str:
-        """Ask for a file that is not there: whether the token may upload is told only by an upload."""
+        """Ask for a file that is not there: only an upload shows whether the token may upload."""
         try:
             await run_in_thread(self._find, "pcapdaemon-check")
         except (DeliveryFailed, DeliveryRefused) as error:
@@ -159,7 +165,7 @@ class CloudShark(Destination):
         raise self._refusal(status, headers, text)
 
     def _find(self, file_name: str) -> str:
-        """The id of a capture of that name; empty where there is none, or the token may not search."""
+        """The id of a capture of that name; empty if none exists, or the token may not search."""
         status, headers, text = self._call("GET", "search", params={"search[filename]": file_name})
         if status in (403, 404):
             return ""
@@ -201,9 +207,13 @@ class CloudShark(Destination):
         if 300 <= status < 400:
             where = self._clean(headers.get("location", ""))
             return DeliveryRefused(
-                f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to that)"
+                f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to"
+                " that)"
             )
-        words = f"{self.address}: status {status}: {self._clean(_words_in(text))}{f' ({hint})' if hint else ''}"
+        words = (
+            f"{self.address}: status {status}:"
+            f" {self._clean(_words_in(text))}{f' ({hint})' if hint else ''}"
+        )
         if status in PERMANENT:
             return DeliveryRefused(words)
         return DeliveryFailed(words, retry_after=_seconds(headers.get("retry-after", "")))
@@ -244,7 +254,10 @@ def _is_id(value: object) -> bool:
 
 
 def _id_of(found: Any, file_name: str, depth: int = 8) -> str:
-    """The id beside a file's name, in an object or in lists and objects of them, not deeper than anybody means."""
+    """Return the id beside a file's name, in an object or in lists and objects of them.
+
+    `depth` bounds how deeply it looks.
+    """
     if isinstance(found, dict):
         if found.get("filename") == file_name and _is_id(found.get("id")):
             return str(found["id"])

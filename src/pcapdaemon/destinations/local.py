@@ -32,17 +32,22 @@ class LocalSettings(Section):
     localdir: str = Field(
         "./captures",
         pattern=r"^[^\x00]+$",
-        description="The directory for savefiles. Only its last component is made where it is missing, and only at start.",
+        description=(
+            "The directory for savefiles. Only its last component is made where it is missing, and"
+            " only at start."
+        ),
     )
 
 
 class LocalDirectory(Destination):
     """Written under a hidden name, synced, then given its name; an existing file is never touched.
 
-    One of the same name and the same bytes is taken for this savefile, whose delivery was not known to have succeeded.
+    One of the same name and the same bytes is taken for this savefile, whose delivery was not known
+    to have succeeded.
 
-    The directory is opened anew for each file and never made at that time: where a file system is not mounted, its
-    mount point is not filled in its place. Retrying helps when it is back, or when the disk has room again.
+    The directory is opened anew for each file and never made at that time: where a file system is
+    not mounted, its mount point is not filled in its place. Retrying helps when it is back, or when
+    the disk has room again.
     """
 
     name = "local"
@@ -76,7 +81,8 @@ class LocalDirectory(Destination):
                 return str(self.directory / (there or _store(directory, savefile, name)))
         except OSError as error:
             number = error.errno or 0
-        # Raised out here, so that it does not refer to the first error, whose frames hold the savefile's memory.
+        # Raised out here, so that it does not refer to the first error, whose frames hold the
+        # savefile's memory.
         raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(
             f"{self.directory}: {os.strerror(number)}"
         )
@@ -90,7 +96,10 @@ class LocalDirectory(Destination):
 
 
 def _find(directory: int, savefile: Savefile, name: str) -> str | None:
-    """The name of this very savefile, where an earlier delivery put it there and was not known to have succeeded."""
+    """The name of this very savefile.
+
+    Where an earlier delivery put it there and was not known to have succeeded.
+    """
     for number in range(MOST_NAMES):
         try:
             file = os.open(_numbered(name, number), _READ, dir_fd=directory)
@@ -130,7 +139,10 @@ def _store(directory: int, savefile: Savefile, name: str) -> str:
 
 @contextlib.contextmanager
 def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
-    """A new file, relative to the directory's descriptor, that is gone again unless it was given its name."""
+    """A new file, relative to the directory's descriptor.
+
+    That is gone again unless it was given its name.
+    """
     hidden = f".{name[:200]}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(hidden, flags, MODE, dir_fd=directory)
@@ -144,7 +156,10 @@ def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _give_name(directory: int, hidden: str, name: str) -> str:
-    """Give the file its name, or `name-1.pcap` and so on where there is one already; the name it got."""
+    """Give the file its name, or `name-1.pcap` and so on where there is one already.
+
+    The name it got.
+    """
     for number in range(MOST_NAMES):
         free = _numbered(name, number)
         try:
@@ -161,7 +176,8 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _rename_unless_there(directory: int, hidden: str, name: str) -> None:
-    # rename(2) would replace an existing file; link(2) refuses, and does not follow a link that stands there
+    # rename(2) would replace an existing file; link(2) refuses, and does not follow a link that
+    # stands there
     try:
         os.link(hidden, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:

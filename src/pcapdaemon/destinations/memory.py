@@ -9,7 +9,10 @@ from pcapdaemon.savefile.savefile import Savefile
 
 
 class MemoryDestination(Destination):
-    """Keeps a copy of what it gets in `savefiles`, by file name; raises what stands in `errors` first, one each time."""
+    """Keeps a copy of what it gets in `savefiles`, by file name.
+
+    Raises what stands in `errors` first, one each time.
+    """
 
     name = "memory"
     Settings = Section

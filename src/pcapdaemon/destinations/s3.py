@@ -1,7 +1,7 @@
 """Savefiles in S3, Amazon's or another's.
 
-What differs from boto3's own `upload_fileobj`, and why, is told in docs/adr/0007: parts are read from the savefile's own memory,
-and a thread that hangs never keeps the process from ending.
+What differs from boto3's own `upload_fileobj`, and why, is told in docs/adr/0007: parts are read
+from the savefile's own memory, and a thread that hangs never keeps the process from ending.
 """
 
 import asyncio
@@ -103,14 +103,19 @@ class S3Settings(Section):
         0,
         ge=0,
         le=604_800,
-        description="Tell the requester a URL that opens the savefile for so many seconds; 0: none.",
+        description=(
+            "Tell the requester a URL that opens the savefile for so many seconds; 0: none."
+        ),
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Where the bucket's name stands in the URL."
     )
     checksums: Literal["auto", "when_required", "when_supported"] = Field(
         "auto",
-        description="CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse them.",
+        description=(
+            "CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse"
+            " them."
+        ),
     )
     allow_buckets: Names = Field((), description="Other buckets that a request may name.")
     allow_endpoints: Names = Field(
@@ -201,7 +206,8 @@ class S3(Destination):
                 problems.append(
                     Problem(
                         field,
-                        f"{value!r} is not allowed by this node's configuration ([s3] allow_{field}s)",
+                        f"{value!r} is not allowed by this node's configuration ([s3]"
+                        f" allow_{field}s)",
                     )
                 )
         return problems
@@ -223,7 +229,10 @@ class S3(Destination):
             raise refusal(error) from None
 
     async def check(self) -> str:
-        """Begin an upload and abort it: that needs the same rights as the real one, and leaves nothing behind."""
+        """Begin an upload and abort it.
+
+        That needs the same rights as the real one, and leaves nothing behind.
+        """
         try:
             client = await run_in_thread(self._client, None, None)
             options = self._options("", None)
@@ -284,7 +293,8 @@ class S3(Destination):
                 return etag_of(
                     await run_in_thread(client.put_object, **target, **options, Body=content)
                 )
-        # parts that carry checksums must have been announced (API reference of CreateMultipartUpload)
+        # parts that carry checksums must have been announced (API reference of
+        # CreateMultipartUpload)
         checksums = (
             getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
         )
@@ -332,7 +342,10 @@ class S3(Destination):
             return False
 
     def _client(self, region: str | None, endpoint: str | None) -> "S3Client":
-        """A client for a region and an endpoint, made once: that takes 0.1 s, and is not safe in two threads."""
+        """A client for a region and an endpoint, made once.
+
+        That takes 0.1 s, and is not safe in two threads.
+        """
         settings = self._settings
         name = endpoint or settings.endpoint or "s3.amazonaws.com"
         key = (region or settings.region or region_in(name), endpoint_url(name))
@@ -350,7 +363,8 @@ class S3(Destination):
             "when_required" if url else "when_supported"
         )
         checksums = auto if settings.checksums == "auto" else settings.checksums
-        # the client's own `auto` names the global host in signed links; a bucket with dots fits no certificate
+        # the client's own `auto` names the global host in signed links; a bucket with dots fits no
+        # certificate
         dots = any("." in bucket for bucket in (str(settings.bucket), *settings.allow_buckets))
         style = (
             "virtual"
@@ -362,9 +376,9 @@ class S3(Destination):
             region_name=region or session.region_name or "us-east-1",
             endpoint_url=url,
             aws_access_key_id=settings.accessid,
-            aws_secret_access_key=settings.accesskey.get_secret_value()
-            if settings.accesskey
-            else None,
+            aws_secret_access_key=(
+                settings.accesskey.get_secret_value() if settings.accesskey else None
+            ),
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=10,

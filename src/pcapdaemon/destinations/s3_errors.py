@@ -17,11 +17,15 @@ HINTS = {
     "NoSuchBucket": "see [s3] bucket, region and endpoint",
     "PermanentRedirect": "the bucket is in another region: see [s3] region",
     "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",
-    "AccessControlListNotSupported": "the bucket takes no ACL: leave [s3] acl, and the request's acl, out",
+    "AccessControlListNotSupported": (
+        "the bucket takes no ACL: leave [s3] acl, and the request's acl, out"
+    ),
     "EntityTooLarge": "see [general] maxbytes",
     "InvalidStorageClass": "see [s3] storage_class",
     "InvalidTag": "see [s3] object_tags",
-    "RequestTimeTooSkewed": "the clock of this host, or of the server, is wrong: check its time synchronisation",
+    "RequestTimeTooSkewed": (
+        "the clock of this host, or of the server, is wrong: check its time synchronisation"
+    ),
     "ExpiredToken": "the role's credentials have run out, and no new ones were found",
 }
 PERMANENT = frozenset(

@@ -9,7 +9,11 @@ _AMAZONS = re.compile(r"s3(?:[.-](?:([a-z]{2}(?:-[a-z]+)+-[0-9])|[a-z0-9-]+))?\.
 
 
 def endpoint_url(text: str) -> str | None:
-    """A URL; None for Amazon's own, which the client finds by region (with a URL it would take the global one)."""
+    """A URL.
+
+    None for Amazon's own, which the client finds by region (with a URL it would take the global
+    one).
+    """
     parts = urlsplit(text if "://" in text else f"https://{text}")
     try:
         port = f":{parts.port}" if parts.port else ""

@@ -20,13 +20,20 @@ PART, PARTS_AT_ONCE = 8 << 20, 3
 """Bytes; and parts of one savefile that are sent at the same time."""
 
 MOST_METADATA, MOST_METADATA_ENCODED = 2000, 1100
-"""Bytes; S3 takes 2 KB with names, as encoded (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+"""Bytes.
+
+S3 takes 2 KB with names, as encoded
+(docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+"""
 
 log = structlog.get_logger()
 
 
 def metadata(tags: str) -> str:
-    """Tags as a header takes them: no control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB."""
+    """Tags as a header takes them.
+
+    No control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB.
+    """
     plain = "".join(c if c.isprintable() else " " for c in tags)
     kept: list[str] = []
     left = MOST_METADATA if plain.isascii() else MOST_METADATA_ENCODED
@@ -66,7 +73,10 @@ def _send_parts(
     size: int,
     failed: threading.Event,
 ) -> list[dict[str, Any]]:
-    """Send the next part, until there is none left or one has failed: few threads, for the memory of a new one is cold."""
+    """Send the next part, until there is none left or one has failed.
+
+    Few threads, for the memory of a new one is cold.
+    """
     sent = []
     try:
         for number in numbers:

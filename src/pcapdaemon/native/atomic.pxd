@@ -1,8 +1,10 @@
 # cython: language_level=3
-"""Words that cross threads: every one of them is read by `load` and written by `store`, or counted by `add`.
+"""Words that cross threads.
 
-A `store` makes what its thread wrote before visible to a thread that reads the same value by `load`.
-A word that several threads write at once is changed by `add` alone.
+Every one of them is read by `load` and written by `store`, or counted by `add`.
+
+A `store` makes what its thread wrote before visible to a thread that reads the same value by
+`load`. A word that several threads write at once is changed by `add` alone.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t

@@ -16,7 +16,8 @@ cdef struct BlockList:
     Block *first
     Block *last
 
-cdef struct Pool:                    # every field is under the lock, but block_size, which is constant
+# every field is under the lock, but block_size, which is constant
+cdef struct Pool:
     pthread_mutex_t lock
     size_t block_size
     size_t limit                     # bytes: blocks that exist and what is reserved stay under it

@@ -8,12 +8,14 @@ from libc.string cimport memcpy
 
 from pcapdaemon.native.posix cimport *
 
-# A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in, what a record adds.
+# A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in,
+# what a record adds.
 MIN_BLOCK = 262144 + 4 + 64
 
 
 cdef Block *new_block(size_t size) noexcept nogil:
-    # Populated in one go: a page fault per 4 KiB inside the packet loop costs more than all the rest of it.
+    # Populated in one go: a page fault per 4 KiB inside the packet loop costs more than all the
+    # rest of it.
     cdef Block *block = <Block *> calloc(1, sizeof(Block))
     cdef void *data
     if block == NULL:
@@ -69,7 +71,8 @@ cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
         block.next = pool.free
         pool.free = block
         pool.warm += 1
-    if pool.blocks * pool.block_size + pool.reserved > pool.limit:  # the limit was lowered meanwhile
+    # the limit was lowered meanwhile
+    if pool.blocks * pool.block_size + pool.reserved > pool.limit:
         unmap_warm(pool, 0)
     pthread_mutex_unlock(&pool.lock)
 
@@ -77,7 +80,8 @@ cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
 cdef class BlockPool:
     """Blocks of one size under one budget; every method may be called from any thread.
 
-    `limit` and `block_size` are bytes. Blocks given back stay warm (mapped and touched) until `trim`.
+    `limit` and `block_size` are bytes. Blocks given back stay warm (mapped and touched) until
+    `trim`.
     """
 
     def __cinit__(self, size_t limit, size_t block_size):
@@ -92,7 +96,8 @@ cdef class BlockPool:
         pthread_mutex_destroy(&self.pool.lock)
 
     def reserve(self, size_t size):
-        """Count `size` bytes against the budget; false, and nothing counted, where they do not fit."""
+        """Count `size` bytes against the budget; false, and nothing counted, where they do not fit.
+        """
         cdef bint fits
         cdef size_t in_use
         pthread_mutex_lock(&self.pool.lock)
@@ -161,7 +166,8 @@ cdef class _View:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef uint8_t *data = self.block.data + self.block.start
-        PyBuffer_FillInfo(buffer, self, data, <Py_ssize_t> (self.block.used - self.block.start), 1, flags)
+        cdef Py_ssize_t size = <Py_ssize_t> (self.block.used - self.block.start)
+        PyBuffer_FillInfo(buffer, self, data, size, 1, flags)
 
 
 @cython.no_gc
@@ -195,7 +201,10 @@ cdef Blocks blocks_of(BlockPool pool, BlockList *list):
 
 @cython.no_gc
 cdef class Blocks:
-    """Filled blocks of one pool, in order; they go back to the pool when the last reference is gone."""
+    """Filled blocks of one pool, in order.
+
+    They go back to the pool when the last reference is gone.
+    """
 
     def __dealloc__(self):
         if self.list.first != NULL:
@@ -242,7 +251,9 @@ cdef class Blocks:
 
 @cython.no_gc
 cdef class BlockWriter:
-    """Bytes written into blocks: into `spares` taken from the pool at once, adopted ones, and new ones.
+    """Bytes written into blocks.
+
+    Into `spares` taken from the pool at once, adopted ones, and new ones.
 
     Raises MemoryError where the pool has none.
     """

@@ -7,7 +7,8 @@ from pcapdaemon.native.atomic cimport load, store
 from pcapdaemon.native.libpcap cimport pcap_stat, pcap_stats, pcap_t
 
 cdef struct Counters:                # written by the thread that reads packets, read by any
-    pcap_stat seen                   # what pcap_stats said last, for differences modulo 2**32; that thread's alone
+    # what pcap_stats said last, for differences modulo 2**32; that thread's alone
+    pcap_stat seen
     uint64_t received
     uint64_t dropped
     uint64_t dropped_by_interface

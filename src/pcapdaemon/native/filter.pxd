@@ -16,4 +16,6 @@ cdef struct Filter:
 
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil
 cdef void filter_free(Filter *filter) noexcept nogil
-cdef bint filter_matches(Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length) noexcept nogil
+cdef bint filter_matches(
+    Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length
+) noexcept nogil

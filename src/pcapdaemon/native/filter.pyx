@@ -1,10 +1,11 @@
 # cython: language_level=3
 """Capture filters on recorded bytes, with the meaning that they have on the wire.
 
-The kernel takes the first VLAN tag out of a frame and keeps it beside it; there the filter is run, and only then libpcap
-puts the tag back. So `udp port 53` matches a tagged frame, and `vlan 10` asks for what is kept beside it, by "ancillary"
-loads (libpcap gencode.c, linux/filter.h). On recorded bytes the same is had by running the same program on the frame
-without its tag, with those loads replaced by two words of scratch memory that hold the tag.
+The kernel takes the first VLAN tag out of a frame and keeps it beside it; there the filter is run,
+and only then libpcap puts the tag back. So `udp port 53` matches a tagged frame, and `vlan 10` asks
+for what is kept beside it, by "ancillary" loads (libpcap gencode.c, linux/filter.h). On recorded
+bytes the same is had by running the same program on the frame without its tag, with those loads
+replaced by two words of scratch memory that hold the tag.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -22,8 +23,10 @@ cdef enum:
     LOAD_IMMEDIATE = 0x00
     LOAD_MEMORY = 0x60
     STORE = 0x02
-    PREFIX = 5                       # instructions before the program that put the tag into scratch memory
-    PRESENT_AT = 14                  # the last two of BPF_MEMWORDS; libpcap takes words from the other end
+    # instructions before the program that put the tag into scratch memory
+    PREFIX = 5
+    # the last two of BPF_MEMWORDS; libpcap takes words from the other end
+    PRESENT_AT = 14
     TAG_AT = 15
     TAG = 4                          # bytes
 
@@ -31,7 +34,10 @@ cdef bint touches_our_words(const bpf_insn *one) noexcept nogil:
     return one.code in (0x02, 0x03, 0x60, 0x61) and one.k >= PRESENT_AT  # ST, STX, LD MEM, LDX MEM
 
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil:
-    """Take a program that was compiled on the live handle; false where it asks for what is not recorded."""
+    """Take a program that was compiled on the live handle.
+
+    False where it asks for what is not recorded.
+    """
     cdef bpf_insn *one
     cdef unsigned int n
     filter.code = <bpf_insn *> calloc(program.bf_len + PREFIX, sizeof(bpf_insn))
@@ -70,10 +76,16 @@ cdef bint is_tagged(const uint8_t *data, uint32_t captured, int tag_at) noexcept
     # the two tags that the kernel takes out (skb_vlan_untag): 802.1Q and 802.1ad
     if tag_at == 0 or captured < <uint32_t> tag_at + TAG:
         return False
-    return (data[tag_at] == 0x81 and data[tag_at + 1] == 0x00) or (data[tag_at] == 0x88 and data[tag_at + 1] == 0xa8)
+    if data[tag_at] == 0x81:
+        return data[tag_at + 1] == 0x00
+    return data[tag_at] == 0x88 and data[tag_at + 1] == 0xa8
 
-cdef bint filter_matches(Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length) noexcept nogil:
+cdef bint filter_matches(
+    Filter *filter, const uint8_t *data, uint32_t captured, uint32_t length
+) noexcept nogil:
     cdef bint tagged
+    cdef uint32_t after
+    cdef const bpf_insn *code
     if filter.code == NULL:
         return True
     tagged = is_tagged(data, captured, filter.tag_at)
@@ -82,6 +94,8 @@ cdef bint filter_matches(Filter *filter, const uint8_t *data, uint32_t captured,
         filter.code[2].k = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
     if tagged and captured <= SCRATCH:
         memcpy(filter.scratch, data, filter.tag_at)
-        memcpy(filter.scratch + filter.tag_at, data + filter.tag_at + TAG, captured - filter.tag_at - TAG)
+        after = filter.tag_at + TAG
+        memcpy(filter.scratch + filter.tag_at, data + after, captured - after)
         data, captured, length = filter.scratch, captured - TAG, length - TAG
-    return bpf_filter(filter.code if filter.asks_for_tag else filter.code + PREFIX, data, length, captured) != 0
+    code = filter.code if filter.asks_for_tag else filter.code + PREFIX
+    return bpf_filter(code, data, length, captured) != 0

@@ -1,5 +1,8 @@
 # cython: language_level=3
-"""Opening an interface or a file and compiling filters for it, in libpcap's own words where it refuses."""
+"""Opening an interface or a file and compiling filters for it.
+
+In libpcap's own words where it refuses.
+"""
 
 import os
 
@@ -11,7 +14,8 @@ from pcapdaemon.native.posix cimport *
 from pcapdaemon.core.errors import CaptureRefused
 
 cdef enum:
-    KERNEL_FILTER = 4096             # BPF_MAXINSNS: a longer filter the kernel refuses, and libpcap runs it itself
+    # BPF_MAXINSNS: a longer filter the kernel refuses, and libpcap runs it itself
+    KERNEL_FILTER = 4096
     SOL_PACKET = 263                 # <bits/socket.h>; linux/if_packet.h does not define it
 
 cdef bytes MICROSECONDS = b"\xd4\xc3\xb2\xa1"
@@ -41,8 +45,13 @@ cdef class Handle:
             with nogil:
                 pcap_close(handle)
 
-    def open(self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms, bint loopback):
-        """Open and activate the interface; nothing passes until a filter is set. Blocks for about 10 ms.
+    def open(
+        self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms,
+        bint loopback
+    ):
+        """Open and activate the interface; nothing passes until a filter is set.
+
+        Blocks for about 10 ms.
 
         snaplen and buffer_size are bytes. Raises CaptureRefused.
         """
@@ -52,11 +61,13 @@ cdef class Handle:
         if self.pcap == NULL:
             raise CaptureRefused(error.decode(errors="replace"))
         pcap_set_snaplen(self.pcap, snaplen)
-        # `any` cannot be promiscuous (libpcap pcap-linux.c), and says so by a warning that nobody can act on
+        # `any` cannot be promiscuous (libpcap pcap-linux.c), and says so by a warning that nobody
+        # can act on
         pcap_set_promisc(self.pcap, promiscuous and self.interface != "any")
         pcap_set_timeout(self.pcap, buffer_timeout_ms)
         pcap_set_buffer_size(self.pcap, buffer_size)
-        self.tick_ns = 1 if pcap_set_tstamp_precision(self.pcap, PCAP_TSTAMP_PRECISION_NANO) == 0 else 1000
+        status = pcap_set_tstamp_precision(self.pcap, PCAP_TSTAMP_PRECISION_NANO)
+        self.tick_ns = 1 if status == 0 else 1000
         with nogil:
             status = pcap_activate(self.pcap)
         if status < 0:
@@ -71,7 +82,10 @@ cdef class Handle:
         self._describe()
 
     def read(self, str path):
-        """Open a pcap or pcapng file, in whatever byte order and precision; raises CaptureRefused or OSError."""
+        """Open a pcap or pcapng file, in whatever byte order and precision.
+
+        Raises CaptureRefused or OSError.
+        """
         cdef char error[256]
         cdef int descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         cdef FILE *file = fdopen(descriptor, "rb")
@@ -80,7 +94,9 @@ cdef class Handle:
             raise MemoryError
         self.tick_ns = 1
         with nogil:
-            self.pcap = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, error)
+            self.pcap = pcap_fopen_offline_with_tstamp_precision(
+                file, PCAP_TSTAMP_PRECISION_NANO, error
+            )
         if self.pcap == NULL:
             fclose(file)
             raise CaptureRefused(error.decode(errors="replace"), kind="file")
@@ -100,9 +116,10 @@ cdef class Handle:
     cdef Program compile(self, str expression, bint optimize):
         """Compile a capture filter for this interface as it is; may block for long on names in DNS.
 
-        The netmask is unknown, as pcap_compile(3pcap) has it, so an interface without an IPv4 address is no error. libpcap
-        keeps no state of its own in the handle but its words about an error, so that several threads may be in here, and
-        one may read packets meanwhile. Raises CaptureRefused.
+        The netmask is unknown, as pcap_compile(3pcap) has it, so an interface without an IPv4
+        address is no error. libpcap keeps no state of its own in the handle but its words about an
+        error, so that several threads may be in here, and one may read packets meanwhile. Raises
+        CaptureRefused.
         """
         cdef Program made = Program.__new__(Program)
         cdef bytes text = expression.encode()
@@ -116,14 +133,16 @@ cdef class Handle:
         if status != 0:
             raise CaptureRefused(pcap_geterr(self.pcap).decode(errors="replace"), kind="filter")
         if made.program.bf_len > KERNEL_FILTER:
-            too_long = f"{made.program.bf_len} instructions, and the kernel takes {KERNEL_FILTER}: shorten it"
-            raise CaptureRefused(too_long, kind="filter")
+            length = f"{made.program.bf_len} instructions, and the kernel takes {KERNEL_FILTER}"
+            raise CaptureRefused(f"{length}: shorten it", kind="filter")
         return made
 
     cdef object refused(self, int status):
         """The exception for what libpcap refused."""
-        words = (pcap_statustostr(status) if status != PCAP_ERROR else pcap_geterr(self.pcap)).decode(errors="replace")
         detail = pcap_geterr(self.pcap).decode(errors="replace")
+        words = detail
+        if status != PCAP_ERROR:
+            words = pcap_statustostr(status).decode(errors="replace")
         if detail and detail != words:
             words = f"{words} ({detail})"
         if status in (PCAP_ERROR_PERM_DENIED, PCAP_ERROR_PROMISC_PERM_DENIED):
@@ -133,13 +152,15 @@ cdef class Handle:
         return CaptureRefused(words)
 
     def _ignore_outgoing(self):
-        # On `lo` the kernel shows each packet twice and libpcap drops the outgoing copy. Refused by the kernel (4.20),
-        # the copies never fill the buffer, and the counters are right.
+        # On `lo` the kernel shows each packet twice and libpcap drops the outgoing copy. Refused by
+        # the kernel (4.20), the copies never fill the buffer, and the counters are right.
         cdef int yes = 1
-        setsockopt(pcap_get_selectable_fd(self.pcap), SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes))
+        cdef int fd = pcap_get_selectable_fd(self.pcap)
+        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes))
 
     def _reject_all(self):
-        # Compiling the real filter takes a while; until then nothing may fill the buffer or be taken for a match.
+        # Compiling the real filter takes a while; until then nothing may fill the buffer or be
+        # taken for a match.
         cdef bpf_insn instruction
         cdef bpf_program program
         instruction.code = 0x06      # BPF_RET | BPF_K, bytes to keep: none
@@ -150,7 +171,8 @@ cdef class Handle:
         pcap_setfilter(self.pcap, &program)
 
     def _savefile_header(self):
-        # libpcap writes it, for it alone maps its DLT_ values to the LINKTYPE_ values of files (DLT_RAW is 12, and 101)
+        # libpcap writes it, for it alone maps its DLT_ values to the LINKTYPE_ values of files
+        # (DLT_RAW is 12, and 101)
         cdef char *buffer = NULL
         cdef size_t size = 0
         cdef FILE *file = open_memstream(&buffer, &size)

@@ -13,7 +13,9 @@ from pcapdaemon.native.memory import BLOCK_SIZE
 
 
 def list_interfaces() -> dict[str, Interface]:
-    """All devices that libpcap knows, by name; looked up at each call, so one that came up just now is there.
+    """All devices that libpcap knows, by name.
+
+    Looked up at each call, so one that came up just now is there.
 
     Takes about a millisecond and no privilege.
     """
@@ -33,7 +35,10 @@ def list_interfaces() -> dict[str, Interface]:
 
 
 def hardware(name: str) -> tuple[bytes, int]:
-    """The hardware address and the speed in bits per second, empty and 0 where the kernel does not tell."""
+    """The hardware address and the speed in bits per second.
+
+    Empty and 0 where the kernel does not tell.
+    """
     directory = Path("/sys/class/net") / name
     try:
         address = bytes.fromhex((directory / "address").read_text().strip().replace(":", ""))
@@ -47,7 +52,10 @@ def hardware(name: str) -> tuple[bytes, int]:
 
 
 def describe_interfaces() -> list[dict[str, Any]]:
-    """The same for people: name, state, linktype (where this process may open it), addresses, description."""
+    """The same for people.
+
+    Name, state, linktype (where this process may open it), addresses, description.
+    """
     return [
         {
             "name": interface.name,

@@ -37,10 +37,12 @@ cdef extern from "<pcap/pcap.h>" nogil:
         char *description
         pcap_addr *addresses
         uint32_t flags
-    ctypedef void (*pcap_handler)(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept
+    ctypedef void (*pcap_handler)(
+        uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept
     pcap_t *pcap_create(const char *device, char *error)
     pcap_t *pcap_open_dead(int dlt, int snaplen)
-    pcap_t *pcap_fopen_offline_with_tstamp_precision(FILE *file, unsigned int precision, char *error)
+    pcap_t *pcap_fopen_offline_with_tstamp_precision(
+        FILE *file, unsigned int precision, char *error)
     int pcap_next_ex(pcap_t *p, pcap_pkthdr **header, const uint8_t **data)
     int pcap_set_snaplen(pcap_t *p, int snaplen)
     int pcap_set_promisc(pcap_t *p, int promisc)
@@ -52,7 +54,8 @@ cdef extern from "<pcap/pcap.h>" nogil:
     int pcap_get_selectable_fd(pcap_t *p)
     int pcap_dispatch(pcap_t *p, int count, pcap_handler callback, uint8_t *user)
     void pcap_breakloop(pcap_t *p)
-    int pcap_compile(pcap_t *p, bpf_program *program, const char *expression, int optimize, uint32_t netmask)
+    int pcap_compile(
+        pcap_t *p, bpf_program *program, const char *expression, int optimize, uint32_t netmask)
     int pcap_setfilter(pcap_t *p, bpf_program *program)
     void pcap_freecode(bpf_program *program)
     int pcap_stats(pcap_t *p, pcap_stat *stats)
@@ -72,4 +75,5 @@ cdef extern from "<pcap/pcap.h>" nogil:
     int PCAP_ERROR_PROMISC_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP
     uint32_t PCAP_NETMASK_UNKNOWN
     int PCAP_TSTAMP_PRECISION_NANO
-    unsigned int bpf_filter(const bpf_insn *program, const uint8_t *data, unsigned int length, unsigned int captured)
+    unsigned int bpf_filter(
+        const bpf_insn *program, const uint8_t *data, unsigned int length, unsigned int captured)

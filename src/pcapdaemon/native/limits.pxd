@@ -10,7 +10,8 @@ cdef enum Reason:                    # in the order of STOP_REASONS in limits.py
     RUNNING = 0
     PACKETS, BYTES, DURATION, IDLE, STOPPED, MEMORY, INTERFACE_DOWN, FAILED, END_OF_FILE
 
-cdef struct Limits:                  # any thread may let them grow; the capture's thread reads them at every turn
+# any thread may let them grow; the capture's thread reads them at every turn
+cdef struct Limits:
     uint64_t packets
     uint64_t size
     int64_t duration_ns
@@ -19,7 +20,9 @@ cdef struct Limits:                  # any thread may let them grow; the capture
 cdef inline void extend_limits(Limits *limits, uint64_t packets, uint64_t size, double duration,
                                double idle_timeout) noexcept nogil:
     """Make limits at least these; durations are seconds."""
+    cdef int64_t duration_ns = <int64_t> (duration * SECOND)
+    cdef int64_t idle_ns = <int64_t> (idle_timeout * SECOND)
     store(&limits.packets, max(load(&limits.packets), packets))
     store(&limits.size, max(load(&limits.size), size))
-    store_time(&limits.duration_ns, max(load_time(&limits.duration_ns), <int64_t> (duration * SECOND)))
-    store_time(&limits.idle_ns, max(load_time(&limits.idle_ns), <int64_t> (idle_timeout * SECOND)))
+    store_time(&limits.duration_ns, max(load_time(&limits.duration_ns), duration_ns))
+    store_time(&limits.idle_ns, max(load_time(&limits.idle_ns), idle_ns))

@@ -3,5 +3,6 @@
 
 # In the order of `Reason` in limits.pxd; `StopReason` in core/limits.py is made of these words.
 STOP_REASONS = (
-    "running", "packets", "bytes", "duration", "idle", "stopped", "memory", "interface-down", "error", "end-of-file",
+    "running", "packets", "bytes", "duration", "idle", "stopped", "memory", "interface-down",
+    "error", "end-of-file",
 )

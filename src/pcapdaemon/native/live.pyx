@@ -1,8 +1,9 @@
 # cython: language_level=3
 """A live capture on libpcap, from opening the interface to the filled blocks.
 
-A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them that block release
-the GIL. Only `stop`, `extend` and the counters may be used from another thread meanwhile.
+A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them
+that block release the GIL. Only `stop`, `extend` and the counters may be used from another thread
+meanwhile.
 """
 
 import os
@@ -12,7 +13,9 @@ from libc.stdint cimport uint64_t
 from posix.unistd cimport write
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
-from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, blocks_of, give_all, take_block
+from pcapdaemon.native.blocks cimport (
+    Block, BlockPool, append_block, blocks_of, give_all, take_block,
+)
 from pcapdaemon.native.counters cimport begin_counting
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
@@ -31,10 +34,13 @@ cdef enum:
 
 @cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
 cdef class LiveCapture:
-    """One live capture on one interface, into blocks of `pool`; raises `CaptureRefused` with libpcap's own words.
+    """One live capture on one interface, into blocks of `pool`.
 
-    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24 bytes of a pcap file
-    with linktype and snapshot length as they are on this handle, microseconds, little-endian.
+    Raises `CaptureRefused` with libpcap's own words.
+
+    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24
+    bytes of a pcap file with linktype and snapshot length as they are on this handle, microseconds,
+    little-endian.
     """
 
     cdef Loop loop
@@ -61,10 +67,16 @@ cdef class LiveCapture:
     def __dealloc__(self):
         self._give_back()
 
-    def open(self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms, bint loopback):
-        """Open and activate the interface; nothing passes until `set_filter`. Blocks for about 10 ms.
+    def open(
+        self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms,
+        bint loopback
+    ):
+        """Open and activate the interface; nothing passes until `set_filter`.
 
-        snaplen and buffer_size are bytes. Raises CaptureRefused; `MemoryError` where the pool has no block left.
+        Blocks for about 10 ms.
+
+        snaplen and buffer_size are bytes. Raises CaptureRefused; `MemoryError` where the pool has
+        no block left.
         """
         cdef Block *block = take_block(self.loop.output.pool)
         if block == NULL:
@@ -78,7 +90,8 @@ cdef class LiveCapture:
             loopback=loopback,
         )
         # copies, for they are asked for when the handle is closed already
-        self.linktype, self.snaplen, self.header = self.handle.linktype, self.handle.snaplen, self.handle.file_header
+        self.linktype, self.snaplen = self.handle.linktype, self.handle.snaplen
+        self.header = self.handle.file_header
         self.loop.pcap = self.handle.pcap
         self.loop.tick_ns = self.handle.tick_ns
         self.loop.buffer_timeout_ms = buffer_timeout_ms
@@ -100,22 +113,28 @@ cdef class LiveCapture:
         self.loop.output.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
-        """Compile the capture filter on the live handle and arm the capture; may block for long on names in DNS.
+        """Compile the capture filter on the live handle and arm the capture.
+
+        May block for long on names in DNS.
 
         From here on packets that match are kept. Raises CaptureRefused.
         """
         cdef Program compiled = self.handle.compile(expression, optimize)
         cdef int status
-        begin_counting(&self.loop.counters, self.loop.pcap)  # what came before the filter is not of this capture
+        # what came before the filter is not of this capture
+        begin_counting(&self.loop.counters, self.loop.pcap)
         with nogil:
             status = pcap_setfilter(self.loop.pcap, &compiled.program)
         if status != 0:
             raise self.handle.refused(status)
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Make limits at least these, before `run` or while it goes on; False where it is over, or about to be.
+        """Make limits at least these, before `run` or while it goes on.
 
-        size is bytes of the savefile, its headers counted; duration, from the beginning, and idle_timeout are seconds.
+        False where it is over, or about to be.
+
+        size is bytes of the savefile, its headers counted; duration, from the beginning, and
+        idle_timeout are seconds.
         """
         if load_int(&self.loop.reason) != RUNNING or load_int(&self.loop.phase) != KEEPING:
             return False
@@ -128,7 +147,10 @@ cdef class LiveCapture:
         return load_int(&self.loop.reason) == RUNNING and load_int(&self.loop.phase) == KEEPING
 
     def run(self):
-        """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
+        """Capture until a limit is reached or `stop` is called.
+
+        The word of STOP_REASONS that says which. Blocks.
+        """
         with nogil:
             run_loop(&self.loop)
         if self.loop.reason == FAILED:
@@ -138,10 +160,14 @@ cdef class LiveCapture:
         return STOP_REASONS[self.loop.reason]
 
     def stop(self):
-        """End `run` soon, from any thread; what the kernel holds is still taken. Before `run` it ends it at once."""
+        """End `run` soon, from any thread; what the kernel holds is still taken.
+
+        Before `run` it ends it at once.
+        """
         cdef uint64_t one = 1
         if self.loop.wake_fd >= 0:
-            write(self.loop.wake_fd, &one, sizeof(one))  # holding the GIL, so that `close` cannot come in between
+            # holding the GIL, so that `close` cannot come in between
+            write(self.loop.wake_fd, &one, sizeof(one))
 
     def close(self):
         """Give back what is held: the handle, the descriptors, and blocks that were not taken.
@@ -176,7 +202,10 @@ cdef class LiveCapture:
 
     @property
     def times(self):
-        """Times of the first and the last packet stored, nanoseconds since the epoch; zeros before the first."""
+        """Times of the first and the last packet stored, nanoseconds since the epoch.
+
+        Zeros before the first.
+        """
         return load_time(&self.loop.output.first_ns), load_time(&self.loop.output.last_ns)
 
     @property
@@ -186,11 +215,15 @@ cdef class LiveCapture:
         While running they are at most about a second old where packets come.
         """
         counters = &self.loop.counters
-        return load(&counters.received), load(&counters.dropped), load(&counters.dropped_by_interface)
+        by_interface = load(&counters.dropped_by_interface)
+        return load(&counters.received), load(&counters.dropped), by_interface
 
 
 def list_devices():
-    """All devices that libpcap knows: tuples of name, description, is loopback, is up, (address, netmask)s. Needs no privilege."""
+    """All devices that libpcap knows.
+
+    Tuples of name, description, is loopback, is up, (address, netmask)s. Needs no privilege.
+    """
     cdef pcap_if_t *devices
     cdef pcap_if_t *device
     cdef char error[256]
@@ -202,9 +235,12 @@ def list_devices():
     found = []
     device = devices
     while device != NULL:
-        description = device.description.decode(errors="replace") if device.description != NULL else ""
+        description = ""
+        if device.description != NULL:
+            description = device.description.decode(errors="replace")
         loopback, up = bool(device.flags & PCAP_IF_LOOPBACK), bool(device.flags & PCAP_IF_UP)
-        found.append((device.name.decode(errors="replace"), description, loopback, up, _addresses(device.addresses)))
+        name, addresses = device.name.decode(errors="replace"), _addresses(device.addresses)
+        found.append((name, description, loopback, up, addresses))
         device = device.next
     pcap_freealldevs(devices)
     return found

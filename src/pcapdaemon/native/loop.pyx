@@ -1,11 +1,13 @@
 # cython: language_level=3
 """The packet loop: no Python runs in this file.
 
-`poll` waits for the kernel's buffer or for the stop. `pcap_dispatch` hands each packet to `on_packet`, which appends a
-finished savefile record to blocks of the pool (`records.pxd`) and checks the packet and byte limits.
+`poll` waits for the kernel's buffer or for the stop. `pcap_dispatch` hands each packet to
+`on_packet`, which appends a finished savefile record to blocks of the pool (`records.pxd`) and
+checks the packet and byte limits.
 
-Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop. Those of CLOCK_REALTIME are compared with packet times only,
-and only within one drain (about 0.1 s), so that a clock that is stepped cannot end or prolong a capture.
+Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop. Those of CLOCK_REALTIME are compared
+with packet times only, and only within one drain (about 0.1 s), so that a clock that is stepped
+cannot end or prolong a capture.
 """
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
@@ -17,10 +19,13 @@ from pcapdaemon.native.counters cimport sample
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
 from pcapdaemon.native.posix cimport *
-from pcapdaemon.native.records cimport MOST_CAPTURED, all_packets, all_size, last_of_all, may_keep, put_packet
+from pcapdaemon.native.records cimport (
+    MOST_CAPTURED, all_packets, all_size, last_of_all, may_keep, put_packet,
+)
 
 cdef enum:
-    BATCH = 65536                    # packets per dispatch: a stop is seen after a few milliseconds at the latest
+    # packets per dispatch: a stop is seen after a few milliseconds at the latest
+    BATCH = 65536
 
 cdef int64_t LONGEST_WAIT = 60 * SECOND  # poll takes its milliseconds as an int: 24 days at most
 
@@ -47,7 +52,8 @@ cdef bint belongs(Loop *loop, int64_t ns) noexcept nogil:
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Loop *loop = <Loop *> user
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * loop.tick_ns
-    # breakloop ends the batch only where libpcap looks at it: some device types hand over a few packets more
+    # breakloop ends the batch only where libpcap looks at it: some device types hand over a few
+    # packets more
     if loop.reason != RUNNING or not belongs(loop, ns):
         return
     if header.caplen > MOST_CAPTURED:  # a device that breaks its promise
@@ -63,8 +69,8 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
         end(loop, BYTES)
 
 cdef void note_arrival(Loop *loop, int64_t now) noexcept nogil:
-    # When the last packet came, not when its batch was handed over: the kernel holds packets back for a while, but
-    # not longer than this bound, which also keeps a stepped clock from counting.
+    # When the last packet came, not when its batch was handed over: the kernel holds packets back
+    # for a while, but not longer than this bound, which also keeps a stepped clock from counting.
     cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.output.last_ns
     age = min(max(age, 0), loop.buffer_timeout_ms * 2 * MILLISECOND)
     loop.last_at = max(loop.last_at, now - age)
@@ -93,7 +99,10 @@ cdef int take_error(int fd) noexcept nogil:
     return error
 
 cdef void drain(Loop *loop, Phase phase, int64_t cutoff_ns) noexcept nogil:
-    """Take what the kernel still holds: it hands a started block over after the packet buffer timeout at the latest."""
+    """Take what the kernel still holds.
+
+    It hands a started block over after the packet buffer timeout at the latest.
+    """
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * MILLISECOND
     cdef pollfd ready
@@ -111,7 +120,8 @@ cdef void drain(Loop *loop, Phase phase, int64_t cutoff_ns) noexcept nogil:
         now = clock_ns(CLOCK_MONOTONIC)
 
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
-    # A limit counts from when it was due, not from when a busy machine noticed it `late_ns` afterwards.
+    # A limit counts from when it was due, not from when a busy machine noticed it `late_ns`
+    # afterwards.
     drain(loop, DRAINING, clock_ns(CLOCK_REALTIME) - late_ns)
     if loop.reason == RUNNING:
         store_int(&loop.reason, reason)
@@ -127,8 +137,8 @@ cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
         store_int(&loop.reason, IDLE)
 
 cdef void look_at_error(Loop *loop, short events) noexcept nogil:
-    # packet(7): ENETDOWN when the interface went down or away. What came before it is still there. Other errors, such as
-    # ENOBUFS of a netlink socket, are passing.
+    # packet(7): ENETDOWN when the interface went down or away. What came before it is still there.
+    # Other errors, such as ENOBUFS of a netlink socket, are passing.
     cdef int error = take_error(pcap_get_selectable_fd(loop.pcap))
     if error not in (ENETDOWN, ENODEV, ENXIO) and not events & (POLLHUP | POLLNVAL):
         return
@@ -137,7 +147,10 @@ cdef void look_at_error(Loop *loop, short events) noexcept nogil:
         store_int(&loop.reason, INTERFACE_DOWN)
 
 cdef void run_loop(Loop *loop) noexcept nogil:
-    """Store packets until a limit is reached; `loop.reason` then says which, and the counters are final."""
+    """Store packets until a limit is reached.
+
+    `loop.reason` then says which, and the counters are final.
+    """
     loop.sampled_at = clock_ns(CLOCK_MONOTONIC)
     wait_and_dispatch(loop)
     sample_stats(loop, 0)

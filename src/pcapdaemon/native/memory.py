@@ -1,4 +1,7 @@
-"""The budget: memory for packets, given out in blocks and taken back, and the kernel's buffers that count in it."""
+"""The budget.
+
+Memory for packets, given out in blocks and taken back, and the kernel's buffers that count in it.
+"""
 
 from pcapdaemon.core.errors import Busy
 from pcapdaemon.native.blocks import BlockPool
@@ -11,7 +14,8 @@ SMALLEST_KERNEL_BUFFER = 2 * 1024 * 1024
 class MemoryBudget:
     """One budget in bytes for all captures of the process; may be used from any thread.
 
-    The kernel's capture buffers are mapped into the process and so are part of its resident memory: they count.
+    The kernel's capture buffers are mapped into the process and so are part of its resident memory:
+    they count.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,10 +36,12 @@ class MemoryBudget:
         return self.pool.used
 
     def take_kernel_buffer(self, wanted: int) -> int:
-        """Count a kernel buffer and say how large it may be: `wanted`, or less where many captures share the budget.
+        """Count a kernel buffer and say how large it may be.
 
-        An eighth of what is free leaves room for what is captured, and for others. Raises Busy where not even the
-        smallest one and a block fit.
+        `wanted`, or less where many captures share the budget.
+
+        An eighth of what is free leaves room for what is captured, and for others. Raises Busy
+        where not even the smallest one and a block fit.
         """
         size = min(wanted, max(SMALLEST_KERNEL_BUFFER, (self.limit - self.used) // 8))
         if self.limit - self.used < size + BLOCK_SIZE or not self.pool.reserve(size):

@@ -6,7 +6,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from pcapdaemon.native.blocks cimport (
-    Block, BlockList, BlockPool, Blocks, Pool, append_block, blocks_of, clear_block, give_all, pop_block, take_block,
+    Block, BlockList, BlockPool, Blocks, Pool, append_block, blocks_of, clear_block, give_all,
+    pop_block, take_block,
 )
 from pcapdaemon.native.records cimport PACKET_HEADER
 
@@ -30,7 +31,9 @@ cdef Block **earliest(Merge *merge) noexcept nogil:
     cdef Block **found = NULL
     cdef size_t n
     for n in range(merge.count):
-        if merge.sources[n] != NULL and (found == NULL or stamp(merge.sources[n]) < stamp(found[0])):
+        if merge.sources[n] == NULL:
+            continue
+        if found == NULL or stamp(merge.sources[n]) < stamp(found[0]):
             found = &merge.sources[n]
     return found
 
@@ -78,7 +81,8 @@ cdef void put_record(Merge *merge, uint32_t *record) noexcept nogil:
     merge.marked = merge.marked or marked
 
 cdef void pass_empty(Merge *merge, Block **source) noexcept nogil:
-    # a block is empty when all of it was taken; that of a capture without packets was from the beginning
+    # a block is empty when all of it was taken; that of a capture without packets was from the
+    # beginning
     cdef Block *block = source[0]
     while block != NULL and block.start >= block.used:
         source[0] = block.next
@@ -106,17 +110,23 @@ cdef void run(Merge *merge) noexcept nogil:
 
 
 cdef class SharedLimits:
-    """The counts of captures that share their limits; `overhead` are bytes that their file has beside packets."""
+    """The counts of captures that share their limits.
+
+    `overhead` are bytes that their file has beside packets.
+    """
 
     def __cinit__(self, uint64_t overhead):
         self.counts.size = overhead
 
 
 def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_bytes):
-    """One `Blocks` of the packets of several, all pcapng, and the number of each one's; the captures' own are used up.
+    """One `Blocks` of the packets of several, all pcapng, and the number of each one's.
 
-    The oldest are left out: so many packets, and as many as make so many bytes. Takes a block of the pool for each capture
-    beside theirs, and raises MemoryError where it has not so many; then nothing was touched.
+    The captures' own are used up.
+
+    The oldest are left out: so many packets, and as many as make so many bytes. Takes a block of
+    the pool for each capture beside theirs, and raises MemoryError where it has not so many; then
+    nothing was touched.
     """
     cdef Merge state
     cdef Blocks blocks

@@ -1,5 +1,8 @@
 # cython: language_level=3
-"""Declarations of what the native modules use of the system: poll(2), clock_gettime(2), mmap(2), pthreads(7), packet(7)."""
+"""Declarations of what the native modules use of the system.
+
+Poll(2), clock_gettime(2), mmap(2), pthreads(7), packet(7).
+"""
 
 from libc.stdint cimport int64_t
 from libc.stdio cimport FILE
@@ -47,7 +50,8 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t *condition, pthread_condattr_t *attributes)
     int pthread_cond_destroy(pthread_cond_t *condition)
     int pthread_cond_broadcast(pthread_cond_t *condition)
-    int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
+    int pthread_cond_timedwait(
+        pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t

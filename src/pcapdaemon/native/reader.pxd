@@ -8,12 +8,14 @@ from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
 from pcapdaemon.native.ring cimport Ring, RingBlock
 
-cdef struct Reader:                  # the capture's thread writes all but what says otherwise; * any may load
+# the capture's thread writes all but what says otherwise; * any may load
+cdef struct Reader:
     Ring *ring
     RingBlock *block
     size_t at
     uint64_t number                  # of the next packet
-    uint64_t run                     # of the interface: another one means that it went away meanwhile
+    # of the interface: another one means that it went away meanwhile
+    uint64_t run
     uint64_t skipped                 # * recorded packets that were gone before they could be read
     uint64_t matched                 # *
     uint64_t evicted                 # * recorded packets for which there was no room
@@ -26,7 +28,8 @@ cdef struct Reader:                  # the capture's thread writes all but what 
     Output past                      # * from before the trigger
     Output live                      # *
     Limits limits                    # of the live part; written by any thread
-    uint64_t most_past               # bytes of what came before the trigger, so that others have memory too
+    # bytes of what came before the trigger, so that others have memory too
+    uint64_t most_past
     uint64_t most_packets            # of the whole file
     uint64_t most_size
     int64_t last_at                  # monotonic: the last packet that matched, or the trigger

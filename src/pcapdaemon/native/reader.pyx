@@ -1,14 +1,18 @@
 # cython: language_level=3
-"""Reading on in a recording, without the GIL: from before the trigger to the capture's own end, in one stream.
+"""Reading on in a recording, without the GIL.
 
-What was recorded and what comes live are the same records in the same order, so there is no seam at which one could be
-missing or be there twice. The stream is followed until a packet is later than the capture's end, or until the recorder
-says that nothing from before it can be under way any more.
+From before the trigger to the capture's own end, in one stream.
+
+What was recorded and what comes live are the same records in the same order, so there is no seam at
+which one could be missing or be there twice. The stream is followed until a packet is later than
+the capture's end, or until the recorder says that nothing from before it can be under way any more.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from pcapdaemon.native.atomic cimport load, load_int, load_size, load_time, store, store_int, store_time
+from pcapdaemon.native.atomic cimport (
+    load, load_int, load_size, load_time, store, store_int, store_time,
+)
 from pcapdaemon.native.blocks cimport Block, give_blocks, pop_block
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
 from pcapdaemon.native.filter cimport filter_matches
@@ -19,7 +23,8 @@ from pcapdaemon.native.records cimport (
 )
 from pcapdaemon.native.ring cimport *
 
-cdef int64_t TURN = 100 * MILLISECOND  # a packet may have come this long after the recorder began to look
+# a packet may have come this long after the recorder began to look
+cdef int64_t TURN = 100 * MILLISECOND
 
 cdef void end(Reader *reader, Reason reason) noexcept nogil:
     store_int(&reader.reason, reason)
@@ -45,7 +50,10 @@ cdef bint evict_first(Output *past) noexcept nogil:
     return True
 
 cdef bint is_over(Reader *reader) noexcept nogil:
-    """Whether what came before the trigger is more than it may be, the block of its oldest packets not counted."""
+    """Whether what came before the trigger is more than it may be.
+
+    The block of its oldest packets not counted.
+    """
     cdef Output *past = &reader.past
     cdef Block *oldest = past.blocks.first
     if oldest == past.blocks.last:
@@ -93,14 +101,15 @@ cdef int64_t end_of(Reader *reader) noexcept nogil:
 
 cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
     """End it where a limit of time lies before `at`, up to which everything is known."""
-    cdef int64_t stop_at = load_time(&reader.stop_at)
+    cdef int64_t duration_at = reader.trigger + load_time(&reader.limits.duration_ns)
     if at > end_of(reader):
-        end(reader, STOPPED if stop_at < reader.trigger + load_time(&reader.limits.duration_ns) else DURATION)
+        end(reader, STOPPED if load_time(&reader.stop_at) < duration_at else DURATION)
     elif at > last_of_all(&reader.live, reader.last_at) + load_time(&reader.limits.idle_ns):
         end(reader, IDLE)
 
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
-    # Clocks are compared per block; a packet from right before or after a step gets the nearest time that is possible.
+    # Clocks are compared per block; a packet from right before or after a step gets the nearest
+    # time that is possible.
     cdef int64_t at = min(ns - reader.block.offset, load_time(&reader.ring.turned_at) + TURN)
     return max(min(at, load_time(&reader.block.until)), reader.seen_ns - SECOND)
 
@@ -149,7 +158,8 @@ cdef bint read_on(Reader *reader) noexcept nogil:
     cdef size_t used
     if reader.block == NULL:
         return go_on(reader)
-    full = load_time(&reader.block.until) != NEVER  # in this order: a block that is full does not grow
+    # in this order: a block that is full does not grow
+    full = load_time(&reader.block.until) != NEVER
     used = load_size(&reader.block.used)
     if reader.at < used:
         read_block(reader, used)
@@ -170,10 +180,12 @@ cdef void follow_to_its_end(Reader *reader) noexcept nogil:
     cdef int64_t known
     while reader.reason == RUNNING:
         reader.stop_seen = load_int(&reader.stopped)
-        known = load_time(&reader.ring.quiet_at) - reader.hold_ns  # before reading: what comes meanwhile is not known of
+        # before reading: what comes meanwhile is not known of
+        known = load_time(&reader.ring.quiet_at) - reader.hold_ns
         if read_on(reader):
             continue
-        if load(&reader.ring.run) != reader.run or not reader.run & 1:  # even: it was not open when this one entered
+        # even: it was not open when this one entered
+        if load(&reader.ring.run) != reader.run or not reader.run & 1:
             if not read_on(reader):
                 end(reader, INTERFACE_DOWN)
             continue
@@ -184,7 +196,8 @@ cdef void follow_to_its_end(Reader *reader) noexcept nogil:
 cdef void wait(Reader *reader) noexcept nogil:
     cdef int *unless = &reader.never if reader.stop_seen else &reader.stopped
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-    cdef int64_t idle_at = last_of_all(&reader.live, reader.last_at) + load_time(&reader.limits.idle_ns)
+    cdef int64_t idle_ns = load_time(&reader.limits.idle_ns)
+    cdef int64_t idle_at = last_of_all(&reader.live, reader.last_at) + idle_ns
     cdef int64_t due = min(end_of(reader), idle_at) + reader.hold_ns
     if due <= now:  # all that is missing is the recorder's word
         due = now + 25 * MILLISECOND

@@ -5,7 +5,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int, store_time
-from pcapdaemon.native.blocks cimport BlockList, BlockPool, append_block, blocks_of, give_all, pop_block
+from pcapdaemon.native.blocks cimport BlockPool, blocks_of, give_all
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, clock_ns
 from pcapdaemon.native.filter cimport filter_free, filter_init
 from pcapdaemon.native.handle cimport Handle, Program
@@ -27,7 +27,8 @@ cdef int64_t SLACK = 30 * MILLISECOND  # beyond the packet buffer timeout: for a
 cdef class RecordedCapture:
     """One capture on what a recording has and will have; used like a `LiveCapture`, by one thread.
 
-    trigger and since are monotonic nanoseconds: what came from since on is taken, what came from trigger on counts.
+    trigger and since are monotonic nanoseconds: what came from since on is taken, what came from
+    trigger on counts.
     """
 
     cdef Reader reader
@@ -44,7 +45,9 @@ cdef class RecordedCapture:
     cdef readonly str linktype
     cdef readonly str error
 
-    def __cinit__(self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms):
+    def __cinit__(
+        self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms
+    ):
         cdef Reader *reader = &self.reader
         self.recording = recording
         self.handle = recording.handle
@@ -83,7 +86,10 @@ cdef class RecordedCapture:
         self.recording.nudge()
 
     def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Say before `catch_up` what records look like, and the bytes that the file has beside them."""
+        """Say before `catch_up` what records look like.
+
+        The bytes that the file has beside them.
+        """
         self._describe(&self.reader.past, pcapng, number)
         self._describe(&self.reader.live, pcapng, number)
         self.reader.live.size = overhead
@@ -95,7 +101,10 @@ cdef class RecordedCapture:
         output.cooked = self.linktype == "LINUX_SLL"
 
     def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, uint32_t snaplen):
-        """The most that the whole file may have, the bytes from before the trigger, and the bytes kept of each packet."""
+        """The most that the whole file may have, the bytes from before the trigger.
+
+        The bytes kept of each packet.
+        """
         self.reader.most_past = past
         self.reader.most_packets, self.reader.most_size = packets, size
         self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
@@ -108,13 +117,15 @@ cdef class RecordedCapture:
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter as for the live handle; may block for long on names in DNS.
 
-        Raises CaptureRefused, of kind "unrecorded" where the filter asks for what recorded bytes can't tell.
+        Raises CaptureRefused, of kind "unrecorded" where the filter asks for what recorded bytes
+        can't tell.
         """
         cdef Program compiled
         cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
         compiled = self.handle.compile(expression, optimize)
         if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
-            raise CaptureRefused("the capture filter asks for what recorded packets can't tell", kind="unrecorded")
+            words = "the capture filter asks for what recorded packets can't tell"
+            raise CaptureRefused(words, kind="unrecorded")
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
         """Make limits at least these, before `run` or while it goes on; False where it is over."""
@@ -129,14 +140,20 @@ cdef class RecordedCapture:
         return load_int(&self.reader.reason) == RUNNING and not load_int(&self.reader.stopped)
 
     def catch_up(self, bint skip):
-        """Take what was recorded until now, or skip it; from here on the capture is live. Blocks."""
+        """Take what was recorded until now, or skip it; from here on the capture is live.
+
+        Blocks.
+        """
         if skip:
             self.reader.since = self.reader.trigger
         with nogil:
             catch_up(&self.reader)
 
     def run(self):
-        """Capture until a limit is reached or `stop` is called; the word of STOP_REASONS that says which. Blocks."""
+        """Capture until a limit is reached or `stop` is called.
+
+        The word of STOP_REASONS that says which. Blocks.
+        """
         with nogil:
             follow(&self.reader)
         self._bring_counters_up_to_date()
@@ -196,7 +213,10 @@ cdef class RecordedCapture:
 
     @property
     def times(self):
-        """Times of the first and the last packet stored, nanoseconds since the epoch; zeros where there is none."""
+        """Times of the first and the last packet stored, nanoseconds since the epoch.
+
+        Zeros where there is none.
+        """
         past, live = &self.reader.past, &self.reader.live
         first = load_time(&past.first_ns) if load(&past.packets) else load_time(&live.first_ns)
         last = load_time(&live.last_ns) if load(&live.packets) else load_time(&past.last_ns)
@@ -206,15 +226,22 @@ cdef class RecordedCapture:
 
     @property
     def stats(self):
-        """(matched and lost, lost by the recorder or on the way from it, dropped by the interface), of the time it covers."""
+        """(matched and lost, lost by the recorder or on the way from it, dropped by the interface).
+
+        Of the time it covers.
+        """
         ring = self.reader.ring
-        dropped = load(&ring.counters.dropped) + load(&ring.missed) - self.dropped_before + load(&self.reader.skipped)
+        dropped = load(&ring.counters.dropped) + load(&ring.missed) - self.dropped_before
+        dropped += load(&self.reader.skipped)
         by_interface = load(&ring.counters.dropped_by_interface) - self.ifdropped_before
         return load(&self.reader.matched) + dropped, dropped, by_interface
 
     @property
     def recorded_until(self):
-        """Monotonic nanoseconds up to which the recorder had dropped its packets when this began; 0: never."""
+        """Monotonic nanoseconds up to which the recorder had dropped its packets when this began.
+
+        0: never.
+        """
         return self.dropped_until
 
     def _bring_counters_up_to_date(self):

@@ -16,7 +16,8 @@ cdef struct Recorder:                # the recording thread's alone, but for `st
     pcap_t *pcap
     int64_t tick_ns
     int64_t keep_ns
-    int64_t now                      # monotonic, and the wall clock's offset to it: as of the last look
+    # monotonic, and the wall clock's offset to it: as of the last look
+    int64_t now
     int64_t offset
     int64_t told_at
     bint untold                      # readers do not know of all that is there

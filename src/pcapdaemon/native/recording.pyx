@@ -1,8 +1,11 @@
 # cython: language_level=3
-"""Recording all the time: from an interface into the circle of blocks, in a thread that never waits for those who read.
+"""Recording all the time.
 
-Times of packets are those of the clock on the wall, which may be stepped; how long ago a packet came is found by the
-monotonic clock. So each block knows how far the two were apart while it was filled, and a step begins a new block.
+From an interface into the circle of blocks, in a thread that never waits for those who read.
+
+Times of packets are those of the clock on the wall, which may be stepped; how long ago a packet
+came is found by the monotonic clock. So each block knows how far the two were apart while it was
+filled, and a step begins a new block.
 """
 
 import os
@@ -14,7 +17,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from posix.unistd cimport read, write
 
-from pcapdaemon.native.atomic cimport load, load_int, load_time, store, store_int, store_size, store_time
+from pcapdaemon.native.atomic cimport (
+    load, load_int, load_time, store, store_int, store_size, store_time,
+)
 from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
 from pcapdaemon.native.counters cimport begin_counting, sample
 from pcapdaemon.native.handle cimport Handle, Program
@@ -23,7 +28,6 @@ from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport MOST_CAPTURED
 from pcapdaemon.native.ring cimport *
 
-from pcapdaemon.core.errors import CaptureRefused
 
 cdef enum:
     BATCH = 65536
@@ -31,7 +35,8 @@ cdef enum:
     WATCHED_MS = 20                  # and where somebody wants to know that none came
 
 cdef int64_t STEP = 50 * MILLISECOND        # a clock that is off by this much was stepped
-cdef int64_t TELL_EVERY = 5 * MILLISECOND   # readers are woken no more often, and less often the more there are
+# readers are woken no more often, and less often the more there are
+cdef int64_t TELL_EVERY = 5 * MILLISECOND
 
 WORDS = ("recording", "stopped", "interface-down", "error")
 
@@ -39,8 +44,8 @@ WORDS = ("recording", "stopped", "interface-down", "error")
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
     # one after the other, unless this thread was put aside in between, which would look like a step
     cdef int64_t wall
-    cdef int attempt
-    for attempt in range(4):
+    cdef int _
+    for _ in range(4):
         recorder.now = clock_ns(CLOCK_MONOTONIC)
         wall = clock_ns(CLOCK_REALTIME)
         if clock_ns(CLOCK_MONOTONIC) - recorder.now < MILLISECOND:
@@ -70,7 +75,10 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     store_size(&block.used, block.used + size)
 
 cdef void look_around(Recorder *recorder) noexcept nogil:
-    """What is done once a second where packets come: counters, blocks that are too old, this thread's time."""
+    """What is done once a second where packets come.
+
+    Counters, blocks that are too old, this thread's time.
+    """
     cdef Ring *ring = recorder.ring
     sample(&ring.counters, recorder.pcap)
     ring_expire(ring, recorder.now - recorder.keep_ns)
@@ -119,7 +127,10 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
         ring_begin(ring, recorder.now, recorder.offset)
     if ready[0].revents & POLLIN:
         dispatch(recorder)
-    elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL) and went_down(recorder, ready[0].revents):
+    elif (
+        ready[0].revents & (POLLERR | POLLHUP | POLLNVAL)
+        and went_down(recorder, ready[0].revents)
+    ):
         dispatch(recorder)
         recorder.end = WENT_DOWN
     hand_on(recorder, quiet)
@@ -147,7 +158,9 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
 
 @cython.no_gc_clear
 cdef class Recording:
-    """The circle for one interface, and the handle that fills it; driven by one thread: `open`, `run`, and again.
+    """The circle for one interface, and the handle that fills it.
+
+    Driven by one thread: `open`, `run`, and again.
 
     memory is bytes of the circle, seconds how long packets are kept at most. Raises MemoryError.
     """
@@ -168,7 +181,9 @@ cdef class Recording:
         ring_free(&self.ring)
 
     def open(self, str expression, **options):
-        """Open the interface as Handle.open does, and begin to keep what matches; False where its linktype is another now.
+        """Open the interface as Handle.open does, and begin to keep what matches.
+
+        False where its linktype is another now.
 
         Raises CaptureRefused.
         """
@@ -186,7 +201,10 @@ cdef class Recording:
         return True
 
     def run(self):
-        """Record until `stop`, or until the interface is gone: the word of WORDS that says which. Blocks."""
+        """Record until `stop`, or until the interface is gone: the word of WORDS that says which.
+
+        Blocks.
+        """
         with nogil:
             run_recorder(&self.recorder)
         if self.recorder.end == BROKE:
@@ -226,7 +244,10 @@ cdef class Recording:
 
     @property
     def counters(self):
-        """(packets, received, dropped, dropped by interface, missed, nanoseconds of CPU), since it was made; a second old."""
+        """(packets, received, dropped, dropped by interface, missed, nanoseconds of CPU).
+
+        Since it was made; a second old.
+        """
         ring, counters = &self.ring, &self.ring.counters
         return (
             load(&ring.packets),
@@ -238,7 +259,10 @@ cdef class Recording:
         )
 
     def kept(self):
-        """(bytes, the monotonic time in nanoseconds up to which packets were given up; 0: none was)."""
+        """(bytes, the monotonic time in nanoseconds up to which packets were given up.
+
+        0: none was).
+        """
         cdef int64_t dropped_until
         cdef size_t size = ring_size(&self.ring, &dropped_until)
         return size, dropped_until

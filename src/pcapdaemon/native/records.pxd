@@ -1,5 +1,7 @@
 # cython: language_level=3
-"""Finished savefile records in blocks of the pool, in one of two formats; inline, for each packet comes through here.
+"""Finished savefile records in blocks of the pool, in one of two formats.
+
+Inline, for each packet comes through here.
 
 pcap: a record as in draft-ietf-opsawg-pcap, microseconds. pcapng: an Enhanced Packet Block,
 draft-ietf-opsawg-pcapng section 4.3, nanoseconds. Both in the host's byte order, which is
@@ -21,7 +23,8 @@ cdef enum:
     MOST_OPTIONS = 24                # direction, a comment, the end of options
     MOST_CAPTURED = 262144 + 4       # libpcap's MAXIMUM_SNAPLEN, and a VLAN tag put back in
 
-cdef struct SharedCounts:            # of captures that share their limits: each of them writes, by `add`
+# of captures that share their limits: each of them writes, by `add`
+cdef struct SharedCounts:
     uint64_t packets
     uint64_t size
     int64_t last_at                  # monotonic: when the last packet came; the latest `store` wins
@@ -31,7 +34,8 @@ cdef enum Direction:
     INBOUND = 1
     OUTBOUND = 2
 
-cdef struct Output:                  # written by the capture's thread; any may `load` the four marked words
+# written by the capture's thread; any may `load` the four marked words
+cdef struct Output:
     Pool *pool
     BlockList blocks
     uint64_t packets                 # *
@@ -40,9 +44,11 @@ cdef struct Output:                  # written by the capture's thread; any may 
     int64_t last_ns                  # *
     bint pcapng
     uint32_t number                  # pcapng: of the interface description that packets belong to
-    bint cooked                      # packets begin with a header that says in which direction they went
+    # packets begin with a header that says in which direction they went
+    bint cooked
     SharedCounts *shared             # NULL: its limits are its own
-    bint mark                        # the next packet is the first after the trigger: a comment says so
+    # the next packet is the first after the trigger: a comment says so
+    bint mark
 
 cdef inline uint64_t all_packets(Output *output) noexcept nogil:
     return output.packets if output.shared == NULL else load(&output.shared.packets)
@@ -51,7 +57,10 @@ cdef inline uint64_t all_size(Output *output) noexcept nogil:
     return output.size if output.shared == NULL else load(&output.shared.size)
 
 cdef inline bint may_keep(Output *output, uint64_t max_packets, uint64_t max_size) noexcept nogil:
-    """Whether there is room for one more within limits that are shared; where there is, it is taken."""
+    """Whether there is room for one more within limits that are shared.
+
+    Where there is, it is taken.
+    """
     if output.shared == NULL:
         return True
     return load(&output.shared.size) < max_size and add(&output.shared.packets, 1) <= max_packets
@@ -78,8 +87,11 @@ cdef inline uint8_t *room_for(Output *output, size_t size) noexcept nogil:
         append_block(&output.blocks, block)
     return block.data + block.used
 
-cdef inline Direction direction_of(Output *output, const uint8_t *data, uint32_t captured) noexcept nogil:
-    # LINKTYPE_LINUX_SLL: the first two bytes are the packet type, 4 is what this host sent, up to 3 what came
+cdef inline Direction direction_of(
+    Output *output, const uint8_t *data, uint32_t captured
+) noexcept nogil:
+    # LINKTYPE_LINUX_SLL: the first two bytes are the packet type, 4 is what this host sent, up to 3
+    # what came
     if not output.cooked or captured < 2 or data[0] != 0:
         return UNKNOWN
     return OUTBOUND if data[1] == 4 else INBOUND if data[1] < 4 else UNKNOWN
@@ -99,8 +111,10 @@ cdef inline uint32_t put_options(uint32_t *at, Direction direction, bint mark) n
         words += 1
     return words * 4
 
-cdef inline void put_enhanced(Output *output, uint8_t *at, int64_t ns, uint32_t captured, uint32_t length,
-                              const uint8_t *data, const uint32_t *options, uint32_t size_of_options) noexcept nogil:
+cdef inline void put_enhanced(
+    Output *output, uint8_t *at, int64_t ns, uint32_t captured, uint32_t length,
+    const uint8_t *data, const uint32_t *options, uint32_t size_of_options,
+) noexcept nogil:
     cdef uint32_t size = <uint32_t> record_size(output, captured, size_of_options)
     cdef uint32_t padding = 0
     cdef uint32_t padded = (captured + 3) & ~<uint32_t> 3
@@ -141,7 +155,10 @@ cdef inline void count_packet(Output *output, int64_t ns, size_t size) noexcept 
 
 cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint32_t length,
                             const uint8_t *data) noexcept nogil:
-    """Append one packet of at most MOST_CAPTURED bytes; false, and nothing done, where the memory is spent."""
+    """Append one packet of at most MOST_CAPTURED bytes.
+
+    False, and nothing done, where the memory is spent.
+    """
     cdef uint32_t options[6]
     cdef uint32_t size_of_options = 0
     cdef uint8_t *at

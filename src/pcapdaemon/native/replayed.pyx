@@ -1,8 +1,9 @@
 # cython: language_level=3
 """A capture from a savefile, used like one from an interface; needs no privilege.
 
-The file's own clock decides: durations and idle timeouts count in the times of its packets. Paced, a packet is kept when
-its time has come and gets the time at which it came; else the file is read as fast as the machine can, and times stay.
+The file's own clock decides: durations and idle timeouts count in the times of its packets. Paced,
+a packet is kept when its time has come and gets the time at which it came; else the file is read as
+fast as the machine can, and times stay.
 """
 
 import os
@@ -23,12 +24,12 @@ from pcapdaemon.native.records cimport (
     FILE_HEADER, MOST_CAPTURED, Output, all_packets, all_size, last_of_all, may_keep, put_packet,
 )
 
-from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.native.limits import STOP_REASONS
 
 cdef int64_t LONGEST_WAIT = 60 * SECOND
 
-cdef struct Replay:                  # the capture's thread writes all but `limits` and `stopped`; * any may load
+# the capture's thread writes all but `limits` and `stopped`; * any may load
+cdef struct Replay:
     pcap_t *pcap
     const bpf_insn *filter
     Output output                    # *
@@ -78,7 +79,9 @@ cdef void wait_for(Replay *replay, int64_t at) noexcept nogil:
         elif idle_from(replay) + load_time(&replay.limits.idle_ns) <= due:
             end(replay, IDLE)
 
-cdef void keep(Replay *replay, int64_t ns, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
+cdef void keep(
+    Replay *replay, int64_t ns, const pcap_pkthdr *header, const uint8_t *data
+) noexcept nogil:
     cdef uint64_t most = load(&replay.limits.packets)
     cdef uint64_t most_size = load(&replay.limits.size)
     cdef uint32_t captured = min(header.caplen, replay.snaplen)
@@ -125,7 +128,9 @@ cdef void run_replay(Replay *replay) noexcept nogil:
 
 @cython.no_gc_clear
 cdef class ReplayedCapture:
-    """One capture that a savefile stands in for an interface for; driven by one thread, as a `LiveCapture` is.
+    """One capture that a savefile stands in for an interface for.
+
+    Driven by one thread, as a `LiveCapture` is.
 
     interface is the name that it goes by. Raises `CaptureRefused` with libpcap's own words.
     """
@@ -194,7 +199,10 @@ cdef class ReplayedCapture:
         return load_int(&self.replay.reason) == RUNNING and not load_int(&self.replay.stopped)
 
     def run(self):
-        """Read until a limit is reached, the file ends or `stop` is called; the word of STOP_REASONS. Blocks."""
+        """Read until a limit is reached, the file ends or `stop` is called.
+
+        The word of STOP_REASONS. Blocks.
+        """
         with nogil:
             run_replay(&self.replay)
         if self.replay.reason == FAILED:
@@ -238,7 +246,10 @@ cdef class ReplayedCapture:
 
     @property
     def times(self):
-        """Times of the first and the last packet stored, nanoseconds since the epoch; zeros before the first."""
+        """Times of the first and the last packet stored, nanoseconds since the epoch.
+
+        Zeros before the first.
+        """
         return load_time(&self.replay.output.first_ns), load_time(&self.replay.output.last_ns)
 
     @property

@@ -15,7 +15,8 @@ cdef struct RingBlock:
     RingBlock *next                  # lock
     uint8_t *data                    # constant
     size_t used                      # recorder: `store_size` as it grows, readers `load_size`
-    uint64_t first                   # recorder, before readers know the block: number of its first packet
+    # recorder, before readers know the block: number of its first packet
+    uint64_t first
     uint64_t dropped                 # the same: what was lost before it
     int64_t begun                    # the same: monotonic
     int64_t offset                   # the same: of the clock on the wall to the monotonic one
@@ -23,7 +24,8 @@ cdef struct RingBlock:
     int readers                      # lock
     bint detached                    # lock: dropped by the circle while somebody reads it
 
-cdef struct Ring:                    # "recorder": that thread stores, any may load; "lock": under the lock
+# "recorder": that thread stores, any may load; "lock": under the lock
+cdef struct Ring:
     pthread_mutex_t lock
     pthread_cond_t news              # there may be more to read, or nothing more is to come
     uint8_t *memory                  # constant, and the next three
@@ -34,14 +36,19 @@ cdef struct Ring:                    # "recorder": that thread stores, any may l
     RingBlock *newest                # the same
     RingBlock *free                  # lock
     int64_t dropped_until            # lock: monotonic, packets up to then were dropped
-    int64_t quiet_at                 # recorder: monotonic, when nothing more was waiting to be recorded
+    # recorder: monotonic, when nothing more was waiting to be recorded
+    int64_t quiet_at
     int64_t turned_at                # recorder: monotonic, when it last looked for packets
-    int64_t wanted_at                # readers: monotonic, one wants counters that are not older than this
-    int64_t looked_at                # recorder: monotonic, when the counters below were brought up to date
+    # readers: monotonic, one wants counters that are not older than this
+    int64_t wanted_at
+    # recorder: monotonic, when the counters below were brought up to date
+    int64_t looked_at
     int followers                    # readers: how many there are
-    uint64_t run                     # recorder: number of the time that the interface was opened; even: it is not open
+    # recorder: number of the time that the interface was opened; even: it is not open
+    uint64_t run
     uint64_t packets                 # recorder
-    uint64_t missed                  # recorder: packets for which there was no block that nobody reads
+    # recorder: packets for which there was no block that nobody reads
+    uint64_t missed
     Counters counters                # recorder
     int64_t cpu_ns                   # recorder: of its thread
 
@@ -55,4 +62,6 @@ cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) no
 cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil
 cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil
 cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil
-cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped) noexcept nogil
+cdef void ring_wait(
+    Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped
+) noexcept nogil

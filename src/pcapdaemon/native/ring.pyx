@@ -1,15 +1,18 @@
 # cython: language_level=3
 """The recorder's circle of blocks.
 
-A reader holds the block that it reads; the recorder never waits for it. Where the oldest block is held when the circle
-needs one, it is detached: it lives until its reader leaves it, the next oldest is taken in its place, and the reader
-goes on with the oldest that is left. What it so missed it knows by the numbers of packets.
+A reader holds the block that it reads; the recorder never waits for it. Where the oldest block is
+held when the circle needs one, it is detached: it lives until its reader leaves it, the next oldest
+is taken in its place, and the reader goes on with the oldest that is left. What it so missed it
+knows by the numbers of packets.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pcapdaemon.native.atomic cimport add_int, load, load_int, load_size, load_time, store, store_size, store_time
+from pcapdaemon.native.atomic cimport (
+    add_int, load_int, load_size, store, store_size, store_time,
+)
 from pcapdaemon.native.clock cimport NEVER, SECOND
 from pcapdaemon.native.posix cimport *
 
@@ -23,7 +26,12 @@ cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
     if ring.blocks == NULL:
         return False
     memory = mmap(
-        NULL, count * block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0
+        NULL,
+        count * block_size,
+        PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+        -1,
+        0,
     )
     if memory == MAP_FAILED:
         free(ring.blocks)
@@ -61,7 +69,10 @@ cdef void drop_oldest(Ring *ring) noexcept nogil:
         ring.free = block
 
 cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nogil:
-    """End the newest block and begin another; NULL, and the newest one is still open, where all are held by readers."""
+    """End the newest block and begin another.
+
+    NULL, and the newest one is still open, where all are held by readers.
+    """
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
     while ring.free == NULL and ring.oldest != NULL and ring.oldest != ring.newest:
@@ -109,7 +120,10 @@ cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
     pthread_mutex_unlock(&ring.lock)
 
 cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) noexcept nogil:
-    """Hold the block with the first packet from `since` on, monotonic; NULL where nothing was ever recorded."""
+    """Hold the block with the first packet from `since` on, monotonic.
+
+    NULL where nothing was ever recorded.
+    """
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
     block = ring.oldest
@@ -163,11 +177,19 @@ cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil:
     add_int(&ring.followers, -1)
     pthread_mutex_unlock(&ring.lock)
 
-cdef void ring_wait(Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped) noexcept nogil:
-    """Wait for news, until a time, monotonic; not where there is more already, or the reader was stopped."""
+cdef bint is_all_read(Ring *ring, RingBlock *block, size_t at) noexcept nogil:
+    return block == NULL or (block == ring.newest and load_size(&block.used) == at)
+
+cdef void ring_wait(
+    Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped
+) noexcept nogil:
+    """Wait for news, until a time, monotonic.
+
+    Not where there is more already, or the reader was stopped.
+    """
     cdef timespec deadline
     deadline.tv_sec, deadline.tv_nsec = until // SECOND, until % SECOND
     pthread_mutex_lock(&ring.lock)
-    if not load_int(stopped) and (block == NULL or (block == ring.newest and load_size(&block.used) == at)):
+    if not load_int(stopped) and is_all_read(ring, block, at):
         pthread_cond_timedwait(&ring.news, &ring.lock, &deadline)
     pthread_mutex_unlock(&ring.lock)

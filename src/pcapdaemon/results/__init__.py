@@ -1,1 +1,4 @@
-"""What requesters hear: results on buses, by webhook and as server-sent events, and the records of the API."""
+"""What requesters hear.
+
+Results on buses, by webhook and as server-sent events, and the records of the API.
+"""

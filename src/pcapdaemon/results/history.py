@@ -1,4 +1,7 @@
-"""The last requests and what became of them, and which sources are connected: what the API shows. A listener of events."""
+"""The last requests and what became of them, and which sources are connected: what the API shows.
+
+A listener of events.
+"""
 
 import asyncio
 import time
@@ -48,7 +51,10 @@ class SourceRecord:
 
 
 class History:
-    """Remembers KEPT requests that are over, and all that run or have a savefile in the spool; each names its `node`."""
+    """Remembers KEPT requests that are over, and all that run or have a savefile in the spool.
+
+    Each names its `node`.
+    """
 
     def __init__(self, node: str = "") -> None:
         self._node = node

@@ -1,4 +1,7 @@
-"""Results on their way to one place, in the background: bounded, tried again, and never in the way of a capture."""
+"""Results on their way to one place, in the background.
+
+Bounded, tried again, and never in the way of a capture.
+"""
 
 import asyncio
 import random
@@ -12,7 +15,8 @@ import structlog
 from pcapdaemon.core.errors import NotConnected, ResultRefused
 
 MOST, MOST_BYTES = 1000, 16 << 20
-"""Results that wait for one place, and bytes of them; beyond, progress goes first, then the oldest."""
+"""Results that wait for one place, and bytes of them; beyond, progress goes first, then the oldest.
+"""
 
 LONGEST_PAUSE = 60.0
 
@@ -31,8 +35,9 @@ class _Result:
 class Outbox:
     """A queue of results for one place.
 
-    `send` (which may be replaced) raises NotConnected where trying again may help, until `keep` seconds after `put`, and
-    ResultRefused where it never will. `lost` is told how many were given up, and why. The clock is handed in for tests.
+    `send` (which may be replaced) raises NotConnected where trying again may help, until `keep`
+    seconds after `put`, and ResultRefused where it never will. `lost` is told how many were given
+    up, and why. The clock is handed in for tests.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Tells requesters what becomes of their requests: on the bus that they used, by a webhook, as server-sent events. A listener."""
+"""Tells requesters what becomes of their requests.
+
+On the bus that they used, by a webhook, as server-sent events. A listener.
+"""
 
 import asyncio
 import time
@@ -46,7 +49,10 @@ WEBHOOK: _Place = ("", "webhook")
 """A bus and the name of one of its places; the webhook has no bus. `reply_to` gives the name."""
 
 DIRECT = (AnswerKind.DRYRUN, AnswerKind.LIST, AnswerKind.CANCELLED)
-"""Answers that are no result of a request: they are always sent. What events report is not sent twice."""
+"""Answers that are no result of a request: they are always sent.
+
+What events report is not sent twice.
+"""
 
 LOOK_EVERY = 0.5
 """Seconds after which a reader that hears nothing looks whether it must end."""
@@ -64,9 +70,12 @@ class _Route:
 
 
 class Results:
-    """Turns events into CloudEvents, and sends those that are wanted to the places where they are wanted.
+    """Turns events into CloudEvents.
 
-    `record` is all that is known of a request: what `finished` tells. Nothing here waits, or is waited for.
+    Sends those that are wanted to the places where they are wanted.
+
+    `record` is all that is known of a request: what `finished` tells. Nothing here waits, or is
+    waited for.
     """
 
     def __init__(
@@ -92,7 +101,8 @@ class Results:
         self.node, self.settings = node, settings
         old, self._webhook = self._webhook, None
         if settings.webhook:
-            from pcapdaemon.results.webhook import Webhook  # noqa: PLC0415  # its HTTP client is large
+            # its HTTP client is large
+            from pcapdaemon.results.webhook import Webhook  # noqa: PLC0415
 
             self._webhook = Webhook(settings, settings.webhook)
             self._open(WEBHOOK, self._webhook.send)
@@ -125,7 +135,10 @@ class Results:
     async def subscribe(
         self, request_id: str | None, closing: asyncio.Event
     ) -> AsyncIterator[tuple[str, bytes]]:
-        """All results from now on, or those of one request, until `closing` is set: what happened, and the CloudEvent."""
+        """All results from now on, or those of one request, until `closing` is set.
+
+        What happened, and the CloudEvent.
+        """
         subscriber = Subscriber(request_id)
         self._subscribers.add(subscriber)
         try:

@@ -18,8 +18,11 @@ class ResultsSettings(Section):
 
     events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
         ("rejected", "finished"),
-        description="Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second), `captured`, "
-        "`delivered`, `spooled`, `failed`, `finished` (the whole record). A request's `reply_events` takes their place.",
+        description=(
+            "Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second),"
+            " `captured`, `delivered`, `spooled`, `failed`, `finished` (the whole record). A"
+            " request's `reply_events` takes their place."
+        ),
     )
     maxage: Seconds = Field(
         86400, description="How long a result that can't be sent is tried, seconds."
@@ -30,7 +33,9 @@ class ResultsSettings(Section):
     secret: SecretStr | None = Field(
         None,
         min_length=8,
-        description="The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature.",
+        description=(
+            "The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
+        ),
     )
     ca_file: CertificateFile | None = Field(
         None, description="Certificates to trust for the webhook instead of the system's."

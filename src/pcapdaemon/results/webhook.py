@@ -1,4 +1,7 @@
-"""Results by HTTP: each is a POST to one URL, signed as Standard Webhooks describes (standardwebhooks.com, spec 1.0.0)."""
+"""Results by HTTP.
+
+Each is a POST to one URL, signed as Standard Webhooks describes (standardwebhooks.com, spec 1.0.0).
+"""
 
 import base64
 import hashlib
@@ -40,7 +43,10 @@ class Webhook:
         self._host = urlsplit(self._url).hostname
 
     async def send(self, body: bytes) -> None:
-        """POST one CloudEvent; its id is the webhook's too. Raises NotConnected or ResultRefused, without the URL."""
+        """POST one CloudEvent; its id is the webhook's too.
+
+        Raises NotConnected or ResultRefused, without the URL.
+        """
         try:
             response = await self._http.post(self._url, content=body, headers=self._headers(body))
         except (httpx2.HTTPError, OSError) as error:

@@ -1,1 +1,4 @@
-"""What a savefile is: its bytes in memory or on disk, what it says of itself, how captures become one."""
+"""What a savefile is.
+
+Its bytes in memory or on disk, what it says of itself, how captures become one.
+"""

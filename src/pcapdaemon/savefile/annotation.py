@@ -1,4 +1,7 @@
-"""What a pcapng savefile says of itself: its head and its tail, around the packets that the native module wrote."""
+"""What a pcapng savefile says of itself.
+
+Its head and its tail, around the packets that the native module wrote.
+"""
 
 import json
 import platform
@@ -16,7 +19,10 @@ from pcapdaemon.native.live import library_version
 from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
 
 ROOM_FOR_THE_END = 2048
-"""Bytes of a file that are set aside for what is known at its end only: why it ended, what it lacks."""
+"""Bytes of a file that are set aside for what is known at its end only.
+
+Why it ended, what it lacks.
+"""
 
 SYSTEM = f"{platform.system()} {platform.release()}"
 LINKTYPE_AT = 20

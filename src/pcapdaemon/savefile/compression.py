@@ -33,10 +33,12 @@ class _Compressor(Protocol):
 def compressed(
     how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPool
 ) -> tuple[Savefile, Content]:
-    """The savefile made of these, compressed by "gzip" or "zstd". Takes long: tens to hundreds of MB per second.
+    """The savefile made of these, compressed by "gzip" or "zstd".
 
-    What was read is written over: beside the blocks themselves it takes two of the pool, and one for each 256. Raises
-    MemoryError where it has not so many; then nothing was touched.
+    Takes long: tens to hundreds of MB per second.
+
+    What was read is written over: beside the blocks themselves it takes two of the pool, and one
+    for each 256. Raises MemoryError where it has not so many; then nothing was touched.
     """
     writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
     compressor, digest, size = _compressor(how), hashlib.sha256(), 0

@@ -1,4 +1,7 @@
-"""The metadata of a savefile's packets, in whatever form it is; a Python step per packet, for those who ask for it."""
+"""The metadata of a savefile's packets, in whatever form it is.
+
+A Python step per packet, for those who ask for it.
+"""
 
 import gzip
 import io
@@ -21,7 +24,10 @@ _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\x28\xb5": zstd.open}
 
 
 class PacketInfo(NamedTuple):
-    """The metadata of one packet: seconds since the epoch with microseconds, bytes kept, bytes on the wire."""
+    """The metadata of one packet.
+
+    Seconds since the epoch with microseconds, bytes kept, bytes on the wire.
+    """
 
     seconds: int
     microseconds: int

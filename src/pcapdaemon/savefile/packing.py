@@ -1,4 +1,7 @@
-"""From what captures took to one savefile: put in one order if there are several, described, compressed."""
+"""From what captures took to one savefile.
+
+Put in one order if there are several, described, compressed.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -83,7 +86,8 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
     except MemoryError:
         blocks = join([one.blocks for one in taken], pool)
         errors.append(
-            "there was no memory to put the packets of all interfaces in one order ([general] memory)"
+            "there was no memory to put the packets of all interfaces in one order ([general]"
+            " memory)"
         )
     first, outcomes = taken[0], [one.outcome for one in taken]
     counts, begin = sum(map(_counts, outcomes), Counts()), _first_time(blocks)

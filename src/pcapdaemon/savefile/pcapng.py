@@ -1,4 +1,6 @@
-"""What a pcapng file has beside its packets: draft-ietf-opsawg-pcapng. Pure; the packets' blocks are written by `_output.pxd`.
+"""What a pcapng file has beside its packets: draft-ietf-opsawg-pcapng.
+
+Pure; the packets' blocks are written by `_output.pxd`.
 
 Everything is little-endian, as the packets are; times are nanoseconds since the epoch.
 """
@@ -19,7 +21,11 @@ Option = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """An interface. `linktype` is a LINKTYPE_ value, `speed` bits per second (0: unknown), `networks` addresses with prefixes."""
+    """An interface.
+
+    `linktype` is a LINKTYPE_ value, `speed` bits per second (0: unknown), `networks` addresses with
+    prefixes.
+    """
 
     name: str
     linktype: int
@@ -34,7 +40,10 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a capture on an interface saw; `accepted` matched its filter, `delivered` are in the file."""
+    """What a capture on an interface saw.
+
+    `accepted` matched its filter, `delivered` are in the file.
+    """
 
     begun: int
     ended: int
@@ -51,7 +60,10 @@ def section(hardware: str, system: str, application: str, comment: str) -> bytes
 
 
 def interface(one: Description) -> bytes:
-    """An Interface Description Block (4.2); the filter is that of libpcap, which its first byte says."""
+    """An Interface Description Block (4.2).
+
+    The filter is that of libpcap, which its first byte says.
+    """
     options = [_text(2, one.name), _text(3, one.description)]
     options += [_network(text) for text in one.networks]
     if len(one.hardware_address) == 6:

@@ -1,4 +1,7 @@
-"""A savefile: blocks in memory that read like a file, and may be exchanged for a file on disk while others read."""
+"""A savefile.
+
+Blocks in memory that read like a file, and may be exchanged for a file on disk while others read.
+"""
 
 import errno
 import io
@@ -35,7 +38,7 @@ def content_type(file_name: str) -> str:
 
 
 class _Memory:
-    """Bytes in memory: what stands before the blocks of records, those, and what stands after them."""
+    """Bytes in memory: a header, the blocks of records, and a trailer."""
 
     def __init__(self, header: bytes, blocks: Blocks, trailer: bytes) -> None:
         self._header, self._blocks, self._trailer = memoryview(header), blocks, memoryview(trailer)
@@ -54,7 +57,10 @@ class _Memory:
 
 
 class _File:
-    """Bytes of a file on disk. It is opened for each reading: many may wait, and descriptors are few."""
+    """Bytes of a file on disk.
+
+    It is opened for each reading: many may wait, and descriptors are few.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self.size = path, path.stat().st_size
@@ -80,8 +86,9 @@ class _Content:
 class Savefile(io.RawIOBase):
     """A finished savefile: read-only, seekable.
 
-    Its memory goes back to the budget when it and all its readers are closed, or when it was moved to disk. It has one
-    position: give each reader its own by `reader`. Closing a reader ends what another thread reads from it.
+    Its memory goes back to the budget when it and all its readers are closed, or when it was moved
+    to disk. It has one position: give each reader its own by `reader`. Closing a reader ends what
+    another thread reads from it.
     """
 
     def __init__(self, content: _Content, start: int = 0, size: int | None = None) -> None:
@@ -101,7 +108,10 @@ class Savefile(io.RawIOBase):
         return cls(_Content(_File(path)))
 
     def reader(self, start: int = 0, size: int | None = None) -> "Savefile":
-        """The same file, or `size` bytes of it, with a position of its own, at the beginning; shares the memory."""
+        """The same file, or `size` bytes of it, with a position of its own, at the beginning.
+
+        Shares the memory.
+        """
         left = self.size - start if size is None else min(size, self.size - start)
         return Savefile(self._there(), self._start + start, left)
 
@@ -112,7 +122,10 @@ class Savefile(io.RawIOBase):
         return part
 
     def move_to(self, path: Path) -> None:
-        """Give the memory back: from now on it and its readers read from a file of the same bytes; raises OSError."""
+        """Give the memory back: from now on it and its readers read from a file of the same bytes.
+
+        Raises OSError.
+        """
         self._there().place = _File(path)
 
     @property
@@ -158,13 +171,19 @@ class Savefile(io.RawIOBase):
         return done
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most `size` of them; the base's own would copy them twice, into pages that are cold."""
+        """The next bytes, at most `size` of them.
+
+        The base's own would copy them twice, into pages that are cold.
+        """
         data = b"".join(self.views(self._position, size if size >= 0 else None))
         self._position += len(data)
         return data
 
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
-        """The bytes from `start` on, at most `size` of them; of what is in memory as views without a copy."""
+        """The bytes from `start` on, at most `size` of them.
+
+        Of what is in memory as views without a copy.
+        """
         left = max(0, self.size - start)
         return self._there().place.views(
             self._start + start, left if size is None else min(left, size)

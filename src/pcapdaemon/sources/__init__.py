@@ -1,4 +1,7 @@
-"""Where requests come from. One source is one file here, one line in this table, one fixture for the contract tests."""
+"""Where requests come from.
+
+One source is one file here, one line in this table, one fixture for the contract tests.
+"""
 
 from pcapdaemon import plugins
 from pcapdaemon.plugins import Plugin

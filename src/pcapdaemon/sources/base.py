@@ -21,11 +21,12 @@ Places = Annotated[
 class Message:
     """A raw body with its origin, and what can be done with it.
 
-    The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which source it is; `answer` at most
-    once, before that. Both are called in the event loop and return at once; `None` says that the source has no such thing.
-    `sent_at` is the broker's time, `arrived_at` this node's, in seconds since the epoch; `key` tells this message from all
-    others where it has no id.
-    `returnable` messages come again after BUSY; `until_done` ones after a crash of the daemon before DONE.
+    The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which
+    source it is; `answer` at most once, before that. Both are called in the event loop and return
+    at once; `None` says that the source has no such thing. `sent_at` is the broker's time,
+    `arrived_at` this node's, in seconds since the epoch; `key` tells this message from all others
+    where it has no id. `returnable` messages come again after BUSY; `until_done` ones after a crash
+    of the daemon before DONE.
     """
 
     body: bytes
@@ -40,12 +41,15 @@ class Message:
 
 
 class Source(ABC):
-    """One origin of messages. All methods are called by `pump`, one at a time, in the event loop, and may wait.
+    """One origin of messages.
 
-    `connect` returns when messages that are sent from now on will be received. `receive` returns the next message and
-    must not lose one when it is cancelled between two. Both raise NotConnected, with words for the log, when there is no
-    connection: then `close` is called, and `connect` again after a while. `close` may be called in any state; it carries out
-    verdicts that were given before, as far as it can within seconds.
+    All methods are called by `pump`, one at a time, in the event loop, and may wait.
+
+    `connect` returns when messages that are sent from now on will be received. `receive` returns
+    the next message and must not lose one when it is cancelled between two. Both raise
+    NotConnected, with words for the log, when there is no connection: then `close` is called, and
+    `connect` again after a while. `close` may be called in any state; it carries out verdicts that
+    were given before, as far as it can within seconds.
     """
 
     name: ClassVar[str]
@@ -84,13 +88,18 @@ class Bus(Source):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Where results go: channels, topics or queues; the first is meant where a request names none."""
+        """Where results go: channels, topics or queues.
+
+        The first is meant where a request names none.
+        """
         results = self.settings.results
         return (results,) if isinstance(results, str) else tuple(results or ())
 
     @abstractmethod
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Send a message where requests go, or `to` somewhere else; the number of receivers, if the bus knows.
+        """Send a message where requests go, or `to` somewhere else.
+
+        The number of receivers, if the bus knows.
 
         Connects by itself. Raises NotConnected.
         """
@@ -102,4 +111,7 @@ class Bus(Source):
     @classmethod
     @abstractmethod
     def of_answers(cls, settings: Any, node: str, place: str) -> Self:
-        """A source with the same server that hears the results at one of `places`, in place of the requests."""
+        """A source with the same server that hears the results at one of `places`.
+
+        In place of the requests.
+        """

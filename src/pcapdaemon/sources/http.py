@@ -16,7 +16,10 @@ WAITING = 1024
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name other than localhost counts as reachable."""
+    """Whether only this machine can reach an address.
+
+    A name other than localhost counts as reachable.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -52,7 +55,8 @@ class HttpSettings(Section):
     def _token_where_reachable(self) -> "HttpSettings":
         if self.listen and not is_loopback(self.host) and self.token is None:
             raise ValueError(
-                f"host {self.host} can be reached from elsewhere: set token_file (or token, token_env)"
+                f"host {self.host} can be reached from elsewhere: set token_file (or token,"
+                " token_env)"
             )
         return self
 
@@ -75,7 +79,10 @@ class HttpSource(Source):
         return f"http://{host}:{self.settings.port}"
 
     async def submit(self, body: bytes) -> Answer:
-        """Called by the API for each POST; returns what the engine says, or that nobody listens (any more)."""
+        """Called by the API for each POST.
+
+        Returns what the engine says, or that nobody listens (any more).
+        """
         if not self._listening:
             return Answer(
                 "",

@@ -1,8 +1,11 @@
-"""Requests from Kafka: every node reads every message of all partitions, and joins no consumer group.
+"""Requests from Kafka.
 
-The client library has no assignment that survives new partitions: its subscriptions belong to groups. So partitions are
-assigned by hand: those that are there at the start from their end, those found later from their beginning, and after a lost
-connection each from where it was. With `group` the positions are also committed under that name, without joining.
+Every node reads every message of all partitions, and joins no consumer group.
+
+The client library has no assignment that survives new partitions: its subscriptions belong to
+groups. So partitions are assigned by hand: those that are there at the start from their end, those
+found later from their beginning, and after a lost connection each from where it was. With `group`
+the positions are also committed under that name, without joining.
 """
 
 import asyncio
@@ -48,22 +51,30 @@ class KafkaSettings(Section):
     )
     group: Name | None = Field(
         None,
-        description="Commit positions under this name, which must contain `{node}`: then requests that were sent during a "
-        "restart are taken up, up to `[general] maxage`. Absent: the node begins with what is sent from now on.",
+        description=(
+            "Commit positions under this name, which must contain `{node}`: then requests that were"
+            " sent during a restart are taken up, up to `[general] maxage`. Absent: the node begins"
+            " with what is sent from now on."
+        ),
     )
     metadata_refresh: int = Field(
         30, ge=1, le=3600, description="Seconds between looks for new partitions and topics."
     )
     results: Name | Places | None = Field(
         None,
-        description="A topic for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
+        description=(
+            "A topic for results, or an array of them: `reply_to` picks one, else it is the first."
+            " Absent: none."
+        ),
     )
     client: dict[str, str | int | float | bool] = Field(
         {},
         repr=False,
-        description="Properties of the client library under its own names (TLS, SASL): "
-        "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md. Each may be written as "
-        '`"KEY_file"` or `"KEY_env"`.',
+        description=(
+            "Properties of the client library under its own names (TLS, SASL):"
+            " https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md. Each may be"
+            ' written as `"KEY_file"` or `"KEY_env"`.'
+        ),
     )
 
     @field_validator("client", mode="before")
@@ -115,7 +126,8 @@ def _common_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.servers,
         "client.id": f"pcapdaemon-{node}",
-        # a broker that hangs is noticed by a fetch that isn't answered, and given up when it doesn't greet a new connection
+        # a broker that hangs is noticed by a fetch that isn't answered, and given up when it
+        # doesn't greet a new connection
         "socket.timeout.ms": 4000,
         "api.version.request.timeout.ms": 2500,
         "reconnect.backoff.max.ms": 1000,
@@ -136,7 +148,8 @@ def consumer_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
         # must be set, and is used for commits only
         "group.id": settings.group.replace("{node}", node) if settings.group else "unused",
         "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",  # where a position is gone: the topic was shortened, or made anew
+        # where a position is gone: the topic was shortened, or made anew
+        "auto.offset.reset": "earliest",
     }
 
 
@@ -196,7 +209,7 @@ class KafkaSource(Bus):
         return self._buffer.popleft()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Produce one message to the first topic, or another, and wait for the broker to have it."""
+        """Produce one message to the first topic, or another, and wait until the broker has it."""
         await run_in_thread(self._produce, body, to or self.settings.topics[0])
         return None
 

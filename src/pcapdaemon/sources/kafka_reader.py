@@ -1,4 +1,7 @@
-"""Reads Kafka in a thread of its own, for kafka.py: which partitions, from where, and how far each was settled."""
+"""Reads Kafka in a thread of its own, for kafka.py.
+
+Which partitions, from where, and how far each was settled.
+"""
 
 import asyncio
 import threading
@@ -40,10 +43,12 @@ log = structlog.get_logger()
 
 
 class Positions:
-    """How far each partition was read, and, where that is committed, how far it is settled; for both threads.
+    """How far each partition was read, and, where that is committed, how far it is settled.
 
-    `since` is when the first connection was made (seconds since the epoch; 0: not yet), `leaderless` are partitions that
-    were there then and could not be asked where they end.
+    For both threads.
+
+    `since` is when the first connection was made (seconds since the epoch; 0: not yet),
+    `leaderless` are partitions that were there then and could not be asked where they end.
     """
 
     def __init__(self, commit: bool) -> None:
@@ -215,7 +220,10 @@ class Reader(threading.Thread):
         )
 
     def _start(self, consumer: Consumer, place: Place) -> TopicPartition | None:
-        """From where to read a partition: where it was left, else its end, or its beginning if it was found later."""
+        """From where to read a partition.
+
+        Where it was left, else its end, or its beginning if it was found later.
+        """
         positions, (topic, number) = self._positions, place
         try:
             if place not in positions.next:
@@ -237,7 +245,10 @@ class Reader(threading.Thread):
         return TopicPartition(topic, number, positions.next[place])
 
     def _first_since(self, consumer: Consumer, place: Place, highest: int) -> int:
-        """What may have been sent between the first connection and now, with a minute for clocks that differ."""
+        """What may have been sent between the first connection and now.
+
+        With a minute for clocks that differ.
+        """
         moment = TopicPartition(*place, int((self._positions.since - 60) * 1000))
         offset = consumer.offsets_for_times([moment], timeout=ANSWER_WITHIN)[0].offset
         return offset if offset >= 0 else highest

@@ -19,9 +19,12 @@ LONGEST_PAUSE = 1.5
 
 
 async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:
-    """Hand every message of a source to `take`, for ever; connect again with back-off and jitter whenever it is lost.
+    """Hand every message of a source to `take`, for ever.
 
-    Cancelled, it leaves the source open: verdicts on its messages may still come. Whoever cancels closes it then.
+    Connect again with back-off and jitter whenever it is lost.
+
+    Cancelled, it leaves the source open: verdicts on its messages may still come. Whoever cancels
+    closes it then.
     """
     pause = 0.1
     while True:
@@ -45,7 +48,10 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
 
 
 async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a pump and wait for its end; ask again where a client library swallows it (seen with redis-py 8.1 on a read)."""
+    """Cancel a pump and wait for its end.
+
+    Ask again where a client library swallows it (seen with redis-py 8.1 on a read).
+    """
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.2)

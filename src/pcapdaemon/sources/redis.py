@@ -1,7 +1,10 @@
-"""Requests from Redis pub/sub: every node that subscribes hears every message that is sent while it is connected.
+"""Requests from Redis pub/sub.
 
-Pub/sub has no memory: what is published while a node is away is lost for it (redis.io/docs/interact/pubsub). Streams, which
-have, are in redis_stream.py, on the settings and the connection that stand here.
+Every node that subscribes hears every message that is sent while it is connected.
+
+Pub/sub has no memory: what is published while a node is away is lost for it
+(redis.io/docs/interact/pubsub). Streams, which have, are in redis_stream.py, on the settings and
+the connection that stand here.
 """
 
 import random
@@ -34,8 +37,13 @@ from pcapdaemon.sources.base import Bus, Message, Places
 
 PING_AFTER = 2.0
 GIVE_UP_AFTER = 6.0
-"""Seconds of silence after which the server is asked for a sign of life, and taken for dead. redis-py's own health check
-notices neither (it sends a PING and never looks for the answer), and a half-open connection reports no error for hours."""
+"""Seconds of silence after which the server is asked for a sign of life.
+
+Taken for dead. redis-py's own health check
+
+notices neither (it sends a PING and never looks for the answer), and a half-open connection reports
+no error for hours.
+"""
 
 log = structlog.get_logger()
 _sentinel: Any = Sentinel  # it has no types
@@ -53,20 +61,28 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class RedisSettings(Section):
-    """`[redis]`: one Redis server, or several that work as one, and the channels and the stream to hear."""
+    """`[redis]`.
+
+    One Redis server, or several that work as one, and the channels and the stream to hear.
+    """
 
     listen: bool = Field(False, description="Hear requests on Redis.")
     host: str = Field("localhost", min_length=1, description="The server's name or address.")
     port: int = Field(6379, ge=1, le=65535, description="The server's port.")
     url: SecretStr | None = Field(
         None,
-        description="In place of host, port, username, auth and tls: `rediss://user:password@host:port`, `unix:///path`, "
-        "`redis+sentinel://user:password@host:port,host:port/service`, `redis+cluster://user:password@host:port,host:port`; "
-        "`rediss+...` with TLS.",
+        description=(
+            "In place of host, port, username, auth and tls: `rediss://user:password@host:port`,"
+            " `unix:///path`, `redis+sentinel://user:password@host:port,host:port/service`,"
+            " `redis+cluster://user:password@host:port,host:port`; `rediss+...` with TLS."
+        ),
     )
     channel: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
         "capture",
-        description="The channel, or an array of channels. With `stream`, channels are heard only if they are named.",
+        description=(
+            "The channel, or an array of channels. With `stream`, channels are heard only if they"
+            " are named."
+        ),
     )
     stream: Name | None = Field(
         None, description="A stream to read, beside the channel or in its place."
@@ -77,12 +93,17 @@ class RedisSettings(Section):
     )
     results: Name | Places | None = Field(
         None,
-        description="A channel for results, or an array of them: `reply_to` picks one, else it is the first. Absent: none.",
+        description=(
+            "A channel for results, or an array of them: `reply_to` picks one, else it is the"
+            " first. Absent: none."
+        ),
     )
     results_length: int = Field(
         10_000,
         ge=0,
-        description="Results are also kept in a stream of the channel's name, about so many; 0: in none.",
+        description=(
+            "Results are also kept in a stream of the channel's name, about so many; 0: in none."
+        ),
     )
     username: str | None = Field(
         None, description="The user of Redis 6's access control lists; absent: `default`."
@@ -128,7 +149,10 @@ class _Address:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Take a URL apart; raises ValueError in words that don't repeat it, for it may hold a password."""
+        """Take a URL apart.
+
+        Raises ValueError in words that don't repeat it, for it may hold a password.
+        """
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
             raise ValueError(
@@ -154,7 +178,8 @@ class _Address:
     def __str__(self) -> str:
         hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
         kind = f"+{self.kind}" if self.kind else ""
-        return f"{'rediss' if self.tls else 'redis'}{kind}://{hosts}{'/' + self.path if self.path else ''}"
+        path = f"/{self.path}" if self.path else ""
+        return f"{'rediss' if self.tls else 'redis'}{kind}://{hosts}{path}"
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
@@ -197,7 +222,10 @@ class RedisBus(Bus):
             return int(await client.execute_command("PUBLISH", channel, body))
 
     async def tell(self, place: str, body: bytes) -> None:
-        """Publish a result on a channel, and add it to the stream of the same name for those who were not listening."""
+        """Publish a result on a channel.
+
+        Add it to the stream of the same name for those who were not listening.
+        """
         async with self.any_client() as client:
             if self.settings.results_length:
                 try:
@@ -232,7 +260,10 @@ class RedisBus(Bus):
                 await drop(client)
 
     def make_client(self, any_node: bool = False) -> Redis | RedisCluster:
-        """A client; with `any_node` of a cluster's first node that is up, which suffices for pub/sub."""
+        """A client.
+
+        With `any_node` of a cluster's first node that is up, which suffices for pub/sub.
+        """
         options: dict[str, Any] = {
             "ssl_ca_certs": self.settings.ca_file,
             "socket_connect_timeout": 2,
@@ -342,7 +373,10 @@ class RedisSource(RedisBus):
 
 
 async def drop(part: Any) -> None:
-    """Close a client, or a part of one, that may be broken; a client by way of Sentinel has more of them inside."""
+    """Close a client, or a part of one, that may be broken.
+
+    A client by way of Sentinel has more of them inside.
+    """
     manager = getattr(getattr(part, "connection_pool", None), "sentinel_manager", None)
     for one in (part, *(manager.sentinels if manager else ())):
         if one is not None:

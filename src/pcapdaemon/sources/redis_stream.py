@@ -1,6 +1,9 @@
-"""Requests from a Redis stream: it keeps its entries, and each node reads it with a consumer group of its own.
+"""Requests from a Redis stream.
 
-The group remembers how far the node has come, over restarts of both (redis.io/docs/data-types/streams).
+It keeps its entries, and each node reads it with a consumer group of its own.
+
+The group remembers how far the node has come, over restarts of both
+(redis.io/docs/data-types/streams).
 """
 
 import asyncio
@@ -24,13 +27,19 @@ BLOCK_MS = 1000
 ENTRIES_AT_ONCE = 500
 
 SIGN_OF_LIFE = 60.0
-"""Seconds between reads of what is pending, though it be nothing: Redis before 7.2 notes only those as activity."""
+"""Seconds between reads of what is pending, though it be nothing.
+
+Redis before 7.2 notes only those as activity.
+"""
 
 
 class RedisStreamSource(RedisBus):
-    """A stream, read by a group of this node's own: own pending entries first, acknowledged when they are settled.
+    """A stream, read by a group of this node's own.
 
-    Acknowledgements go out with the next read, at most BLOCK_MS later. What is BUSY stays pending and is read again.
+    Own pending entries first, acknowledged when they are settled.
+
+    Acknowledgements go out with the next read, at most BLOCK_MS later. What is BUSY stays pending
+    and is read again.
     """
 
     name = "redis-stream"
@@ -60,7 +69,8 @@ class RedisStreamSource(RedisBus):
         """Make the group, if there is none; a new one begins with what is sent from now on."""
         try:
             self.client = self.make_client()
-            # a stream that was there before and is gone has been made anew: what is in it is new too
+            # a stream that was there before and is gone has been made anew: what is in it is new
+            # too
             start = "0" if self._been_connected else "$"
             await self.client.xgroup_create(self._stream, self._group, id=start, mkstream=True)
         except ResponseError as error:
@@ -137,7 +147,8 @@ class RedisStreamSource(RedisBus):
             return
         self._held.discard(entry_id)
         if verdict is Verdict.BUSY:
-            self._again_at = min(self._again_at, time.monotonic() + random.uniform(1, 3))  # noqa: S311  # jitter
+            # jitter
+            self._again_at = min(self._again_at, time.monotonic() + random.uniform(1, 3))  # noqa: S311
         else:
             self._acks.append(entry_id)
 
@@ -154,7 +165,10 @@ class RedisStreamSource(RedisBus):
 async def prune(
     settings: RedisSettings, idle_seconds: float, dry_run: bool
 ) -> list[tuple[str, float]]:
-    """Remove the stream's groups of nodes that have not read for so long; their names and for how long. Raises NotConnected."""
+    """Remove the stream's groups of nodes that have not read for so long.
+
+    Their names and for how long. Raises NotConnected.
+    """
     source = RedisStreamSource(settings, "nobody")
     before, _, after = settings.group.partition("{node}")
     found = []
@@ -173,7 +187,10 @@ async def prune(
 
 
 def _body(fields: dict[bytes, bytes]) -> bytes:
-    """The field `request`, or the only one; of others that there are several, which the answer then says is no request."""
+    """The field `request`, or the only one.
+
+    Of others that there are several, which the answer then says is no request.
+    """
     if b"request" in fields or len(fields) == 1:
         return fields.get(b"request", next(iter(fields.values())))
     return json.dumps(

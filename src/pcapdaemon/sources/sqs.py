@@ -1,7 +1,8 @@
 """Requests from Amazon SQS: a queue of this node's own behind SNS, or one that nodes share.
 
-SQS gives each message to one consumer. On a shared queue what is for another node is given back, and found by its node sooner
-or later; on a queue of one's own it is deleted. Limits and fields are those of the SQS API reference, version 2012-11-05.
+SQS gives each message to one consumer. On a shared queue what is for another node is given back,
+and found by its node sooner or later; on a queue of one's own it is deleted. Limits and fields are
+those of the SQS API reference, version 2012-11-05.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ from pydantic import Field, SecretStr, model_validator
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
-from pcapdaemon.core.text import printable
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.sqs_envelopes import unwrap
+from pcapdaemon.sources.sqs_errors import reason_of
 from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
@@ -33,18 +34,7 @@ if TYPE_CHECKING:
 BATCH = 10
 """Most entries of one call, by SQS."""
 
-LONGEST_PAUSE = 5
-LONGEST_HELD = 12 * 3600
-"""Seconds after which SQS no longer lets a message be kept invisible."""
-
-DENIED = frozenset(
-    """
-    AccessDenied AccessDeniedException AWS.SimpleQueueService.AccessDenied ExpiredToken
-    SignatureDoesNotMatch InvalidClientTokenId InvalidAccessKeyId
-    UnrecognizedClientException AuthFailure InvalidSecurity
-    """.split()
-)
-"""Error codes of a client that may not do what it does."""
+LONGEST_PAUSE, LONGEST_HELD = 5, 12 * 3600  # SQS keeps no message invisible for longer
 
 Name = Annotated[str, Field(min_length=1)]
 Receipt = str
@@ -62,7 +52,10 @@ class SqsSettings(Section):
     )
     shared: bool = Field(
         False,
-        description="Nodes share the queue: what is not for this node is given back, and deleted when it is too old.",
+        description=(
+            "Nodes share the queue: what is not for this node is given back, and deleted when it is"
+            " too old."
+        ),
     )
     region: Name | None = Field(
         None, description="Absent: that of the URL, else of the AWS configuration."
@@ -87,16 +80,24 @@ class SqsSettings(Section):
     )
     ack: Literal["accept", "finish"] = Field(
         "accept",
-        description="When a message is deleted: once its request is accepted, or once its captures are delivered.",
+        description=(
+            "When a message is deleted: once its request is accepted, or once its captures are"
+            " delivered."
+        ),
     )
     bad: Literal["delete", "leave"] = Field(
         "delete",
-        description="What becomes of a message that is no request, after it was answered; `leave` is for a dead-letter queue.",
+        description=(
+            "What becomes of a message that is no request, after it was answered; `leave` is for a"
+            " dead-letter queue."
+        ),
     )
     results: Name | Places | None = Field(
         None,
-        description="Name or URL of a queue for results, or an array of them: `reply_to` picks one, else it is the first. "
-        "Absent: none.",
+        description=(
+            "Name or URL of a queue for results, or an array of them: `reply_to` picks one, else it"
+            " is the first. Absent: none."
+        ),
     )
 
     @model_validator(mode="after")
@@ -111,7 +112,10 @@ class SqsSettings(Section):
 
 
 class SqsSource(Bus):
-    """A queue, polled by one thread at a time; verdicts are carried out in the background, in batches."""
+    """A queue, polled by one thread at a time.
+
+    Verdicts are carried out in the background, in batches.
+    """
 
     name = "sqs"
     Settings = SqsSettings
@@ -154,7 +158,10 @@ class SqsSource(Bus):
             ]
 
     async def receive(self) -> Message:
-        """The next message; a poll goes on though its waiting is cancelled, and the next call takes it up."""
+        """The next message.
+
+        A poll goes on though its waiting is cancelled, and the next call takes it up.
+        """
         while not self._buffer:
             if self._polling is None:
                 self._polling = asyncio.ensure_future(run_in_thread(self._poll))
@@ -168,7 +175,10 @@ class SqsSource(Bus):
         return self._buffer.popleft()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Send one message to the queue, or another; on queues of nodes' own it reaches one node only."""
+        """Send one message to the queue, or another.
+
+        On queues of nodes' own it reaches one node only.
+        """
         await run_in_thread(self._send, body, to)
         return None
 
@@ -228,9 +238,9 @@ class SqsSource(Bus):
             region_name=region or session.region_name or ("us-east-1" if endpoint else None),
             endpoint_url=endpoint,
             aws_access_key_id=settings.accessid,
-            aws_secret_access_key=settings.accesskey.get_secret_value()
-            if settings.accesskey
-            else None,
+            aws_secret_access_key=(
+                settings.accesskey.get_secret_value() if settings.accesskey else None
+            ),
             config=Config(
                 connect_timeout=3,
                 read_timeout=settings.waitseconds + 5,
@@ -292,12 +302,14 @@ class SqsSource(Bus):
         given_back = verdict is Verdict.BUSY or (
             verdict is Verdict.ELSEWHERE and self.settings.shared
         )
-        # not at once, for it would come to the same poller again; rather soon, for it has to find its node among many
-        seconds = min(random.randint(1, 5), random.randint(1, 5)) if given_back else None  # noqa: S311  # jitter
+        # not at once, for it would come to the same poller again; rather soon, for it has to find
+        # its node among many
+        # jitter
+        seconds = min(random.randint(1, 5), random.randint(1, 5)) if given_back else None  # noqa: S311
         self._verdicts.put_nowait((receipt, seconds))
 
     async def _carry_out(self) -> None:
-        """Delete messages, or make them visible again after the seconds that were put beside them."""
+        """Delete messages, or make them visible again after the seconds beside each."""
         while True:
             verdicts = [await self._verdicts.get()]
             while len(verdicts) < BATCH and not self._verdicts.empty():
@@ -323,14 +335,17 @@ class SqsSource(Bus):
                 )
 
     async def _call_patiently(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
-        """Until SQS has them, or the messages may be another's already: what is not deleted on a shared queue is done twice."""
+        """Until SQS has them, or the messages may be another's already.
+
+        What is not deleted on a shared queue is done twice.
+        """
         clock, pause, left = asyncio.get_running_loop().time, 0, list(verdicts)
         until = clock() + self.settings.visibility
         while left:
             try:
                 left, reason = await run_in_thread(self._call, left), "SQS failed on some of them"
             except (BotoCoreError, ClientError) as error:
-                reason = _reason(error)
+                reason = reason_of(error)
             if left and clock() + pause > until:
                 log.warning(
                     "messages could not be settled: they come again",
@@ -343,7 +358,10 @@ class SqsSource(Bus):
             pause = min(pause + 1, LONGEST_PAUSE)
 
     def _call(self, verdicts: list[tuple[Receipt, int | None]]) -> list[tuple[Receipt, int | None]]:
-        """Those that SQS failed on through no fault of the caller: a batch is answered 200 though entries of it failed."""
+        """Those that SQS failed on through no fault of the caller.
+
+        A batch is answered 200 though entries of it failed.
+        """
         client = self._client
         if client is None:
             return []
@@ -381,14 +399,4 @@ class SqsSource(Bus):
             raise self._lost(error) from None
 
     def _lost(self, error: Exception) -> NotConnected:
-        return NotConnected(f"{self.address}: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        found, status = error.response["Error"], error.response.get("ResponseMetadata", {})
-        code, words = found.get("Code", ""), found.get("Message", "")
-        denied = code in DENIED or status.get("HTTPStatusCode") in (401, 403)
-        hint = " (see [sqs] accessid and accesskey, and the IAM policy in docs/how-to/sqs.md)"
-        return printable(f"{code}: {words}")[:500] + (hint if denied else "")
-    return printable(str(error))[:500]
+        return NotConnected(f"{self.address}: {reason_of(error)}")

@@ -5,9 +5,12 @@ from typing import Any
 
 
 def unwrap(body: str) -> tuple[bytes, str]:
-    """The request inside of an SNS notification or an EventBridge event, or both, and SNS's message id; else the body itself.
+    """The request inside of an SNS notification or an EventBridge event, or both.
 
-    A notification's signature is not looked at: who may write to the queue decides the queue's policy.
+    SNS's message id; else the body itself.
+
+    A notification's signature is not looked at: who may write to the queue decides the queue's
+    policy.
     """
     envelope, message_id = _object(body), ""
     if (

@@ -1,4 +1,7 @@
-"""Tells what happens in log lines: to stderr, readable on a terminal and JSON otherwise, and to syslog. A listener."""
+"""Tells what happens in log lines.
+
+To stderr, readable on a terminal and JSON otherwise, and to syslog. A listener.
+"""
 
 import contextlib
 import logging
@@ -53,7 +56,10 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 
 WAITING_LINES = 20_000
-"""Log lines that may wait for a reader that stalls; beyond, they are dropped and counted. Nothing waits for the log."""
+"""Log lines that may wait for a reader that stalls; beyond, they are dropped and counted.
+
+Nothing waits for the log.
+"""
 
 log = structlog.get_logger("pcapdaemon")
 
@@ -76,7 +82,10 @@ class Telemetry:
         self._open()
 
     def configure(self, syslog: Syslog | None) -> None:
-        """Write to these outputs from now on; what waits for the old ones is written in the background."""
+        """Write to these outputs from now on.
+
+        What waits for the old ones is written in the background.
+        """
         if syslog == self._syslog:
             return
         with contextlib.suppress(
@@ -93,7 +102,10 @@ class Telemetry:
             log.warning(warning)
 
     def stopped(self) -> None:
-        """Write what waits, but for a second at most: a reader that stalls must not keep the daemon from ending."""
+        """Write what waits, but for a second at most.
+
+        A reader that stalls must not keep the daemon from ending.
+        """
         log.info("stopped", log_lines_dropped=self._handler.dropped)
         deadline = time.monotonic() + 1
         while not self._queue.empty() and time.monotonic() < deadline:
@@ -123,7 +135,10 @@ class Telemetry:
 def _on_node_event(event: Event) -> None:
     match event:
         case ClocksDiffer(source, seconds):
-            words = "the clock of this node, the broker or the requester is off, or the request waited elsewhere"
+            words = (
+                "the clock of this node, the broker or the requester is off, or the request waited"
+                " elsewhere"
+            )
             log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
         case SourceConnected(source):
             log.info("source connected", source=source)
@@ -256,7 +271,9 @@ class _DroppingHandler(QueueHandler):
             self.dropped += 1
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # the formatter wants structlog's dictionary, not its rendering; and there is no other process
+        # the formatter wants structlog's dictionary, not its rendering; and there is no other
+        # process
+        return record
 
 
 def _configure(handler: logging.Handler) -> None:

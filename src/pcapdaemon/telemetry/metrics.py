@@ -1,4 +1,7 @@
-"""Counters for Prometheus: requests, captures, deliveries, the spool, results, sources. A listener of events."""
+"""Counters for Prometheus: requests, captures, deliveries, the spool, results, sources.
+
+A listener of events.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +51,10 @@ SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What is not counted but looked up whenever somebody asks. Sizes are bytes; `spool_oldest` is seconds."""
+    """What is not counted but looked up whenever somebody asks.
+
+    Sizes are bytes; `spool_oldest` is seconds.
+    """
 
     skipped: Callable[[], float] = lambda: 0.0
     memory_used: Callable[[], float] = lambda: 0.0
@@ -60,10 +66,15 @@ class Levels:
 
 
 class Metrics:
-    """Counts events; its labels are names from the configuration and kinds of outcomes, never anything that a message brings."""
+    """Counts events.
+
+    Its labels are names from the configuration and kinds of outcomes, never anything that a message
+    brings.
+    """
 
     def __init__(self, levels: Levels = Levels()) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each counter that says when it was made
+        # a line for each counter that says when it was made
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)

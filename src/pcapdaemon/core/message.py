@@ -1,0 +1,66 @@
+"""The body of a message: JSON, read as strictly as Go reads it. Pure."""
+
+import json
+from typing import Any, NoReturn
+
+MAX_MESSAGE = 65536
+"""Bytes of a message; longer ones are refused unread."""
+
+
+class UnreadableMessage(Exception):
+    """The body is not a JSON object; the text says where it went wrong."""
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Decode one message as Go's encoding/json would, with names folded to lower case.
+
+    Of names that differ in case only the last one wins; `null` changes nothing; bytes that are not
+    UTF-8 become U+FFFD. Raises UnreadableMessage.
+    """
+    if len(body) > MAX_MESSAGE:
+        raise UnreadableMessage(f"{len(body)} bytes long; a message may have {MAX_MESSAGE}")
+    try:
+        fields = _DECODER.decode(body.decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        raise UnreadableMessage(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError:  # Python's own bound on the digits of an integer
+        raise UnreadableMessage("a number has too many digits") from None
+    except RecursionError:
+        raise UnreadableMessage("not a request: nested too deeply") from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise UnreadableMessage(f"not a request: a JSON object is wanted, not {json_type(fields)}")
+    return fields
+
+
+def json_type(value: object) -> str:
+    """What a JSON value is, in words."""
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
+    return {**names, float: "a number with a fraction or exponent"}.get(type(value), "null")
+
+
+def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name.casefold(): _whole(value) for name, value in pairs if value is not None}
+
+
+def _whole(value: Any) -> Any:
+    # JSON can name half of a surrogate pair (\\ud800), which no encoder takes
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return value  # the values of an object within were made whole when it was read
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise UnreadableMessage(f"not JSON: {name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_constant=_no_constant)

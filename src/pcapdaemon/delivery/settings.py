@@ -1,0 +1,28 @@
+"""`[delivery]`: how savefiles are delivered."""
+
+from pydantic import Field
+
+from pcapdaemon.core.policy import Seconds
+from pcapdaemon.core.section import Section
+
+
+class DeliverySettings(Section):
+    """How savefiles are delivered."""
+
+    deadline: Seconds = Field(
+        600,
+        description=(
+            "Without a spool: how long a failing destination is tried before the savefile is given"
+            " up, seconds."
+        ),
+    )
+    concurrent: int = Field(
+        4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time."
+    )
+    memory_grace: Seconds = Field(
+        30,
+        description=(
+            "With a spool: how long a savefile is held in memory though a destination fails,"
+            " seconds."
+        ),
+    )
