@@ -148,7 +148,7 @@ async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
 
 
 def tcpdump_cpu(wire: Wire, path: Path, frames: int) -> float:
-    """CPU seconds of a tcpdump that writes so many frames, without its start-up."""
+    """CPU seconds of a tcpdump that writes this many frames, without its start-up."""
     with _scratch("start-up") as other:
         idle, _ = _run_tcpdumps(wire, [(other, "", 1)], 64, 0)
     used, _ = _run_tcpdumps(wire, [(path, "", frames)], frames, 0)

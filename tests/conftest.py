@@ -23,8 +23,16 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 _numbers = count()
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="run without root: unit tests and replays only"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Enter the namespace before the first thread starts: threads and processes inherit it."""
+    if config.getoption("--quick") and os.geteuid() != 0:
+        return
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
         raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)

@@ -46,7 +46,7 @@ class Proxy:
             self._pairs.clear()
 
     def cut_after(self, size: int) -> None:
-        """Break every connection once the server has sent so many bytes more."""
+        """Break every connection once the server has sent this many bytes more."""
         with self._lock:
             self._left = size
 

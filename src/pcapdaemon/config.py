@@ -280,7 +280,7 @@ class _Reader:
                 )
             )
             self.problems.append(
-                f"{self.origin}: no source is on, so no request would ever be heard: set {keys}"
+                f"{self.origin}: no source is on, so no request would ever be received: set {keys}"
             )
         if not settings.destinations:
             keys = " or ".join(
@@ -311,7 +311,7 @@ class _Reader:
     def _switch(self, section: str, key: str, values: Mapping[str, Any]) -> bool:
         value = values.get(key, False)
         if not isinstance(value, bool):
-            self.problems.append(f"{self.origin}: [{section}] {key}: true or false is wanted")
+            self.problems.append(f"{self.origin}: [{section}] {key}: must be true or false")
         if values and key not in values and section != "general":
             self.warnings.append(
                 f"{self.origin}: [{section}] is there but not switched on: set {key} = true"
@@ -347,7 +347,7 @@ class _Reader:
             near = difflib.get_close_matches(name, known, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             what = f"{label} {name}" if label else f"[{name}]"
-            self.warnings.append(f"{self.origin}: {what} means nothing here{meant}")
+            self.warnings.append(f"{self.origin}: {what} is unknown{meant}")
 
 
 def _words(origin: str, label: str, error: Any) -> str:

@@ -1,4 +1,4 @@
-"""What systemd is told, where it asks to be told: sd_notify(3)."""
+"""Messages to systemd, if it asks for them: sd_notify(3)."""
 
 import asyncio
 import contextlib

@@ -239,7 +239,7 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
         (["-config", "/no/such"], "/no/such: No such file"),
         (["check", "--config", "/no/such"], "/no/such: No such file"),
         (["request", "--message", "/no/such"], "No such file"),
-        (["request", "--message", "-"], "JSON object is wanted"),
+        (["request", "--message", "-"], "must be a JSON object"),
         (["nonsense"], "No such command"),
         (["capture", "--packets", "x"], "--packets"),
     ],
@@ -524,7 +524,7 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
         (("--via", "redis", "--label", "edge"), 2, "NAME=GLOB"),
         (("--via", "sqs"), 2, "url or queue"),
         (("--redis", "redis://127.0.0.1:1"), 1, "redis://127.0.0.1:1 channel capture"),
-        (("--redis", "127.0.0.1:1"), 2, "a URL is wanted"),
+        (("--redis", "127.0.0.1:1"), 2, "must be a URL"),
     ],
 )
 def test_request_says_what_is_wrong_with_its_bus(

@@ -52,7 +52,7 @@ def test_what_is_too_old_is_refused_with_an_answer(make: Make, wire: Wire) -> No
     assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202
     assert len(daemon.logged("clocks differ", source="http")) == 1, "said once"
     for wrong, words in (
-        (5, "a string is wanted, not an integer"),
+        (5, "must be a string, not an integer"),
         ("yesterday", "issued_at"),
         ("2026-01-01", "issued_at"),
     ):

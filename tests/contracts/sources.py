@@ -64,7 +64,7 @@ class Harness:
     keeps = True
     """What is sent while the node is away comes when it is back."""
     returns = False
-    """What was BUSY comes again."""
+    """What was BUSY is redelivered."""
     others_may_have_it = False
     """What is for another node is handed out again."""
     source: Source

@@ -312,7 +312,7 @@ async def test_two_daemons_of_one_name_share_a_stream_and_each_request_is_taken_
 
 async def test_the_documented_users_suffice(tmp_path: Path) -> None:
     server = RedisServer(tmp_path).start()
-    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "redis.md").read_text()
     lines = [line.split() for line in page.splitlines() if line.startswith("ACL SETUSER")]
     with server.client() as client:
         for line in lines:

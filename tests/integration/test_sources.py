@@ -193,7 +193,7 @@ async def test_connection_cut_in_the_middle_of_a_message(server: Ear) -> None:
         await ear.until(lambda: proxy.cuts)
         if (
             not server.harness.keeps
-        ):  # the others need not have noticed: their messages come again anyway
+        ):  # the others need not have noticed: their messages are redelivered anyway
             await ear.until(ear.losses)
             await ear.until(lambda: ear.connections() == 2)
         await server.harness.send(b"after")

@@ -109,7 +109,7 @@ def test_unknown_keys_are_warned_of_with_what_may_be_meant() -> None:
         {**MINIMAL, "general": {"writelocal": True, "maxpacket": 5}, "htttp": {}}
     )
     said = "\n".join(settings.warnings)
-    assert "[general] maxpacket means nothing here; did you mean maxpackets?" in said
+    assert "[general] maxpacket is unknown; did you mean maxpackets?" in said
     assert "[htttp]" in said
 
 

@@ -29,7 +29,7 @@ def test_translation(given: list[str], meant: list[str]) -> None:
 
 
 def test_a_switch_that_is_neither_true_nor_false() -> None:
-    with pytest.raises(ConfigError, match="true or false is wanted, not 'maybe'"):
+    with pytest.raises(ConfigError, match="must be true or false, not 'maybe'"):
         legacy.translate(["-writelocal=maybe"], COMMANDS)
 
 

@@ -21,9 +21,9 @@ def test_orders(fields: dict[str, object], order: Order | None) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"cancel": 5}, "cancel: the id of a request is wanted"),
-        ({"cancel": ""}, "cancel: the id of a request is wanted"),
-        ({"list": False}, "list: true is wanted"),
+        ({"cancel": 5}, "cancel: must be the id of a request"),
+        ({"cancel": ""}, "cancel: must be the id of a request"),
+        ({"list": False}, "list: must be true"),
         ({"list": True, "interface": ["eth0"]}, "interface: can't stand beside list"),
         ({"list": True, "cancel": "x"}, "list: can't stand beside cancel"),
     ],

@@ -50,9 +50,9 @@ def test_null_changes_nothing() -> None:
         (b'{"packets":-Infinity}', "-Infinity is no number"),
         (b"\xef\xbb\xbf{}", "not JSON"),
         ('{"node":"a"}'.encode("utf-16"), "not JSON"),
-        (b"[]", "object is wanted, not an array"),
-        (b'"node"', "object is wanted, not a string"),
-        (b"7", "object is wanted, not an integer"),
+        (b"[]", "object, not an array"),
+        (b'"node"', "object, not a string"),
+        (b"7", "object, not an integer"),
         (b"[" * 60_000, "nested too deeply"),
         (b'{"a":' * 10_000, "nested too deeply"),
         (b'{"packets":' + b"9" * 5000 + b"}", "too many digits"),
@@ -85,12 +85,12 @@ def test_only_packets_may_not_be_zero() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("packets", "50", "an integer is wanted, not a string"),
-        ("packets", 50.0, "an integer is wanted, not a number with a fraction or exponent"),
-        ("timeout", True, "an integer is wanted, not true or false"),
-        ("interface", "eth0", "an array of strings is wanted, not a string"),
-        ("encryption", 1, "true or false is wanted, not an integer"),
-        ("bpf", 7, "a string is wanted, not an integer"),
+        ("packets", "50", "must be an integer, not a string"),
+        ("packets", 50.0, "must be an integer, not a number with a fraction or exponent"),
+        ("timeout", True, "must be an integer, not true or false"),
+        ("interface", "eth0", "must be an array of strings, not a string"),
+        ("encryption", 1, "must be true or false, not an integer"),
+        ("bpf", 7, "must be a string, not an integer"),
     ],
 )
 def test_a_wrong_type_names_the_field_and_what_is_wanted(

@@ -71,5 +71,5 @@ def _translated(argument: str) -> str:
     if name not in SWITCHES or not equals:
         return f"--{name}{equals}{value}"
     if value not in _TRUE | _FALSE:
-        raise ConfigError([f"-{name}: true or false is wanted, not {value!r}"])
+        raise ConfigError([f"-{name}: must be true or false, not {value!r}"])
     return f"--{name}" if value in _TRUE else f"--no-{name}"

@@ -26,13 +26,15 @@ Snap = Annotated[
 ]
 Packets = Annotated[
     int | None,
-    typer.Option("--packets", "-c", help="Stop after so many packets.", min=1, show_default=False),
+    typer.Option(
+        "--packets", "-c", help="Stop after this many packets.", min=1, show_default=False
+    ),
 ]
 Timeout = Annotated[
     int | None, typer.Option(help="Idle timeout in seconds.", min=0, show_default=False)
 ]
 Duration = Annotated[
-    int | None, typer.Option(help="Stop after so many seconds.", min=0, show_default=False)
+    int | None, typer.Option(help="Stop after this many seconds.", min=0, show_default=False)
 ]
 Bytes = Annotated[
     int | None,
@@ -50,7 +52,7 @@ Id = Annotated[
 Lookback = Annotated[
     int | None,
     typer.Option(
-        help="Begin so many seconds before now, where a recorder has them.",
+        help="Begin this many seconds before now, where a recorder has them.",
         min=0,
         show_default=False,
     ),

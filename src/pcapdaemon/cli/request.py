@@ -156,7 +156,7 @@ def request(
 
 def _labels(options: list[str] | None) -> dict[str, str] | None:
     if wrong := [option for option in options or () if "=" not in option]:
-        fail(2, [f"--label {wrong[0]}: NAME=GLOB is wanted"])
+        fail(2, [f"--label {wrong[0]}: must be NAME=GLOB"])
     return dict(option.split("=", 1) for option in options or ()) or None
 
 
@@ -174,5 +174,5 @@ def _message_file(name: str | None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         fail(2, [f"{name}: {error}"])
     if not isinstance(body, dict):
-        fail(2, [f"{name}: a JSON object is wanted"])
+        fail(2, [f"{name}: must be a JSON object"])
     return body

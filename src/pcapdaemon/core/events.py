@@ -246,7 +246,7 @@ class SavefileResumed(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileLeftSpool(NodeEvent):
-    """The last destination has a savefile that stood in the spool, or it was given up.
+    """The last destination has a savefile that stood in the spool, or it was dropped.
 
     `ids` are the requests that want it.
 
@@ -353,7 +353,7 @@ class SourceConnected(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SourceDisconnected(NodeEvent):
-    """A source is deaf; what is sent meanwhile may be lost, as its documentation says."""
+    """A source is disconnected; what is sent meanwhile may be lost, as its documentation says."""
 
     source: str
     reason: str
@@ -369,7 +369,7 @@ class DestinationNotReady(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class ResultsLost(NodeEvent):
-    """Results could not be sent to one of their places, and were given up."""
+    """Results could not be sent to one of their places, and were dropped."""
 
     place: str
     number: int

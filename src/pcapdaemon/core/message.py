@@ -30,7 +30,7 @@ def read(body: bytes) -> dict[str, Any]:
     if fields is None:
         return {}
     if not isinstance(fields, dict):
-        raise UnreadableMessage(f"not a request: a JSON object is wanted, not {json_type(fields)}")
+        raise UnreadableMessage(f"not a request: must be a JSON object, not {json_type(fields)}")
     return fields
 
 

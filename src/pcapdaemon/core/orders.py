@@ -36,7 +36,7 @@ def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
         if other not in {verb, *BESIDE}
     ]
     if verb == "cancel" and not (isinstance(cancel, str) and 0 < len(cancel) <= 128):
-        problems.append(Problem("cancel", "the id of a request is wanted"))
+        problems.append(Problem("cancel", "must be the id of a request"))
     if verb == "list" and fields["list"] is not True:
-        problems.append(Problem("list", "true is wanted"))
+        problems.append(Problem("list", "must be true"))
     return problems or Order(str(name)[:128], str(cancel) if verb == "cancel" else "")

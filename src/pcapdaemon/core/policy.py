@@ -90,7 +90,8 @@ class Policy(Section):
         60,
         ge=0,
         description=(
-            "Older requests are set aside, seconds, by the broker's time or their `issued_at`; 0:"
+            "Older requests are refused as expired, seconds, by the broker's time or their"
+            " `issued_at`; 0:"
             " any age."
         ),
     )
@@ -99,7 +100,7 @@ class Policy(Section):
         ge=0,
         le=7 * 86400,
         description=(
-            "A request that was accepted so many seconds ago is not captured again, from whatever"
+            "A request that was accepted this many seconds ago is not captured again, from whatever"
             " source it comes; 0: only while it runs."
         ),
     )
@@ -120,7 +121,7 @@ class Policy(Section):
         0,
         ge=0,
         description=(
-            "A request that equals one which began to run at most so many seconds ago, in"
+            "A request that equals one which began to run at most this many seconds ago, in"
             " interfaces, filter and snapshot length, joins it: the longest limits win, and both"
             " get the same result. 0: never."
         ),
@@ -152,7 +153,7 @@ class Policy(Section):
     @classmethod
     def _node_is_a_name(cls, node: str) -> str:
         if node == "any" or not node.isprintable() or node != node.strip():
-            raise ValueError("a name of printable characters is wanted, and not `any`")
+            raise ValueError("must be a name of printable characters, and not `any`")
         return node
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ ResultKind = Literal[
 def _text_of_a_time(value: object) -> object:
     if not isinstance(value, str):
         # pydantic takes this one
-        raise ValueError(f"a string is wanted, not {json_type(value)}")  # noqa: TRY004
+        raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
     return value
 
 
@@ -97,7 +97,7 @@ class CaptureRequest(BaseModel):
     issued_at: Moment | None = Field(
         None,
         description=(
-            "When the request was made, RFC 3339; one older than `[general] maxage` is set aside."
+            "When the request was made, RFC 3339; one older than `[general] maxage` has expired."
         ),
     )
     dryrun: bool = Field(
@@ -138,7 +138,7 @@ class CaptureRequest(BaseModel):
     packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
         None,
         description=(
-            "Stop after so many packets; at most `maxpackets`, which is also meant where it is"
+            "Stop after this many packets; at most `maxpackets`, which is also meant where it is"
             " absent."
         ),
     )
@@ -146,14 +146,14 @@ class CaptureRequest(BaseModel):
         None,
         alias="timeout",
         description=(
-            "Idle timeout in seconds: stop when so long no packet came. 0 or absent:"
+            "Idle timeout in seconds: stop when no packet came for this long. 0 or absent:"
             " `defaulttimeout`; at most `maxtimeout`."
         ),
     )
     duration: Count | None = Field(
         None,
         description=(
-            "Stop after so many seconds. 0 or absent: `maxduration`, which is also the most."
+            "Stop after this many seconds. 0 or absent: `maxduration`, which is also the most."
         ),
     )
     size: Count | None = Field(
@@ -167,7 +167,7 @@ class CaptureRequest(BaseModel):
     lookback: Count | None = Field(
         None,
         description=(
-            "Begin the savefile so many seconds before the request, where a recorder of the"
+            "Begin the savefile this many seconds before the request, where a recorder of the"
             " interface (`[[recorder]]`) has them; at most `maxlookback`. What is limited above"
             " counts from the request on."
         ),
@@ -312,7 +312,7 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
             problems.append(Problem(one, f"give {one} or {other}, not both"))
         elif not fields.get(one) and not fields.get(other):
             problems.append(
-                Problem(one, f"give {one} or {other}; without it nobody knows where to capture")
+                Problem(one, f"give {one} or {other}; without it no interface is named")
             )
     if request.node_pattern:
         problems += _pattern_problems(request.node_pattern)
@@ -359,6 +359,6 @@ def _words(error: Any) -> str:
         "dict_type": "an object",
     }.get(error["type"])
     if wanted:
-        return f"{wanted} is wanted, not {json_type(error['input'])}"
+        return f"must be {wanted}, not {json_type(error['input'])}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"

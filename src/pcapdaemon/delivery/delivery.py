@@ -60,7 +60,7 @@ class _Journey:
 class Delivery:
     """Delivers to destinations; what is under way heeds a new configuration at once.
 
-    `pressed` says whether memory is short. Without a spool what can't be delivered is given up at
+    `pressed` says whether memory is short. Without a spool what can't be delivered is dropped at
     `settings.deadline`.
     """
 
@@ -120,7 +120,7 @@ class Delivery:
         self._publish(parcel.stopped)
 
     async def deliver(self, parcel: Parcel) -> None:
-        """Return when every destination has the savefile or was given up, or it waits in the spool.
+        """Return when every destination has the savefile or was dropped, or it waits in the spool.
 
         Each outcome is published.
         """

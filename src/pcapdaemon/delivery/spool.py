@@ -123,7 +123,7 @@ class Spool:
         ]
 
     def in_the_way_of(self, size: int) -> list[str]:
-        """The oldest, which must go so that there is room for so many bytes more.
+        """The oldest, which must go so that there is room for this many bytes more.
 
         Raises SpoolError. Does not block.
         """

@@ -27,7 +27,7 @@ from pcapdaemon.secrets import CertificateFile
 from pcapdaemon.threads import InTurn, run_in_thread
 
 STALL = 60.0
-"""Seconds without progress after which a connection is given up; the server does the same."""
+"""Seconds without progress after which a connection is dropped; the server does the same."""
 
 MOST_ANSWER, MOST_WORDS = 65536, 1024
 """Bytes of an answer that are read, and characters that are told."""
@@ -78,7 +78,7 @@ class CloudSharkSettings(Section):
         if token is not None and not re.fullmatch(
             r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()
         ):
-            raise ValueError("letters and digits are wanted")
+            raise ValueError("must be letters and digits")
         return token
 
     @model_validator(mode="after")

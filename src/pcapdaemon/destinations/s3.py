@@ -104,7 +104,7 @@ class S3Settings(Section):
         ge=0,
         le=604_800,
         description=(
-            "Tell the requester a URL that opens the savefile for so many seconds; 0: none."
+            "Tell the requester a URL that opens the savefile for this many seconds; 0: none."
         ),
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(

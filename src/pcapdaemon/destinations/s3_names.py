@@ -50,5 +50,5 @@ def folder_problem(folder: str) -> str:
     return (
         ""
         if folder.isprintable() and len(folder.encode()) <= 700
-        else "printable characters are wanted, 700 bytes at most"
+        else "must be printable characters, at most 700 bytes"
     )

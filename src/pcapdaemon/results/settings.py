@@ -14,7 +14,7 @@ from pcapdaemon.secrets import CertificateFile
 
 
 class ResultsSettings(Section):
-    """`[results]`: what requesters are told, and a webhook beside the buses."""
+    """`[results]`: what requesters receive, and a webhook beside the buses."""
 
     events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
         ("rejected", "finished"),
@@ -46,7 +46,7 @@ class ResultsSettings(Section):
     def _url_is_http(cls, webhook: SecretStr | None) -> SecretStr | None:
         parts = urlsplit(webhook.get_secret_value()) if webhook else None
         if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("a URL is wanted that begins with https:// or http://")
+            raise ValueError("must be a URL that begins with https:// or http://")
         return webhook
 
     @field_validator("secret")
@@ -64,4 +64,4 @@ def key_of(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
-        raise ValueError("after whsec_ base64 is wanted") from None
+        raise ValueError("must be base64 after whsec_") from None

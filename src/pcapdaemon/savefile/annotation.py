@@ -19,10 +19,7 @@ from pcapdaemon.native.live import library_version
 from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
 
 ROOM_FOR_THE_END = 2048
-"""Bytes of a file that are set aside for what is known at its end only.
-
-Why it ended, what it lacks.
-"""
+"""Bytes of a file that are reserved for what is known at its end only."""
 
 SYSTEM = f"{platform.system()} {platform.release()}"
 LINKTYPE_AT = 20

@@ -22,7 +22,7 @@ _GZIP_FORMAT = 31
 """zlib's `wbits` for a gzip header with the largest window."""
 
 GROWTH = 256
-"""Bytes that can't be compressed grow by less than one in so many."""
+"""Bytes that can't be compressed grow by less than one in this many."""
 
 
 class _Compressor(Protocol):
@@ -38,7 +38,7 @@ def compressed(
     Takes long: tens to hundreds of MB per second.
 
     What was read is written over: beside the blocks themselves it takes two of the pool, and one
-    for each 256. Raises MemoryError where it has not so many; then nothing was touched.
+    for each 256. Raises MemoryError where it has not this many; then nothing was touched.
     """
     writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
     compressor, digest, size = _compressor(how), hashlib.sha256(), 0

@@ -25,8 +25,8 @@ class Message:
     source it is; `answer` at most once, before that. Both are called in the event loop and return
     at once; `None` says that the source has no such thing. `sent_at` is the broker's time,
     `arrived_at` this node's, in seconds since the epoch; `key` tells this message from all others
-    where it has no id. `returnable` messages come again after BUSY; `until_done` ones after a crash
-    of the daemon before DONE.
+    where it has no id. `returnable` messages are redelivered after BUSY; `until_done` ones after a
+    crash of the daemon before DONE.
     """
 
     body: bytes

@@ -12,7 +12,7 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
-"""Requests that may wait for the engine; more are told to come again."""
+"""Requests that may wait for the engine; more are refused as busy."""
 
 
 def is_loopback(host: str) -> bool:
@@ -34,7 +34,7 @@ def address_family(host: str) -> socket.AddressFamily:
 class HttpSettings(Section):
     """`[http]`: the API, and requests by it."""
 
-    listen: bool = Field(False, description="Serve the API, and hear requests on it.")
+    listen: bool = Field(False, description="Serve the API, and receive requests on it.")
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8723, ge=0, le=65535, description="The port; 0: any free one.")
     token: SecretStr | None = Field(

@@ -42,7 +42,7 @@ Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 class KafkaSettings(Section):
     """`[kafka]`: brokers to begin with, and the topics to read."""
 
-    listen: bool = Field(False, description="Hear requests on Kafka.")
+    listen: bool = Field(False, description="Receive requests from Kafka.")
     server: Name | Names = Field(
         "localhost:9092", description="Brokers to begin with, `host:port`, or an array of them."
     )
@@ -148,7 +148,7 @@ def consumer_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
         # must be set, and is used for commits only
         "group.id": settings.group.replace("{node}", node) if settings.group else "unused",
         "enable.auto.commit": False,
-        # where a position is gone: the topic was shortened, or made anew
+        # where a position is gone: the topic was shortened, or recreated
         "auto.offset.reset": "earliest",
     }
 
@@ -234,7 +234,7 @@ class KafkaSource(Bus):
             record.offset() or 0,
         )
         kind, milliseconds = record.timestamp()
-        # an offset may come again in a topic that was made anew
+        # an offset may come again in a topic that was recreated
         key = f"{topic} {partition} {offset} {milliseconds}"
         settle = self.positions.settler((topic, partition), offset)
         return Message(

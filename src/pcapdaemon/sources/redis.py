@@ -66,7 +66,7 @@ class RedisSettings(Section):
     One Redis server, or several that work as one, and the channels and the stream to hear.
     """
 
-    listen: bool = Field(False, description="Hear requests on Redis.")
+    listen: bool = Field(False, description="Receive requests from Redis.")
     host: str = Field("localhost", min_length=1, description="The server's name or address.")
     port: int = Field(6379, ge=1, le=65535, description="The server's port.")
     url: SecretStr | None = Field(
@@ -102,7 +102,7 @@ class RedisSettings(Section):
         10_000,
         ge=0,
         description=(
-            "Results are also kept in a stream of the channel's name, about so many; 0: in none."
+            "Results are also kept in a stream of the channel's name, about this many; 0: in none."
         ),
     )
     username: str | None = Field(
@@ -156,7 +156,7 @@ class _Address:
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
             raise ValueError(
-                f"a URL is wanted that begins with one of {', '.join(SCHEMES)}, then ://"
+                f"must be a URL that begins with one of {', '.join(SCHEMES)}, then ://"
             )
         credentials, _, hosts = rest.partition("/")[0].rpartition("@")
         user, _, password = credentials.partition(":")
@@ -187,7 +187,7 @@ def _host_and_port(text: str, default: int) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         return parts.hostname or "localhost", parts.port or default
     except ValueError:
-        raise ValueError("a port is wrong: host:port is wanted") from None
+        raise ValueError("a port is wrong: must be host:port") from None
 
 
 class RedisBus(Bus):
@@ -348,7 +348,7 @@ class RedisSource(RedisBus):
             if item["type"] == "message":
                 return Message(item["data"], self.name, answer=self.answer)
             if item["type"] == "subscribe":
-                raise NotConnected(f"{self.address}: the connection was made anew behind our back")
+                raise NotConnected(f"{self.address}: the connection was recreated behind our back")
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
         """Publish on the first channel, or another; how many subscribers heard it."""

@@ -69,7 +69,7 @@ class RedisStreamSource(RedisBus):
         """Make the group, if there is none; a new one begins with what is sent from now on."""
         try:
             self.client = self.make_client()
-            # a stream that was there before and is gone has been made anew: what is in it is new
+            # a stream that was there before and is gone has been recreated: what is in it is new
             # too
             start = "0" if self._been_connected else "$"
             await self.client.xgroup_create(self._stream, self._group, id=start, mkstream=True)
@@ -106,7 +106,7 @@ class RedisStreamSource(RedisBus):
                 async with asyncio.timeout(2):
                     await self._acknowledge(client)
             except (RedisError, OSError, TimeoutError):
-                pass  # they come again, and are known then
+                pass  # they are redelivered, and are known then
         await drop(client)
 
     async def _read(self) -> None:

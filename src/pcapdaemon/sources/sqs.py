@@ -1,8 +1,7 @@
 """Requests from Amazon SQS: a queue of this node's own behind SNS, or one that nodes share.
 
-SQS gives each message to one consumer. On a shared queue what is for another node is given back,
-and found by its node sooner or later; on a queue of one's own it is deleted. Limits and fields are
-those of the SQS API reference, version 2012-11-05.
+SQS gives each message to one consumer. A message for another node is returned to a shared queue,
+and deleted from a queue of this node's own. Limits and fields: SQS API reference of 2012-11-05.
 """
 
 import asyncio
@@ -45,7 +44,7 @@ log = structlog.get_logger()
 class SqsSettings(Section):
     """`[sqs]`: one queue."""
 
-    listen: bool = Field(False, description="Hear requests on Amazon SQS.")
+    listen: bool = Field(False, description="Receive requests from Amazon SQS.")
     url: Name | None = Field(None, description="The queue's URL. Exactly one of `url` and `queue`.")
     queue: Name | None = Field(
         None, description="The queue's name; `{node}` is this node's: `pcapdaemon-{node}`."
@@ -53,8 +52,8 @@ class SqsSettings(Section):
     shared: bool = Field(
         False,
         description=(
-            "Nodes share the queue: what is not for this node is given back, and deleted when it is"
-            " too old."
+            "Nodes share the queue: a message for another node is returned, and deleted when it has"
+            " expired."
         ),
     )
     region: Name | None = Field(
@@ -107,7 +106,7 @@ class SqsSettings(Section):
         if (self.accessid is None) != (self.accesskey is None):
             raise ValueError("accessid and accesskey: give both, or none for AWS's default chain")
         if self.url is not None and not re.match(r"https?://[^/]+/.", self.url):
-            raise ValueError("url: https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE is wanted")
+            raise ValueError("url must look like https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE")
         return self
 
 
@@ -190,7 +189,7 @@ class SqsSource(Bus):
                     await self._verdicts.join()
             except TimeoutError:
                 log.warning(
-                    "verdicts on messages could not be carried out: they come again",
+                    "verdicts on messages could not be carried out: they are redelivered",
                     source=self.name,
                 )
         for worker in self._workers:
@@ -348,7 +347,7 @@ class SqsSource(Bus):
                 reason = reason_of(error)
             if left and clock() + pause > until:
                 log.warning(
-                    "messages could not be settled: they come again",
+                    "messages could not be settled: they are redelivered",
                     source=self.name,
                     messages=len(left),
                     reason=reason,
@@ -385,9 +384,8 @@ class SqsSource(Bus):
             failed += client.change_message_visibility_batch(
                 QueueUrl=self._url, Entries=changed
             ).get("Failed", [])
-        return [
-            by_id[one["Id"]] for one in failed if not one.get("SenderFault") and one["Id"] in by_id
-        ]
+        again = (one["Id"] for one in failed if not one.get("SenderFault"))
+        return [by_id[number] for number in again if number in by_id]
 
     def _send(self, body: bytes, to: str | None) -> None:
         try:

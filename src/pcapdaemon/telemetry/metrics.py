@@ -149,7 +149,7 @@ class Metrics:
         ).set_function(levels.spool_oldest)
         registry.register(_RecorderLevels(levels.recorders))
         self._results_lost = counter(
-            "pcapdaemon_results_lost", "Results that were given up", ["place"]
+            "pcapdaemon_results_lost", "Results that were dropped", ["place"]
         )
 
     def on_event(self, event: Event) -> None:
