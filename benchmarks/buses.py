@@ -95,7 +95,7 @@ def _of(bus: Bus, directory: Path) -> list[Figure]:
         eventually(lambda: _set_aside(daemon) == 2 * FOREIGN, 120)
         rate, grown = FOREIGN / (daemon.cpu() - cpu), daemon.resident() - resident
         found = [
-            Figure(f"{bus.name}: set aside per second of CPU", rate, "1/s", least=bus.least),
+            Figure(f"{bus.name}: skipped per second of CPU", rate, "1/s", least=bus.least),
             Figure(f"{bus.name}: memory grown by {FOREIGN} more", grown / 2**20, "MiB", most=8),
         ]
         if bus.bare:
@@ -129,7 +129,7 @@ def _set_aside(daemon: DaemonProcess) -> int:
 def _cpu_of(command: list[str], send: Callable[[int], None]) -> float:
     """Seconds of CPU of the bare loop.
 
-    One that hears only what is sent meanwhile says when it is ready.
+    A source that receives only what is sent meanwhile reports when it is ready.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

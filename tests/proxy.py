@@ -9,7 +9,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 
 
 class Proxy:
-    """Listens on a port and passes everything on to another, until it is told to cut."""
+    """Listens on a port and passes everything on to another, until `cut` is called."""
 
     def __init__(
         self, port: int, target: int, host: str = "127.0.0.1", listen: str = "127.0.0.1"

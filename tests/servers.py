@@ -176,7 +176,7 @@ class DaemonProcess:
         )
 
     def record(self, request_id: str) -> dict[str, Any]:
-        """What it tells of a request."""
+        """Return its record of a request."""
         record: dict[str, Any] = self.api("GET", f"/captures/{request_id}").json()
         return record
 

@@ -63,7 +63,7 @@ class Settings:
 
     @property
     def aliases(self) -> dict[str, list[str]]:
-        """Aliases with the interfaces that each stands for, in the order of the file."""
+        """Aliases with their interfaces, in the order of the file."""
         found: dict[str, list[str]] = {}
         for interface in self.interfaces:
             for alias in interface.alias:

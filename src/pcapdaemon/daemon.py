@@ -206,7 +206,7 @@ class Daemon:
         return stopped
 
     async def _move_api(self, http: HttpSettings | None) -> None:
-        """Have the API on the address that is wanted.
+        """Have the API on the configured address.
 
         On failure the old one stays, and ConfigError is raised.
         """

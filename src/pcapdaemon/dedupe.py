@@ -65,7 +65,7 @@ class Dedupe:
     async def claim(self, key: str, seconds: float) -> Answer | None:
         """None where this is the first of its key within `seconds`.
 
-        It is then to be told to `decide`; else its answer.
+        The caller then reports the decision to `decide`. Otherwise returns the known answer.
 
         Waits while an earlier one of the same key is being decided.
         """
@@ -158,12 +158,12 @@ class Dedupe:
             )
             return
         lines = text.splitlines()
-        # a last line that a crash has torn would spoil the next one: write the file anew
+        # a crash can leave half a line, which would spoil the next one: rewrite the file
         self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
         for line in lines[-MOST:]:
             with suppress(
                 ValueError, KeyError, TypeError
-            ):  # a line that a crash has torn, or that is somebody else's
+            ):  # half a line that a crash left, or a foreign one
                 entry = json.loads(line)
                 answer = Answer(
                     str(entry["id"]),

@@ -143,7 +143,7 @@ class Engine:
         try:
             await self._handle(message, fields)
         except Exception as error:
-            # a defect of ours: whoever waits hears of it, and the message is not redelivered for
+            # a defect of ours: the requester is informed, and the message is not redelivered for
             # ever
             log.exception("a request failed in an unforeseen way", source=message.source)
             words = f"internal error: {type(error).__name__}"

@@ -39,7 +39,7 @@ from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 
 ANSWER_WITHIN = 2.0
-"""Seconds after which a sender hears "accepted" though a capture has not begun.
+"""Seconds after which a sender is answered "accepted", also if a capture has not begun.
 
 Names in its filter may take long in DNS.
 """
@@ -58,6 +58,7 @@ PACKETS_AT_ONCE = 500
 FAILURES = {
     "filter": AnswerKind.INVALID,
     "interface": AnswerKind.INVALID,
+    "replay": AnswerKind.INVALID,
     "permission": AnswerKind.UNAVAILABLE,
     "busy": AnswerKind.BUSY,
 }
@@ -72,7 +73,7 @@ class Run:
 
     Its captures, and the ids of all requests that want them (others may have joined).
 
-    It can be joined once it is `followed`: then everybody knows of it.
+    Requests can join it once it is `followed`, because all listeners then know it.
     """
 
     plan: CapturePlan
@@ -161,7 +162,7 @@ class Runs:
             session.stop(shutdown)
 
     def close(self) -> None:
-        """Give up what still runs, and publish that."""
+        """Stop the captures that still run, and publish that."""
         for run in list(self._runs.values()):
             for name in run.sessions:
                 self._publish(CaptureFailed(run.plan.id, name, ENDED))
@@ -359,7 +360,11 @@ def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
 
 
 def _blamed(failure: CaptureFailed) -> str:
-    field_name = {"filter": "capture_filter", "interface": "interfaces"}.get(failure.kind)
+    field_name = {
+        "filter": "capture_filter",
+        "interface": "interfaces",
+        "replay": "interfaces",
+    }.get(failure.kind)
     return ON_THE_WIRE[field_name] if field_name else ""
 
 

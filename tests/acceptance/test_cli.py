@@ -228,7 +228,7 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["capture"], "interface: give interface or alias"),
         (["capture", "-i", "nope"], "nope: no such interface on this node"),
@@ -245,11 +245,11 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
     ],
 )
 def test_mistakes_are_said_in_words_with_status_2(
-    words: list[str], told: str, tmp_path: Path
+    words: list[str], reported: str, tmp_path: Path
 ) -> None:
     result = command(*words, cwd=tmp_path, stdin="[]")
     assert result.returncode == 2
-    assert told in result.stderr
+    assert reported in result.stderr
     assert result.stdout == ""
 
 
@@ -324,7 +324,7 @@ def test_request_over_redis_says_how_many_heard_it(make: Make, tmp_path: Path, w
         "r",
         "--json",
     )
-    assert command(*words).returncode == 1, "nobody hears it"
+    assert command(*words).returncode == 1, "nobody receives it"
     daemon = make({"redis": {"listen": True, "host": "127.0.0.1", "port": redis.port}}).start()
     eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
     assert json.loads(command(*words).stdout)["subscribers"] == 1
@@ -387,7 +387,7 @@ def test_check_knows_a_daemon_from_a_stranger_on_its_port(
 ) -> None:
     assert "a daemon listens on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
     daemon.stop()
-    assert "can be listened on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
+    assert "is free" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
     with socket.create_server(("127.0.0.1", daemon.port)):
         result = command("check", "--config", daemon.config, cwd=tmp_path)
     assert (result.returncode, "Address already in use" in result.stdout) == (1, True)
@@ -500,7 +500,7 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
         )
         assert one.returncode == 1
         assert "no such interface" in one.stdout, "of one named node the first answer is all"
-    told = command(
+    reported = command(
         "request",
         "--via",
         "redis",
@@ -512,8 +512,8 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
         "--wait",
         "10",
     )
-    assert told.returncode == 0
-    assert "running" in told.stdout
+    assert reported.returncode == 0
+    assert "running" in reported.stdout
     redis.kill()
 
 

@@ -303,8 +303,8 @@ def test_a_configuration_that_no_check_foresaw_does_not_end_the_daemon(make: Mak
 
 def test_a_directory_that_cannot_be_written_is_said_at_start(make: Make) -> None:
     daemon = make({"general": {"localdir": "/no/such/directory"}}).start()
-    told = eventually(lambda: daemon.logged("destination not ready"))
-    assert "No such file or directory" in told[0]["reason"]
+    reported = eventually(lambda: daemon.logged("destination not ready"))
+    assert "No such file or directory" in reported[0]["reason"]
 
 
 def test_the_id_of_a_request_that_runs_is_out_of_reach_for_others(
@@ -338,8 +338,8 @@ def test_systemd_is_told_and_the_watchdog_fed(make: Make, tmp_path: Path) -> Non
         notified.settimeout(10)
         environment = {**os.environ, "NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
         daemon = make(env=environment).start()
-        told = {notified.recv(100) for _ in range(4)}
-        assert told == {b"READY=1", b"WATCHDOG=1"}
+        reported = {notified.recv(100) for _ in range(4)}
+        assert reported == {b"READY=1", b"WATCHDOG=1"}
         daemon.signal(signal.SIGTERM)
         eventually(lambda: notified.recv(100) == b"STOPPING=1")
         assert daemon.wait() == 0

@@ -38,20 +38,25 @@ def test_an_alert_that_comes_late_still_gets_what_caused_it(make: Make, wire: Wi
     daemon = with_recorder(make, wire)
     wire.send(50)
     time.sleep(0.3)
-    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1, bpf="udp").json()[
-        "captures"
-    ][0]
-    assert (told["state"], told["stop_reason"], told["packets"], told["complete"]) == (
+    reported = daemon.request(
+        wait=True, interface=[wire.far], lookback=5, timeout=1, bpf="udp"
+    ).json()["captures"][0]
+    assert (
+        reported["state"],
+        reported["stop_reason"],
+        reported["packets"],
+        reported["complete"],
+    ) == (
         "delivered",
         "idle",
         50,
         True,
     )
-    assert numbers(Path(told["delivered"]["local"]["where"])) == list(range(50))
-    past = told["lookback"]
+    assert numbers(Path(reported["delivered"]["local"]["where"])) == list(range(50))
+    past = reported["lookback"]
     assert (past["asked"], past["packets"], past["reason"]) == (5, 50, "the recorder began later")
     assert 0.3 < past["covered"] < 5
-    assert told["first_packet_at"] < told["trigger"] < time.time()
+    assert reported["first_packet_at"] < reported["trigger"] < time.time()
     stopped = daemon.logged("capture stopped")[0]
     assert stopped["lookback"] == past
     metrics = daemon.api("GET", "/metrics").text
@@ -106,11 +111,11 @@ def test_more_than_the_node_allows_is_refused_with_all_else_that_is_wrong(
 
 
 def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, wire: Wire) -> None:
-    told = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1).json()[
+    reported = daemon.request(wait=True, interface=[wire.far], lookback=5, timeout=1).json()[
         "captures"
     ][0]
-    assert (told["state"], told["lookback"]["covered"]) == ("empty", 0)
-    assert told["lookback"]["reason"] == "this interface has no recorder ([[recorder]])"
+    assert (reported["state"], reported["lookback"]["covered"]) == ("empty", 0)
+    assert reported["lookback"]["reason"] == "this interface has no recorder ([[recorder]])"
 
 
 @pytest.mark.parametrize(
@@ -190,8 +195,8 @@ def test_a_reload_leaves_captures_to_the_recorder_that_they_read_from(
     eventually(lambda: recorders(daemon)[0]["seconds"] == 5 and recorders(daemon)[0]["recording"])
     wire.send(10)
     eventually(lambda: daemon.record("long")["state"] == "finished")
-    told = daemon.record("long")["captures"][0]
-    assert (told["stop_reason"], told["packets"]) == ("packets", 20)
+    reported = daemon.record("long")["captures"][0]
+    assert (reported["stop_reason"], reported["packets"]) == ("packets", 20)
     daemon.write_config({})
     daemon.signal(signal.SIGHUP)
     eventually(lambda: recorders(daemon) == [])
@@ -279,14 +284,14 @@ def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wi
     )
     wire.send(20)
     time.sleep(0.2)
-    told = daemon.request(
+    reported = daemon.request(
         wait=True, interface=[wire.far], lookback=5, timeout=1, packetdebug=True, id="x"
     ).json()["captures"][0]
-    path = Path(told["delivered"]["local"]["where"])
+    path = Path(reported["delivered"]["local"]["where"])
     assert path.name.endswith(".pcapng.zst")
     assert [row[0] for row in tshark(path, "frame.number")] == [str(n) for n in range(1, 21)]
-    assert told["content"]["compression"] == "zstd"
-    assert told["sha256"] != told["content"]["sha256"]
+    assert reported["content"]["compression"] == "zstd"
+    assert reported["sha256"] != reported["content"]["sha256"]
     assert len(daemon.logged("packet", id="x")) == 20
     plain = daemon.request(
         wait=True, interface=[wire.far], lookback=5, timeout=1, format="pcap", compress="none"
@@ -314,13 +319,13 @@ def test_several_interfaces_become_one_file_that_goes_where_all_go(make: Make, w
     eventually(lambda: daemon.record("m")["captures"][0]["state"] == "running")
     wire.send(5)
     eventually(partial(_is_finished, daemon, "m"))
-    (told,) = daemon.record("m")["captures"]
-    assert (told["interface"], told["state"]) == (f"{wire.far}+{wire.near}", "delivered")
+    (reported,) = daemon.record("m")["captures"]
+    assert (reported["interface"], reported["state"]) == (f"{wire.far}+{wire.near}", "delivered")
     assert (
-        told["lookback"]["reason"]
+        reported["lookback"]["reason"]
         == f"{wire.far}: the recorder began later; {wire.near}: {NO_RECORDER}"
     )
-    rows = tshark(Path(told["delivered"]["local"]["where"]), "frame.interface_name")
+    rows = tshark(Path(reported["delivered"]["local"]["where"]), "frame.interface_name")
     assert [row[0] for row in rows].count(wire.far) == 15
     assert [row[0] for row in rows].count(wire.near) == 5
 
@@ -367,6 +372,6 @@ def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
     )
     daemon.api("DELETE", "/captures/greedy")
     eventually(partial(_is_finished, daemon, "greedy"))
-    told = daemon.record("greedy")["captures"][0]["lookback"]
-    assert told["reason"].endswith(NO_ROOM)
-    assert told["packets"] > 5000
+    reported = daemon.record("greedy")["captures"][0]["lookback"]
+    assert reported["reason"].endswith(NO_ROOM)
+    assert reported["packets"] > 5000

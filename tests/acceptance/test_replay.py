@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.conftest import Make
 from tests.contracts.captures import BEGIN, pcap
 from tests.helpers import eventually, numbers, tshark
-from tests.servers import PCAPDAEMON, DaemonProcess
+from tests.servers import PCAPDAEMON, DaemonProcess, free_port
 
 NOTHING = (  # an ordinary user has none, and must not be able to drop them
     ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
@@ -137,3 +137,50 @@ def test_a_recorder_on_a_file_is_refused(make: Make, file: Path) -> None:
     )
     assert refused.returncode == 2
     assert "[[recorder]] number 1: demo0 plays a file" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--read", "x.pcap", "--lookback", "5"], "--lookback: a file has no recorder"),
+        (["-i", "lo", "--paced"], "--paced: needs --read FILE"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(words: list[str], problem: str) -> None:
+    done = capture(*words, check=False)
+    assert done.returncode == 2
+    assert problem in done.stderr.decode()
+
+
+def test_a_file_that_breaks_off_keeps_its_packets_and_fails(file: Path, tmp_path: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10])
+    done = capture("--read", file, "-w", tmp_path / "x.pcap", "--json", check=False)
+    (result,) = json.loads(done.stdout)
+    assert (done.returncode, result["stop_reason"], result["packets"]) == (1, "error", 19)
+    assert "truncated" in result["error"]
+    assert len(numbers(tmp_path / "x.pcap")) == 19
+
+
+def test_check_needs_no_privilege_where_only_files_are_played(file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "pcapdaemon.toml"
+    text = f"""
+    [general]
+    writelocal = true
+    localdir = "{tmp_path}"
+    [[interface]]
+    name = "demo0"
+    replay = "{file}"
+    [http]
+    listen = true
+    port = {free_port()}
+    """
+    config.write_text(text)
+    check = [*NOTHING, str(PCAPDAEMON), "check", "--config", str(config)]
+    good = subprocess.run(check, check=True, capture_output=True, text=True)
+    assert f"{file} can be read" in good.stdout
+    assert "CAP_NET_RAW" not in good.stdout
+    file.unlink()
+    bad = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert f"{file}: No such file" in bad.stdout

@@ -1,4 +1,4 @@
-"""Requesters are told what became of their requests."""
+"""Requesters receive the results of their requests."""
 
 import hashlib
 import json
@@ -105,8 +105,8 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
 ) -> None:
     daemon = make(section(server)).start()
     ear = listen()
-    publish(server, interface=[wire.far], id="told", packets=20, customer="acme")
-    eventually(lambda: daemon.logged("capture started", id="told"))
+    publish(server, interface=[wire.far], id="reported", packets=20, customer="acme")
+    eventually(lambda: daemon.logged("capture started", id="reported"))
     wire.send(20)
     manifest = ear.of("finished")
     (capture,) = manifest["captures"]

@@ -268,9 +268,9 @@ def test_a_deaf_source_is_told_by_readyz_and_by_a_metric_and_since_when(
     killed_at = time.time()
     eventually(lambda: metric('pcapdaemon_source_connected{source="redis"}') == 0)
     assert abs(metric('pcapdaemon_source_since_timestamp_seconds{source="redis"}') - killed_at) < 3
-    told = daemon.api("GET", "/readyz")
-    assert (told.status_code, told.json()["sources"]["redis"]["connected"]) == (503, False)
-    assert abs(told.json()["sources"]["redis"]["since"] - killed_at) < 3
+    reported = daemon.api("GET", "/readyz")
+    assert (reported.status_code, reported.json()["sources"]["redis"]["connected"]) == (503, False)
+    assert abs(reported.json()["sources"]["redis"]["since"] - killed_at) < 3
     assert metric('pcapdaemon_source_connections_lost_total{source="redis"}') == 1
     daemon.request(interface=[wire.far], timeout=1)
     assert metric('pcapdaemon_requests_total{outcome="accepted",source="http"}') == 1

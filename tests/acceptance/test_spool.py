@@ -49,7 +49,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(
     assert file.stat().st_mode & 0o777 == 0o600
     metrics = daemon.api("GET", "/metrics").text
     assert "pcapdaemon_spool_files 1.0" in metrics
-    assert "pcapdaemon_memory_used_bytes 0.0" in metrics, "its memory is given back"
+    assert "pcapdaemon_memory_used_bytes 0.0" in metrics, "its memory is returned"
     listed = command("spool", "list", "--config", str(daemon.config), "--json")
     (entry,) = json.loads(listed.stdout)
     assert (entry["ids"], entry["pending"]) == (["late"], ["local"])
@@ -191,8 +191,8 @@ def test_a_full_disk_under_the_spool_is_told_and_memory_carries_on(
     daemon.request(interface=[wire.far], id="big", packets=2000, snap=1500)
     eventually(lambda: daemon.logged("capture started", id="big"))
     wire.send(2000, size=1500)
-    told = eventually(lambda: daemon.logged("savefile not in the spool", id="big"))
-    assert "No space left" in told[0]["reason"]
+    reported = eventually(lambda: daemon.logged("savefile not in the spool", id="big"))
+    assert "No space left" in reported[0]["reason"]
     assert not list(small_disk.glob("*.*avefile"))
     daemon.captures.mkdir()
     assert numbers(wait_for_file(daemon.captures, "*big.pcap", 20)) == list(range(2000))

@@ -202,7 +202,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 
 class Answering(HTTPServer):
-    """A server that answers whatever it was told to, and keeps what it was sent."""
+    """A server that answers whatever the test chooses, and keeps what it was sent."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", free_port()), _AnsweringHandler)

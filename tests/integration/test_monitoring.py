@@ -41,12 +41,12 @@ tests:
         values: '0+1x40'
       - {{series: 'pcapdaemon_spool_oldest_seconds{{instance="a"}}', values: '0x5 4000x20'}}
     alert_rule_test:
-      - alertname: PcapdaemonSourceDeaf
+      - alertname: PcapdaemonSourceDisconnected
         eval_time: 10m
         exp_alerts:
           - exp_labels: {{severity: critical, instance: a, source: kafka}}
-            exp_annotations: {{summary: a does not hear kafka, description: {deaf}}}
-      - alertname: PcapdaemonSourceDeaf
+            exp_annotations: {{summary: a has no connection to kafka, description: {disconnected}}}
+      - alertname: PcapdaemonSourceDisconnected
         eval_time: 1m
         exp_alerts: []
       - alertname: PcapdaemonSavefileLost
@@ -89,7 +89,7 @@ def test_the_alerts_are_rules_that_prometheus_takes() -> None:
 
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     words = {
-        "deaf": "PcapdaemonSourceDeaf",
+        "disconnected": "PcapdaemonSourceDisconnected",
         "lost": "PcapdaemonSavefileLost",
         "failing": "PcapdaemonDeliveryFailing",
     }

@@ -51,9 +51,9 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
     path = saved(stopped, tmp_path / "x.pcapng")
     assert stopped.outcome.size == path.stat().st_size
     assert numbers(path) == [0, 1, 2, 3]
-    told = comment(path)
+    reported = comment(path)
     assert {
-        k: told[k]
+        k: reported[k]
         for k in (
             "id",
             "customer",
@@ -68,8 +68,8 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
         **{"id": "me", "customer": "ACME ü", "alertid": 7, "bpf": "udp", "stop_reason": "packets"},
         **{"packets": 4, "complete": True, "version": __version__},
     }
-    assert told["limits"]["packets"] == 4
-    assert told["lookback"] is None
+    assert reported["limits"]["packets"] == 4
+    assert reported["lookback"] is None
     info = capinfos(path)
     mac = Path(f"/sys/class/net/{wire.far}/address").read_text().strip()
     for words in (

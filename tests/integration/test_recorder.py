@@ -41,10 +41,10 @@ MIB = 1 << 20
 
 @contextmanager
 def recording(
-    interface: str, told: Callable[[str, str], None] = lambda *_: None, **settings: Any
+    interface: str, reported: Callable[[str, str], None] = lambda *_: None, **settings: Any
 ) -> Iterator[Recorder]:
     made = RecorderSettings.model_validate({"interface": interface, "memory": 64 * MIB, **settings})
-    recorder = Recorder(made, interface, 8 * MIB, told)
+    recorder = Recorder(made, interface, 8 * MIB, reported)
     recorder.start()
     try:
         eventually(lambda: recorder.is_open or recorder.reason not in ("", NOT_BEGUN))
@@ -172,10 +172,10 @@ async def test_what_is_older_than_its_seconds_is_not_given_out(wire: Wire) -> No
 
 
 async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path) -> None:
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     name = wire.far
     subprocess.run(["ip", "link", "del", name], check=True)
-    with recording(name, lambda *words: told.append(words)) as recorder:
+    with recording(name, lambda *words: reported.append(words)) as recorder:
         assert recorder.reason not in ("", NOT_BEGUN)
         await _make(wire)
         await asyncio.to_thread(eventually, is_open(recorder))
@@ -199,7 +199,7 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
     assert "the interface was away for" in stopped.outcome.lookback.reason
     assert "the recorder began later" in stopped.outcome.lookback.reason
     assert 0 < stopped.outcome.lookback.covered < 20
-    assert [reason == "" for _, reason in told] == [False, True, False, True]
+    assert [reason == "" for _, reason in reported] == [False, True, False, True]
 
 
 async def _make(wire: Wire) -> None:

@@ -278,12 +278,12 @@ async def test_what_joins_another_comes_after_that_one_was_told_of(
     monkeypatch.setattr(Session, "extend", lambda session, limits: session.armed.done())
     await asyncio.gather(*(desk.tell({**GOOD, "id": str(n)}) for n in range(20)))
     await desk.tell({**GOOD, "id": "last"})
-    told: set[str] = set()
+    reported: set[str] = set()
     for event in desk.events:
         if isinstance(event, RequestAccepted):
-            told.add(event.plan.id)
+            reported.add(event.plan.id)
         elif isinstance(event, RequestJoined):
-            assert event.joined in told
+            assert event.joined in reported
     assert any(isinstance(event, RequestJoined) and event.id == "last" for event in desk.events)
     desk.finish()
     await desk.engine.drain(1)

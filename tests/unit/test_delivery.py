@@ -59,7 +59,7 @@ class Hanging(MemoryDestination):
 
 
 class Down(MemoryDestination):
-    """One that fails, until it is told to be up again."""
+    """A destination that fails until the test has it up again."""
 
     up = False
 
@@ -103,7 +103,7 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
 
 
 class Desk:
-    """A delivery, and what it told."""
+    """A delivery, and its events."""
 
     def __init__(
         self, *destinations: MemoryDestination, spool: Path | None = None, **more: Any
@@ -128,7 +128,7 @@ class Desk:
         await self.delivery.deliver(one)
         return one
 
-    def told(self, kind: type[Event]) -> list[Any]:
+    def reported(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def until(self, fact: Callable[[], object]) -> None:
@@ -164,7 +164,7 @@ async def test_every_destination_gets_it() -> None:
 async def test_the_end_of_a_capture_is_told_with_its_digest_and_who_is_to_get_it() -> None:
     desk = Desk(MemoryDestination(), MemoryDestination())
     await desk.deliver(parcel())
-    (stopped,) = desk.told(CaptureStopped)
+    (stopped,) = desk.reported(CaptureStopped)
     assert stopped.pending == ("0", "1")
     assert stopped.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
@@ -201,7 +201,7 @@ async def test_without_a_spool_what_is_refused_is_lost_and_told_with_what_was_lo
     destination.errors = [DeliveryRefused("no such bucket", "see [s3] bucket")]
     desk = Desk(destination, good)
     await desk.deliver(parcel())
-    (lost,) = desk.told(SavefileLost)
+    (lost,) = desk.reported(SavefileLost)
     assert (lost.file_name, lost.packets, lost.reason) == (
         "x.pcap",
         3,
@@ -216,7 +216,7 @@ async def test_a_defect_of_a_destination_is_told_as_a_loss_too() -> None:
     destination.errors = [RuntimeError("unforeseen")]
     desk = Desk(destination, good)
     await desk.deliver(parcel())
-    assert len(desk.told(SavefileLost)) == len(desk.told(SavefileDelivered)) == 1
+    assert len(desk.reported(SavefileLost)) == len(desk.reported(SavefileDelivered)) == 1
 
 
 @pytest.mark.parametrize("cls", [Hanging, Down])
@@ -229,11 +229,11 @@ async def test_without_a_spool_it_is_given_up_at_the_deadline(
         "pcapdaemon.delivery.delivery.time.monotonic", lambda: real() + clock["offset"]
     )
     task = asyncio.create_task(desk.deliver(parcel()))
-    await desk.until(lambda: desk.told(SavefileDelivered))
+    await desk.until(lambda: desk.reported(SavefileDelivered))
     assert not task.done()
     clock["offset"] = 2
     sent = await task
-    (lost,) = desk.told(SavefileLost)
+    (lost,) = desk.reported(SavefileLost)
     assert "not delivered within 1 s" in lost.reason
     assert sent.savefile.closed
 
@@ -266,11 +266,11 @@ async def test_only_so_many_at_a_time_to_one_destination() -> None:
 async def test_ended_in_the_middle_without_a_spool_it_is_told_as_lost() -> None:
     desk = Desk(Hanging())
     task = asyncio.create_task(desk.deliver(parcel()))
-    await desk.until(lambda: desk.told(CaptureStopped))
+    await desk.until(lambda: desk.reported(CaptureStopped))
     await asyncio.sleep(0.01)
     await desk.close()
     await task
-    assert "ended" in desk.told(SavefileLost)[0].reason
+    assert "ended" in desk.reported(SavefileLost)[0].reason
 
 
 async def test_in_the_spool_before_its_end_is_told_and_gone_when_it_is_delivered(
@@ -301,17 +301,17 @@ async def test_a_failing_destination_moves_it_to_the_spool_and_gets_it_later(
     down, good = Down(), MemoryDestination()
     desk = await Desk(down, good, spool=tmp_path, eager=eager, delivery={"memory_grace": 1}).begin()
     task = asyncio.create_task(desk.deliver(one := parcel()))
-    await desk.until(lambda: good.savefiles and desk.told(DeliveryDelayed))
+    await desk.until(lambda: good.savefiles and desk.reported(DeliveryDelayed))
     assert one.savefile.in_memory
     sent = await task
     assert not sent.savefile.in_memory
-    (spooled,) = desk.told(SavefileSpooled)
+    (spooled,) = desk.reported(SavefileSpooled)
     assert (spooled.pending, "down" in spooled.reason) == (("0",), True)
     down.up = True
     desk.delivery.retry()
     await desk.until(lambda: down.savefiles == {"x.pcap": CONTENT})
     await desk.until(
-        lambda: [event.ids for event in desk.told(SavefileLeftSpool)] == [("ID", "JOINED")]
+        lambda: [event.ids for event in desk.reported(SavefileLeftSpool)] == [("ID", "JOINED")]
     )
     assert files(tmp_path) == []
     await desk.close()
@@ -323,7 +323,7 @@ async def test_memory_that_is_short_moves_even_what_is_under_way(tmp_path: Path)
     desk.pressed = True
     sent = await desk.deliver(parcel())
     assert not sent.savefile.in_memory
-    assert desk.told(SavefileSpooled)
+    assert desk.reported(SavefileSpooled)
     await desk.close()
 
 
@@ -332,7 +332,7 @@ async def test_what_is_refused_is_kept_and_tried_again_when_asked(tmp_path: Path
     destination.errors = [DeliveryRefused("wrong key")]
     desk = await Desk(destination, spool=tmp_path).begin()
     await desk.deliver(parcel())
-    assert "wrong key" in desk.told(SavefileSpooled)[0].reason
+    assert "wrong key" in desk.reported(SavefileSpooled)[0].reason
     watching = asyncio.create_task(desk.delivery.keep_watch())
     assert desk.spool
     desk.spool.order("retry", next(iter(desk.spool.stored)))
@@ -348,14 +348,14 @@ async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_o
     good = MemoryDestination()
     first = await Desk(Down(), good, spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
-    await first.until(lambda: good.savefiles and first.told(DeliveryDelayed))
+    await first.until(lambda: good.savefiles and first.reported(DeliveryDelayed))
     await first.close()
     await task
-    assert first.told(SavefileSpooled)
-    assert files(tmp_path) == [".json", ".savefile"]
+    assert first.reported(SavefileSpooled)
+    await first.until(lambda: files(tmp_path) == [".json", ".savefile"])
     again = MemoryDestination()
     second = await Desk(again, good, spool=tmp_path).begin()
-    (taken,) = second.told(SavefileResumed)
+    (taken,) = second.reported(SavefileResumed)
     assert (taken.ids, taken.source, taken.received_at, taken.request.customer) == (
         ("ID", "JOINED"),
         "redis",
@@ -365,19 +365,19 @@ async def test_what_an_earlier_process_left_is_taken_up_with_all_that_is_known_o
     assert taken.delivered == (("1", Receipt("memory:x.pcap")),)
     await second.until(lambda: again.savefiles == {"x.pcap": CONTENT})
     await second.until(lambda: files(tmp_path) == [])
-    assert len(second.told(SavefileDelivered)) == 1
+    assert len(second.reported(SavefileDelivered)) == 1
     await second.close()
 
 
 async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
-    await first.until(lambda: first.told(DeliveryDelayed))
+    await first.until(lambda: first.reported(DeliveryDelayed))
     await first.close()
     await task
     second = await Desk(spool=tmp_path).begin()
-    await second.until(lambda: second.told(DeliveryDelayed))
-    assert "not switched on" in second.told(DeliveryDelayed)[0].reason
+    await second.until(lambda: second.reported(DeliveryDelayed))
+    assert "not switched on" in second.reported(DeliveryDelayed)[0].reason
     second.delivery.configure({"0": (back := MemoryDestination())}, second.settings)
     await second.until(lambda: back.savefiles)
     await second.close()
@@ -400,7 +400,7 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
 async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
-    await first.until(lambda: first.told(DeliveryDelayed))
+    await first.until(lambda: first.reported(DeliveryDelayed))
     await first.close()
     await task
     savefile, manifest = next(tmp_path.glob("*.savefile")), next(tmp_path.glob("*.json"))
@@ -424,11 +424,11 @@ async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str)
         (tmp_path / f".{savefile.name}").write_bytes(b"half")
     good = MemoryDestination()
     second = await Desk(good, spool=tmp_path).begin()
-    assert len(second.told(SpoolFileQuarantined)) == 1
+    assert len(second.reported(SpoolFileQuarantined)) == 1
     if damage in ("foreign", "hidden"):
         await second.until(lambda: good.savefiles)
     else:
-        assert not second.told(SavefileResumed)
+        assert not second.reported(SavefileResumed)
     await second.until(lambda: files(tmp_path) == [])
     quarantined = (
         list((tmp_path / "quarantine").iterdir()) if (tmp_path / "quarantine").exists() else []
@@ -442,11 +442,11 @@ async def test_room_is_made_by_the_oldest_which_is_named(tmp_path: Path) -> None
     desk.pressed = True
     for number in range(3):
         await desk.deliver(parcel(f"{number}.pcap"))
-    (lost,) = desk.told(SavefileLost)
+    (lost,) = desk.reported(SavefileLost)
     assert lost.file_name == "0.pcap"
     assert "the oldest" in lost.reason
     assert "down" in lost.reason
-    assert len(desk.told(SavefileLeftSpool)) == 1
+    assert len(desk.reported(SavefileLeftSpool)) == 1
     assert len(files(tmp_path)) == 4
     await desk.close()
 
@@ -460,8 +460,8 @@ async def test_a_savefile_that_is_delivered_anyway_drives_no_older_one_out(tmp_p
     desk.delivery.configure({"1": good}, desk.settings)
     await desk.deliver(parcel("new.pcap"))
     assert list(good.savefiles) == ["new.pcap"]
-    assert not desk.told(SavefileLost)
-    assert desk.told(SavefileNotSpooled)[0].file_name == "new.pcap"
+    assert not desk.reported(SavefileLost)
+    assert desk.reported(SavefileNotSpooled)[0].file_name == "new.pcap"
     await desk.close()
 
 
@@ -470,8 +470,8 @@ async def test_too_old_is_dropped_and_named(tmp_path: Path) -> None:
     desk.pressed = True
     await desk.deliver(parcel(since=time.time() - 101))
     watching = asyncio.create_task(desk.delivery.keep_watch())
-    await desk.until(lambda: desk.told(SavefileLost))
-    assert "more than 100 s" in desk.told(SavefileLost)[0].reason
+    await desk.until(lambda: desk.reported(SavefileLost))
+    assert "more than 100 s" in desk.reported(SavefileLost)[0].reason
     assert files(tmp_path) == []
     watching.cancel()
     await desk.close()
@@ -484,8 +484,8 @@ async def test_dropped_by_hand(tmp_path: Path) -> None:
     assert desk.spool
     desk.spool.order("drop", next(iter(desk.spool.stored)))
     watching = asyncio.create_task(desk.delivery.keep_watch())
-    await desk.until(lambda: desk.told(SavefileLeftSpool))
-    assert "by hand" in desk.told(SavefileLost)[0].reason
+    await desk.until(lambda: desk.reported(SavefileLeftSpool))
+    assert "by hand" in desk.reported(SavefileLost)[0].reason
     assert files(tmp_path) == []
     watching.cancel()
     await desk.close()
@@ -497,7 +497,7 @@ async def test_spool_that_fails_is_told_and_memory_carries_on(tmp_path: Path) ->
     (tmp_path / "spool" / ".lock").unlink()
     (tmp_path / "spool").rmdir()
     await desk.deliver(parcel())
-    assert "No such file" in desk.told(SavefileNotSpooled)[0].reason
+    assert "No such file" in desk.reported(SavefileNotSpooled)[0].reason
     assert good.savefiles
     await desk.close()
 
@@ -510,7 +510,7 @@ async def test_what_is_delivered_while_memory_is_short_is_not_told_as_spooled(
     for number in range(20):
         await desk.deliver(parcel(str(number)))
     await asyncio.sleep(0.05)
-    assert not desk.told(SavefileSpooled)
+    assert not desk.reported(SavefileSpooled)
     assert files(tmp_path) == []
     await desk.close()
 
@@ -529,14 +529,14 @@ async def test_what_is_delivered_while_it_is_written_to_the_spool_does_not_stay_
     desk = await Desk(down, spool=tmp_path, eager=False).begin()
     desk.pressed = True
     task = asyncio.create_task(desk.deliver(parcel()))
-    await desk.until(lambda: desk.told(DeliveryDelayed))
+    await desk.until(lambda: desk.reported(DeliveryDelayed))
     await asyncio.sleep(0.03)
     down.up = True
     await desk.until(lambda: down.savefiles)
     gate.set()
     await task
     await desk.until(lambda: files(tmp_path) == [])
-    assert not desk.told(SavefileSpooled)
+    assert not desk.reported(SavefileSpooled)
     await desk.close()
 
 
@@ -554,7 +554,7 @@ async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(
     good = MemoryDestination()
     desk = await Desk(good, spool=tmp_path).begin()
     await desk.deliver(parcel())
-    assert "did not answer" in desk.told(SavefileNotSpooled)[0].reason
+    assert "did not answer" in desk.reported(SavefileNotSpooled)[0].reason
     assert good.savefiles
     gate.set()
     await asyncio.sleep(0.05)
@@ -568,11 +568,11 @@ async def test_a_capture_that_ends_too_late_for_the_end_of_the_daemon_is_told(
 ) -> None:
     desk = await Desk(Hanging(), spool=tmp_path if spooled else None).begin()
     task = asyncio.create_task(desk.deliver(parcel()))
-    await desk.until(lambda: desk.told(CaptureStopped))
+    await desk.until(lambda: desk.reported(CaptureStopped))
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert (len(desk.told(SavefileSpooled)), len(desk.told(SavefileLost))) == (
+    assert (len(desk.reported(SavefileSpooled)), len(desk.reported(SavefileLost))) == (
         (1, 0) if spooled else (0, 1)
     )
     await desk.close()

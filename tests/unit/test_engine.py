@@ -51,7 +51,7 @@ class Run:
         body = json.dumps({"node": "any", "interface": list(names), "id": "ID"}).encode()
         self.engine.take(Message(body, "test", answer=self.answers.append))
 
-    def told(self, kind: type[Event]) -> list[Any]:
+    def reported(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -79,7 +79,7 @@ async def test_a_capture_that_hangs_at_the_end_is_named(monkeypatch: pytest.Monk
     while not run.answers:
         await asyncio.sleep(0)
     await run.engine.drain(0.01)
-    assert [failure.reason for failure in run.told(CaptureFailed)] == [runs.ENDED]
+    assert [failure.reason for failure in run.reported(CaptureFailed)] == [runs.ENDED]
 
 
 async def test_names_that_take_long_are_accepted_after_a_while(
@@ -102,9 +102,9 @@ async def test_where_no_capture_can_begin_the_request_is_rejected_once(
     await run.engine.drain(1)
     assert [answer.kind for answer in run.answers] == [kind]
     assert len(run.answers[0].problems) == 2
-    assert [event.kind for event in run.told(RequestRejected)] == [kind]
-    assert not run.told(RequestAccepted)
-    assert not run.told(RequestFinished)
+    assert [event.kind for event in run.reported(RequestRejected)] == [kind]
+    assert not run.reported(RequestAccepted)
+    assert not run.reported(RequestFinished)
 
 
 async def test_nothing_is_begun_while_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

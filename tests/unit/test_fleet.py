@@ -23,7 +23,7 @@ CAPTURED = {
 }
 
 
-def told(*results: tuple[str, dict[str, Any]]) -> Fleet:
+def reported(*results: tuple[str, dict[str, Any]]) -> Fleet:
     nodes = Fleet(silence=60)
     for now, (kind, data) in enumerate(results):
         nodes.on_result(kind, {"id": "x", "node": "a", **data}, float(now))
@@ -39,13 +39,14 @@ def test_a_node_goes_through_its_states() -> None:
         ("delivered", {"interface": "eth0", "destination": "s3", "receipt": {"where": "s3://b/k"}}),
     ]
     captures = [
-        told(*results[: number + 1]).records["a"]["captures"][0] for number in range(len(results))
+        reported(*results[: number + 1]).records["a"]["captures"][0]
+        for number in range(len(results))
     ]
     states = [capture["state"] for capture in captures]
     assert states == ["starting", "running", "running", "delivering", "delivered"]
     assert [capture["bytes"] for capture in captures] == [0, 0, 700, 800, 800]
     assert captures[-1]["delivered"]["s3"]["where"] == "s3://b/k"
-    nodes = told(*results)
+    nodes = reported(*results)
     assert nodes.records["a"]["limits"] == {"packets": 10}
     assert not nodes.over
     nodes.on_result(
@@ -58,7 +59,7 @@ def test_a_node_goes_through_its_states() -> None:
 
 
 def test_several_nodes_are_over_when_all_are() -> None:
-    nodes = told(
+    nodes = reported(
         ("accepted", {"interface": ["eth0"]}),
         ("rejected", {"node": "b", "problems": [{"field": "bpf", "message": "bad"}]}),
     )
@@ -70,7 +71,7 @@ def test_several_nodes_are_over_when_all_are() -> None:
 
 
 def test_one_who_is_silent_is_waited_for_no_longer() -> None:
-    nodes = told(("accepted", {"interface": ["eth0"]}))
+    nodes = reported(("accepted", {"interface": ["eth0"]}))
     nodes.look(60.0)
     assert not nodes.over
     nodes.look(61.0)
@@ -84,7 +85,7 @@ def test_nobody_at_all_is_not_good() -> None:
 
 
 def test_a_loss_is_told() -> None:
-    nodes = told(
+    nodes = reported(
         ("accepted", {"interface": ["eth0"]}),
         ("failed", {"interface": "eth0", "destination": "s3", "reason": "no such bucket"}),
     )
@@ -93,7 +94,7 @@ def test_a_loss_is_told() -> None:
 
 
 def test_what_is_malformed_is_ignored() -> None:
-    nodes = told(("accepted", {"interface": ["eth0"]}))
+    nodes = reported(("accepted", {"interface": ["eth0"]}))
     before = dict(nodes.records)
     for kind, data in (
         ("captured", {"interface": "eth0"}),

@@ -59,7 +59,7 @@ def test_statistics_and_addresses_are_what_capinfos_reads(tmp_path: Path) -> Non
     path.write_bytes(
         section("x86_64", "Linux 6", "me", '{"id": "ü"}') + interface(one) + statistics(0, seen)
     )
-    told = capinfos(path)
+    reported = capinfos(path)
     for words in (
         *(
             "Capture hardware:    x86_64",
@@ -76,7 +76,7 @@ def test_statistics_and_addresses_are_what_capinfos_reads(tmp_path: Path) -> Non
         ),
         *("Speed = 10000000000", "Number of stat entries = 1", "Operating system = Linux 6"),
     ):
-        assert words in told, told
+        assert words in reported, reported
 
 
 @pytest.mark.parametrize("size", [70_000, 65_536])

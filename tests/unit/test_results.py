@@ -1,4 +1,4 @@
-"""Events become results, and go where they are wanted."""
+"""Events become results, and go to the configured places."""
 
 import asyncio
 import json
@@ -58,13 +58,13 @@ class Wanted(Section):
 
 
 class FakeBus(Bus):
-    """A bus that keeps what it was told to send."""
+    """A bus that keeps what it was asked to send."""
 
     Settings = Wanted
 
     def __init__(self, settings: Any, node: str) -> None:
         self.settings, self.node = settings, node
-        self.told: list[tuple[str, str, dict[str, Any]]] = []
+        self.reported: list[tuple[str, str, dict[str, Any]]] = []
 
     async def connect(self) -> None: ...
     async def receive(self) -> Message:
@@ -78,7 +78,7 @@ class FakeBus(Bus):
     async def send(self, body: bytes, to: str | None = None) -> int | None:
         result = decode(body)
         assert result
-        self.told.append((str(to), *result))
+        self.reported.append((str(to), *result))
         return None
 
     @classmethod
@@ -154,7 +154,7 @@ LIFE: list[Any] = [
 async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None:
     redis = bus("redis", "r")
     await Desk(redis).on_event(accepted(), *LIFE)
-    ((place, kind, manifest),) = redis.told
+    ((place, kind, manifest),) = redis.reported
     assert (place, kind, manifest["id"], manifest["node"], manifest["final"]) == (
         "r",
         "finished",
@@ -181,7 +181,7 @@ async def test_by_default_only_the_whole_story_is_told_and_it_is_whole() -> None
 async def test_everything_is_told_where_it_is_wanted_in_order() -> None:
     redis = bus("redis", "r")
     await Desk(redis, events=ALL).on_event(accepted(), *LIFE)
-    assert [kind for _, kind, _ in redis.told] == [
+    assert [kind for _, kind, _ in redis.reported] == [
         "accepted",
         "started",
         "progress",
@@ -201,8 +201,8 @@ async def test_a_request_may_choose_what_and_where() -> None:
         plan = make_plan("ID", request(reply_to=to, reply_events=kinds), [], Policy(), around)
         assert isinstance(plan, CapturePlan)
         await desk.on_event(RequestAccepted("kafka", plan, 1.0), *LIFE)
-    assert [(place, kind) for place, kind, _ in redis.told] == [("s", "captured")]
-    assert [(place, kind) for place, kind, _ in kafka.told] == [
+    assert [(place, kind) for place, kind, _ in redis.reported] == [("s", "captured")]
+    assert [(place, kind) for place, kind, _ in kafka.reported] == [
         ("t", "finished"),
         ("r", "accepted"),
     ], "its own bus's r"
@@ -223,7 +223,7 @@ async def test_rejections_are_told_with_all_problems_even_where_nothing_could_be
     )
     await desk.on_event(RequestRejected("NEW", "redis", (Problem("", "not JSON"),)))
     await desk.on_event(RequestRejected("NEW", "http", (Problem("", "not JSON"),)))
-    first, second = (data for _, _, data in redis.told)
+    first, second = (data for _, _, data in redis.reported)
     assert first["problems"] == [
         {"field": "bpf", "message": "syntax error"},
         {"field": "", "message": "and more"},
@@ -244,11 +244,11 @@ async def test_those_who_joined_are_told_the_same_under_their_own_id() -> None:
         *LIFE,
         RequestFinished("OTHER"),
     )
-    assert [(kind, data["id"]) for _, kind, data in redis.told] == [
+    assert [(kind, data["id"]) for _, kind, data in redis.reported] == [
         ("captured", "ID"),
         ("finished", "ID"),
     ]
-    assert [(kind, data["id"]) for _, kind, data in kafka.told] == [
+    assert [(kind, data["id"]) for _, kind, data in kafka.reported] == [
         ("captured", "OTHER"),
         ("finished", "OTHER"),
     ]
@@ -259,13 +259,13 @@ async def test_a_savefile_in_the_spool_is_told_now_and_again_when_it_is_delivere
     desk = Desk(redis, events=["spooled", "delivered", "finished"])
     spooled = SavefileSpooled("ID", "e0", "f.pcap", ("s3",), "s3: down")
     await desk.on_event(accepted(), LIFE[0], STOPPED, spooled, RequestFinished("ID"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told] == [
+    assert [(kind, data.get("final")) for _, kind, data in redis.reported] == [
         ("spooled", None),
         ("finished", False),
     ]
-    assert redis.told[1][2]["captures"][0]["state"] == "spooled"
+    assert redis.reported[1][2]["captures"][0]["state"] == "spooled"
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told[2:]] == [
+    assert [(kind, data.get("final")) for _, kind, data in redis.reported[2:]] == [
         ("delivered", None),
         ("finished", True),
     ]
@@ -279,10 +279,10 @@ async def test_a_request_is_not_finished_while_another_of_its_captures_runs() ->
         accepted(), CaptureStarted("ID", "e1", "EN10MB", 96, 5.0), LIFE[0], STOPPED, spooled
     )
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
-    assert [kind for _, kind, _ in redis.told] == ["captured"]
+    assert [kind for _, kind, _ in redis.reported] == ["captured"]
     other = replace(STOPPED, interface="e1", file_name="g.pcap")
     await desk.on_event(other, replace(LIFE[3], interface="e1"), RequestFinished("ID"))
-    assert [(kind, data.get("final")) for _, kind, data in redis.told[1:]] == [
+    assert [(kind, data.get("final")) for _, kind, data in redis.reported[1:]] == [
         ("captured", None),
         ("finished", True),
     ]
@@ -295,7 +295,7 @@ async def test_a_place_that_is_none_does_not_silence_the_rejection_that_says_so(
             "ID", "redis", (Problem("reply_to", "no such"),), request=request(reply_to="nowhere")
         )
     )
-    assert [(place, kind) for place, kind, _ in redis.told] == [("r", "rejected")]
+    assert [(place, kind) for place, kind, _ in redis.reported] == [("r", "rejected")]
 
 
 async def test_a_dry_run_is_answered_where_it_asks_for() -> None:
@@ -304,7 +304,7 @@ async def test_a_dry_run_is_answered_where_it_asks_for() -> None:
     assert redis.answer
     redis.answer(Answer("x", AnswerKind.DRYRUN, reply_to="s"))
     await desk.on_event()
-    assert [(place, kind) for place, kind, _ in redis.told] == [("s", "dryrun")]
+    assert [(place, kind) for place, kind, _ in redis.reported] == [("s", "dryrun")]
 
 
 async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spool() -> None:
@@ -321,8 +321,8 @@ async def test_a_rejection_of_the_same_id_does_not_touch_what_stands_in_the_spoo
         RequestRejected("ID", "redis", (Problem("bpf", "wrong"),), request=request())
     )
     await desk.on_event(LIFE[3], SavefileLeftSpool(("ID",), "e0"))
-    assert redis.told[-1][1:2] == ("finished",)
-    assert redis.told[-1][2]["captures"][0]["delivered"]["s3"]["where"] == "s3://b/k"
+    assert redis.reported[-1][1:2] == ("finished",)
+    assert redis.reported[-1][2]["captures"][0]["delivered"]["s3"]["where"] == "s3://b/k"
 
 
 async def test_what_another_process_captured_is_told_too() -> None:
@@ -332,11 +332,11 @@ async def test_what_another_process_captured_is_told_too() -> None:
         ("ID", "OTHER"), "redis", 1.0, request(), STOPPED, (("local", Receipt("/x")),)
     )
     await desk.on_event(taken, LIFE[3], SavefileLeftSpool(("ID", "OTHER"), "e0"))
-    assert [(kind, data["id"], data["final"]) for _, kind, data in redis.told] == [
+    assert [(kind, data["id"], data["final"]) for _, kind, data in redis.reported] == [
         ("finished", "ID", True),
         ("finished", "OTHER", True),
     ]
-    assert redis.told[0][2]["captures"][0]["delivered"].keys() == {"local", "s3"}
+    assert redis.reported[0][2]["captures"][0]["delivered"].keys() == {"local", "s3"}
 
 
 async def test_losses_and_captures_that_never_began_are_failures() -> None:
@@ -348,18 +348,20 @@ async def test_losses_and_captures_that_never_began_are_failures() -> None:
     await desk.on_event(
         SavefileLost("ID", "e0", "s3", "no such bucket", "f.pcap", 5), RequestFinished("ID")
     )
-    assert [data["reason"] for _, kind, data in redis.told if kind == "failed"] == [
+    assert [data["reason"] for _, kind, data in redis.reported if kind == "failed"] == [
         "no such device",
         "no such bucket",
     ]
-    states = {capture["interface"]: capture["state"] for capture in redis.told[-1][2]["captures"]}
+    states = {
+        capture["interface"]: capture["state"] for capture in redis.reported[-1][2]["captures"]
+    }
     assert states == {"e0": "lost", "e1": "failed"}
 
 
 async def test_a_request_that_comes_again_is_told_so() -> None:
     redis = bus("redis", "r")
     await Desk(redis, events=["accepted"]).on_event(RequestSeenBefore("ID", "redis", request()))
-    assert redis.told[0][2]["again"] is True
+    assert redis.reported[0][2]["again"] is True
 
 
 async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> None:
@@ -376,7 +378,7 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
     ):
         redis.answer(Answer("x", kind, details={"running": []}))
     await desk.on_event()
-    assert [kind for _, kind, _ in redis.told] == ["list"], "the others are told by events"
+    assert [kind for _, kind, _ in redis.reported] == ["list"], "the others are reported by events"
 
 
 async def test_readers_of_server_sent_events_hear_all_of_it_or_one_request() -> None:

@@ -111,9 +111,9 @@ async def words_of_results() -> set[str]:
         desk_bus.answer(conclusion.answer)
     await asyncio.sleep(0)
     await desk.on_event()
-    kinds = {kind for _, kind, _ in desk_bus.told}
+    kinds = {kind for _, kind, _ in desk_bus.reported}
     assert kinds == {*ResultKind.__args__, "dryrun", "list"}  # type: ignore[attr-defined]
-    return {name for _, _, data in desk_bus.told for name in names(data)}
+    return {name for _, _, data in desk_bus.reported for name in names(data)}
 
 
 def words_of_api() -> set[str]:

@@ -26,7 +26,7 @@ ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.
 class MergedSession:
     """One capture per interface of a plan, and one savefile.
 
-    An interface that can't be captured on is left out, and told.
+    An interface that can't be captured on is skipped and reported.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ Wanted = Mapping[str, RecorderSettings]
 class Recorders:
     """The recorders by interface.
 
-    One that is switched off, or configured anew, goes on for the captures that read from it.
+    A recorder that is removed or changed keeps running for the captures that read from it.
     """
 
     def __init__(self, publish: Publish) -> None:
@@ -36,7 +36,7 @@ class Recorders:
         return [recorder.status() for recorder in self._there.values()]
 
     async def make(self, wanted: Wanted, buffer: int) -> dict[str, Recorder]:
-        """All that are wanted, those that go on as they are among them, none started.
+        """All configured recorders, including the unchanged ones. Starts none.
 
         Raises ConfigError.
 
@@ -84,6 +84,6 @@ class Recorders:
         self._publish(RecorderChanged(interface, reason))
 
     async def _end(self, recorder: Recorder) -> None:
-        while recorder.captures:  # noqa: ASYNC110  # no event tells of it
+        while recorder.captures:  # noqa: ASYNC110  # no event reports it
             await asyncio.sleep(LOOK_EVERY)
         await run_in_thread(recorder.close)

@@ -30,7 +30,7 @@ class ReplaySource(ReplayedCapture):
         try:
             self.open(self._replay.file, snaplen=options.snaplen, paced=self._replay.paced)
         except OSError as error:
-            raise CaptureRefused(f"{self._replay.file}: {error.strerror}", "interface") from None
+            raise CaptureRefused(f"{self._replay.file}: {error.strerror}", "replay") from None
         except CaptureRefused as error:
             raise CaptureRefused(f"{self._replay.file}: {error}", error.kind) from None
         prepare(self, options)

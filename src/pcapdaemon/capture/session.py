@@ -37,7 +37,7 @@ class Session:
 
     `stop` and `counts` may be used at any time.
 
-    Where the interface has a recorder that keeps all that is wanted, it reads from that one, from
+    If the interface has a recorder that keeps everything it needs, it reads from that one, from
     now on or from before. With `shared` it is one of several whose packets come into one file,
     where its interface has this number.
     """

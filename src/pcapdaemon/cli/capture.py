@@ -87,6 +87,13 @@ class GivenFile(Destination):
         return "stdout" if self._file == "-" else self._file
 
 
+def contradiction(read: str | None, paced: bool, lookback: int | None) -> str:
+    """Return what is wrong with these options together, or nothing."""
+    if read and lookback:
+        return "--lookback: a file has no recorder; leave out --read or --lookback"
+    return "--paced: needs --read FILE" if paced and not read else ""
+
+
 def replayed(
     message: dict[str, Any], settings: Settings, file: str, paced: bool
 ) -> tuple[dict[str, Any], Settings]:

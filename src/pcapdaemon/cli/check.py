@@ -63,7 +63,11 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     """
     for warning in settings.warnings:
         yield Finding("configuration", True, f"warning: {warning}")
-    yield _permission()
+    if not settings.interfaces or any(not one.replay for one in settings.interfaces):
+        yield _permission()
+    for interface in settings.interfaces:
+        if interface.replay:
+            yield _replay(interface.name, interface.replay)
     for problem in missing_interfaces(settings):
         yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
     for name, recorder in settings.recorders.items():
@@ -137,6 +141,14 @@ def _recorder(name: str, settings: RecorderSettings) -> Finding:
     return Finding(f"recorder {name}", True, words)
 
 
+def _replay(name: str, file: str) -> Finding:
+    try:
+        Path(file).open("rb").close()
+    except OSError as error:
+        return Finding(f"replay {name}", False, f"{file}: {error.strerror}", "[[interface]] replay")
+    return Finding(f"replay {name}", True, f"{file} can be read")
+
+
 def _permission() -> Finding:
     effective = next(
         line
@@ -170,7 +182,7 @@ def _api(settings: HttpSettings, source: Source) -> Finding:
             f"{source.address}: {error.strerror}",
             "choose another port by [http] port",
         )
-    return Finding("source http", True, f"{source.address} can be listened on")
+    return Finding("source http", True, f"{source.address} is free")
 
 
 async def _source(source: Source) -> Finding:
@@ -187,7 +199,7 @@ async def _source(source: Source) -> Finding:
         )
     finally:
         await source.close()
-    return Finding(f"source {source.name}", True, f"{source.address} can be heard")
+    return Finding(f"source {source.name}", True, f"{source.address} is reachable")
 
 
 async def _request(settings: Settings, path: Path) -> list[Finding]:

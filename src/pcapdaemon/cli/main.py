@@ -125,10 +125,9 @@ def capture(
 
     Ctrl-C ends it and keeps what is there.
 
-    With --lookback the daemon that runs is asked (--url, --config): its recorder alone knows what
-    was before.
+    --lookback asks the running daemon (--url, --config), because only its recorder has the past.
 
-    With --read a file is played in place of an interface, to see what a capture would have caught.
+    --read plays a file in place of an interface, to see what a capture would have caught.
 
     Example: pcapdaemon capture -i lo --packets 10 -w - | tcpdump -nr -
     """
@@ -137,6 +136,8 @@ def capture(
     from pcapdaemon.cli import show
 
     message = message_of(locals())
+    if problem := once.contradiction(read, paced, lookback):
+        fail(2, [problem])
     if lookback:
         cli_recorders.capture(message, write, config_file, url, token_file, json_)
         return

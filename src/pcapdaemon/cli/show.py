@@ -1,7 +1,4 @@
-"""What the command line shows to people: tables, a line of progress.
-
-With cli.py the only file that prints.
-"""
+"""What the command line shows to people: tables, a line of progress."""
 
 import json
 import sys
@@ -15,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from pcapdaemon.cli.fleet import INTERFACES, OVER, SNAPLEN, Fleet
+from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.record import FAILURES, CaptureState, RequestState
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.wire import to_wire
@@ -44,17 +42,22 @@ def follow(api: Any, request_id: str) -> dict[str, Any]:
 
 
 def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
-    """What a daemon tells of a request; ends with status 1 where it came to nothing."""
+    """Show a daemon's record of a request; exit with status 1 if it captured nothing."""
     if as_json:
         print(json.dumps(found), file=to)
     elif "captures" in found:
         results(found["captures"], False, to)
     else:
-        print(f"{found['state']}: {found.get('href') or found.get('detail')}", file=to)
+        print(f"{found['state']}: {_words(found)}", file=to)
     if found["state"] == RequestState.REJECTED or any(
         one["state"] in FAILURES for one in found.get("captures", [])
     ):
         raise typer.Exit(1)
+
+
+def _words(found: dict[str, Any]) -> str:
+    words = found.get("href") or found.get("detail")
+    return str(words or json.dumps({k: v for k, v in found.items() if k not in ("id", "state")}))
 
 
 def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
@@ -76,8 +79,10 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
 
 
 def fail_if_lost(captures: list[dict[str, Any]]) -> None:
-    """End with status 1 where a capture failed, or its savefile was lost."""
-    if any(one["state"] in FAILURES for one in captures):
+    """Exit with status 1 if a capture failed or ended with an error, or its savefile was lost."""
+    if any(
+        one["state"] in FAILURES or one.get("stop_reason") == StopReason.ERROR for one in captures
+    ):
         raise typer.Exit(1)
 
 
@@ -207,7 +212,7 @@ def nodes(found: Fleet, as_json: bool) -> None:
 
 
 def nodes_or_receivers(found: Fleet | None, heard: int | None, address: str, as_json: bool) -> None:
-    """What nodes told; where none could, what is known of the sending."""
+    """Show what nodes reported; if none could, what is known about sending."""
     if found is not None:
         nodes(found, as_json)
         return
@@ -221,7 +226,7 @@ def nodes_or_receivers(found: Fleet | None, heard: int | None, address: str, as_
 
 
 def spool(found: Any, as_json: bool) -> None:
-    """What stands in the spool."""
+    """Show the content of the spool."""
     manifests = list(found.manifests())
     if as_json:
         print(

@@ -24,7 +24,7 @@ SpoolNames = Annotated[
 
 @app.command("list")
 def spool_list(config_file: ConfigOption = None, json_: JsonOption = False) -> None:
-    """List what stands in the spool: since when, how large, and who lacks it.
+    """List the savefiles in the spool: since when, how large, and which destinations are pending.
 
     Example: pcapdaemon spool list --config pcapdaemon.toml
     """
@@ -50,7 +50,7 @@ def spool_drop(
     names: Annotated[list[str], typer.Argument(help="Names or request ids as `list` shows them.")],
     config_file: ConfigOption = None,
 ) -> None:
-    """Give savefiles up: they are removed, and the daemon tells their requesters.
+    """Remove savefiles from the spool. The daemon reports them to their requesters as lost.
 
     Example: pcapdaemon spool drop 01KAS7Q0J3T8M2N5V6X9Z1B4CD --config pcapdaemon.toml
     """

@@ -44,7 +44,7 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender of a message hears at once.
+    """The immediate answer to the sender of a message.
 
     `details` are those of a dry run or a list. `reply_to` is where a dry run is answered, if the
     request says so.

@@ -31,7 +31,7 @@ class ConfigError(PcapdaemonError):
 
 
 class CaptureRefused(PcapdaemonError):
-    """libpcap refused; `kind` is "filter", "interface", "permission" or "other"."""
+    """libpcap refused; `kind` is "filter", "interface", "replay", "permission" or "other"."""
 
     def __init__(self, message: str, kind: str = "other") -> None:
         super().__init__(message, HINTS.get(kind, ""))
@@ -74,6 +74,7 @@ HINTS = {
     "interface": (
         "'pcapdaemon interfaces' lists what this host has; 'ip link set dev NAME up' brings one up"
     ),
+    "replay": "'[[interface]] replay' or '--read' names a pcap or pcapng file",
     "permission": (
         "run as root, or give the capability: AmbientCapabilities=CAP_NET_RAW in the systemd unit, "
         "or 'setcap cap_net_raw+ep' on the Python interpreter of its virtual environment"

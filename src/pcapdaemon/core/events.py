@@ -1,6 +1,6 @@
 """What happens to requests, as frozen facts named in the past tense. Pure.
 
-They are published once and told by listeners: log lines (telemetry.py), counters (metrics.py), the
+They are published once. The listeners are log lines (telemetry.py), counters (metrics.py), the
 API's memory (history.py), the requester (results.py).
 """
 
@@ -157,7 +157,7 @@ class CaptureStopped(CaptureEvent):
     """A capture ended with what it has, which may be nothing.
 
     Where it has packets, `sha256` is that of its savefile, and `pending` are the destinations that
-    it goes to. Where there is a spool the savefile stands there, unless SavefileNotSpooled says why
+    it goes to. If the node has a spool, the savefile is there, unless SavefileNotSpooled says why
     not.
     """
 
@@ -209,7 +209,7 @@ class SavefileDelivered(CaptureEvent):
 class SavefileSpooled(CaptureEvent):
     """A savefile is no longer held in memory.
 
-    It stands in the spool until the destinations `pending` have it.
+    It stays in the spool until the destinations `pending` have it.
     """
 
     id: str
@@ -346,7 +346,7 @@ class SourceSwitchedOff(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SourceConnected(NodeEvent):
-    """A source hears messages."""
+    """A source receives messages."""
 
     source: str
 

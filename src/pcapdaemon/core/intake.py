@@ -42,7 +42,7 @@ SEEN_BEFORE = "it was accepted before, and is not captured again"
 class Envelope:
     """What is known of a message beside its body.
 
-    `source` is the name of its source. `key` tells it from all others on its bus. `sent_at` is the
+    `source` is the name of its source. `key` identifies it on its bus. `sent_at` is the
     broker's time, `arrived_at` this node's, seconds since the epoch. `fallback_id` is the id of a
     request that brings none.
     """
@@ -70,7 +70,7 @@ class View:
 class Judged:
     """What a message is, and what this node would do for it.
 
-    `key` tells the request from all others, and is empty where nothing does. `clock_off` is by how
+    `key` identifies the request, and is empty if nothing does. `clock_off` is by how
     many seconds somebody's clock is off. `request` is None where the message is not even one.
     """
 
@@ -157,7 +157,7 @@ def rejected(
     warnings: Sequence[str] = (),
     request: CaptureRequest | None = None,
 ) -> Conclusion:
-    """Nothing is done, and the sender hears why."""
+    """Nothing is done, and the sender receives the reason."""
     problems, kind = _cut(rejection.problems), rejection.kind
     event = RequestRejected(
         rejection.id, source, problems, kind, tuple(warnings), rejection.hint, request

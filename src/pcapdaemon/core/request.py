@@ -42,7 +42,7 @@ ResultKind = Literal[
     "failed",
     "finished",
 ]
-"""What may be told to a requester, in the order in which it happens."""
+"""Kinds of results, in the order in which they happen."""
 
 
 def _text_of_a_time(value: object) -> object:
@@ -247,7 +247,7 @@ class Problem:
 def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
     """Whether a message concerns this node.
 
-    True also where that cannot be told, for then it has to be answered.
+    True also if that is unknown, because the message must then be answered.
     """
     wanted = fields.get("labels")
     if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):

@@ -6,13 +6,13 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """One `[section]` of the configuration, frozen.
 
-    A source's or destination's own stands in that one's file.
+    Each source and destination has its own section in its file.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     def flaws(self) -> list[str]:
-        """What is allowed and dangerous: it is warned of at each start."""
+        """Warnings about settings that are allowed and dangerous, logged at each start."""
         return []
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 def to_wire(value: Any) -> Any:
     """A dataclass, with all that is in it, as JSON takes it.
 
-    `DERIVED` names properties that are told too.
+    `DERIVED` names properties that are included.
     """
     if is_dataclass(value) and not isinstance(value, type):
         names = (*(field.name for field in fields(value)), *getattr(value, "DERIVED", ()))

@@ -109,7 +109,7 @@ class Delivery:
     async def take(self, parcel: Parcel) -> None:
         """Take a savefile whose capture has just ended, and publish that.
 
-        It stands in the spool first, so that none is lost.
+        It is written to the spool first, so that none is lost.
 
         The caller calls `deliver` then.
         """
@@ -161,7 +161,7 @@ class Delivery:
                 self._try_all(journey)
 
     async def drop(self, name: str, reason: str) -> None:
-        """Give up what stands in the spool under a name."""
+        """Drop the savefile with this name from the spool."""
         await self._resumed.wait()  # until then nobody knows what would be lost
         journey = next((j for j in self._journeys.values() if j.parcel.spool_name == name), None)
         if journey and not journey.parcel.savefile.in_memory:

@@ -26,7 +26,7 @@ class Parcel:
 
     `pending` the destinations that lack it yet.
 
-    `spool_name` is what it is called in the spool, once it stands there. Times are seconds since
+    `spool_name` is its name in the spool, once it is there. Times are seconds since
     the epoch.
     """
 

@@ -12,8 +12,8 @@ class DeliverySettings(Section):
     deadline: Seconds = Field(
         600,
         description=(
-            "Without a spool: how long a failing destination is tried before the savefile is given"
-            " up, seconds."
+            "Without a spool: how long a failing destination is retried before the savefile is"
+            " lost, seconds."
         ),
     )
     concurrent: int = Field(

@@ -53,17 +53,21 @@ class SpoolSettings(Section):
         description="Bytes of all savefiles in it; where more come the oldest is lost.",
     )
     maxage: Seconds = Field(
-        86400, description="How long a savefile stands in it before it is lost, seconds."
+        86400, description="Longest time that a savefile is kept, in seconds. Then it is lost."
     )
     maxfiles: int = Field(
-        1000, ge=1, le=100_000, description="Savefiles in it; where more come the oldest is lost."
+        1000,
+        ge=1,
+        le=100_000,
+        description="Most savefiles in it. If there are more, the oldest is lost.",
     )
     eager: bool = Field(
         True,
         description=(
-            "Write each savefile to the spool as soon as its capture has ended, before that is"
-            " told: then not even SIGKILL loses it. `false`: only when it is needed (a destination"
-            " fails for longer than `[delivery] memory_grace`, memory is short, shutdown)."
+            "Write each savefile to the spool as soon as its capture has ended, before the end is"
+            " reported, so that even SIGKILL does not lose it. `false`: only if needed (a"
+            " destination fails for longer than `[delivery] memory_grace`, memory is short,"
+            " shutdown)."
         ),
     )
 
@@ -85,7 +89,7 @@ class Spool:
     def __init__(self, settings: SpoolSettings, lock: bool = True) -> None:
         self.settings, self.directory = settings, Path(settings.dir or "").absolute()
         self.stored: dict[str, Stored] = {}
-        """What stands in it, by name; the oldest first.
+        """Return the savefiles in it by name, the oldest first.
 
         What changes files or this takes the lock.
         """
@@ -115,7 +119,7 @@ class Spool:
         return self.directory / f"{name}.savefile"
 
     def overdue(self, now: float) -> list[str]:
-        """What stands in it for too long. Does not block."""
+        """Return the savefiles in it that are too old. Does not block."""
         return [
             name
             for name, stored in list(self.stored.items())
@@ -173,7 +177,7 @@ class Spool:
     def note(self, name: str, manifest: Mapping[str, Any]) -> None:
         """Change the manifest.
 
-        Where the disk fails the old one stands, and a delivery may be made twice after a crash.
+        If the disk fails, the old one is kept, and a crash can cause a second delivery.
         """
         with self._changing:
             if name not in self.stored:  # it was removed meanwhile
@@ -188,7 +192,7 @@ class Spool:
                 self._unlink(f".{name}")
 
     def remove(self, name: str) -> None:
-        """It is delivered, or given up."""
+        """Remove a savefile that is delivered or lost."""
         with self._changing:
             self.stored.pop(name, None)
             self._unlink(name)
@@ -222,7 +226,7 @@ class Spool:
                 wrong = (
                     ""
                     if size == manifest["bytes"]
-                    else f"torn: {size} bytes in place of {manifest['bytes']}"
+                    else f"incomplete: {size} bytes in place of {manifest['bytes']}"
                 )
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
@@ -233,7 +237,7 @@ class Spool:
     def load(self) -> list[tuple[str, dict[str, Any] | str]]:
         """The same at the start of a daemon.
 
-        What a crash left half written is removed, what is foreign is told too.
+        Removes what a crash left half written, and reports foreign files.
         """
         try:
             found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.manifests()]
@@ -257,7 +261,7 @@ class Spool:
                 yield entry.name, "not from the spool"
 
     def orders(self) -> list[tuple[str, str]]:
-        """What the command line wants: ("retry" or "drop", name); each is told once."""
+        """Return new orders of the command line: ("retry" or "drop", name), each once."""
         found = []
         with suppress(OSError):
             for entry in list(os.scandir(self.directory)):

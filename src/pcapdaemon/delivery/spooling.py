@@ -1,4 +1,4 @@
-"""What stands in the spool, and for how long.
+"""Which savefiles are in the spool, and for how long.
 
 Stores parcels, resumes those of an earlier process, watches over all of them.
 """
@@ -24,14 +24,14 @@ from pcapdaemon.threads import run_in_thread
 LOOK_EVERY = 0.5
 """Seconds between two looks at what was ordered of the spool.
 
-At what stands in it for too long.
+How often savefiles that are too old are looked for.
 """
 
 STORE_WITHIN = 10.0
 """Seconds that the end of a capture waits for the spool's disk."""
 
 Drop = Callable[[str, str], Awaitable[None]]
-"""Gives up what stands in the spool under a name, for a reason."""
+"""Drops the savefile with this name from the spool, for a reason."""
 
 
 class Spooling:
@@ -65,7 +65,7 @@ class Spooling:
                 await run_in_thread(self.spool.remove, name)
 
     async def watch(self, retry: Callable[[str], None], drop: Drop) -> None:
-        """Obey the command line, and drop what stands in the spool for too long.
+        """Carry out orders of the command line, and drop savefiles that are too old.
 
         Runs until it is cancelled.
         """
@@ -76,8 +76,7 @@ class Spooling:
             for name in spool.overdue(time.time()):
                 await drop(
                     name,
-                    f"it stood in the spool for more than {spool.settings.maxage} s ([spool]"
-                    " maxage)",
+                    f"it was in the spool for more than {spool.settings.maxage} s ([spool] maxage)",
                 )
             await asyncio.sleep(LOOK_EVERY)
 
@@ -97,12 +96,12 @@ class Spooling:
             return False
 
     async def note(self, parcel: Parcel) -> None:
-        """Write down how far its delivery has come, if it stands there."""
+        """Record the progress of its delivery, if it is in the spool."""
         if parcel.spool_name:
             await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
 
     async def remove(self, parcel: Parcel) -> None:
-        """It is delivered, or given up."""
+        """Remove a savefile that is delivered or lost."""
         if parcel.spool_name:
             await run_in_thread(self.spool.remove, parcel.spool_name)
 
@@ -152,7 +151,7 @@ class Spooling:
             ) from None
 
     async def _unpacked(self, name: str, manifest: Mapping[str, Any]) -> Parcel | None:
-        """The parcel that stands in the spool under a name, if it is whole."""
+        """Return the parcel with this name, if it is whole."""
         try:
             savefile = Savefile.on_disk(self.spool.path(name))
             parcel = Parcel.of_json(manifest, savefile)

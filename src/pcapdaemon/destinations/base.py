@@ -61,7 +61,7 @@ class Destination(ABC):
 
     @abstractmethod
     async def check(self) -> str:
-        """What stands in the way of delivering right now, in words for a person; empty: nothing."""
+        """Return the problems that prevent a delivery now, in words for a person."""
 
     @property
     @abstractmethod

@@ -1,6 +1,6 @@
 """Savefiles in CloudShark, by its upload API (support.cloudshark.io/api/upload).
 
-The API token stands in the path of every request: nothing that names a URL may leave this file.
+The path of every request contains the API token, so no URL may leave this file.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ STALL = 60.0
 """Seconds without progress after which a connection is dropped; the server does the same."""
 
 MOST_ANSWER, MOST_WORDS = 65536, 1024
-"""Bytes of an answer that are read, and characters that are told."""
+"""Most bytes of an answer that are read, and most characters that are reported."""
 
 HINTS = {
     400: "the server does not understand this upload: is it a CloudShark, and recent enough?",

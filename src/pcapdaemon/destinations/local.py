@@ -45,7 +45,7 @@ class LocalDirectory(Destination):
     One of the same name and the same bytes is taken for this savefile, whose delivery was not known
     to have succeeded.
 
-    The directory is opened anew for each file and never made at that time: where a file system is
+    The directory is opened again for each file and never made at that time: where a file system is
     not mounted, its mount point is not filled in its place. Retrying helps when it is back, or when
     the disk has room again.
     """
@@ -56,7 +56,7 @@ class LocalDirectory(Destination):
     def __init__(self, settings: LocalSettings) -> None:
         self.directory = Path(settings.localdir).absolute()
         self._writing = InTurn()
-        with contextlib.suppress(OSError):  # told by `check`, and by each delivery
+        with contextlib.suppress(OSError):  # `check` and each delivery report it
             self.directory.mkdir(mode=0o750, exist_ok=True)
 
     @property
@@ -176,8 +176,8 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _rename_unless_there(directory: int, hidden: str, name: str) -> None:
-    # rename(2) would replace an existing file; link(2) refuses, and does not follow a link that
-    # stands there
+    # rename(2) would replace an existing file; link(2) refuses, and does not follow an existing
+    # link
     try:
         os.link(hidden, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:

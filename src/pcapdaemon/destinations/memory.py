@@ -11,7 +11,7 @@ from pcapdaemon.savefile.savefile import Savefile
 class MemoryDestination(Destination):
     """Keeps a copy of what it gets in `savefiles`, by file name.
 
-    Raises what stands in `errors` first, one each time.
+    Raises the `errors` first, one each time.
     """
 
     name = "memory"
@@ -29,7 +29,7 @@ class MemoryDestination(Destination):
         return Receipt(f"memory:{info.file_name}")
 
     async def check(self) -> str:
-        """Nothing ever stands in the way."""
+        """It can always deliver."""
         return ""
 
     @property

@@ -1,6 +1,6 @@
 """Savefiles in S3, Amazon's or another's.
 
-What differs from boto3's own `upload_fileobj`, and why, is told in docs/adr/0007: parts are read
+What differs from boto3's own `upload_fileobj`, and why, is in docs/adr/0007: parts are read
 from the savefile's own memory, and a thread that hangs never keeps the process from ending.
 """
 
@@ -108,7 +108,7 @@ class S3Settings(Section):
         ),
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="Where the bucket's name stands in the URL."
+        "auto", description="Where the URL has the bucket's name."
     )
     checksums: Literal["auto", "when_required", "when_supported"] = Field(
         "auto",
@@ -384,9 +384,7 @@ class S3(Destination):
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=32,
-                retries={
-                    "total_max_attempts": 1
-                },  # the delivery tries again, and tells that it had to
+                retries={"total_max_attempts": 1},  # the delivery retries, and reports that
                 s3={"addressing_style": style},
                 request_checksum_calculation=checksums,
                 response_checksum_validation="when_required",

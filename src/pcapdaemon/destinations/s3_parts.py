@@ -101,7 +101,7 @@ def etag_of(answer: Any) -> str:
 
 
 def abort(client: "S3Client", upload: Any) -> None:
-    """Give up an upload in parts; where that fails the log says so."""
+    """Abort an upload in parts. The log says if that fails."""
     try:
         client.abort_multipart_upload(**upload)
     except (BotoCoreError, ClientError) as error:

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Memory for packets: blocks of one size under one budget, taken and given back without the GIL."""
+"""Memory for packets: blocks of one size under one budget, taken and returned without the GIL."""
 
 from libc.stdint cimport uint8_t, uint32_t
 

@@ -80,7 +80,7 @@ cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
 cdef class BlockPool:
     """Blocks of one size under one budget; every method may be called from any thread.
 
-    `limit` and `block_size` are bytes. Blocks given back stay warm (mapped and touched) until
+    `limit` and `block_size` are bytes. Returned blocks stay warm (mapped and touched) until
     `trim`.
     """
 

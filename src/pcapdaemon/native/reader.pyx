@@ -220,7 +220,7 @@ cdef bint is_too_large(Reader *reader) noexcept nogil:
     return packets > reader.most_packets or reader.past.size + reader.live.size > reader.most_size
 
 cdef void make_room(Reader *reader) noexcept nogil:
-    """Keep the whole file under the most that is allowed: the oldest packets go."""
+    """Keep the whole file under its limit: the oldest packets are dropped."""
     cdef Output *past = &reader.past
     cdef uint64_t before = past.packets
     while past.blocks.first != NULL and is_too_large(reader):

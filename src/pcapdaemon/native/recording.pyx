@@ -259,7 +259,7 @@ cdef class Recording:
         )
 
     def kept(self):
-        """(bytes, the monotonic time in nanoseconds up to which packets were given up.
+        """(bytes, the monotonic time in nanoseconds up to which packets were dropped.
 
         0: none was).
         """

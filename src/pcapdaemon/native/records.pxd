@@ -176,7 +176,7 @@ cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint3
     return True
 
 cdef inline size_t size_of_record(Output *output, const uint8_t *at) noexcept nogil:
-    """Bytes of the record that stands there."""
+    """Bytes of the record at this place."""
     cdef uint32_t header[4]
     memcpy(header, at, sizeof(header))
     return header[1] if output.pcapng else RECORD_HEADER + header[2]

@@ -128,7 +128,7 @@ cdef void run_replay(Replay *replay) noexcept nogil:
 
 @cython.no_gc_clear
 cdef class ReplayedCapture:
-    """One capture that a savefile stands in for an interface for.
+    """One capture from a savefile in place of an interface.
 
     Driven by one thread, as a `LiveCapture` is.
 

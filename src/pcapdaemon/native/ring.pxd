@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from pcapdaemon.native.counters cimport Counters
 from pcapdaemon.native.posix cimport pthread_cond_t, pthread_mutex_t
 
-cdef struct PacketHeader:            # what stands before each packet's bytes; aligned to 8 bytes
+cdef struct PacketHeader:            # precedes each packet's bytes; aligned to 8 bytes
     int64_t ns                       # since the epoch
     uint32_t captured
     uint32_t length

@@ -36,7 +36,7 @@ class Outbox:
     """A queue of results for one place.
 
     `send` (which may be replaced) raises NotConnected where trying again may help, until `keep`
-    seconds after `put`, and ResultRefused where it never will. `lost` is told how many were given
+    seconds after `put`, and ResultRefused where it never will. `lost` receives how many were given
     up, and why. The clock is handed in for tests.
     """
 

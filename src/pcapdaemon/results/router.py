@@ -1,4 +1,4 @@
-"""Tells requesters what becomes of their requests.
+"""Sends results to requesters.
 
 On the bus that they used, by a webhook, as server-sent events. A listener.
 """
@@ -55,7 +55,7 @@ What events report is not sent twice.
 """
 
 LOOK_EVERY = 0.5
-"""Seconds after which a reader that hears nothing looks whether it must end."""
+"""Seconds without a result after which a reader checks whether it must end."""
 
 RecordOf = Callable[[str], dict[str, Any] | None]
 
@@ -72,9 +72,9 @@ class _Route:
 class Results:
     """Turns events into CloudEvents.
 
-    Sends those that are wanted to the places where they are wanted.
+    Sends the kinds of results that are switched on to the places of each request.
 
-    `record` is all that is known of a request: what `finished` tells. Nothing here waits, or is
+    `record` is the whole record of a request, for `finished`. Nothing here waits, or is
     waited for.
     """
 

@@ -41,7 +41,7 @@ def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
 
 
 def around(plan: CapturePlan, captured: Sequence[Part], outcome: Outcome) -> tuple[bytes, bytes]:
-    """What stands before and after the packets of all."""
+    """Return what precedes and follows all packets."""
     now = time.time_ns()
     facts = {**_facts(plan, [part for part, _, _ in captured]), **to_wire(outcome)}
     begun = now - int(outcome.seconds * 1e9)

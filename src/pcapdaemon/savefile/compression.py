@@ -1,4 +1,4 @@
-"""Savefiles compressed as a whole, block by block into the memory that they give up."""
+"""Savefiles compressed as a whole, block by block, into the memory that they free."""
 
 import hashlib
 import sys

@@ -24,8 +24,8 @@ class Message:
     The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which
     source it is; `answer` at most once, before that. Both are called in the event loop and return
     at once; `None` says that the source has no such thing. `sent_at` is the broker's time,
-    `arrived_at` this node's, in seconds since the epoch; `key` tells this message from all others
-    where it has no id. `returnable` messages are redelivered after BUSY; `until_done` ones after a
+    `arrived_at` this node's, in seconds since the epoch; `key` identifies this message
+    if it has no id. `returnable` messages are redelivered after BUSY; `until_done` ones after a
     crash of the daemon before DONE.
     """
 
@@ -111,7 +111,7 @@ class Bus(Source):
     @classmethod
     @abstractmethod
     def of_answers(cls, settings: Any, node: str, place: str) -> Self:
-        """A source with the same server that hears the results at one of `places`.
+        """Return a source on the same server that receives the results at one of `places`.
 
         In place of the requests.
         """

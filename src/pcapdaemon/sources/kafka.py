@@ -53,8 +53,8 @@ class KafkaSettings(Section):
         None,
         description=(
             "Commit positions under this name, which must contain `{node}`: then requests that were"
-            " sent during a restart are taken up, up to `[general] maxage`. Absent: the node begins"
-            " with what is sent from now on."
+            " sent during a restart are read, up to `[general] maxage`. Absent: the node reads"
+            " what is sent from now on."
         ),
     )
     metadata_refresh: int = Field(
@@ -126,8 +126,8 @@ def _common_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.servers,
         "client.id": f"pcapdaemon-{node}",
-        # a broker that hangs is noticed by a fetch that isn't answered, and given up when it
-        # doesn't greet a new connection
+        # a broker that hangs is noticed by a fetch that isn't answered, and is disconnected if
+        # it doesn't answer a new connection
         "socket.timeout.ms": 4000,
         "api.version.request.timeout.ms": 2500,
         "reconnect.backoff.max.ms": 1000,

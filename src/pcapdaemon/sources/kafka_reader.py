@@ -133,7 +133,7 @@ class Reader(threading.Thread):
         self.ending, self.room = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Read until told to end, or until the brokers are lost."""
+        """Read until `end` is set or the brokers are lost."""
         consumer = None
         try:
             consumer = Consumer(self._options | {"error_cb": self._on_error})

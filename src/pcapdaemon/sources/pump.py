@@ -1,4 +1,4 @@
-"""The one place that connects a source again, and hands on what it hears."""
+"""The one place that reconnects a source and passes on its messages."""
 
 import asyncio
 import random
@@ -66,7 +66,7 @@ async def close(source: Source) -> None:
 
 
 async def _connect(source: Source, publish: Publish) -> None:
-    told = ""
+    logged = ""
     async for attempt in stamina.retry_context(
         on=NotConnected,
         attempts=None,
@@ -80,8 +80,8 @@ async def _connect(source: Source, publish: Publish) -> None:
                 await source.connect()
             except NotConnected as error:
                 await close(source)
-                if str(error) != told:
+                if str(error) != logged:
                     publish(SourceDisconnected(source.name, str(error)))
-                told = str(error)
+                logged = str(error)
                 raise
     publish(SourceConnected(source.name))

@@ -1,6 +1,6 @@
 """Requests from Redis pub/sub.
 
-Every node that subscribes hears every message that is sent while it is connected.
+Every node that subscribes receives every message that is sent while it is connected.
 
 Pub/sub has no memory: what is published while a node is away is lost for it
 (redis.io/docs/interact/pubsub). Streams, which have, are in redis_stream.py, on the settings and

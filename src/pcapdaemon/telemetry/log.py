@@ -1,4 +1,4 @@
-"""Tells what happens in log lines.
+"""Writes events as log lines.
 
 To stderr, readable on a terminal and JSON otherwise, and to syslog. A listener.
 """
