@@ -1,6 +1,6 @@
-"""S3, SQS and SNS as moto serves them: a process of its own that can be killed and frozen.
+"""S3, SQS and SNS as moto serves them, in a process that can be killed and frozen.
 
-What it held is gone with it.
+What it stored is lost with it.
 """
 
 import os
@@ -30,18 +30,18 @@ KEYS: dict[str, Any] = {
 
 
 class MotoServer(Server):
-    """A moto server on a port of its own."""
+    """A moto server on its own port."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.host, self.port, self._directory = host, free_port(), directory
 
     @property
     def url(self) -> str:
-        """The endpoint."""
+        """The endpoint's URL."""
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> "MotoServer":
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [sys.executable, "-m", "tests.moto_server", "-H", "0.0.0.0", "-p", str(self.port)]
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         with (self._directory / "moto.log").open("ab") as log:
@@ -52,39 +52,39 @@ class MotoServer(Server):
         return self
 
     def want_credentials(self) -> None:
-        """From now on look at access keys, as AWS does; `test` is not a good one."""
+        """Check access keys from now on, as AWS does; `test` is not a valid one."""
         httpx2.post(f"{self.url}/moto-api/reset-auth", content=b"0").raise_for_status()
 
     @property
     def sqs(self) -> "SQSClient":
-        """A client of the queues."""
+        """A client for queues."""
         client: SQSClient = boto3.client("sqs", endpoint_url=self.url, config=_patient(), **KEYS)
         return client
 
     @property
     def sns(self) -> "SNSClient":
-        """A client of the topics."""
+        """A client for topics."""
         client: SNSClient = boto3.client("sns", endpoint_url=self.url, config=_patient(), **KEYS)
         return client
 
     @property
     def s3(self) -> "S3Client":
-        """A client of the buckets."""
+        """A client for buckets."""
         client: S3Client = boto3.client("s3", endpoint_url=self.url, config=_patient(), **KEYS)
         return client
 
     def bucket(self, name: str) -> str:
-        """Make a bucket; its name."""
+        """Create a bucket, and return its name."""
         self.s3.create_bucket(Bucket=name)
         return name
 
     def object(self, where: str) -> bytes:
-        """What is at an s3:// URL."""
+        """Return the object at an s3:// URL."""
         bucket, _, key = where.removeprefix("s3://").partition("/")
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def section(self, bucket: str, **more: Any) -> dict[str, Any]:
-        """What a configuration says of a bucket here."""
+        """Return the configuration of a bucket on this server."""
         return {
             "upload": True,
             "bucket": bucket,
@@ -95,12 +95,12 @@ class MotoServer(Server):
         }
 
     def queue(self, name: str, **attributes: Any) -> str:
-        """Make a queue; its URL."""
+        """Create a queue, and return its URL."""
         settings: Any = attributes
         return self.sqs.create_queue(QueueName=name, Attributes=settings)["QueueUrl"]
 
     def left(self, url: str) -> int:
-        """Messages in a queue, visible or not."""
+        """Return how many messages a queue has, visible or not."""
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)

@@ -1,6 +1,6 @@
-"""A proxy that passes HTTP on, or does what networks and servers do on a bad day.
+"""A proxy that passes HTTP on, or misbehaves as networks and servers do.
 
-What it does is decided by a seed.
+A seed decides what it does.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ ANSWERS = {
 class ChaosProxy:
     """Listens on a port.
 
-    Of each connection `share` says how likely it is to go wrong (0: none does).
+    `share` is the probability that a connection goes wrong (0: none does).
     """
 
     def __init__(self, port: int, target: int, seed: int) -> None:
@@ -37,7 +37,7 @@ class ChaosProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -70,7 +70,7 @@ class ChaosProxy:
                     self._read(client, size)
                 client.sendall(ANSWERS[kind])
                 return
-            if kind == "stall":  # it reads nothing, and goes away
+            if kind == "stall":  # it reads nothing, then closes
                 time.sleep(seconds)
                 return
             if kind == "reset":
@@ -85,9 +85,9 @@ class ChaosProxy:
             size -= len(data)
 
     def _pass_on(self, client: socket.socket, server: socket.socket, kind: str, size: int) -> None:
-        """Both ways.
+        """Copy both ways.
 
-        "cut" breaks off in the middle of the request, "deaf" keeps the server's answer to itself.
+        "cut" breaks off in the middle of the request. "deaf" withholds the server's answer.
         """
         server.settimeout(None)
         there = threading.Thread(

@@ -1,6 +1,6 @@
-"""A small CloudShark, as its API is described (support.cloudshark.io/api).
+"""A small CloudShark as its API describes it (support.cloudshark.io/api).
 
-Uploads, search, and whatever goes wrong.
+It has uploads, search and all kinds of trouble.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ class _Quiet(WSGIRequestHandler):
 
 
 class CloudSharkServer(Server):
-    """A server of its own as a process, that can be killed, started again (it forgets nothing).
+    """A server in its own process.
 
-    Frozen.
+    It can be frozen, killed and started again; it forgets nothing.
     """
 
     def __init__(self, directory: Path, tls: Path | None = None) -> None:
@@ -44,7 +44,7 @@ class CloudSharkServer(Server):
         self.scheme = "https" if tls else "http"
 
     def start(self) -> "CloudSharkServer":
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [
             sys.executable,
             "-m",
@@ -61,35 +61,35 @@ class CloudSharkServer(Server):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's URL."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def section(self, **more: Any) -> dict[str, Any]:
-        """What a configuration says of it."""
+        """Return the configuration of this server."""
         where = {"scheme": self.scheme, "host": "127.0.0.1", "port": self.port}
         return {"upload": True, "token": TOKEN, **where, **more}
 
     def trouble(self, *what: int | str) -> None:
-        """Say what becomes of the next requests, one each: a status, or a word that `App` knows."""
+        """Choose the answers to the next requests: each a status, or a word that `App` knows."""
         self._http("PUT", "trouble", json=what)
 
     @property
     def uploads(self) -> list[dict[str, Any]]:
-        """What was uploaded.
+        """All uploads.
 
-        Id, filename, part (the name of the form's part), tags, comments, size, sha256.
+        Each has id, filename, part (the name of the form's part), tags, comments, size and sha256.
         """
         found: list[dict[str, Any]] = self._http("GET", "uploads").json()
         return found
 
     @property
     def paths(self) -> list[str]:
-        """What was asked for, by all requests."""
+        """The paths of all requests."""
         found: list[str] = self._http("GET", "paths").json()
         return found
 
     def content(self, upload: dict[str, Any]) -> bytes:
-        """The bytes of an upload."""
+        """Return the bytes of an upload."""
         return self._http("GET", f"content/{upload['id']}").content
 
     def _http(self, method: str, call: str, **more: Any) -> httpx2.Response:
@@ -108,9 +108,9 @@ class CloudSharkServer(Server):
 class App:
     """What the process serves.
 
-    `trouble` says what becomes of the next requests, one each: a status, or one of these words.
+    `trouble` chooses the answers to the next requests: each a status, or one of these words.
 
-    "html" (200 with a page), "close" (no answer), "lost" (uploaded, and no answer), "hang" (nothing
+    "html" (200 with a page), "close" (no answer), "lost" (uploaded, but no answer), "hang" (nothing
     after the headers), "redirect", "slow" (503 with Retry-After: 1), "garbage" (not HTTP), "echo"
     (500 with the request's own URL).
     """
@@ -126,7 +126,7 @@ class App:
         self._lock = threading.Lock()
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        """One request (WSGI)."""
+        """Answer one request (WSGI)."""
         request = Request(environ)
         if request.path.startswith("/control/"):
             return self._control(request)(environ, start_response)
@@ -137,9 +137,8 @@ class App:
                 environ, b"no HTTP at all\r\n\r\n" if trouble == "garbage" else b""
             )
         if trouble is not None:
-            request.get_data(
-                parse_form_data=trouble in ("lost", "hang")
-            )  # as a server does that answers, whatever it answers
+            # a server reads the request before it answers, whatever the answer
+            request.get_data(parse_form_data=trouble in ("lost", "hang"))
         response = (
             self._troubled(request, trouble)
             if trouble not in (None, "lost", "hang")
@@ -238,7 +237,7 @@ def _failure(status: int, words: str) -> Response:
 
 
 def main(port: int, directory: Path, tls: str) -> None:
-    """Serve until the end."""
+    """Serve until the process ends."""
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

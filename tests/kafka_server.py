@@ -1,6 +1,6 @@
-"""A real Apache Kafka (KRaft, one process a node).
+"""A real Apache Kafka (KRaft, one process per node).
 
-From the jars that scripts/setup --tests puts beside tests/kafka/pom.xml.
+scripts/setup --tests puts its jars beside tests/kafka/pom.xml.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
 
 
 class KafkaServer(Server):
-    """One node that is broker and controller; `more` are lines of its server.properties."""
+    """One node, both broker and controller; `more` are lines of its server.properties."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class KafkaServer(Server):
 
     @property
     def address(self) -> str:
-        """Where clients begin."""
+        """The bootstrap address for clients."""
         return f"{self.host}:{self.port}"
 
     def listen_too(self, name: str, protocol: str, port: int) -> None:
-        """Have one more listener."""
+        """Add a listener."""
         self._listeners.append((name, protocol, port))
 
     def start(self, wait: bool = True) -> "KafkaServer":
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         assert JARS.exists(), "scripts/setup --tests brings Kafka"
         self.directory.mkdir(parents=True, exist_ok=True)
         properties = self.directory / "server.properties"
@@ -80,7 +80,7 @@ class KafkaServer(Server):
         return self
 
     def wait(self) -> None:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         eventually(self._answers, 60)
 
     @property
@@ -93,7 +93,7 @@ class KafkaServer(Server):
         return self._admin
 
     def create(self, topic: str, partitions: int = 1, replicas: int = 1) -> None:
-        """Make a topic, and wait until it can be written to."""
+        """Create a topic, and wait until it can be written to."""
         options = {"max.message.bytes": "20000000"}
         self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[
             topic
@@ -101,7 +101,7 @@ class KafkaServer(Server):
         eventually(lambda: len(self._led(topic)) == partitions, 30)
 
     def grow(self, topic: str, partitions: int) -> None:
-        """Add partitions."""
+        """Increase the number of partitions to `partitions`."""
         self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
         eventually(lambda: len(self._led(topic)) == partitions, 30)
 
@@ -110,7 +110,7 @@ class KafkaServer(Server):
         self.admin.delete_topics([topic])[topic].result(30)
 
     def producer(self, **options: Any) -> Producer:
-        """A producer that sends at once."""
+        """Return a producer that sends at once."""
         return Producer(
             {
                 "bootstrap.servers": self.address,
@@ -122,7 +122,7 @@ class KafkaServer(Server):
         )
 
     def committed(self, group: str, topic: str) -> int:
-        """The position of a group in partition 0."""
+        """Return a group's position in partition 0."""
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group, "log_level": 0})
         try:
             return int(consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset)
@@ -160,7 +160,7 @@ class KafkaServer(Server):
             "inter.broker.listener.name=PLAIN",
             "offsets.topic.replication.factor=1",
             "offsets.topic.num.partitions=1",
-            # a broker that was killed may come back at once
+            # lets a killed broker return at once
             "broker.session.timeout.ms=2000",
             "broker.heartbeat.interval.ms=500",
             "auto.create.topics.enable=false",

@@ -1,4 +1,4 @@
-"""Listening on a source in a test."""
+"""Receives from a source in a test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ from pcapdaemon.sources.pump import close, end, pump
 
 
 class Ear:
-    """Runs the pump of a source and notes what comes; every message gets `verdict`."""
+    """Runs the pump of a source and keeps its messages; each gets `verdict`."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -27,19 +27,19 @@ class Ear:
 
     @property
     def bodies(self) -> list[bytes]:
-        """What was heard."""
+        """The bodies of all received messages."""
         return [message.body for message in self.messages]
 
     def connections(self) -> int:
-        """How often it connected."""
+        """Return how often the source connected."""
         return sum(isinstance(event, SourceConnected) for event in self.events)
 
     def losses(self) -> list[str]:
-        """Why it was not connected, each time."""
+        """Return the reason of each disconnection."""
         return [event.reason for event in self.events if isinstance(event, SourceDisconnected)]
 
     async def until(self, fact: Callable[[], object], seconds: float = 10) -> None:
-        """Wait for a fact."""
+        """Wait until `fact` is true."""
         try:
             async with asyncio.timeout(seconds):
                 while not fact():
@@ -58,7 +58,7 @@ class Ear:
 
 @asynccontextmanager
 async def listening(source: Source) -> AsyncIterator[Ear]:
-    """An ear that has connected."""
+    """Yield an `Ear` that has connected."""
     ear = Ear(source)
     try:
         await ear.until(ear.connections, 20)

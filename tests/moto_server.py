@@ -1,8 +1,8 @@
-"""moto's server, with queues that keep their promises where several consumers ask at once.
+"""moto's server, with queues that work correctly for concurrent consumers.
 
 moto deletes by replacing the list of messages, and marks a message as received some time after it
-saw it to be visible: two threads at once bring deleted messages back, or give one message to two
-consumers. Here only one thread at a time is inside.
+found it visible. So two threads can bring deleted messages back, or give one message to two
+consumers. Here only one thread at a time runs inside moto.
 """
 
 import threading
@@ -27,7 +27,7 @@ def _one_at_a_time(name: str) -> None:
 
 
 def _wait_outside() -> None:
-    """A long poll waits without the lock."""
+    """Let a long poll wait without the lock."""
     original = SQSBackend.receive_message
 
     def receive(

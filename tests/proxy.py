@@ -23,12 +23,12 @@ class Proxy:
         self.open()
 
     def open(self) -> None:
-        """Listen (again)."""
+        """Listen, perhaps again."""
         self._listener = socket.create_server((self._listen, self.port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more, and break every connection."""
+        """Stop listening, and break every connection."""
         if self._listener:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -46,7 +46,7 @@ class Proxy:
             self._pairs.clear()
 
     def cut_after(self, size: int) -> None:
-        """Break every connection once the server has sent this many bytes more."""
+        """Break every connection once the server has sent this many more bytes."""
         with self._lock:
             self._left = size
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks, that verifies what it gets as standardwebhooks.com says."""
+"""A receiver of webhooks that verifies signatures as standardwebhooks.com specifies."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ SECRET = "whsec_" + base64.b64encode(b"a key of thirty-two bytes, or so").decode
 
 
 class Receiver:
-    """Listens in a thread. `statuses` are answered one each, then 204."""
+    """Listens in a thread. It answers each of `statuses` once, then 204."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port or free_port()
@@ -44,7 +44,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it listens; with something that must not be logged."""
+        """The receiver's URL, with a part that must not be logged."""
         return f"http://127.0.0.1:{self.port}/hook?key=s3cret-in-url"
 
     def take(self, body: bytes, headers: dict[str, str]) -> None:
@@ -59,7 +59,7 @@ class Receiver:
             self.forged += 1
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

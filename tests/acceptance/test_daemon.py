@@ -95,7 +95,7 @@ def test_directory_that_is_gone_for_a_while_is_retried_until_it_is_back(
     wire.send(5)
     eventually(
         lambda: (
-            "No such file or directory; tried again"
+            "No such file or directory; will be retried"
             in daemon.record("late")["captures"][0]["reason"]
         )
     )

@@ -45,7 +45,7 @@ def test_what_is_too_old_is_refused_with_an_answer(make: Make, wire: Wire) -> No
     assert daemon.request(interface=[wire.far], issued_at=ago(seconds=30)).status_code == 202
     old = daemon.request(interface=[wire.far], issued_at=ago(seconds=90))
     assert old.status_code == 410
-    assert "90 s old; this node takes requests up to 60 s" in old.json()["errors"][0]["message"]
+    assert "90 s old; this node accepts requests up to 60 s" in old.json()["errors"][0]["message"]
     assert daemon.request(interface=[wire.far], issued_at=ago(hours=-1)).status_code == 202, (
         "from the future is new"
     )
@@ -119,7 +119,7 @@ def test_rates_are_kept_in_all_and_per_customer(make: Make, wire: Wire) -> None:
         for customer in ("a", "a", "a", "b", "c", "d")
     ]
     assert [answer.status_code for answer in answers] == [202, 202, 429, 202, 202, 429]
-    assert "2 requests a minute of customer a" in answers[2].text
+    assert "2 requests a minute from customer a" in answers[2].text
     assert "4 requests a minute ([general] rate)" in answers[5].text
 
 

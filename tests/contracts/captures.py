@@ -122,11 +122,8 @@ def pcap(
 
     `tick` is nanoseconds of a unit of its times.
     """
-    made, now, number = (
-        struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1),
-        BEGIN * 10**9,
-        0,
-    )
+    made = bytearray(struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1))
+    now, number = BEGIN * 10**9, 0
     for pause, frames in script:
         now += int(pause * 1e9)
         for _ in range(frames):
@@ -135,7 +132,7 @@ def pcap(
                 number, size
             )
             now, number = now + 100_000, number + 1
-    return made
+    return bytes(made)
 
 
 def run(source: PacketSource) -> "Running":

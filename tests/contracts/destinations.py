@@ -1,6 +1,6 @@
-"""How each destination is driven in the tests of the contract.
+"""How the contract tests drive each destination.
 
-One harness a destination, real servers behind it.
+Each destination has one harness, with a real server behind it.
 """
 
 import itertools
@@ -28,21 +28,21 @@ CONTENT = os.urandom(3_000_000)
 
 
 def savefile(content: bytes = CONTENT) -> Savefile:
-    """A savefile of many parts."""
+    """Return a savefile of many parts."""
     return savefile_of(*(content[n : n + 100_000] for n in range(0, len(content), 100_000)))
 
 
 def facts(
     name: str = "a-lo-1-ID.pcap", tags: str = "node:a", again: bool = False, **fields: object
 ) -> SavefileInfo:
-    """What goes along with it; `fields` are the request's."""
+    """Return the information about a savefile; `fields` are the request's."""
     request, problems = validate({"node": "any", "interface": ["lo"], **fields})
     assert not problems
     return SavefileInfo("ID", "lo", name, tags, request, again)
 
 
 class Harness:
-    """One destination; `server` is False where there is none that could go away."""
+    """One destination; `server` is False if it has none that could stop."""
 
     server = True
     secrets: tuple[str, ...] = ()
@@ -51,24 +51,24 @@ class Harness:
     def __init__(self, directory: Path, shared: Shared) -> None: ...
 
     def contents(self, name: str) -> list[bytes]:
-        """Everything that is there under a file's name."""
+        """Return everything that is stored under a file's name."""
         raise NotImplementedError
 
     def leftovers(self) -> int:
-        """What is there though nothing was delivered."""
+        """Return how many objects exist, including unfinished ones."""
         return 0
 
     def name(self, name: str) -> str:
-        """A file's name that no other test uses."""
+        """Return a file's name that no other test uses."""
         return name
 
     def behind_proxy(self) -> tuple[Destination, Proxy]:
-        """The same destination, whose connection can be broken."""
+        """Return the same destination, with a connection that can be broken."""
         raise NotImplementedError
 
     @contextmanager
     def out_of_order(self) -> Iterator[Destination]:
-        """Nobody answers for a while."""
+        """Yield the destination while nothing answers."""
         destination, proxy = self.behind_proxy()
         proxy.close()
         yield destination
@@ -161,7 +161,7 @@ class CloudSharkHarness(Harness):
 
 
 class DrawerHarness(Harness):
-    """The example of a destination that somebody else wrote."""
+    """An example of a destination that other people wrote."""
 
     server = False
 

@@ -1,6 +1,6 @@
-"""How each source is driven in the tests of the contract.
+"""How the contract tests drive each source.
 
-One harness a source, real servers behind it.
+Each source has one harness, with a real server behind it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _names = itertools.count()
 class Shared:
     """Servers that take long to start.
 
-    One each for all tests, who use topics and queues of their own.
+    All tests share one of each, and use topics and queues of their own.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -51,59 +51,59 @@ class Shared:
         return CloudSharkServer(self._directory).start()
 
     def close(self) -> None:
-        """End them."""
+        """Stop the servers that were started."""
         for name in ("kafka", "moto", "cloudshark"):
             if name in vars(self):
                 vars(self)[name].kill()
 
 
 class Harness:
-    """One source and its server. `server` is False where there is none that could go away."""
+    """One source and its server; `server` is False if it has none that could stop."""
 
     server = True
     keeps = True
-    """What is sent while the node is away comes when it is back."""
+    """Whether messages that are sent while the node is away arrive once it is back."""
     returns = False
-    """What was BUSY is redelivered."""
+    """Whether a BUSY message is redelivered."""
     others_may_have_it = False
-    """What is for another node is handed out again."""
+    """Whether a message for another node is redelivered."""
     source: Source
 
     def __init__(self, directory: Path, shared: Shared) -> None: ...
 
     async def send(self, body: bytes) -> None:
-        """Send a message as a sender would."""
+        """Send a message as a requester would."""
 
     def fit(self, body: bytes) -> bytes:
-        """The nearest body that this bus can carry."""
+        """Return the nearest body that this bus can carry."""
         return body
 
     async def left(self) -> int:
-        """Messages that the bus still has for this node, and would hand out after a crash."""
+        """Return how many messages the bus would redeliver to this node after a crash."""
         return 0
 
     def stop(self) -> None:
-        """End the server without a word."""
+        """Kill the server."""
 
     def start(self) -> None:
-        """Start the server (again)."""
+        """Start the server, perhaps again."""
 
     def freeze(self) -> None:
-        """Let the server hold its connections and do nothing."""
+        """Stop the server from answering; it keeps its connections."""
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let the server continue."""
 
     def same_node(self) -> Source:
-        """The source after a restart of the node."""
+        """Return the source after a restart of the node."""
         raise NotImplementedError
 
     def behind_proxy(self) -> tuple[Source, Proxy]:
-        """Another source of the same messages, whose connection can be broken."""
+        """Return a source of the same messages, whose connection can be broken."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
 
 
 class MemoryHarness(Harness):
@@ -117,7 +117,7 @@ class MemoryHarness(Harness):
 
 
 class HttpHarness(Harness):
-    """What the API does with the body of a POST; the API itself is tested in test_api.py."""
+    """Does what the API does with the body of a POST; test_api.py tests the API itself."""
 
     server = False
 
@@ -252,8 +252,7 @@ class SqsHarness(Harness):
         self.source = self.same_node()
 
     def _make_queue(self) -> None:
-        # only a FIFO queue keeps an order; the order of a standard queue is nobody's promise,
-        # though moto's is one
+        # only FIFO queues promise an order; moto keeps one in standard queues, too
         self.url = self.moto.queue(self.name, MaximumMessageSize="1048576")
 
     def _source(self, endpoint: str) -> Source:
@@ -310,7 +309,7 @@ class SqsSharedHarness(SqsHarness):
 
 
 class FolderHarness(Harness):
-    """The example of a bus that somebody else wrote."""
+    """An example of a bus that other people wrote."""
 
     server = False
     returns = False

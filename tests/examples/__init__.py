@@ -1,1 +1,1 @@
-"""Plug-ins as somebody else would write them: one file each."""
+"""Plug-ins as other people would write them: one file each."""

@@ -1,4 +1,4 @@
-"""A destination that is a dictionary on disk: one file for each savefile, named by its digest."""
+"""A destination that stores each savefile in a file named by its digest."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ from pcapdaemon.savefile.savefile import Savefile
 
 
 class DrawerSettings(Section):
-    """`[drawer]`: where it is."""
+    """`[drawer]`: its directory."""
 
     store: bool = Field(False, description="Put savefiles into the drawer.")
     path: str = Field(min_length=1, description="The directory.")
 
 
 class Drawer(Destination):
-    """Writes each savefile once."""
+    """Stores each savefile once."""
 
     name = "drawer"
     Settings = DrawerSettings
@@ -30,16 +30,16 @@ class Drawer(Destination):
 
     @property
     def address(self) -> str:
-        """The directory."""
+        """The directory's path."""
         return str(self._path)
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Write it."""
+        """Write a savefile."""
         content = savefile.read()
         file = self._path / hashlib.sha256(content).hexdigest()
         file.write_bytes(content)
         return Receipt(str(file), file.name)
 
     async def check(self) -> str:
-        """The directory must be there."""
+        """Report a missing directory."""
         return "" if self._path.is_dir() else f"{self._path}: no such directory"

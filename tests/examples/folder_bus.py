@@ -1,4 +1,4 @@
-"""A bus that is a directory: each file in it is a message, and results are files in another one."""
+"""A bus made of directories: each file in one is a request, each file in the other a result."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ _numbers = itertools.count()
 
 
 class FolderSettings(Section):
-    """`[folder]`: the directory."""
+    """`[folder]`: its directories."""
 
     listen: bool = Field(False, description="Receive requests from a directory.")
     path: str = Field(min_length=1, description="The directory with a file for each message.")
@@ -25,7 +25,7 @@ class FolderSettings(Section):
 
 
 class FolderBus(Bus):
-    """Reads the files of a directory, oldest first; a message is gone when it is settled."""
+    """Reads the files of a directory, oldest first, and deletes each once it is settled."""
 
     name = "folder"
     Settings = FolderSettings
@@ -36,16 +36,16 @@ class FolderBus(Bus):
 
     @property
     def address(self) -> str:
-        """The directory."""
+        """The directory's path."""
         return str(self.settings.path)
 
     async def connect(self) -> None:
-        """The directory must be there."""
+        """Raise NotConnected if the directory is missing."""
         if not Path(self.settings.path).is_dir():
             raise NotConnected(f"{self.settings.path}: no such directory")
 
     async def receive(self) -> Message:
-        """The next file."""
+        """Return the next file that was not received yet."""
         while True:
             await self.connect()
             for file in sorted(Path(self.settings.path).glob("*.json")):
@@ -61,7 +61,7 @@ class FolderBus(Bus):
             await asyncio.sleep(LOOK_EVERY)
 
     async def close(self) -> None:
-        """Read what is left from the beginning."""
+        """Receive the remaining files again after the next `connect`."""
         self._taken.clear()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
@@ -79,7 +79,7 @@ class FolderBus(Bus):
 
     @classmethod
     def of_answers(cls, settings: FolderSettings, node: str, place: str) -> Self:
-        """A reader of the results."""
+        """Return a source that receives the results."""
         return cls(settings.model_copy(update={"path": place, "results": None}), node)
 
     def _settler(self, file: Path) -> Any:

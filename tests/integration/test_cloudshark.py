@@ -1,4 +1,4 @@
-"""What is particular to CloudShark: its answers, good and bad."""
+"""What is specific to CloudShark: its answers, good and bad."""
 
 import json
 import logging
@@ -79,7 +79,7 @@ async def test_what_may_pass_is_a_failure_for_now(
         (403, "token"),
         (404, "host, port and token"),
         (413, "too large"),
-        (422, "does not take"),
+        (422, "does not accept"),
     ],
 )
 async def test_what_no_waiting_mends_is_refused_with_what_to_do(
@@ -161,7 +161,7 @@ async def test_certificates_are_verified_unless_it_is_switched_off(tmp_path: Pat
 async def test_the_token_is_in_no_log(
     server: CloudSharkServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for noisy in ("httpx2", "httpcore2"):  # as telemetry.py has it
+    for noisy in ("httpx2", "httpcore2"):  # as telemetry/ does
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with caplog.at_level(logging.DEBUG):
         for trouble in ("echo", "close", "redirect", 404):
@@ -202,7 +202,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 
 class Answering(HTTPServer):
-    """A server that answers whatever the test chooses, and keeps what it was sent."""
+    """A server that answers as the test chooses, and keeps what it received."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", free_port()), _AnsweringHandler)
@@ -211,7 +211,7 @@ class Answering(HTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def says(self, status: int, text: str, **headers: str) -> CloudShark:
-        """Answer so from now on; a destination that asks here."""
+        """Answer this from now on, and return a destination for this server."""
         self.status, self.text, self.more = (
             status,
             text,

@@ -1,4 +1,4 @@
-"""The contract of destinations, run on each of them."""
+"""The contract of destinations, for each of them."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.contracts.sources import Shared
 from tests.helpers import eventually
 
 LARGE = CONTENT * 7
-"""More than S3 takes in one part here."""
+"""Too large for a single part in S3."""
 
 
 @pytest.fixture(params=list(HARNESSES))

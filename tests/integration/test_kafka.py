@@ -1,6 +1,6 @@
-"""What is Kafka's own.
+"""What is specific to Kafka.
 
-Partitions that come later, positions over restarts, credentials, several brokers.
+Partitions added later, positions across restarts, credentials, several brokers.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def test_topic_that_grows_from_three_to_six_partitions_under_load(shared: 
     async with listening(source_of(kafka, topic)) as ear:
         await asyncio.to_thread(send)
         await ear.until(lambda: len(ear.bodies) >= len(sent), 20)
-        await asyncio.sleep(1.5)  # one refresh more: nothing may come twice
+        await asyncio.sleep(1.5)  # one more refresh: no message may arrive twice
         assert sorted(ear.bodies, key=int) == sent
         assert not ear.losses()
 
@@ -75,7 +75,7 @@ async def test_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
         produce(producer, "again", b"old")
         await ear.until(lambda: ear.bodies == [b"old"])
         kafka.delete("again")
-        await asyncio.sleep(2.5)  # so that the source has seen that it is gone: two refreshes
+        await asyncio.sleep(2.5)  # two refreshes: the source has noticed the deletion
         kafka.create("again")
         produce(kafka.producer(), "again", b"new")
         await ear.until(lambda: ear.bodies == [b"old", b"new"], 20)
@@ -92,9 +92,8 @@ async def test_with_a_group_what_was_sent_during_a_restart_is_taken_up(shared: S
         await ear.until(lambda: ear.bodies == [b"two"])
         assert ear.messages[0].sent_at
         assert ear.messages[0].key
-    async with listening(
-        source_of(kafka, "grouped")
-    ) as ear:  # without one it begins with what is sent from now on
+    # without a group it begins with what is sent from now on
+    async with listening(source_of(kafka, "grouped")) as ear:
         produce(producer, "grouped", b"three")
         await ear.until(lambda: ear.bodies == [b"three"])
 
@@ -150,7 +149,7 @@ def test_properties_that_the_client_library_does_not_know_are_errors_at_start(
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """A Kafka that wants TLS and SASL, by any of three mechanisms."""
+    """A Kafka that requires TLS and SASL, with one of three mechanisms."""
     directory = tmp_path_factory.mktemp("guarded")
     certificates(directory)
     command = "pkcs12 -export -in server.pem -inkey server.key -out server.p12 -passout pass:secret"
@@ -271,7 +270,7 @@ async def test_what_is_wrong_with_the_credentials_is_said_and_the_broker_not_ham
 ) -> None:
     ear = Ear(guarded_source(guarded, **client))
     await ear.until(ear.losses, 15)
-    await asyncio.sleep(2)  # as often as it would try in that time
+    await asyncio.sleep(2)  # long enough for several attempts
     await ear.end()
     assert any(words in reason for reason in ear.losses()) or words == "brokers"
     assert len(ear.losses()) <= 2

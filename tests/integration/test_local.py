@@ -1,4 +1,4 @@
-"""What is particular to the local directory."""
+"""What is specific to the local directory."""
 
 import os
 import stat

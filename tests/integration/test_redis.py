@@ -1,4 +1,4 @@
-"""What is Redis' own: credentials, TLS, Sentinel, Cluster, streams of nodes that are gone."""
+"""What is specific to Redis: credentials, TLS, Sentinel, Cluster, pruning of streams."""
 
 import asyncio
 import subprocess
@@ -22,7 +22,7 @@ from tests.servers import RedisServer, free_port
 
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """A Redis that wants a password, and has a user whose channels are limited."""
+    """A Redis that requires a password, and has a user with limited channels."""
     server = RedisServer(tmp_path, "--requirepass", "right").start()
     with server.client(password="right") as client:
         client.execute_command(
@@ -60,7 +60,7 @@ async def test_redis_says_what_is_wrong_with_the_credentials_and_does_not_hammer
     async with asyncio.timeout(10):
         while not events:
             await asyncio.sleep(0.01)
-    await asyncio.sleep(2)  # as often as it would try in that time
+    await asyncio.sleep(2)  # long enough for several attempts
     await end(task)
     assert events
     assert all(isinstance(event, SourceDisconnected) and words in event.reason for event in events)
@@ -149,7 +149,7 @@ def test_urls_that_cannot_be_used_are_refused_without_being_repeated(url: str) -
 
 @pytest.fixture
 def sentinels(tmp_path: Path) -> Iterator[tuple[str, RedisServer]]:
-    """A master, a replica, and three sentinels that watch them; the URL and the master."""
+    """A master, a replica and three sentinels that watch them; yields the URL and the master."""
     made: list[RedisServer] = []
 
     def server(name: str, *options: str) -> RedisServer:
@@ -199,7 +199,7 @@ async def test_sentinel_leads_to_the_new_master(
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
-    """A cluster of three masters; its URL."""
+    """A cluster of three masters; yields its URL."""
     made = []
     for number in range(3):
         (tmp_path / str(number)).mkdir()
@@ -273,7 +273,7 @@ async def test_groups_of_nodes_that_are_gone_are_pruned_and_others_are_not(
     with server.client() as client:
         client.xgroup_create("requests", "somebody-elses", mkstream=True)
         async with listening(source_of(url, RedisStreamSource, node="alive")):
-            await asyncio.sleep(1.6)  # the time that the other has not read
+            await asyncio.sleep(1.6)  # the other node does not read in this time
             settings = RedisSettings.model_validate({"url": url, "stream": "requests"})
             would = await prune(settings, 1.5, dry_run=True)
             assert [name for name, _ in would] == ["pcapdaemon-gone"]

@@ -1,6 +1,6 @@
-"""The contract of sources: one list of behaviours, run on every source with its real server.
+"""The contract of sources: the same behavior, for every source with its real server.
 
-In CI three times in a row.
+In CI it runs three times in a row.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ WITH_SERVER = [name for name, harness in HARNESSES.items() if harness.server]
 
 
 class Ear(listen.Ear):
-    """An ear with the harness of its source."""
+    """An `Ear` with the harness of its source."""
 
     def __init__(self, harness: Harness, source: Source | None = None) -> None:
         super().__init__(source or harness.source)
@@ -57,7 +57,7 @@ async def ear(request: pytest.FixtureRequest, tmp_path: Path, shared: Shared) ->
 async def server(
     request: pytest.FixtureRequest, tmp_path: Path, shared: Shared
 ) -> AsyncIterator[Ear]:
-    """The sources that have a server which may go away."""
+    """The sources whose server may stop."""
     async with listening(HARNESSES[request.param[0]](tmp_path, shared)) as ear:
         yield ear
 
@@ -133,7 +133,7 @@ async def test_an_undecided_message_comes_again_after_a_restart_of_the_node_wher
     await server.harness.send(b"one")
     await server.until(lambda: server.bodies)
     if await server.harness.left() == 0:
-        return  # nobody keeps it: it was heard, and that is all
+        return  # the bus does not keep it: it was received once
     await server.end()
     again = Ear(server.harness, server.harness.same_node())
     await again.until(lambda: again.bodies == [b"one"], 15)
@@ -191,9 +191,8 @@ async def test_connection_cut_in_the_middle_of_a_message(server: Ear) -> None:
         proxy.cut_after(200_000)
         await server.harness.send(big)
         await ear.until(lambda: proxy.cuts)
-        if (
-            not server.harness.keeps
-        ):  # the others need not have noticed: their messages are redelivered anyway
+        # a bus that keeps messages redelivers them, so its source need not notice the cut
+        if not server.harness.keeps:
             await ear.until(ear.losses)
             await ear.until(lambda: ear.connections() == 2)
         await server.harness.send(b"after")
@@ -214,7 +213,7 @@ async def test_silent_servers_are_not_taken_for_dead_ones(tmp_path: Path, shared
     ears = [Ear(harness) for harness in harnesses]
     for ear in ears:
         await ear.until(ear.connections)
-    await asyncio.sleep(8)  # longer than any patience: the fact awaited is that nothing happens
+    await asyncio.sleep(8)  # longer than any timeout: nothing may happen
     assert [ear.losses() for ear in ears] == [[] for _ in ears]
     for ear in ears:
         await ear.end()

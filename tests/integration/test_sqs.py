@@ -1,4 +1,4 @@
-"""What is SQS' own: envelopes, shared queues, when a message is deleted, what polling costs."""
+"""What is specific to SQS: envelopes, shared queues, deletion of messages, the cost of polling."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ async def test_sns_fans_out_to_a_queue_per_node(shared: Shared, raw: str) -> Non
     async with listening(sources[0]) as one, listening(sources[1]) as two:
         moto.sns.publish(TopicArn=topic, Message='{"node":"any"}')
         await one.until(lambda: one.bodies == two.bodies == [b'{"node":"any"}'])
-        if raw == "false":  # SNS' own id, the same in every queue
+        if raw == "false":  # SNS's own ID, the same in every queue
             assert one.messages[0].key == two.messages[0].key
 
 
@@ -144,7 +144,7 @@ async def test_finish_keeps_a_message_invisible_until_it_is_done(shared: Shared)
         moto.sqs.send_message(QueueUrl=url, MessageBody="hello")
         await ear.until(lambda: ear.bodies)
         assert ear.messages[0].until_done
-        await asyncio.sleep(7)  # longer than it stays invisible by itself
+        await asyncio.sleep(7)  # longer than `visibility`
         assert ear.bodies == [b"hello"]
         assert moto.left(url) == 1
         settle = ear.messages[0].settle
@@ -188,7 +188,7 @@ async def test_credentials_that_are_refused_are_said_and_the_service_not_hammere
     moto.want_credentials()
     ear = Ear(source_of(moto, url=url))
     await ear.until(ear.losses)
-    await asyncio.sleep(2)  # as often as it would try in that time
+    await asyncio.sleep(2)  # long enough for several attempts
     await ear.end()
     moto.kill()
     assert len(ear.losses()) == 1
@@ -210,7 +210,7 @@ async def test_a_queue_that_does_not_exist_is_said(shared: Shared) -> None:
         ({}, "url or queue"),
         ({"url": "https://x/y", "queue": "z"}, "url or queue"),
         ({"url": "x"}, "https://sqs.REGION"),
-        ({"queue": "z", "accessid": "a"}, "give both"),
+        ({"queue": "z", "accessid": "a"}, "set both"),
         ({"queue": "z", "chunksize": 11}, "chunksize"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Too old, one too many: with time handed in."""
+"""Ages and rates of requests, with the time passed in."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +53,7 @@ def test_one_customer_does_not_use_up_another_ones_share() -> None:
     rates = Rates()
     assert [bool(rates.refusal("a", 0, 2, NOW)) for _ in range(3)] == [False, False, True]
     assert not rates.refusal("b", 0, 2, NOW)
-    assert not rates.refusal(None, 0, 2, NOW), "a request of nobody counts only in all"
+    assert not rates.refusal(None, 0, 2, NOW), "without a customer it counts only in the total"
     assert "customer a" in rates.refusal("a", 0, 2, NOW)
 
 
@@ -62,7 +62,7 @@ def test_what_is_refused_does_not_count() -> None:
     rates.refusal("a", 10, 1, NOW)
     for _ in range(20):
         assert rates.refusal("a", 10, 1, NOW)
-    assert not rates.refusal("b", 10, 1, NOW), "the refused ones of a left the others their share"
+    assert not rates.refusal("b", 10, 1, NOW), "refused requests of a used up nothing"
 
 
 def test_customers_are_bounded() -> None:

@@ -1,4 +1,4 @@
-"""Results on a bus."""
+"""Results as CloudEvents on a bus."""
 
 import json
 

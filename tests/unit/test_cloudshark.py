@@ -1,4 +1,4 @@
-"""What CloudShark's words are read as, and what its configuration may say."""
+"""How CloudShark's answers are read, and what its configuration accepts."""
 
 import json
 import time
@@ -172,9 +172,9 @@ def test_port_stands_in_the_url_where_it_is_not_the_schemes_own(
     ("values", "words"),
     [
         ({"token": None}, "token .* is missing"),
-        ({"token": ""}, "letters and digits"),
-        ({"token": "a/b/../c"}, "letters and digits"),
-        ({"token": f"{TOKEN}\n"}, "letters and digits"),
+        ({"token": ""}, "letters, digits"),
+        ({"token": "a/b/../c"}, "letters, digits"),
+        ({"token": f"{TOKEN}\n"}, "letters, digits"),
         ({"port": -1}, "port"),
         ({"port": 65536}, "port"),
         ({"port": "443"}, "port"),

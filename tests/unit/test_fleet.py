@@ -1,4 +1,4 @@
-"""What several nodes reported, put together."""
+"""Results of several nodes, combined."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The decision about a message is a value: for every message, in every view, the same again."""
+"""A decision about a message is a value: the same message and view give the same decision."""
 
 import json
 from typing import Any
@@ -94,7 +94,7 @@ def view(policy: Policy) -> View:
 
 
 def fields_of(message: dict[str, Any]) -> dict[str, Any]:
-    """As they come out of `read`."""
+    """Return the fields as `read` does."""
     return read(json.dumps(message).encode())
 
 

@@ -1,4 +1,4 @@
-"""Messages that are no requests."""
+"""Messages that don't ask for a capture."""
 
 import pytest
 
@@ -24,8 +24,8 @@ def test_orders(fields: dict[str, object], order: Order | None) -> None:
         ({"cancel": 5}, "cancel: must be the id of a request"),
         ({"cancel": ""}, "cancel: must be the id of a request"),
         ({"list": False}, "list: must be true"),
-        ({"list": True, "interface": ["eth0"]}, "interface: can't stand beside list"),
-        ({"list": True, "cancel": "x"}, "list: can't stand beside cancel"),
+        ({"list": True, "interface": ["eth0"]}, "interface: can't be combined with list"),
+        ({"list": True, "cancel": "x"}, "list: can't be combined with cancel"),
     ],
 )
 def test_orders_that_are_wrong_are_refused_in_words(fields: dict[str, object], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Results on their way to one place; the clock is ours."""
+"""The queue of results for one place, with a fake clock."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ DAY = 86400.0
 
 
 class Place:
-    """Where results go, and a clock: nobody really waits."""
+    """A place for results with a fake clock, so that no test really waits."""
 
     def __init__(self, keep: float = DAY) -> None:
         self.now = 0.0
@@ -104,7 +104,7 @@ async def test_a_full_queue_drops_progress_first_and_counts() -> None:
     gate.set()
     await place.box.flush(5)
     assert sent.count(b"finished") == 10
-    assert len(sent) == MOST - 1, "the first was sent by the place that was there before"
+    assert len(sent) == MOST - 1, "the first was passed to the earlier `send`"
     assert b"p10" not in sent
     assert sum(number for number, _ in place.lost) == 11
 

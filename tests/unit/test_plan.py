@@ -1,4 +1,4 @@
-"""What a node makes of a request."""
+"""The plan that a node makes for a request."""
 
 from typing import Any
 

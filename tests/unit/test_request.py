@@ -1,4 +1,4 @@
-"""Reading messages as Go's encoding/json does, and saying all that is wrong with them."""
+"""Messages are read as Go's encoding/json does, and all their problems are reported."""
 
 import json
 import time
@@ -22,7 +22,7 @@ GOOD = {"node": "any", "interface": ["eth0"]}
 
 
 def problems(**fields: Any) -> dict[str, str]:
-    """The problems of a message with these fields over a good one, by field."""
+    """Return the problems of a good message with these fields changed, by field."""
     _, found = validate(read(json.dumps({**GOOD, **fields}).encode()))
     return {problem.field: problem.message for problem in found}
 
@@ -46,8 +46,8 @@ def test_null_changes_nothing() -> None:
         (b'{"node":"a",}', "not JSON"),
         (b'{"node":"a"} x', "not JSON: Extra data at character 14"),
         (b"{'node':'a'}", "not JSON"),
-        (b'{"packets":NaN}', "NaN is no number"),
-        (b'{"packets":-Infinity}', "-Infinity is no number"),
+        (b'{"packets":NaN}', "NaN is not allowed"),
+        (b'{"packets":-Infinity}', "-Infinity is not allowed"),
         (b"\xef\xbb\xbf{}", "not JSON"),
         ('{"node":"a"}'.encode("utf-16"), "not JSON"),
         (b"[]", "object, not an array"),
@@ -56,7 +56,7 @@ def test_null_changes_nothing() -> None:
         (b"[" * 60_000, "nested too deeply"),
         (b'{"a":' * 10_000, "nested too deeply"),
         (b'{"packets":' + b"9" * 5000 + b"}", "too many digits"),
-        (b" " * (MAX_MESSAGE + 1), f"a message may have {MAX_MESSAGE}"),
+        (b" " * (MAX_MESSAGE + 1), f"a message may have at most {MAX_MESSAGE}"),
         (b'{"node":"a\nb"}', "not JSON"),
     ],
 )

@@ -93,7 +93,7 @@ def bus(name: str, *places: str) -> FakeBus:
 
 
 class Desk:
-    """Results over a history, with buses."""
+    """Results with a history and buses."""
 
     def __init__(self, *buses: FakeBus, events: Any = ("rejected", "finished")) -> None:
         self.history, self.events = History("here"), []  # type: tuple[History, list[Event]]
@@ -205,10 +205,10 @@ async def test_a_request_may_choose_what_and_where() -> None:
     assert [(place, kind) for place, kind, _ in kafka.reported] == [
         ("t", "finished"),
         ("r", "accepted"),
-    ], "its own bus's r"
+    ], "r of the request's own bus"
     unknown = make_plan("ID", request(reply_to="elsewhere"), [], Policy(), around)
     assert isinstance(unknown, Rejection)
-    assert str(unknown.problems[0]).startswith("reply_to: 'elsewhere' is no place")
+    assert str(unknown.problems[0]).startswith("reply_to: unknown place for results 'elsewhere'")
     assert "r, s, t" in str(unknown.problems[0])
 
 

@@ -1,4 +1,4 @@
-"""What S3 takes and refuses before anything is sent."""
+"""What S3 accepts and refuses before anything is sent."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def settings(**values: Any) -> S3Settings:
 
 
 def objections(fields: dict[str, object], **values: Any) -> list[str]:
-    """What is said of a message's fields by a configuration."""
+    """Return what a configuration objects to in the fields of a request."""
     request, problems = validate({"node": "any", "interface": ["lo"], **fields})
     assert not problems
     return [str(problem) for problem in S3(settings(**values)).objections(request)]
@@ -335,14 +335,14 @@ def test_all_objections_are_told_at_once() -> None:
         ({"accesskey": None}, "accessid and accesskey"),
         ({"accessid": None}, "accessid and accesskey"),
         ({"endpoint": "not a host"}, "not a host"),
-        ({"endpoint": "https://"}, "no host name"),
-        ({"endpoint": "https://user:pw@minio.example.com"}, "no host name"),
-        ({"endpoint": "https://minio.example.com?a=b"}, "no host name"),
-        ({"endpoint": "ftp://minio.example.com"}, "no host name"),
-        ({"endpoint": "https://https://minio.example.com"}, "no host name"),
-        ({"endpoint": "minio.example.com:nine"}, "no host name"),
-        ({"endpoint": "minio.example.com:90000"}, "no host name"),
-        ({"endpoint": "2001:db8::1"}, "no host name"),
+        ({"endpoint": "https://"}, "must be a host name"),
+        ({"endpoint": "https://user:pw@minio.example.com"}, "must be a host name"),
+        ({"endpoint": "https://minio.example.com?a=b"}, "must be a host name"),
+        ({"endpoint": "ftp://minio.example.com"}, "must be a host name"),
+        ({"endpoint": "https://https://minio.example.com"}, "must be a host name"),
+        ({"endpoint": "minio.example.com:nine"}, "must be a host name"),
+        ({"endpoint": "minio.example.com:90000"}, "must be a host name"),
+        ({"endpoint": "2001:db8::1"}, "must be a host name"),
         ({"allow_endpoints": ["not a host"]}, "not a host"),
         ({"presign": -1}, "presign"),
         ({"presign": 604_801}, "presign"),

@@ -1,4 +1,4 @@
-"""One word for one thing: the API and results use the message's words, and those of one table."""
+"""One word for one thing: the API and results use the message's words and those of WORDS."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ from scripts.words import WORDS
 from tests.unit.test_results import Desk, accepted, bus, request
 
 FREE = {"delivered", "lost", "unavailable"}
-"""Members whose own names are those of destinations and interfaces."""
+"""Objects whose members are named by destinations and interfaces."""
 
 FRAME = {"id", "node", "state", "type", "title", "status", "interface"}
 """What every answer has; `type`, `title` and `status` are those of RFC 9457."""

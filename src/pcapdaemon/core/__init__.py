@@ -1,4 +1,4 @@
 """The pure core: values and decisions.
 
-Nothing here reads, writes, waits, or loads more than pydantic, re2 and ulid.
+Nothing here does I/O, blocks, or imports third-party packages other than pydantic, re2 and ulid.
 """

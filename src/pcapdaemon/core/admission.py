@@ -1,19 +1,20 @@
-"""Whether a request comes too late, or one too many. Pure; time is handed in."""
+"""Whether a request is too old or exceeds a rate. Pure: the caller passes the time."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 CLOCK_OFF = 300.0
-"""Seconds by which clocks may differ before the log says so."""
+"""Seconds by which two clocks may differ before the log reports it."""
 
 MOST_CUSTOMERS = 1000
+"""Most customers whose rate is tracked. The one seen least recently is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """How old a request is, in seconds, and by how many seconds somebody's clock is off.
+    """The age of a request, and by how much a clock is off, both in seconds.
 
-    0 means not noticeably.
+    `clock_off` is 0 if the difference is at most CLOCK_OFF.
     """
 
     seconds: float
@@ -21,9 +22,9 @@ class Age:
 
 
 def age_of(sent_at: float | None, issued_at: float | None, now: float) -> Age:
-    """The age by the broker's time or the requester's, whichever is older.
+    """Return the age by the broker's time or the requester's, whichever is older.
 
-    What lies in the future is new.
+    A time in the future counts as now. All times are seconds since the epoch.
     """
     times = [moment for moment in (sent_at, issued_at) if moment is not None]
     ahead = max(times, default=now) - now
@@ -34,7 +35,7 @@ def age_of(sent_at: float | None, issued_at: float | None, now: float) -> Age:
 
 @dataclass(slots=True)
 class _Bucket:
-    """Requests that may still come: `rate` at once, refilled evenly over a minute."""
+    """A token bucket: it holds at most `rate` requests and is refilled evenly over a minute."""
 
     left: float
     at: float
@@ -46,14 +47,14 @@ class _Bucket:
 
 @dataclass
 class Rates:
-    """Requests per minute, all together and for each customer."""
+    """Counts requests per minute, in total and for each customer."""
 
     _buckets: "OrderedDict[str, _Bucket]" = field(default_factory=OrderedDict)
 
     def refusal(self, customer: str | None, rate: int, customer_rate: int, now: float) -> str:
-        """Count one more request; or say, in words, which rate it would exceed.
+        """Count a request and return "", or return which rate it would exceed.
 
-        A rate of 0 bounds nothing.
+        A refused request does not count. A rate of 0 means no limit.
         """
         everybody = self._bucket("", rate, now)
         one = (
@@ -65,8 +66,8 @@ class Rates:
             return f"more than {rate} requests a minute ([general] rate)"
         if one and one.left < 1:
             return (
-                f"more than {customer_rate} requests a minute of customer {customer} ([general]"
-                " customer_rate)"
+                f"more than {customer_rate} requests a minute from customer {customer}"
+                " ([general] customer_rate)"
             )
         for bucket in (everybody, one):
             if bucket:

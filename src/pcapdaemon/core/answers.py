@@ -1,4 +1,4 @@
-"""What is decided about a message: the answer for its sender, the verdict for its source. Pure."""
+"""Decisions about a message: the answer for its sender, the verdict for its source. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,25 +9,25 @@ from pcapdaemon.core.request import Problem
 
 
 class Verdict(Enum):
-    """What the engine has decided about a message. A source does with it what its bus can do."""
+    """What the engine decided about a message. Each source acts on it as far as its bus can."""
 
     TAKEN = auto()
     """Accepted: captures run. DONE follows when their savefiles are delivered."""
     DONE = auto()
-    """Nothing more will come of it here, nor should it anywhere else.
+    """This node is done with it, and no other node should process it.
 
-    Refused, too old, seen before, or finished.
+    It was refused, has expired, was accepted before, or is finished.
     """
     BAD = auto()
-    """It is no request that any node could obey. It was answered."""
+    """No node could carry it out. It was answered."""
     ELSEWHERE = auto()
-    """It is for another node: whoever can have it may have it."""
+    """It is for another node, and the bus may deliver it to any other."""
     BUSY = auto()
-    """This node can't take it now. Where `Message.returnable` it is redelivered later."""
+    """This node can't accept it now. If `Message.returnable`, it is redelivered later."""
 
 
 class AnswerKind(StrEnum):
-    """What became of a message at once. The last six are why nothing did."""
+    """The immediate outcome of a message. The last six say why nothing was done."""
 
     ACCEPTED = "accepted"
     ELSEWHERE = "elsewhere"
@@ -46,8 +46,8 @@ class AnswerKind(StrEnum):
 class Answer:
     """The immediate answer to the sender of a message.
 
-    `details` are those of a dry run or a list. `reply_to` is where a dry run is answered, if the
-    request says so.
+    `details` are set for a dry run or a list. `joined` is the id of the request whose captures
+    serve this one too. `reply_to` is where a dry run is answered, if the request names a place.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How answers and results look on a bus: CloudEvents 1.0 (cloudevents.io). Pure."""
+"""Answers and results on a bus, as CloudEvents 1.0 (cloudevents.io). Pure."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,14 @@ from urllib.parse import quote
 from ulid import ULID
 
 TYPE = "pcapdaemon.request."
-"""In front of what happened: the CloudEvents type."""
+"""The prefix of the CloudEvents type. What happened follows it."""
 
 
 def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: float) -> bytes:
-    """A CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2).
+    """Return a CloudEvents 1.0 JSON object (cloudevents.io, spec v1.0.2).
 
-    `subject` is the request's id, also in `data`.
+    `kind` is what happened, and `now` is seconds since the epoch. The request's id is the
+    `subject`, and is also in `data`.
     """
     event = {
         "specversion": "1.0",
@@ -31,7 +32,7 @@ def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: 
 
 
 def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
-    """What happened and the `data` of it, or None where the message is something else."""
+    """Return what happened and its `data`, or None if the message is something else."""
     try:
         event = json.loads(body)
         data = (

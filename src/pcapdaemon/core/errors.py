@@ -1,13 +1,13 @@
-"""What can go wrong, as far as somebody catches it.
+"""The errors that other modules catch.
 
 PcapdaemonError
 ConfigError        a mistake in the configuration or on the command line: all problems, status 2
-CaptureRefused     libpcap would not capture: the requester receives its words
-Busy               no room for one more capture now: the requester is refused, and may ask again
-NotConnected       a source has no connection: the engine connects again with back-off
-DeliveryFailed     a destination could not take a savefile for now: it is retried
-DeliveryRefused    a destination will never take it: it is not retried
-ResultRefused      a place of results will not take one: it is not sent again
+CaptureRefused     libpcap refused to capture: the requester receives its message
+Busy               no room for another capture now: the request is refused, and may be sent again
+NotConnected       a source has no connection: the engine reconnects with back-off
+DeliveryFailed     a destination failed temporarily: the delivery is retried
+DeliveryRefused    a destination rejects the savefile: the delivery is not retried
+ResultRefused      a place for results rejects a result: it is not sent again
 SpoolError         the spool can't keep a savefile: it is delivered from memory
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 
 class PcapdaemonError(Exception):
-    """The root of all errors of this program; `hint` says what to do next, if that is known."""
+    """The base of all errors of this program; `hint` says what to do next, or is empty."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class PcapdaemonError(Exception):
 
 
 class ConfigError(PcapdaemonError):
-    """The configuration or the command line is wrong; `problems` has a line for each mistake."""
+    """The configuration or the command line is wrong; `problems` has one line per mistake."""
 
     def __init__(self, problems: Sequence[str], hint: str = "") -> None:
         super().__init__("\n".join(problems), hint)
@@ -43,13 +43,13 @@ class Busy(PcapdaemonError):
 
 
 class NotConnected(PcapdaemonError):
-    """A source lost its server, or never had it; the engine connects again after a while."""
+    """A source has no connection to its server; the engine reconnects with back-off."""
 
 
 class DeliveryFailed(PcapdaemonError):
-    """A destination failed for now.
+    """A destination failed temporarily.
 
-    The delivery is tried again, `retry_after` seconds later if the destination said so.
+    The delivery is retried, after `retry_after` seconds if the destination asked for that.
     """
 
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
@@ -58,11 +58,11 @@ class DeliveryFailed(PcapdaemonError):
 
 
 class DeliveryRefused(PcapdaemonError):
-    """A destination will not take this savefile however often it is tried."""
+    """A destination rejects this savefile, and retrying would not change that."""
 
 
 class ResultRefused(PcapdaemonError):
-    """The place of a result will not take it."""
+    """A place for results rejects this result."""
 
 
 class SpoolError(PcapdaemonError):
@@ -70,13 +70,14 @@ class SpoolError(PcapdaemonError):
 
 
 HINTS = {
-    "filter": "capture filters are explained in pcap-filter(7)",
+    "filter": "see pcap-filter(7) for the syntax of capture filters",
     "interface": (
-        "'pcapdaemon interfaces' lists what this host has; 'ip link set dev NAME up' brings one up"
+        "run 'pcapdaemon interfaces' to list this host's interfaces, "
+        "and 'ip link set dev NAME up' to bring one up"
     ),
     "replay": "'[[interface]] replay' or '--read' names a pcap or pcapng file",
     "permission": (
-        "run as root, or give the capability: AmbientCapabilities=CAP_NET_RAW in the systemd unit, "
-        "or 'setcap cap_net_raw+ep' on the Python interpreter of its virtual environment"
+        "run as root, or grant the capability: set AmbientCapabilities=CAP_NET_RAW in the systemd "
+        "unit, or run 'setcap cap_net_raw+ep' on the Python interpreter of the virtual environment"
     ),
 }

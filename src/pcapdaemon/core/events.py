@@ -1,7 +1,8 @@
-"""What happens to requests, as frozen facts named in the past tense. Pure.
+"""What happened to requests and to this node, as frozen values named in the past tense. Pure.
 
-They are published once. The listeners are log lines (telemetry.py), counters (metrics.py), the
-API's memory (history.py), the requester (results.py).
+Each event is published once. The listeners write log lines (telemetry/log.py), count
+(telemetry/metrics.py), keep records for the API (results/history.py), and send results to the
+requester (results/router.py).
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class RequestEvent(Event):
 class CaptureEvent(Event):
     """Something that happened to a capture of a request, or to its savefile.
 
-    It has `id` and `interface`.
+    `id` is the request's.
     """
 
     __slots__ = ()
@@ -46,11 +47,12 @@ class NodeEvent(Event):
 
 
 Publish = Callable[[Event], None]
+"""Passes an event to all listeners."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRejected(RequestEvent):
-    """A request was not taken; `kind` is that of the answer."""
+    """A request was not accepted; `kind` is that of the answer."""
 
     id: str
     source: str
@@ -63,9 +65,9 @@ class RequestRejected(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestAccepted(RequestEvent):
-    """A request was taken: a capture begins on each interface of the plan.
+    """A request was accepted, and a capture begins on each interface of the plan.
 
-    `received_at` is when the message came.
+    `received_at` is when the message arrived, in seconds since the epoch.
     """
 
     source: str
@@ -76,9 +78,9 @@ class RequestAccepted(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestJoined(RequestEvent):
-    """A request was taken that equals the running one `joined`.
+    """A request was accepted that equals the running request `joined`.
 
-    It shares that one's captures and results.
+    It shares that request's captures and results.
     """
 
     id: str
@@ -91,7 +93,7 @@ class RequestJoined(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestSeenBefore(RequestEvent):
-    """A request came again that was accepted before; it is answered as it was then."""
+    """A request was redelivered that was accepted before; the answer is the same as then."""
 
     id: str
     source: str
@@ -100,9 +102,9 @@ class RequestSeenBefore(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestReturned(RequestEvent):
-    """There is no room for a request now.
+    """A request was returned to its source because this node has no room now.
 
-    Its source hands it out again later, here or to another node.
+    The source redelivers it later, to this node or to another.
     """
 
     id: str
@@ -112,9 +114,9 @@ class RequestReturned(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCancelled(RequestEvent):
-    """A message, or the API, asked to end a request's captures.
+    """A message or the API ended a request's captures.
 
-    They are delivered with what they have.
+    What they captured so far is delivered.
     """
 
     id: str
@@ -125,7 +127,7 @@ class RequestCancelled(RequestEvent):
 class ClocksDiffer(NodeEvent):
     """A request's time shows that a clock is off: the requester's, the broker's or this node's.
 
-    It is published once per source.
+    It is published once per source. `seconds` is the difference.
     """
 
     source: str
@@ -134,7 +136,7 @@ class ClocksDiffer(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class CaptureStarted(CaptureEvent):
-    """The filter is set: packets that match are kept from here on."""
+    """The filter is set, and matching packets are kept from now on."""
 
     id: str
     interface: str
@@ -145,7 +147,7 @@ class CaptureStarted(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class CaptureProgressed(CaptureEvent):
-    """What a capture that runs has so far; once a second."""
+    """The counts of a running capture, published once a second."""
 
     id: str
     interface: str
@@ -154,11 +156,10 @@ class CaptureProgressed(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class CaptureStopped(CaptureEvent):
-    """A capture ended with what it has, which may be nothing.
+    """A capture ended, perhaps without a packet.
 
-    Where it has packets, `sha256` is that of its savefile, and `pending` are the destinations that
-    it goes to. If the node has a spool, the savefile is there, unless SavefileNotSpooled says why
-    not.
+    If it has packets, `sha256` is that of its savefile, and `pending` are the destinations that it
+    goes to. If the node has a spool, the savefile is there, unless SavefileNotSpooled says why not.
     """
 
     id: str
@@ -169,7 +170,7 @@ class CaptureStopped(CaptureEvent):
     pending: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """All but the request's id, flat; a savefile that does not exist has no name."""
+        """Return all but the request's id, flat. Without packets, `file_name` is empty."""
         found: dict[str, Any] = to_wire(self)
         del found["id"], found["outcome"]
         name = self.file_name if self.outcome.packets else ""
@@ -178,9 +179,9 @@ class CaptureStopped(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class CaptureFailed(CaptureEvent):
-    """A capture never began; `reason` has libpcap's own words.
+    """A capture never began; `reason` is libpcap's message.
 
-    `kind` as in CaptureRefused, or "busy".
+    `kind` is that of CaptureRefused, or "busy".
     """
 
     id: str
@@ -194,7 +195,8 @@ class CaptureFailed(CaptureEvent):
 class SavefileDelivered(CaptureEvent):
     """A destination has the whole savefile.
 
-    That is `seconds` after the first try and `since_last_packet` seconds after the last packet.
+    The delivery took `seconds` from the first attempt, and ended `since_last_packet` seconds after
+    the last packet.
     """
 
     id: str
@@ -207,9 +209,9 @@ class SavefileDelivered(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileSpooled(CaptureEvent):
-    """A savefile is no longer held in memory.
+    """A savefile left the memory, and waits in the spool.
 
-    It stays in the spool until the destinations `pending` have it.
+    It stays there until the destinations `pending` have it.
     """
 
     id: str
@@ -223,7 +225,7 @@ class SavefileSpooled(CaptureEvent):
 class SavefileNotSpooled(CaptureEvent):
     """A savefile could not be written to the spool.
 
-    Until it is delivered, the end of the process would lose it.
+    If the process ends before it is delivered, it is lost.
     """
 
     id: str
@@ -234,7 +236,7 @@ class SavefileNotSpooled(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileResumed(NodeEvent):
-    """A savefile that an earlier process left in the spool is going to be delivered."""
+    """The delivery of a savefile that an earlier process left in the spool was resumed."""
 
     ids: tuple[str, ...]
     source: str
@@ -246,11 +248,10 @@ class SavefileResumed(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SavefileLeftSpool(NodeEvent):
-    """The last destination has a savefile that stood in the spool, or it was dropped.
+    """A savefile left the spool: all destinations have it, or it was dropped.
 
-    `ids` are the requests that want it.
-
-    Whether those are over is not known here: captures on other interfaces may still run.
+    `ids` are the requests that it belongs to. They may not be finished, because captures on other
+    interfaces may still run.
     """
 
     ids: tuple[str, ...]
@@ -259,9 +260,9 @@ class SavefileLeftSpool(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecorderChanged(NodeEvent):
-    """A recorder began to record, or could not go on.
+    """A recorder began to record, or stopped.
 
-    `reason` says why not, and is empty where it records.
+    `reason` says why it does not record, and is empty if it does.
     """
 
     interface: str
@@ -270,7 +271,7 @@ class RecorderChanged(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class SpoolFileQuarantined(NodeEvent):
-    """Something in the spool's directory can't be used."""
+    """A file in the spool's directory can't be used, and was quarantined."""
 
     name: str
     reason: str
@@ -278,7 +279,7 @@ class SpoolFileQuarantined(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDelayed(CaptureEvent):
-    """A destination failed for now; the delivery is tried again."""
+    """A destination failed temporarily, and the delivery will be retried."""
 
     id: str
     interface: str
@@ -291,7 +292,7 @@ class DeliveryDelayed(CaptureEvent):
 class SavefileLost(CaptureEvent):
     """A destination will not get the savefile.
 
-    It refused it, did not take it in time, or the savefile was dropped from the spool.
+    The destination rejected it or failed for too long, or the savefile was dropped from the spool.
     """
 
     id: str
@@ -304,7 +305,7 @@ class SavefileLost(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished(RequestEvent):
-    """All captures of a request are over, and delivered, lost or in the spool.
+    """All captures of a request ended, and their savefiles are delivered, lost or in the spool.
 
     SavefileLeftSpool reports the end of those in the spool.
     """
@@ -314,7 +315,7 @@ class RequestFinished(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class PacketsLogged(CaptureEvent):
-    """Metadata of captured packets, if a request asked for it and the configuration allows it."""
+    """Metadata of captured packets, if a request asks for it and the configuration allows it."""
 
     id: str
     interface: str
@@ -323,7 +324,7 @@ class PacketsLogged(CaptureEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestLogged(RequestEvent):
-    """A message as it came, where it or the configuration asks for it."""
+    """A message as received, if it or the configuration asks for logging."""
 
     id: str
     source: str
@@ -332,28 +333,28 @@ class RequestLogged(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class SourceSwitchedOn(NodeEvent):
-    """A source was switched on. It receives nothing before SourceConnected."""
+    """A source was turned on. It receives nothing before SourceConnected."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSwitchedOff(NodeEvent):
-    """A source was switched off; nothing more happens to it."""
+    """A source was turned off. No more events follow for it."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class SourceConnected(NodeEvent):
-    """A source receives messages."""
+    """A source is connected and receives messages."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDisconnected(NodeEvent):
-    """A source is disconnected; what is sent meanwhile may be lost, as its documentation says."""
+    """A source is disconnected. What is sent meanwhile may be lost, as its documentation says."""
 
     source: str
     reason: str
@@ -361,7 +362,7 @@ class SourceDisconnected(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class DestinationNotReady(NodeEvent):
-    """A destination could take no savefile, were there one now."""
+    """A destination could not receive a savefile at this time."""
 
     destination: str
     reason: str
@@ -369,7 +370,7 @@ class DestinationNotReady(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class ResultsLost(NodeEvent):
-    """Results could not be sent to one of their places, and were dropped."""
+    """`number` results could not be sent to a place, and were dropped."""
 
     place: str
     number: int
@@ -378,13 +379,13 @@ class ResultsLost(NodeEvent):
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationReloaded(NodeEvent):
-    """SIGHUP was obeyed."""
+    """SIGHUP reloaded the configuration."""
 
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationRefused(NodeEvent):
-    """SIGHUP found a configuration that is wrong; the old one is kept, whole."""
+    """SIGHUP found a wrong configuration; the old one stays in force as a whole."""
 
     problems: tuple[str, ...]

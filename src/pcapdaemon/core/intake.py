@@ -1,10 +1,10 @@
-"""From a message to a decision, and from a decision to what follows from it.
+"""From a message to a decision, and from a decision to its consequences.
 
-Pure: time and surroundings are handed in.
+Pure: the caller passes the time and the surroundings.
 
-`judge` reads a message from top to bottom: is it an order or a request, what is wrong with it, is
-it in time, what would this node do? The other functions put into one value what follows from a
-decision: `Conclusion`.
+`judge` answers these questions in order. Is the message an order or a request? What is wrong with
+it? Has it expired? What would this node do? The other functions return the consequences of a
+decision as one value, `Conclusion`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ from pcapdaemon.core.wire import to_wire
 MOST_PROBLEMS = 20
 """Problems of a request that are reported one by one.
 
-What strangers send must not fill logs and memory.
+Messages from strangers must not fill logs and memory.
 """
 
 SEEN_BEFORE = "it was accepted before, and is not captured again"
@@ -40,11 +40,11 @@ SEEN_BEFORE = "it was accepted before, and is not captured again"
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What is known of a message beside its body.
+    """What is known about a message besides its body.
 
-    `source` is the name of its source. `key` identifies it on its bus. `sent_at` is the
-    broker's time, `arrived_at` this node's, seconds since the epoch. `fallback_id` is the id of a
-    request that brings none.
+    `source` is the name of its source, and `key` identifies the message on its bus. `sent_at` is
+    the broker's time and `arrived_at` is this node's, in seconds since the epoch. `fallback_id` is
+    the id of a request that has none.
     """
 
     source: str
@@ -56,9 +56,9 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision depends on beside the message.
+    """What a decision depends on besides the message.
 
-    `objections` are what a request asks of a destination in vain.
+    `objections` returns what a request asks of destinations that they don't allow.
     """
 
     policy: Policy
@@ -70,8 +70,8 @@ class View:
 class Judged:
     """What a message is, and what this node would do for it.
 
-    `key` identifies the request, and is empty if nothing does. `clock_off` is by how
-    many seconds somebody's clock is off. `request` is None where the message is not even one.
+    `key` identifies the request, and is empty if nothing does. `clock_off` is by how many seconds a
+    clock is off. `request` is None if the message is not a request.
     """
 
     id: str
@@ -84,10 +84,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What follows from a decision: events, an answer for the sender, a verdict for the source.
+    """The consequences of a decision: events, an answer for the sender, a verdict for the source.
 
-    No answer: it was answered before. No verdict: the source finds out by itself that nobody took
-    the message.
+    Without an answer, the message was answered before or is redelivered. Without a verdict, the
+    source finds out by itself that no node accepted the message.
     """
 
     verdict: Verdict | None
@@ -120,7 +120,7 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
 
 
 def too_old(seconds: float, policy: Policy) -> bool:
-    """Whether a message of this age is no longer for anybody."""
+    """Return whether a message of this age in seconds has expired, for whichever node it is."""
     return 0 < policy.maxage < seconds
 
 
@@ -130,7 +130,8 @@ def _expired(
     if not too_old(seconds, policy):
         return None
     words = (
-        f"{seconds:.0f} s old; this node takes requests up to {policy.maxage} s ([general] maxage)"
+        f"{seconds:.0f} s old; this node accepts requests up to {policy.maxage} s"
+        " ([general] maxage)"
     )
     return Rejection(
         request_id, (Problem("issued_at" if issued_at else "", words),), AnswerKind.EXPIRED
@@ -157,7 +158,7 @@ def rejected(
     warnings: Sequence[str] = (),
     request: CaptureRequest | None = None,
 ) -> Conclusion:
-    """Nothing is done, and the sender receives the reason."""
+    """Conclude that nothing is done, and why."""
     problems, kind = _cut(rejection.problems), rejection.kind
     event = RequestRejected(
         rejection.id, source, problems, kind, tuple(warnings), rejection.hint, request
@@ -167,14 +168,14 @@ def rejected(
 
 
 def returned(source: str, rejection: Rejection) -> Conclusion:
-    """There is no room now; the source redelivers the message later."""
+    """Conclude that there is no room now; the source redelivers the message later."""
     return Conclusion(
         Verdict.BUSY, None, (RequestReturned(rejection.id, source, str(rejection.problems[0])),)
     )
 
 
 def unavailable(source: str, request_id: str, reason: str, verdict: Verdict) -> Conclusion:
-    """The node can do nothing for any message."""
+    """Conclude that this node can't serve any message now, for this reason."""
     return replace(
         rejected(source, Rejection(request_id, (Problem("", reason),), AnswerKind.UNAVAILABLE)),
         verdict=verdict,
@@ -182,13 +183,13 @@ def unavailable(source: str, request_id: str, reason: str, verdict: Verdict) -> 
 
 
 def seen_before(source: str, judged: Judged, before: Answer, verdict: Verdict) -> Conclusion:
-    """The request is answered as it was before."""
+    """Conclude that the request was accepted before, and give the same answer again."""
     events = (RequestSeenBefore(before.id, source, judged.request),) if judged.request else ()
     return Conclusion(verdict, replace(before, warnings=(*judged.warnings, SEEN_BEFORE)), events)
 
 
 def accepted(envelope: Envelope, plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
-    """Captures have begun."""
+    """Conclude that captures have begun."""
     event = RequestAccepted(envelope.source, plan, envelope.arrived_at, tuple(warnings))
     failures = (
         CaptureFailed(plan.id, name, reason, kind="interface") for name, reason in plan.unavailable
@@ -200,7 +201,7 @@ def accepted(envelope: Envelope, plan: CapturePlan, warnings: Sequence[str]) -> 
 def joined(
     envelope: Envelope, plan: CapturePlan, other: str, warnings: Sequence[str]
 ) -> Conclusion:
-    """The captures of an equal request serve this one too."""
+    """Conclude that the captures of the equal request `other` serve this one too."""
     event = RequestJoined(
         plan.id, envelope.source, other, envelope.arrived_at, plan.request, tuple(warnings)
     )
@@ -215,7 +216,7 @@ def joined(
 
 
 def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
-    """What would be captured."""
+    """Return the answer of a dry run: what would be captured."""
     details = {
         "limits": to_wire(plan.limits),
         ON_THE_WIRE["snaplen"]: plan.snaplen,
@@ -235,20 +236,20 @@ def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
 
 
 def listed(order: Order, running: Iterable[Mapping[str, Any]]) -> Conclusion:
-    """What runs on this node."""
+    """Return the answer with the requests that run on this node."""
     return Conclusion(
         Verdict.DONE, Answer(order.id, AnswerKind.LIST, details={"running": list(running)})
     )
 
 
 def cancelled(source: str, order: Order) -> Conclusion:
-    """The captures of a request end."""
+    """Conclude that the captures of a request are ended."""
     answer = Answer(order.id or order.cancel, AnswerKind.CANCELLED)
     return Conclusion(Verdict.DONE, answer, (RequestCancelled(order.cancel, source),))
 
 
 def nothing_to_cancel(order: Order, verdict: Verdict) -> Conclusion:
-    """No request of that id runs here; it may run on another node."""
+    """Conclude that no request of that id runs here; it may run on another node."""
     problem = Problem("cancel", f"no request {order.cancel!r} runs on this node")
     return Conclusion(verdict, Answer(order.id or order.cancel, AnswerKind.UNKNOWN, (problem,)))
 

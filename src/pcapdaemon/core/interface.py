@@ -1,4 +1,4 @@
-"""What can be captured on, and what a recorder of it has. Pure."""
+"""Interfaces that can be captured on, and the state of their recorders. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from enum import StrEnum
 class Replay:
     """A savefile that is played in place of an interface.
 
-    At the pace of its packets, or as fast as the machine can.
+    With `paced`, it is played at the pace of its packets, otherwise as fast as possible.
     """
 
     file: str
@@ -16,9 +16,9 @@ class Replay:
 
 
 class InterfaceKind(StrEnum):
-    """What an interface is.
+    """The kind of an interface.
 
-    A pseudo-device is one that is no network interface, such as nflog or usbmon0.
+    A pseudo-device is not a network interface, for example nflog or usbmon0.
     """
 
     NETWORK = "network"
@@ -29,9 +29,10 @@ class InterfaceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Something that can be captured on.
+    """An interface that can be captured on.
 
-    `networks` are addresses with prefixes. `replay` is the file that it plays, if it is no device.
+    `networks` are addresses with prefixes. `replay` is the file that it plays, or None for a
+    device.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many seconds before a trigger were recorded, and why not more."""
+    """How many seconds before a trigger a recorder has, and why not more."""
 
     seconds: float
     reason: str = ""
@@ -54,9 +55,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class RecorderStatus:
-    """What a recorder does and has.
+    """The state of a recorder.
 
-    `covered` is seconds, `cpu` seconds since it began, `reason` why it does not record.
+    `covered` is in seconds. `cpu` is the seconds of CPU used since it began. `reason` says why it
+    does not record.
     """
 
     interface: str

@@ -1,10 +1,10 @@
-"""What may end a capture, and what did."""
+"""The limits of a capture, and the reasons why captures end. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_SNAPLEN = 262144
-"""libpcap's MAXIMUM_SNAPLEN (pcap-int.h): more is taken for this."""
+"""libpcap's MAXIMUM_SNAPLEN (pcap-int.h). Larger values mean this one."""
 
 FILE_HEADER_SIZE = 24
 RECORD_HEADER_SIZE = 16
@@ -13,8 +13,8 @@ RECORD_HEADER_SIZE = 16
 class StopReason(StrEnum):
     """What ended a capture.
 
-    The words that the native loop returns (but for SHUTDOWN, a kind of STOPPED), and that users
-    see.
+    The native loop returns these words, except SHUTDOWN, which is a kind of STOPPED. Users see
+    them.
     """
 
     PACKETS = "packets"
@@ -33,7 +33,7 @@ class StopReason(StrEnum):
 class CaptureLimits:
     """The limits of one capture; whichever is reached first ends it.
 
-    `size` is bytes of the savefile with its headers (24, and 16 a packet); `duration` and
+    `size` is bytes of the savefile, including headers (24, and 16 per packet). `duration` and
     `idle_timeout` are seconds.
     """
 

@@ -4,26 +4,26 @@ import json
 from typing import Any, NoReturn
 
 MAX_MESSAGE = 65536
-"""Bytes of a message; longer ones are refused unread."""
+"""Most bytes of a message. Longer messages are rejected without being read."""
 
 
 class UnreadableMessage(Exception):
-    """The body is not a JSON object; the text says where it went wrong."""
+    """The body is not a valid JSON object; the text says what is wrong, and where."""
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """Decode one message as Go's encoding/json would, with names folded to lower case.
+    """Decode a message as Go's encoding/json would, with names folded to lower case.
 
-    Of names that differ in case only the last one wins; `null` changes nothing; bytes that are not
+    If names differ only in case, the last one wins. `null` changes nothing. Bytes that are not
     UTF-8 become U+FFFD. Raises UnreadableMessage.
     """
     if len(body) > MAX_MESSAGE:
-        raise UnreadableMessage(f"{len(body)} bytes long; a message may have {MAX_MESSAGE}")
+        raise UnreadableMessage(f"{len(body)} bytes long; a message may have at most {MAX_MESSAGE}")
     try:
         fields = _DECODER.decode(body.decode("utf-8", "replace"))
     except json.JSONDecodeError as error:
         raise UnreadableMessage(f"not JSON: {error.msg} at character {error.pos + 1}") from None
-    except ValueError:  # Python's own bound on the digits of an integer
+    except ValueError:  # Python limits the digits of an integer
         raise UnreadableMessage("a number has too many digits") from None
     except RecursionError:
         raise UnreadableMessage("not a request: nested too deeply") from None
@@ -35,7 +35,7 @@ def read(body: bytes) -> dict[str, Any]:
 
 
 def json_type(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Return the type of a JSON value, in words."""
     names = {
         bool: "true or false",
         int: "an integer",
@@ -51,16 +51,16 @@ def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> Any:
-    # JSON can name half of a surrogate pair (\\ud800), which no encoder takes
+    # JSON can contain half of a surrogate pair (\\ud800), which can't be encoded
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_whole(item) for item in value]
-    return value  # the values of an object within were made whole when it was read
+    return value  # _fold has already converted the values of a nested object
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise UnreadableMessage(f"not JSON: {name} is no number")
+    raise UnreadableMessage(f"not JSON: {name} is not allowed")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_constant=_no_constant)

@@ -1,4 +1,4 @@
-"""Messages that are no requests for a capture: `{"cancel": ID}` and `{"list": true}`. Pure."""
+"""Messages that don't ask for a capture: `{"cancel": ID}` and `{"list": true}`. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import Any
 from pcapdaemon.core.request import ADDRESS, Problem
 
 BESIDE = {*ADDRESS, "id"}
-"""Fields that may stand beside; without an address every node is meant."""
+"""Fields that an order may have too. Without an address, it is for every node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked: to end the captures of the request `cancel`, or to list what runs."""
+    """An order: end the captures of the request `cancel`, or if that is empty, list what runs."""
 
     id: str
     cancel: str = ""
 
 
 def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
-    """The order that a message is, what is wrong with it.
+    """Return the order in a message, or the problems with it.
 
-    Or None where it is a request for a capture.
+    Returns None if the message is a request for a capture.
     """
     if "cancel" not in fields and "list" not in fields:
         return None
@@ -31,7 +31,7 @@ def find_order(fields: Mapping[str, Any]) -> Order | list[Problem] | None:
     )
     verb = "cancel" if "cancel" in fields else "list"
     problems = [
-        Problem(other, f"can't stand beside {verb}")
+        Problem(other, f"can't be combined with {verb}")
         for other in fields
         if other not in {verb, *BESIDE}
     ]

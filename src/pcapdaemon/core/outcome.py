@@ -1,8 +1,8 @@
-"""How a capture ended: what it has, what it lost, and why it may lack packets. Pure.
+"""How a capture ended: its packets, its losses, and why packets may be missing. Pure.
 
-A new fact about the end of a capture is one more field of `Outcome`. Results, the API, log lines,
-the spool's manifests and the comment in a pcapng savefile carry every field of it, by the codec in
-wire.py.
+To report a new fact about the end of a capture, add a field to `Outcome`. Results, the API, log
+lines, the spool's manifests and the comment in a pcapng savefile contain all its fields, through
+the codec in wire.py.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from pcapdaemon.core.limits import StopReason
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a capture has so far, and what was lost.
+    """What a capture has so far, and what it lost.
 
-    `size` is bytes of the savefile, its headers counted. The last three are those of
+    `size` is bytes of the savefile, including headers. The last three are those of
     pcap_stats(3pcap).
     """
 
@@ -33,7 +33,7 @@ class Counts:
 class Lookback:
     """What a savefile has from before its trigger.
 
-    Seconds asked for and covered, packets, and why it is not all.
+    `asked` and `covered` are seconds. `reason` says why not all of them are covered.
     """
 
     asked: int
@@ -44,9 +44,9 @@ class Lookback:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is inside a compressed savefile.
+    """The content of a compressed savefile.
 
-    How it was compressed, its bytes, and their SHA-256 in hexadecimal.
+    `size` is its bytes before compression, and `sha256` is their SHA-256 in hexadecimal.
     """
 
     compression: str
@@ -56,11 +56,11 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Counts):
-    """The end of a capture. Times are seconds since the epoch, and None where there is no packet.
+    """The end of a capture. Times are seconds since the epoch, or None without a packet.
 
-    `trigger` is the moment from which its limits count, `seconds` how long it ran. `lookback` is
-    there where packets from before the trigger were asked for. `content` is what is inside the
-    savefile where that is compressed; then `size` is that of the content.
+    `trigger` is the moment from which its limits count, and `seconds` is how long it ran.
+    `lookback` is set if packets from before the trigger were asked for. `content` is set if the
+    savefile is compressed, and `size` is then the size of the content.
     """
 
     stop_reason: StopReason
@@ -76,17 +76,15 @@ class Outcome(Counts):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Why the savefile may lack packets that a requester expects in it.
+        """The reasons why the savefile may lack packets that the requester expects.
 
-        Empty where it is complete.
+        Empty if it is complete.
         """
         reasons = {
             StopReason.MEMORY: (
-                "the memory for captures was spent before a limit of the request was reached"
+                "the memory for captures ran out before the capture reached a limit"
             ),
-            StopReason.SHUTDOWN: (
-                "the daemon was shut down before a limit of the request was reached"
-            ),
+            StopReason.SHUTDOWN: ("the daemon was shut down before the capture reached a limit"),
             StopReason.INTERFACE_DOWN: "the interface went down or away",
             StopReason.ERROR: self.error,
         }
@@ -94,22 +92,23 @@ class Outcome(Counts):
             "packets were dropped: the kernel's buffer was full ([capture] buffer)": self.dropped,
             "packets were dropped by the interface": self.dropped_by_interface,
         }
-        why = reasons.get(self.stop_reason) or self.error  # of several interfaces one may have gone
+        why = reasons.get(self.stop_reason) or self.error  # one of several interfaces may be gone
         words = [f"{number} {text}" for text, number in drops.items() if number]
         return (*words, *([why] if why else []))
 
     @property
     def complete(self) -> bool:
-        """Whether every packet that was asked for is in the savefile, as far as anybody knows."""
+        """Whether every packet that was asked for is in the savefile, as far as is known."""
         return not self.missing
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination says of a savefile that it has.
+    """What a destination reports about a savefile that it has.
 
-    `where` is a path or a URL for people, without secrets; `id` the destination's own name for it.
-    `link` opens the savefile for whoever has it: it is for the requester alone, and never logged.
+    `where` is a path or a URL for people, without secrets. `id` is the destination's own name for
+    it. `link` opens the savefile for anyone who has the link, so only the requester receives it,
+    and it is never logged.
     """
 
     where: str

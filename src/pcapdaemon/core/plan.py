@@ -1,4 +1,4 @@
-"""From a request to what this node will do: which interfaces, which limits, or why not. Pure."""
+"""From a request to a plan: which interfaces, which limits, or why not. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +24,14 @@ class InterfacePlan:
 
 @dataclass(frozen=True, slots=True)
 class CapturePlan:
-    """What this node does for a request.
+    """What this node will do for a request.
 
-    `unavailable` are interfaces asked for that it can't capture on, and why.
+    `unavailable` are interfaces that were asked for and can't be captured on, and why.
 
-    With `merge` all its captures become one savefile, `file_name`. `lookback` is seconds; with it
-    the whole savefile has at most `most_packets` and `most_size` bytes. `share_recorder`: live
-    packets may come from a recorder too.
+    With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
+    the whole savefile has at most `most_packets` packets and `most_size` bytes. With
+    `share_recorder`, live packets may come from a recorder too. `heeded` are the values of the
+    request's fields that destinations use.
     """
 
     id: str
@@ -54,7 +55,7 @@ class CapturePlan:
 
     @property
     def whole(self) -> InterfacePlan:
-        """All its captures as if they were one, on an interface with the names of all."""
+        """All its captures as one, on an interface whose name joins all names by `+`."""
         first = self.captures[0]
         name = "+".join(part.interface.name for part in self.captures)
         tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
@@ -62,13 +63,14 @@ class CapturePlan:
 
     @property
     def outcomes(self) -> tuple[InterfacePlan, ...]:
-        """What there is a result of, and a savefile."""
+        """The captures that have a result and a savefile each."""
         return (self.whole,) if self.merge else self.captures
 
     def equals(self, other: "CapturePlan") -> bool:
-        """Whether one capture could serve both.
+        """Return whether one capture could serve both.
 
-        Interfaces, filter, snapshot length, and where the savefile goes.
+        Interfaces, filter, snapshot length, the form of the savefile and where it goes must be the
+        same. Limits may differ.
         """
         return self._what() == other._what()
 
@@ -80,7 +82,7 @@ class CapturePlan:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why this node does nothing: every problem at once."""
+    """Why this node does nothing for a message, with all problems at once."""
 
     id: str
     problems: tuple[Problem, ...]
@@ -90,10 +92,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a plan depends on beside the request: this node, now.
+    """What a plan depends on besides the request: this node, now.
 
-    `places` are where results can go. `heeded` are the fields of a request that a destination
-    heeds.
+    `now` is seconds since the epoch. `places` are where results can go. `heeded` are the names of
+    the request's fields that destinations use.
     """
 
     node: str
@@ -113,7 +115,7 @@ def make_plan(
 ) -> CapturePlan | Rejection:
     """Apply the node's policy to a request.
 
-    `problems` are what `validate` found and are answered with the rest.
+    `problems` are those that were found before. A rejection contains them too.
     """
     limits, limit_problems = _limits(request, policy)
     chosen, unavailable, interface_problems = _interfaces(request, policy, around)
@@ -155,7 +157,7 @@ def make_plan(
 
 
 def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, list[Problem]]:
-    # Zero is "absent" for all but packets: there `validate` has refused it.
+    # Zero means absent, except for packets: `validate` has rejected it there.
     asked = {
         "packets": (request.packets, policy.maxpackets, "maxpackets"),
         "size": (request.size, policy.maxbytes, "maxbytes"),
@@ -185,11 +187,12 @@ def _filter_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
         return [
             Problem(
                 field,
-                f"{len(text)} characters long; at most {policy.maxfilter} ([general] maxfilter)",
+                f"{len(text)} characters are more than this node allows"
+                f" ([general] maxfilter = {policy.maxfilter})",
             )
         ]
     if "\0" in text:
-        return [Problem(field, "a NUL character can't be part of a capture filter")]
+        return [Problem(field, "must not contain a NUL character")]
     return []
 
 
@@ -200,7 +203,7 @@ def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     return [
         Problem(
             "reply_to",
-            f"{request.reply_to!r} is no place for results of this node's configuration; there are:"
+            f"unknown place for results {request.reply_to!r}; this node's configuration has:"
             f" {known}",
         )
     ]
@@ -211,7 +214,7 @@ def _merge_problems(request: CaptureRequest) -> list[Problem]:
         return [
             Problem(
                 "merge",
-                "several interfaces in one file need format pcapng; leave format out, or merge",
+                "one file of several interfaces must have format pcapng; remove format or merge",
             )
         ]
     return []
@@ -220,9 +223,9 @@ def _merge_problems(request: CaptureRequest) -> list[Problem]:
 def _interfaces(
     request: CaptureRequest, policy: Policy, around: Surroundings
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    """The interfaces to capture on with the alias each was asked by, what is unavailable.
+    """Return the interfaces to capture on, what is unavailable and why, and the problems.
 
-    The problems if none is left.
+    Each interface comes with the alias that named it. Problems exist only if no interface is left.
     """
     wanted, unavailable = _wanted(request, around)
     chosen: dict[str, tuple[Interface, str]] = {}
@@ -260,8 +263,7 @@ def _asked_by(request: CaptureRequest, name: str) -> str:
 
 
 def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
-    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: nobody means those without
-    # naming them
+    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: those must be named
     if globs:
         return any(fnmatchcase(interface.name, glob) for glob in globs)
     return interface.kind is not InterfaceKind.PSEUDO

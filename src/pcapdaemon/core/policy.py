@@ -1,7 +1,4 @@
-"""`[general]`: what this node allows, and what it takes for granted where a request says nothing.
-
-Pure.
-"""
+"""`[general]`: what this node allows, and the defaults of requests. Pure."""
 
 from string import Formatter
 from typing import Annotated, Self
@@ -19,15 +16,15 @@ def _template(text: str) -> str:
     names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
     if unknown := set(names) - {"node", "interface", "epoch", "id"}:
         raise ValueError(
-            f"unknown {{{unknown.pop()}}}; known are {{node}}, {{interface}}, {{epoch}} and {{id}}"
+            f"unknown {{{unknown.pop()}}}; use {{node}}, {{interface}}, {{epoch}} and {{id}}"
         )
     if any(detail for _, _, *details in Formatter().parse(text) for detail in details):
         raise ValueError(
-            "nothing but the name may stand in the braces: a shortened {id} would not be unique"
+            "braces must contain only a name, because a shortened {id} would not be unique"
         )
     if not {"interface", "id"} <= set(names):
         raise ValueError(
-            "must contain {interface} and {id}, else two captures would have the same name"
+            "must contain {interface} and {id}, or two captures could have the same name"
         )
     return text
 
@@ -36,63 +33,65 @@ Label = Annotated[str, Field(max_length=128)]
 
 
 class Policy(Section):
-    """Who this node is, limits and defaults of requests, and the local directory."""
+    """The name of this node, and the limits and defaults of requests."""
 
     node: str = Field(
         "",
         max_length=255,
-        description="The name that requests call this host by; empty: its host name.",
+        description="The name of this node in requests. Empty: its host name.",
     )
     labels: dict[str, Label] = Field(
         {},
         description=(
-            'What this node is, for `labels` in requests: `{role = "edge", site = "fra1"}`. Names'
-            " in any case."
+            'Labels of this node, for `labels` in requests: `{role = "edge", site = "fra1"}`.'
+            " Names match without regard to case."
         ),
     )
 
     maxpackets: int = Field(
         50_000,
         gt=0,
-        description="Most packets of a capture, and what is meant where a request names none.",
+        description="Most packets of a capture, and the default.",
     )
     maxbytes: int = Field(
-        100_000_000, gt=0, description="Most bytes of a savefile, headers counted."
+        100_000_000,
+        gt=0,
+        description="Most bytes of a savefile, including headers, and the default.",
     )
-    maxduration: Seconds = Field(3600, description="Longest duration, seconds.")
-    maxtimeout: Seconds = Field(3600, description="Longest idle timeout, seconds.")
-    maxlookback: int = Field(60, ge=0, le=86400, description="Longest `lookback`, seconds.")
+    maxduration: Seconds = Field(3600, description="Longest duration in seconds, and the default.")
+    maxtimeout: Seconds = Field(3600, description="Longest idle timeout in seconds.")
+    maxlookback: int = Field(60, ge=0, le=86400, description="Longest `lookback` in seconds.")
     share_recorder: bool = Field(
         True,
         description=(
-            "Where an interface has a recorder that keeps enough of each packet, captures without"
-            " `lookback` read from it too; `false`: they open the interface for themselves."
+            "If an interface has a recorder that keeps enough of each packet, captures without"
+            " `lookback` read from it too. `false`: they open the interface themselves."
         ),
     )
     defaulttimeout: Seconds = Field(
-        10, description="Idle timeout where a request names none, seconds."
+        10, description="Idle timeout in seconds if a request names none."
     )
     snaplength: int = Field(
-        500, gt=0, description="Snapshot length where a request names none, bytes."
+        500, gt=0, description="Snapshot length in bytes if a request names none."
     )
-    maxfilter: int = Field(1024, gt=0, description="Longest capture filter, characters.")
+    maxfilter: int = Field(1024, gt=0, description="Longest capture filter in characters.")
     maxcaptures: int = Field(
-        32, gt=0, le=1024, description="Captures at the same time, all interfaces counted."
+        32, gt=0, le=1024, description="Most captures at the same time, on all interfaces together."
     )
     memory: int = Field(
         256 * 1024**2,
         ge=4 * 1024**2,
         description=(
-            "Bytes for packets in memory and the kernel's capture buffers, all captures together."
+            "Most bytes of memory for packets and the kernel's capture buffers, of all captures"
+            " together."
         ),
     )
     maxage: int = Field(
         60,
         ge=0,
         description=(
-            "Older requests are refused as expired, seconds, by the broker's time or their"
-            " `issued_at`; 0:"
-            " any age."
+            "Requests older than this many seconds are rejected as expired. Their age is by the"
+            " broker's time or their `issued_at`. 0: any age."
         ),
     )
     dedupe: int = Field(
@@ -100,64 +99,74 @@ class Policy(Section):
         ge=0,
         le=7 * 86400,
         description=(
-            "A request that was accepted this many seconds ago is not captured again, from whatever"
-            " source it comes; 0: only while it runs."
+            "A request that was accepted within this many seconds is not captured again, whichever"
+            " source it comes from. 0: only while it runs."
         ),
     )
     statedir: str | None = Field(
         None,
         description=(
-            "Directory that remembers accepted requests over a restart. Absent: `$STATE_DIRECTORY`,"
-            " which systemd sets; without that too they are forgotten."
+            "Directory that keeps accepted requests across restarts. Absent: `$STATE_DIRECTORY`,"
+            " which systemd sets. Without either, a restart forgets them."
         ),
     )
     rate: int = Field(
-        0, ge=0, description="Requests accepted per minute, all together; 0: any number."
+        0, ge=0, description="Most requests accepted per minute, in total. 0: any number."
     )
     customer_rate: int = Field(
-        0, ge=0, description="Requests accepted per minute for each `customer`; 0: any number."
+        0, ge=0, description="Most requests accepted per minute for each `customer`. 0: any number."
     )
     coalesce: int = Field(
         0,
         ge=0,
         description=(
-            "A request that equals one which began to run at most this many seconds ago, in"
-            " interfaces, filter and snapshot length, joins it: the longest limits win, and both"
-            " get the same result. 0: never."
+            "A request joins one that began to run at most this many seconds ago, if both have the"
+            " same interfaces, filter, snapshot length, and form and place of the savefile. The"
+            " longest limits win, and both receive the same result. 0: never."
         ),
     )
     interfaces: Strings = Field(
         (),
         description=(
-            "Globs: only these may be captured on. Empty: network interfaces and `any`."
+            "Globs of the interfaces that may be captured on. Empty: network interfaces and `any`."
             " Pseudo-devices (nflog, usbmon0 ...) must be named."
         ),
     )
     filename: Annotated[str, AfterValidator(_template)] = Field(
-        "{node}-{interface}-{epoch}-{id}.pcap", description="Name of a savefile."
+        "{node}-{interface}-{epoch}-{id}.pcap",
+        description=(
+            "Name of a savefile. It must contain `{interface}` and `{id}`, and may contain `{node}`"
+            " and `{epoch}`."
+        ),
     )
-    format: Format = Field("pcap", description="Format of savefiles where a request names none.")
+    format: Format = Field("pcap", description="Format of savefiles if a request names none.")
     compress: Compression = Field(
-        "none", description="Compression of savefiles where a request names none."
+        "none", description="Compression of savefiles if a request names none."
     )
     packetdebug: bool = Field(
         False, description="Log one line of metadata per captured packet, for every request."
     )
-    allow_packetdebug: bool = Field(False, description="A request's `packetdebug` is obeyed.")
-    logrequests: bool = Field(False, description="Log every request as it came.")
+    allow_packetdebug: bool = Field(False, description="Whether requests may set `packetdebug`.")
+    logrequests: bool = Field(False, description="Log every request as received.")
     draintime: Seconds = Field(
-        30, description="How long running captures and deliveries may take at shutdown, seconds."
+        30,
+        description="Longest time in seconds for running captures and deliveries at shutdown.",
     )
 
     @field_validator("node")
     @classmethod
     def _node_is_a_name(cls, node: str) -> str:
         if node == "any" or not node.isprintable() or node != node.strip():
-            raise ValueError("must be a name of printable characters, and not `any`")
+            raise ValueError(
+                "must have only printable characters, no space at either end, and not be `any`"
+            )
         return node
 
     @model_validator(mode="after")
     def _defaults_within_limits(self) -> Self:
         if self.defaulttimeout > self.maxtimeout:
-            raise ValueError("defaulttimeout is longer than maxtimeout")
+            raise ValueError(
+                f"defaulttimeout ({self.defaulttimeout}) must be at most maxtimeout"
+                f" ({self.maxtimeout})"
+            )
         return self

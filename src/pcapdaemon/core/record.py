@@ -1,9 +1,7 @@
-"""What is known of a request and its captures.
+"""Records of requests and their captures, for the API, results and the command line. Pure.
 
-The records that the API, results and the command line show. Pure.
-
-The states of a capture change here and nowhere else. A node feeds its records from events; the
-command line feeds its own from the results that it receives.
+The state of a capture changes only here. A node updates its records from events. The command line
+updates its own from the results that it receives.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,23 +14,23 @@ from pcapdaemon.core.wire import to_wire
 
 
 class CaptureState(StrEnum):
-    """How far a capture, or its savefile, has come."""
+    """The state of a capture, and then of its savefile."""
 
     STARTING = "starting"
     RUNNING = "running"
     DELIVERING = "delivering"
     SPOOLED = "spooled"
-    """Not everywhere yet: kept in the spool, and tried again."""
+    """Not delivered everywhere yet: kept in the spool and retried."""
     DELIVERED = "delivered"
     EMPTY = "empty"
     FAILED = "failed"
     """Never began."""
     LOST = "lost"
-    """Captured, and not delivered everywhere."""
+    """Captured, but not delivered everywhere."""
 
 
 class RequestState(StrEnum):
-    """How far a request has come. The last four are what the command line says of a node."""
+    """The state of a request. A node's records use the first three, the command line all."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -50,11 +48,11 @@ FAILURES = (CaptureState.FAILED, CaptureState.LOST)
 
 @dataclass
 class CaptureRecord:
-    """One capture of a request, on one interface, as far as it has come.
+    """The record of one capture of a request, on one interface.
 
-    `pending` are the destinations that lack its savefile still, `lost` those that will not get it,
-    and why. `reason` is why it is in its state. `counts` are those of the moment until there is an
-    `outcome`. Times are seconds since the epoch.
+    `pending` are the destinations that do not have its savefile yet. `lost` are those that will not
+    get it, and why. `reason` says why the capture is in its state. `counts` are current until
+    `outcome` is set. Times are seconds since the epoch.
     """
 
     interface: str
@@ -73,7 +71,7 @@ class CaptureRecord:
     hint: str = ""
 
     def started(self, linktype: str, snaplen: int, at: float) -> None:
-        """Its filter is set."""
+        """Record that its filter is set."""
         self.state, self.linktype, self.snaplen, self.started_at = (
             CaptureState.RUNNING,
             linktype,
@@ -82,13 +80,13 @@ class CaptureRecord:
         )
 
     def failed(self, reason: str, hint: str) -> None:
-        """It never began."""
+        """Record that it never began."""
         self.state, self.reason, self.hint = CaptureState.FAILED, reason, hint
 
     def stopped(
         self, outcome: Outcome, file_name: str, sha256: str, pending: Iterable[str]
     ) -> None:
-        """It ended, and its savefile goes to destinations."""
+        """Record that it ended, and that its savefile goes to the destinations `pending`."""
         self.state = CaptureState.DELIVERING if outcome.packets else CaptureState.EMPTY
         self.outcome, self.reason = outcome, outcome.error
         self.file_name, self.sha256, self.pending = (
@@ -98,20 +96,20 @@ class CaptureRecord:
         )
 
     def delayed(self, destination: str, reason: str) -> None:
-        """A delivery failed, and is tried again."""
-        self.reason = f"{destination}: {reason}; tried again"
+        """Record that a delivery failed and will be retried."""
+        self.reason = f"{destination}: {reason}; will be retried"
 
     def spooled(self, pending: Iterable[str], reason: str) -> None:
-        """Its savefile waits in the spool."""
+        """Record that its savefile waits in the spool."""
         self.state, self.reason, self.pending = CaptureState.SPOOLED, reason, list(pending)
 
     def reached(self, destination: str, receipt: Receipt) -> None:
-        """A destination has its savefile."""
+        """Record that a destination has its savefile."""
         self.delivered[destination] = receipt
         self._settle(destination)
 
     def missed(self, destination: str, reason: str) -> None:
-        """A destination will not get its savefile."""
+        """Record that a destination will not get its savefile."""
         self.lost[destination] = reason
         self._settle(destination)
 
@@ -123,7 +121,7 @@ class CaptureRecord:
             self.reason = "; ".join(f"{name}: {reason}" for name, reason in self.lost.items())
 
     def as_json(self, live: Counts | None = None) -> dict[str, Any]:
-        """All of it, flat; `live` takes the place of its counts while it runs."""
+        """Return all of it, flat; `live` replaces its counts while it runs."""
         found: dict[str, Any] = to_wire(self)
         del found["counts"], found["outcome"]
         counts = live if live and self.state is CaptureState.RUNNING else self.counts
@@ -150,16 +148,13 @@ class RequestRecord:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will be known of it.
-
-        No capture runs, no savefile waits in the spool.
-        """
+        """Whether it is final: no capture runs, and no savefile waits in the spool."""
         return self.state is not RequestState.RUNNING and not any(
             capture.pending for capture in self.captures
         )
 
     def capture(self, interface: str) -> CaptureRecord:
-        """The record of the capture on an interface, made at its first mention."""
+        """Return the record of the capture on an interface; it is created if missing."""
         for capture in self.captures:
             if capture.interface == interface:
                 return capture
@@ -167,7 +162,7 @@ class RequestRecord:
         return self.captures[-1]
 
     def as_json(self, live: Mapping[str, Counts] | None = None) -> dict[str, Any]:
-        """All of it; `live` are the counts of its captures at this moment, by interface."""
+        """Return all of it; `live` has the current counts of its captures, by interface."""
         found: dict[str, Any] = to_wire({**vars(self), "captures": ()})
         found["captures"] = [one.as_json((live or {}).get(one.interface)) for one in self.captures]
         return found

@@ -1,10 +1,10 @@
-"""CaptureRequest from untrusted JSON.
+"""CaptureRequest, made from untrusted JSON. Pure.
 
-Pure; the short names of the original's message live here and nowhere else.
+The short names of the original's message are defined here and nowhere else.
 
-Reading goes in steps, so that what is not for this node costs as little as possible and a bad
-message is answered with all its problems at once: `read` (JSON as strict as Go's), `addressed_to`
-(is it for this node?), `validate`.
+A message is read in steps, so that one for another node costs as little as possible, and a bad one
+is answered with all its problems at once: `read` (JSON as strict as Go's, in message.py),
+`addressed_to` (is it for this node?), `validate`.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from pcapdaemon.core.message import json_type
 
 MAX_ID = 128
 MOST_NAMED = 10
+"""Most unknown fields that a warning names."""
 _INT64 = 2**63
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -47,7 +48,7 @@ ResultKind = Literal[
 
 def _text_of_a_time(value: object) -> object:
     if not isinstance(value, str):
-        # pydantic takes this one
+        # pydantic turns a ValueError into a problem, but not a TypeError
         raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
     return value
 
@@ -58,9 +59,9 @@ Moment = Annotated[
 
 
 class CaptureRequest(BaseModel):
-    """A request to capture packets, as it came, without the node's defaults and limits.
+    """A request to capture packets, as received, without the node's defaults and limits.
 
-    `None` means absent, or the empty value that Go's decoder left where a field was absent.
+    `None` means absent, or the empty value that Go's decoder left for an absent field.
     """
 
     model_config = ConfigDict(
@@ -72,48 +73,51 @@ class CaptureRequest(BaseModel):
         min_length=1,
         max_length=MAX_ID,
         description=(
-            "Names the request in logs, files and answers: printable characters. Absent: a ULID is"
-            " made up."
+            "Identifies the request in logs, files and answers. Must have only printable"
+            " characters. Absent: a generated ULID."
         ),
     )
     node: Text | None = Field(
-        None, description="This host's name exactly, or `any`. Exactly one of `node` and `nodere`."
+        None,
+        description="Exact name of the node, or `any`. Give exactly one of `node` and `nodere`.",
     )
     node_pattern: Text | None = Field(
         None,
         alias="nodere",
         description=(
-            "RE2 expression for hosts' names, unanchored (`web` matches `web12`), case-sensitive."
+            "RE2 expression for names of nodes. It is unanchored (`web` matches `web12`) and"
+            " case-sensitive."
         ),
     )
     labels: Annotated[dict[Label, Label], Field(max_length=16)] = Field(
         {},
         description=(
-            "Beside `node` or `nodere`: labels of the node (`[general] labels`) that must all"
-            ' match, as globs: `{"role": "edge", "site": "fra*"}`. A label that the node lacks does'
-            " not match."
+            "In addition to `node` or `nodere`: globs that the labels of the node (`[general]"
+            ' labels`) must all match, as in `{"role": "edge", "site": "fra*"}`. A label that the'
+            " node lacks does not match."
         ),
     )
     issued_at: Moment | None = Field(
         None,
         description=(
-            "When the request was made, RFC 3339; one older than `[general] maxage` has expired."
+            "When the request was made, in RFC 3339. A request older than `[general] maxage` has"
+            " expired."
         ),
     )
     dryrun: bool = Field(
-        False, description="Capture nothing: answer what would be captured, or why not."
+        False, description="Capture nothing. The answer says what would be captured, or why not."
     )
     interfaces: Names = Field(
         (),
         alias="interface",
-        description="Interfaces to capture on. Exactly one of `interface` and `alias`.",
+        description="Interfaces to capture on. Give exactly one of `interface` and `alias`.",
     )
     aliases: Names = Field(
         (),
         alias="alias",
-        description="Aliases from the configuration; one alias may stand for several interfaces.",
+        description="Aliases from the configuration. An alias can mean several interfaces.",
     )
-    tags: Text | None = Field(None, description="Comma separated; they go along with the savefile.")
+    tags: Text | None = Field(None, description="Comma-separated tags of the savefile.")
     capture_filter: str | None = Field(
         None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet."
     )
@@ -123,101 +127,101 @@ class CaptureRequest(BaseModel):
         alias="alertid",
         ge=-_INT64,
         lt=_INT64,
-        description="Becomes the tag `alertid:...`; 0 or absent: none.",
+        description="Becomes the tag `alertid:...`. 0 or absent: no tag.",
     )
     alert_text: Text | int | None = Field(
         None,
         alias="alertstr",
-        description="Kept with the request; the original declared it and never used it.",
+        description="Kept with the request. The original declared it but never used it.",
     )
     snaplen: Count | None = Field(
         None,
         alias="snap",
-        description="Snapshot length in bytes; 0 or absent: `[general] snaplength`.",
+        description="Snapshot length in bytes. 0 or absent: `[general] snaplength`.",
     )
     packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
         None,
         description=(
-            "Stop after this many packets; at most `maxpackets`, which is also meant where it is"
-            " absent."
+            "Stop after this many packets. Absent: `maxpackets`, which is also the maximum."
         ),
     )
     idle_timeout: Count | None = Field(
         None,
         alias="timeout",
         description=(
-            "Idle timeout in seconds: stop when no packet came for this long. 0 or absent:"
-            " `defaulttimeout`; at most `maxtimeout`."
+            "Idle timeout in seconds: stop when no packet arrives for this long. 0 or absent:"
+            " `defaulttimeout`. The maximum is `maxtimeout`."
         ),
     )
     duration: Count | None = Field(
         None,
         description=(
-            "Stop after this many seconds. 0 or absent: `maxduration`, which is also the most."
+            "Stop after this many seconds. 0 or absent: `maxduration`, which is also the maximum."
         ),
     )
     size: Count | None = Field(
         None,
         alias="bytes",
         description=(
-            "Stop with the packet that reaches this size of the file, headers counted (24, and 16 a"
-            " packet). 0 or absent: `maxbytes`, which is also the most."
+            "Stop with the packet that brings the file to this size, including headers (24 bytes,"
+            " and 16 per packet). 0 or absent: `maxbytes`, which is also the maximum."
         ),
     )
     lookback: Count | None = Field(
         None,
         description=(
-            "Begin the savefile this many seconds before the request, where a recorder of the"
-            " interface (`[[recorder]]`) has them; at most `maxlookback`. What is limited above"
-            " counts from the request on."
+            "Begin the savefile this many seconds before the request, if a recorder of the"
+            " interface (`[[recorder]]`) has them. The maximum is `maxlookback`. The limits above"
+            " count from the request on."
         ),
     )
-    format: Format | None = Field(None, description="Of the savefile; absent: `[general] format`.")
+    format: Format | None = Field(
+        None, description="Format of the savefile. Absent: `[general] format`."
+    )
     merge: bool = Field(
         False,
         description=(
-            "Of several interfaces make one savefile, in one order of time and with one limit over"
-            " all; it is pcapng."
+            "Write all interfaces to one pcapng savefile, in order of time. Each limit counts for"
+            " all of them together."
         ),
     )
     compress: Compression | None = Field(
         None,
         description=(
-            "How the savefile is compressed while it is delivered; absent: `[general] compress`."
+            "How the savefile is compressed during delivery. Absent: `[general] compress`."
         ),
     )
     packet_debug: bool = Field(
         False,
         alias="packetdebug",
         description=(
-            "Log one line of metadata per captured packet; needs `[general] allow_packetdebug ="
+            "Log one line of metadata per captured packet. Requires `[general] allow_packetdebug ="
             " true`."
         ),
     )
     comment: Text | None = Field(
         None,
-        description="A remark that goes along with the savefile, where the destination takes one.",
+        description="A remark for the savefile, if the destination supports one.",
     )
     reply_to: Text | None = Field(
         None,
         description=(
-            "Where results go: one of the channels, topics and queues for `results` that the"
-            " configuration names, or `webhook`. Absent: to the bus that the request came on, and"
-            " to the webhook."
+            "Where results go: a channel, topic or queue that the configuration names in"
+            " `results`, or `webhook`. Absent: the bus that the request came on, and the webhook."
         ),
     )
     reply_events: Annotated[tuple[ResultKind, ...], Field(strict=False, max_length=16)] | None = (
         Field(
-            None, description="Which results are sent of this request; absent: `[results] events`."
+            None, description="Which results of this request are sent. Absent: `[results] events`."
         )
     )
-    log_request: bool = Field(False, alias="logrequest", description="Log the request as it came.")
+    log_request: bool = Field(False, alias="logrequest", description="Log the request as received.")
     folder: Text | None = Field(None, description="S3 only: the folder in the bucket.")
-    bucket: Text | None = Field(None, description="S3 only.")
-    acl: Text | None = Field(None, description="S3 only.")
-    region: Text | None = Field(None, description="S3 only.")
-    endpoint: Text | None = Field(None, description="S3 only.")
-    encryption: bool = Field(False, description="S3 only: may switch encryption on, never off.")
+    bucket: Text | None = Field(None, description="S3 only: the bucket.")
+    acl: Text | None = Field(None, description="S3 only: the canned ACL.")
+    region: Text | None = Field(None, description="S3 only: the region.")
+    endpoint: Text | None = Field(None, description="S3 only: the endpoint.")
+    encryption: bool = Field(False, description="S3 only: can turn encryption on, but not off.")
 
 
 ADDRESS = ("node", "nodere", "labels")
@@ -227,14 +231,15 @@ FIELDS = {field.alias or name: name for name, field in CaptureRequest.model_fiel
 """Names in a message -> names in `CaptureRequest`."""
 
 ON_THE_WIRE = {name: field for field, name in FIELDS.items()}
-"""Names in `CaptureRequest` -> names in a message, for telling people what to mend."""
+"""Names in `CaptureRequest` -> names in a message, for messages to people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a request.
 
-    The message's own field name (empty: the whole), and what to do.
+    `field` is its name in the message, or empty for the whole message. `message` says what is
+    wrong, and what to do.
     """
 
     field: str
@@ -245,9 +250,9 @@ class Problem:
 
 
 def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
-    """Whether a message concerns this node.
+    """Return whether a message is for this node.
 
-    True also if that is unknown, because the message must then be answered.
+    Also True if that is unknown, because the message must then be answered.
     """
     wanted = fields.get("labels")
     if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):
@@ -271,7 +276,7 @@ def _labels_match(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
-    """The request made of all good fields, and everything that is wrong with the others."""
+    """Return the request made of all valid fields, and all problems with the others."""
     problems = []
     try:
         request = CaptureRequest.model_validate(fields)
@@ -283,9 +288,9 @@ def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
-    """Names of a message that mean nothing here, as they came but for their case.
+    """Return the names of a message's unknown fields, in lower case.
 
-    Of many and of long ones not all.
+    Long names are cut, and at most MOST_NAMED are named.
     """
     found = [name[:64] for name in fields if name not in FIELDS]
     return (
@@ -296,12 +301,12 @@ def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
 
 
 def new_id() -> str:
-    """A name for a request that brings none: a ULID, so that names sort by time."""
+    """Return an id for a request that has none: a ULID, so that ids sort by time."""
     return str(ULID())
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a message, by the names that it has on the wire."""
+    """Return the JSON Schema of a message, with the names on the wire."""
     return CaptureRequest.model_json_schema(by_alias=True)
 
 
@@ -311,15 +316,15 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
         if fields.get(one) and fields.get(other):
             problems.append(Problem(one, f"give {one} or {other}, not both"))
         elif not fields.get(one) and not fields.get(other):
-            problems.append(
-                Problem(one, f"give {one} or {other}; without it no interface is named")
-            )
+            problems.append(Problem(one, f"must be present; give {one} or {other}"))
     if request.node_pattern:
         problems += _pattern_problems(request.node_pattern)
     if request.id is not None and not request.id.isprintable():
-        problems.append(Problem("id", "only printable characters are allowed"))
+        problems.append(Problem("id", "must have only printable characters"))
     if request.id in (".", ".."):
-        problems.append(Problem("id", "can't be looked up: it is a step in a path"))
+        problems.append(
+            Problem("id", "must not be . or .., because it is part of the path of a URL")
+        )
     return problems
 
 
@@ -332,13 +337,14 @@ def _pattern_problems(pattern: str) -> list[Problem]:
             if isinstance(error.args[0], bytes)
             else str(error)
         )
-        return [Problem("nodere", f"not an RE2 expression: {words}")]
+        return [Problem("nodere", f"not a valid RE2 expression: {words}")]
     return []
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
-    # Go's syntax, in linear time: Python's own `re` takes seconds over 27 characters of `(a+)+$`
+    # RE2 has Go's syntax and takes linear time. Python's `re` takes seconds for 27 characters of
+    # `(a+)+$`.
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 1 << 20

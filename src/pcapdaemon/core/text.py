@@ -1,4 +1,4 @@
-"""Text that comes from strangers, made safe for terminals, logs and file names."""
+"""Makes text from strangers safe for terminals, logs and file names. Pure."""
 
 import re
 import unicodedata
@@ -7,9 +7,9 @@ _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._@=+-]+")
 
 
 def printable(text: str) -> str:
-    r"""Escape what is not printable.
+    r"""Escape characters that are not printable.
 
-    Control and format characters (U+202E would turn a line around), lone surrogates.
+    These are control and format characters (U+202E would reverse a line) and lone surrogates.
 
     >>> printable("a\x1b[31mb\n")
     'a\\x1b[31mb\\n'
@@ -20,7 +20,9 @@ def printable(text: str) -> str:
 
 
 def path_safe(text: str, longest: int = 200) -> str:
-    """One component of a path without separators, control characters or a leading dot; never empty.
+    """Return one path component without separators, control characters or a leading dot.
+
+    It is never empty, and has at most `longest` characters after an underscore that may be added.
 
     >>> path_safe("../etc/pass wd")
     '_.._etc_pass_wd'

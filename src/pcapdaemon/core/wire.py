@@ -1,9 +1,7 @@
-"""Values as JSON.
+"""Values as JSON, with one word for one thing. Pure.
 
-One word for one thing, in messages, answers, results, the API, log lines and the spool's manifests.
-Pure.
-
-The message's words win: where the program says `snaplen` the wire says `snap`, as a message does.
+Messages, answers, results, the API, log lines and the spool's manifests use the same words. The
+message's words win: `snaplen` in the program is `snap` on the wire, as in a message.
 """
 
 from collections.abc import Mapping
@@ -20,9 +18,9 @@ T = TypeVar("T")
 
 
 def to_wire(value: Any) -> Any:
-    """A dataclass, with all that is in it, as JSON takes it.
+    """Return a dataclass and everything in it as JSON values.
 
-    `DERIVED` names properties that are included.
+    The class's `DERIVED` names properties that are included too.
     """
     if is_dataclass(value) and not isinstance(value, type):
         names = (*(field.name for field in fields(value)), *getattr(value, "DERIVED", ()))
@@ -35,9 +33,9 @@ def to_wire(value: Any) -> Any:
 
 
 def from_wire(kind: type[T], found: Any) -> T:
-    """The dataclass again.
+    """Return the dataclass that `to_wire` converted.
 
-    Raises ValueError where it is not what `to_wire` made; ignores what it does not know.
+    Raises ValueError if `found` is something else. Ignores unknown names.
     """
     key: Any = kind
     made: T = _adapter(key).validate_python(_renamed(found))

@@ -1,6 +1,6 @@
-"""Where savefiles go.
+"""The destinations of savefiles.
 
-One destination is one file here, one line in this table, one fixture for the contract tests.
+A new destination is one file here, one line in this table and one fixture for the contract tests.
 """
 
 from pcapdaemon import plugins
@@ -15,6 +15,6 @@ TABLE = {
 
 
 def load(name: str) -> type[Destination]:
-    """The class of a destination by its name in the table."""
+    """Return the class of the destination with this name in the table."""
     destination: type[Destination] = plugins.load(TABLE, name)
     return destination

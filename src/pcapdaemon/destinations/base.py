@@ -1,4 +1,4 @@
-"""What a destination of savefiles is."""
+"""The contract of a destination of savefiles."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,11 +12,10 @@ from pcapdaemon.savefile.savefile import Savefile
 
 @dataclass(frozen=True, slots=True)
 class SavefileInfo:
-    """What goes along with a savefile.
+    """What a destination needs to know about a savefile.
 
-    Its name (one safe path component), its tags, and the request that caused it.
-
-    `again` says that an earlier delivery may have succeeded though nobody knows.
+    `file_name` is one safe path component. `request` caused the capture. `again` means that an
+    earlier delivery may have succeeded without anybody knowing.
     """
 
     id: str
@@ -30,21 +29,23 @@ class SavefileInfo:
 class Destination(ABC):
     """One place where savefiles go.
 
-    The delivery calls `deliver` in the event loop, for several savefiles at a time.
+    The delivery calls `deliver` in the event loop, for several savefiles at a time. It must not
+    block the loop.
 
-    `deliver` is given a reader of its own, at the beginning, which it may close, and which is
-    closed when nobody waits any more: reading then raises ValueError. It returns a receipt when the
-    savefile is safely there whole. It raises DeliveryFailed where trying again later may help,
-    DeliveryRefused where it never will, in words that contain no secret; it must leave nothing
-    half-done behind in either case. It is called again for a savefile that is there already where
-    an answer was lost, or the process ended, before that was known: then there must still be one of
-    them. It must not block the loop.
+    `deliver` receives a reader of its own, at the beginning of the savefile, and may close it. The
+    reader is also closed when nobody waits any more; reading then raises ValueError. `deliver`
+    returns a receipt once the whole savefile is safely stored. It raises DeliveryFailed if a retry
+    may help, and DeliveryRefused if a retry never will, in words that contain no secret. In both
+    cases it must leave nothing half-done behind.
+
+    `deliver` is called again for a savefile that is already stored if an answer was lost or the
+    process ended before that was known. The savefile must then still be stored only once.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[Section]]
     HEEDED: ClassVar[tuple[str, ...]] = ()
-    """Fields of a request that this destination heeds: equal requests differ in none of them."""
+    """Fields of a request that this destination uses: equal requests differ in none of them."""
 
     @abstractmethod
     def __init__(self, settings: Any) -> None: ...
@@ -53,17 +54,17 @@ class Destination(ABC):
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt: ...
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
-        """What a request asks of this destination and the configuration does not allow.
+        """Return what the request asks of this destination and the configuration forbids.
 
-        Asked before anything is captured.
+        Called before anything is captured.
         """
         return []
 
     @abstractmethod
     async def check(self) -> str:
-        """Return the problems that prevent a delivery now, in words for a person."""
+        """Return what prevents a delivery now, in words for a person; empty if nothing does."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where savefiles go, for people: no secrets."""
+        """Where savefiles go, for people; it contains no secrets."""

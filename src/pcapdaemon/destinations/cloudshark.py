@@ -34,11 +34,11 @@ MOST_ANSWER, MOST_WORDS = 65536, 1024
 
 HINTS = {
     400: "the server does not understand this upload: is it a CloudShark, and recent enough?",
-    401: "see [cloudshark] token; where its owner must log in, choose another",
-    403: "see [cloudshark] token, and what it permits",
+    401: "see [cloudshark] token; if its owner must log in, use another one",
+    403: "see [cloudshark] token, and its permissions",
     404: "see [cloudshark] host, port and token",
     413: "the savefile is too large for this server, or its quota is used up",
-    422: "the server does not take this savefile",
+    422: "the server does not accept this savefile",
     **dict.fromkeys((405, 410, 414, 415), "see [cloudshark] host and port: is this a CloudShark?"),
 }
 PERMANENT = {400, 401, 403, 404, 405, 410, 413, 414, 415, 422}
@@ -57,13 +57,13 @@ class CloudSharkSettings(Section):
     scheme: Literal["https", "http"] = Field(
         "https", description="`http` sends token and packets unencrypted."
     )
-    port: int = Field(0, ge=0, le=65535, description="0: the scheme's own.")
+    port: int = Field(0, ge=0, le=65535, description="The server's port; 0: the scheme's default.")
     token: SecretStr | None = Field(None, description="The API token. Required.")
     timeout: int = Field(
         0,
         ge=0,
         description=(
-            "How long an upload may take, seconds; 0: as long as it makes progress at least once a"
+            "Seconds that an upload may take; 0: no limit, if it makes progress at least once a"
             " minute."
         ),
     )
@@ -78,7 +78,7 @@ class CloudSharkSettings(Section):
         if token is not None and not re.fullmatch(
             r"[A-Za-z0-9_-]{4,128}", token.get_secret_value()
         ):
-            raise ValueError("must be letters and digits")
+            raise ValueError("must be 4 to 128 letters, digits, hyphens or underscores")
         return token
 
     @model_validator(mode="after")
@@ -89,14 +89,14 @@ class CloudSharkSettings(Section):
 
     @property
     def base(self) -> str:
-        """Where the server is."""
+        """The server's URL, without a path."""
         port = "" if self.port in (0, _SCHEMES[self.scheme]) else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}"
 
     def flaws(self) -> list[str]:
-        """What others can read."""
+        """Return warnings about what others can read."""
         plain = (
-            ["[cloudshark] scheme = http: the token and the packets go unencrypted"]
+            ["[cloudshark] scheme = http: the token and the packets are sent unencrypted"]
             if self.scheme == "http"
             else []
         )
@@ -108,9 +108,9 @@ class CloudSharkSettings(Section):
 
 
 class CloudShark(Destination):
-    """Uploads from memory.
+    """Uploads savefiles from memory.
 
-    Where an earlier upload may have succeeded the server is asked by the file's name.
+    If an earlier upload may have succeeded, it searches the server for the file's name first.
     """
 
     name = "cloudshark"
@@ -125,11 +125,11 @@ class CloudShark(Destination):
 
     @property
     def address(self) -> str:
-        """The server."""
+        """The server's URL."""
         return self._settings.base
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Upload it, in a thread."""
+        """Upload a savefile in a thread."""
         try:
             async with asyncio.timeout(self._settings.timeout or None):
                 found = await self._uploading.run(
@@ -137,14 +137,18 @@ class CloudShark(Destination):
                 )
         except TimeoutError:
             words = (
-                f"{self.address}: not done within {self._settings.timeout} s ([cloudshark] timeout)"
+                f"{self.address}: the upload took longer than {self._settings.timeout} s"
+                " (see [cloudshark] timeout)"
             )
             raise DeliveryFailed(words) from None
         link = f"{self._settings.base}/captures/{quote(found, safe='')}"
         return Receipt(link, found, link)
 
     async def check(self) -> str:
-        """Ask for a file that is not there: only an upload shows whether the token may upload."""
+        """Search for a file that does not exist.
+
+        This does not show whether the token may upload: only an upload does.
+        """
         try:
             await run_in_thread(self._find, "pcapdaemon-check")
         except (DeliveryFailed, DeliveryRefused) as error:
@@ -165,7 +169,7 @@ class CloudShark(Destination):
         raise self._refusal(status, headers, text)
 
     def _find(self, file_name: str) -> str:
-        """The id of a capture of that name; empty if none exists, or the token may not search."""
+        """Return the ID of the capture with this name; empty if none is found, or search denied."""
         status, headers, text = self._call("GET", "search", params={"search[filename]": file_name})
         if status in (403, 404):
             return ""
@@ -178,7 +182,10 @@ class CloudShark(Destination):
         raise error
 
     def _call(self, method: str, call: str, **more: Any) -> tuple[int, Any, str]:
-        """Status, headers and the beginning of the answer; network trouble is DeliveryFailed."""
+        """Return the status, the headers and the start of the answer.
+
+        Network errors become DeliveryFailed.
+        """
         url = f"{self._settings.base}/api/v1/{self._token}/{call}"
         body, limits = b"", httpx2.Timeout(STALL, connect=10)
         headers = {"User-Agent": f"pcapdaemon/{__version__}"}
@@ -203,12 +210,11 @@ class CloudShark(Destination):
     def _refusal(self, status: int, headers: Any, text: str) -> DeliveryFailed | DeliveryRefused:
         hint = HINTS.get(status, "")
         if status == 200:
-            hint = "a success would name an id: is this a CloudShark?"
+            hint = "the answer has no ID: is this a CloudShark?"
         if 300 <= status < 400:
             where = self._clean(headers.get("location", ""))
             return DeliveryRefused(
-                f"{self.address}: redirected to {where} (set [cloudshark] scheme, host and port to"
-                " that)"
+                f"{self.address}: redirected to {where} (change [cloudshark] scheme, host and port)"
             )
         words = (
             f"{self.address}: status {status}:"
@@ -219,13 +225,13 @@ class CloudShark(Destination):
         return DeliveryFailed(words, retry_after=_seconds(headers.get("retry-after", "")))
 
     def _clean(self, text: str) -> str:
-        """Words of a server, or of a library, that may repeat the token."""
+        """Return printable text without the token, which a server or a library may repeat."""
         secret = re.compile(re.escape(self._token or "\0"), re.IGNORECASE)
         return printable(secret.sub("***", " ".join(text.split())))[:MOST_WORDS]
 
 
 def _tags(info: SavefileInfo) -> str:
-    # tags are one flat list: a comma in the customer's name would make a tag of what follows
+    # tags are one flat list: the text after a comma in the customer's name would be another tag
     customer = info.request.customer or ""
     tags = (
         info.tags.replace(f"customer:{customer}", f"customer:{customer.replace(',', ';')}", 1)
@@ -243,7 +249,7 @@ def _json(text: str) -> Any:
 
 
 def _id_in(text: str) -> str:
-    """The id of a successful upload, whatever the content type says."""
+    """Return the ID in the answer to a successful upload, whatever its content type."""
     found = _json(text)
     number = found.get("id") if isinstance(found, dict) else None
     return str(number) if _is_id(number) else ""
@@ -254,7 +260,7 @@ def _is_id(value: object) -> bool:
 
 
 def _id_of(found: Any, file_name: str, depth: int = 8) -> str:
-    """Return the id beside a file's name, in an object or in lists and objects of them.
+    """Return the ID next to a file's name, in an object or in nested lists and objects.
 
     `depth` bounds how deeply it looks.
     """
@@ -276,7 +282,7 @@ def _words_in(text: str) -> str:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110 section 10.2.3): a number, or a date."""
+    """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3): a number or a date."""
     if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
         return float(retry_after)
     try:

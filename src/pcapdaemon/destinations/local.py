@@ -1,4 +1,4 @@
-"""Savefiles in a local directory: complete under their name, or not there at all."""
+"""Savefiles in a local directory: complete under their names, or not there at all."""
 
 import contextlib
 import errno
@@ -33,20 +33,20 @@ class LocalSettings(Section):
         "./captures",
         pattern=r"^[^\x00]+$",
         description=(
-            "The directory for savefiles. Only its last component is made where it is missing, and"
+            "The directory for savefiles. If it is missing, its last component is created, and"
             " only at start."
         ),
     )
 
 
 class LocalDirectory(Destination):
-    """Written under a hidden name, synced, then given its name; an existing file is never touched.
+    """Writes each savefile under a hidden name, syncs it, then renames it.
 
-    One of the same name and the same bytes is taken for this savefile, whose delivery was not known
-    to have succeeded.
+    It never touches an existing file. If a file with the same name and the same bytes exists, an
+    earlier delivery wrote it without knowing that it had succeeded, and it counts as this savefile.
 
-    The directory is opened again for each file and never made at that time: where a file system is
-    not mounted, its mount point is not filled in its place. Retrying helps when it is back, or when
+    The directory is opened again for each file and never created then: if a file system is not
+    mounted, its mount point must not be filled in its place. A retry helps once it is mounted or
     the disk has room again.
     """
 
@@ -61,17 +61,17 @@ class LocalDirectory(Destination):
 
     @property
     def address(self) -> str:
-        """The directory."""
+        """The directory's path."""
         return str(self.directory)
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Write it in a thread of its own: a disk may hang."""
+        """Write a savefile in a thread, because a disk may hang."""
         return Receipt(
             await self._writing.run(info.file_name, self._write, savefile, info.file_name)
         )
 
     async def check(self) -> str:
-        """Try to make a file."""
+        """Create a file, and remove it again."""
         return await run_in_thread(self._try)
 
     def _write(self, savefile: Savefile, name: str) -> str:
@@ -81,8 +81,8 @@ class LocalDirectory(Destination):
                 return str(self.directory / (there or _store(directory, savefile, name)))
         except OSError as error:
             number = error.errno or 0
-        # Raised out here, so that it does not refer to the first error, whose frames hold the
-        # savefile's memory.
+        # raised outside of `except`: else it would refer to the first error, whose frames hold the
+        # savefile's memory
         raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(
             f"{self.directory}: {os.strerror(number)}"
         )
@@ -96,20 +96,17 @@ class LocalDirectory(Destination):
 
 
 def _find(directory: int, savefile: Savefile, name: str) -> str | None:
-    """The name of this very savefile.
-
-    Where an earlier delivery put it there and was not known to have succeeded.
-    """
+    """Return the name of this savefile if an earlier delivery already wrote it."""
     for number in range(MOST_NAMES):
         try:
             file = os.open(_numbered(name, number), _READ, dir_fd=directory)
         except FileNotFoundError:
             return None
-        except OSError:  # a link, or it can't be read: it is somebody else's
+        except OSError:  # a link, or not readable: it is somebody else's
             continue
         try:
             if _same(file, savefile):
-                os.fsync(directory)  # the earlier process may have ended before it did
+                os.fsync(directory)  # the earlier process may have ended before it synced
                 return _numbered(name, number)
         finally:
             os.close(file)
@@ -139,9 +136,9 @@ def _store(directory: int, savefile: Savefile, name: str) -> str:
 
 @contextlib.contextmanager
 def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
-    """A new file, relative to the directory's descriptor.
+    """Create a file with a hidden name, and remove that name at the end.
 
-    That is gone again unless it was given its name.
+    `directory` is the directory's file descriptor. The file remains if it has got its own name.
     """
     hidden = f".{name[:200]}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -156,10 +153,7 @@ def _hidden_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _give_name(directory: int, hidden: str, name: str) -> str:
-    """Give the file its name, or `name-1.pcap` and so on where there is one already.
-
-    The name it got.
-    """
+    """Give the file its name, or `name-1.pcap` and so on if that exists; return the name."""
     for number in range(MOST_NAMES):
         free = _numbered(name, number)
         try:
@@ -176,8 +170,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _rename_unless_there(directory: int, hidden: str, name: str) -> None:
-    # rename(2) would replace an existing file; link(2) refuses, and does not follow an existing
-    # link
+    # rename(2) would replace an existing file; link(2) refuses, even if that file is a link
     try:
         os.link(hidden, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:

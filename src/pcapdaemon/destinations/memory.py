@@ -1,4 +1,4 @@
-"""A destination inside the process: for tests, and as the shortest example of the contract."""
+"""A destination inside the process, for tests and as the shortest example of the contract."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from pcapdaemon.savefile.savefile import Savefile
 
 
 class MemoryDestination(Destination):
-    """Keeps a copy of what it gets in `savefiles`, by file name.
+    """Keeps a copy of each savefile in `savefiles`, by file name.
 
-    Raises the `errors` first, one each time.
+    While `errors` has any, each call of `deliver` raises the first and removes it.
     """
 
     name = "memory"
@@ -22,17 +22,17 @@ class MemoryDestination(Destination):
         self.errors: list[Exception] = []
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Copy it."""
+        """Copy a savefile."""
         if self.errors:
             raise self.errors.pop(0)
         self.savefiles[info.file_name] = savefile.read()
         return Receipt(f"memory:{info.file_name}")
 
     async def check(self) -> str:
-        """It can always deliver."""
+        """Report no problem."""
         return ""
 
     @property
     def address(self) -> str:
-        """Inside the process."""
+        """Always `memory`."""
         return "memory"

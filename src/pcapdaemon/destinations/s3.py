@@ -1,7 +1,7 @@
-"""Savefiles in S3, Amazon's or another's.
+"""Savefiles in S3, Amazon's or a compatible server's.
 
-What differs from boto3's own `upload_fileobj`, and why, is in docs/adr/0007: parts are read
-from the savefile's own memory, and a thread that hangs never keeps the process from ending.
+docs/adr/0007 says what differs from boto3's own `upload_fileobj`, and why: parts are read from the
+savefile's own memory, and a thread that hangs never keeps the process from ending.
 """
 
 import asyncio
@@ -14,10 +14,7 @@ from urllib.parse import urlencode
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
@@ -35,13 +32,13 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 MULTIPART_ABOVE = 16 << 20
-"""Bytes of a savefile."""
+"""Bytes; larger savefiles are uploaded in parts."""
 
 ABORT_WITHIN = 10.0
-"""Seconds."""
+"""Seconds that aborting an upload may take."""
 
 MOST_CLIENTS = 8
-"""Clients that are kept; a message may name any region."""
+"""Most clients that are kept; a request may name any region."""
 
 ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read")
 PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
@@ -69,33 +66,33 @@ class S3Settings(Section):
     folder: str = Field(
         "",
         validation_alias=AliasChoices("folder", "pcaps"),
-        description="In front of the file's name; empty: none. The original read `pcaps`.",
+        description="The folder of the objects; empty: none. The original's key `pcaps` works too.",
     )
     region: Name | None = Field(
         None,
         pattern=rf"^{REGION.pattern}$",
         max_length=40,
-        description="Absent: that of the AWS configuration, else us-east-1.",
+        description="Absent: the region in `endpoint` or the AWS configuration, else us-east-1.",
     )
     endpoint: Name | None = Field(
         None,
-        description="Host name or URL of a server that is not Amazon's; without scheme: https.",
+        description="Host name or URL of a server that is not Amazon's; https without a scheme.",
     )
     accessid: Name | None = Field(
-        None, description="Access key id; absent: AWS's default chain (role, environment, files)."
+        None, description="Access key ID; absent: AWS's default chain (role, environment, files)."
     )
     accesskey: SecretStr | None = Field(None, description="Secret access key.")
     acl: Acl = Field(
         "private",
-        description="A canned ACL; none is sent for `private`, which is what S3 does without.",
+        description="A canned ACL. None is sent for `private`, which is S3's default.",
     )
     encryption: bool = Field(
-        False, description="Ask for encryption at rest: AES256, or with `kms_key_id` aws:kms."
+        False, description="Ask for encryption at rest: AES256, or aws:kms with `kms_key_id`."
     )
     kms_key_id: Name | None = Field(
-        None, description="The key's id, ARN or alias; switches `encryption` on."
+        None, description="The KMS key's ID, ARN or alias; turns `encryption` on."
     )
-    storage_class: Name | None = Field(None, description="`STANDARD_IA` and so on.")
+    storage_class: Name | None = Field(None, description="For example `STANDARD_IA`.")
     object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field(
         {}, description="Tags of each object (not metadata)."
     )
@@ -104,23 +101,23 @@ class S3Settings(Section):
         ge=0,
         le=604_800,
         description=(
-            "Tell the requester a URL that opens the savefile for this many seconds; 0: none."
+            "Send the requester a URL that opens the savefile for this many seconds; 0: none."
         ),
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="Where the URL has the bucket's name."
+        "auto", description="Whether URLs have the bucket's name in the path or the host name."
     )
     checksums: Literal["auto", "when_required", "when_supported"] = Field(
         "auto",
         description=(
-            "CRC32 of uploads; `auto`: `when_required` with an `endpoint`, for many servers refuse"
-            " them."
+            "CRC32 of uploads. `auto` is `when_required` with an `endpoint`, because many servers"
+            " refuse them."
         ),
     )
     allow_buckets: Names = Field((), description="Other buckets that a request may name.")
     allow_endpoints: Names = Field(
         (),
-        description="Other endpoints that a request may name; the same credentials are used there.",
+        description="Other endpoints that a request may name, with the same credentials.",
     )
     allow_acls: Annotated[tuple[Acl, ...], Field(strict=False)] = Field(
         (), description="Other ACLs that a request may name."
@@ -147,11 +144,11 @@ class S3Settings(Section):
         if self.upload and not self.bucket:
             raise ValueError("bucket is missing")
         if (self.accessid is None) != (self.accesskey is None):
-            raise ValueError("accessid and accesskey: give both, or none for AWS's default chain")
+            raise ValueError("set both accessid and accesskey, or neither for AWS's default chain")
         return self
 
     def flaws(self) -> list[str]:
-        """What can be read by strangers, or on the way."""
+        """Return warnings about what strangers can read, in the bucket or on the network."""
         public = [
             f"[s3] acl = {acl}: anybody can read the savefiles"
             for acl in {self.acl, *self.allow_acls}
@@ -162,11 +159,16 @@ class S3Settings(Section):
             for e in (self.endpoint, *self.allow_endpoints)
             if e and e.lower().startswith("http://")
         ]
-        return public + [f"[s3] {endpoint}: savefiles go there unencrypted" for endpoint in plain]
+        return public + [
+            f"[s3] {endpoint}: savefiles are sent there unencrypted" for endpoint in plain
+        ]
 
 
 class S3(Destination):
-    """Uploads from memory, in parts where it is large; the same savefile twice is one object."""
+    """Uploads savefiles from memory, large ones in parts.
+
+    The same savefile uploaded twice is one object.
+    """
 
     name = "s3"
     Settings = S3Settings
@@ -179,16 +181,18 @@ class S3(Destination):
 
     @property
     def address(self) -> str:
-        """Bucket and folder."""
+        """The bucket and folder."""
         return f"s3://{self._settings.bucket}/{self._settings.folder}"
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
-        """What the request may not choose."""
+        """Return what the request may not choose."""
         settings, problems = self._settings, []
         if request.folder and (words := folder_problem(request.folder)):
             problems.append(Problem("folder", words))
         if request.region and not (REGION.fullmatch(request.region) and len(request.region) <= 40):
-            problems.append(Problem("region", "not the name of a region"))
+            problems.append(
+                Problem("region", f"must be the name of a region, not {request.region!r}")
+            )
         allowed: dict[str, tuple[str | None, set[str]]] = {
             "bucket": (request.bucket, {str(settings.bucket), *settings.allow_buckets}),
             "acl": (request.acl, {settings.acl, "private", *settings.allow_acls}),
@@ -213,10 +217,12 @@ class S3(Destination):
         return problems
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Upload it; where nobody waits any more, what was begun is aborted in the background."""
-        if problems := self.objections(
-            info.request
-        ):  # allowed when it was accepted, and not any more
+        """Upload a savefile.
+
+        If it is cancelled, the upload is aborted in the background.
+        """
+        # allowed when the request was accepted, but not any more
+        if problems := self.objections(info.request):
             raise DeliveryRefused("; ".join(map(str, problems)))
         uploading = asyncio.create_task(self._upload(savefile, info))
         try:
@@ -231,7 +237,7 @@ class S3(Destination):
     async def check(self) -> str:
         """Begin an upload and abort it.
 
-        That needs the same rights as the real one, and leaves nothing behind.
+        That needs the same rights as a delivery, and leaves nothing behind.
         """
         try:
             client = await run_in_thread(self._client, None, None)
@@ -242,12 +248,12 @@ class S3(Destination):
             }
             begun = await run_in_thread(client.create_multipart_upload, **target, **options)
             if "UploadId" not in begun:
-                return f"{self.address}: the server does not answer as S3 does"
+                return f"{self.address}: the server does not answer like S3"
             await run_in_thread(client.abort_multipart_upload, **target, UploadId=begun["UploadId"])
         except (BotoCoreError, ClientError, ValueError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else ""
             if code == "AccessControlListNotSupported" and self._settings.acl not in PUBLIC_ACLS:
-                return ""  # it is uploaded without
+                return ""  # savefiles are uploaded without one
             return f"{self.address}: {refusal(error)}"
         return ""
 
@@ -293,15 +299,14 @@ class S3(Destination):
                 return etag_of(
                     await run_in_thread(client.put_object, **target, **options, Body=content)
                 )
-        # parts that carry checksums must have been announced (API reference of
-        # CreateMultipartUpload)
+        # checksums of parts must be announced first (API reference of CreateMultipartUpload)
         checksums = (
             getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
         )
         extra: Any = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
         begun = await run_in_thread(client.create_multipart_upload, **target, **options, **extra)
         if "UploadId" not in begun:
-            raise DeliveryFailed("a success would name an upload's id: is this an S3?")
+            raise DeliveryFailed("the answer has no upload ID: is this an S3 server?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
             parts: Any = {"Parts": await send_parts(client, savefile, {**upload, **extra})}
@@ -310,7 +315,7 @@ class S3(Destination):
                     client.complete_multipart_upload, **upload, MultipartUpload=parts
                 )
             )
-        except BaseException:  # parts that lie around are billed
+        except BaseException:  # parts left behind are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
                     await run_in_thread(abort, client, upload)
@@ -342,9 +347,9 @@ class S3(Destination):
             return False
 
     def _client(self, region: str | None, endpoint: str | None) -> "S3Client":
-        """A client for a region and an endpoint, made once.
+        """Return the client for a region and an endpoint; it is created once.
 
-        That takes 0.1 s, and is not safe in two threads.
+        Creating one takes 0.1 s and is not thread-safe.
         """
         settings = self._settings
         name = endpoint or settings.endpoint or "s3.amazonaws.com"
@@ -363,8 +368,8 @@ class S3(Destination):
             "when_required" if url else "when_supported"
         )
         checksums = auto if settings.checksums == "auto" else settings.checksums
-        # the client's own `auto` names the global host in signed links; a bucket with dots fits no
-        # certificate
+        # the client's own `auto` puts the global host into signed links; no certificate matches a
+        # bucket with dots
         dots = any("." in bucket for bucket in (str(settings.bucket), *settings.allow_buckets))
         style = (
             "virtual"

@@ -1,4 +1,4 @@
-"""What S3's errors mean for a delivery: whether waiting helps, and what to do next."""
+"""What S3's errors mean for a delivery: whether a retry may help, and what to do next."""
 
 from botocore.exceptions import (
     ClientError,
@@ -18,15 +18,15 @@ HINTS = {
     "PermanentRedirect": "the bucket is in another region: see [s3] region",
     "AuthorizationHeaderMalformed": "the bucket is in another region: see [s3] region",
     "AccessControlListNotSupported": (
-        "the bucket takes no ACL: leave [s3] acl, and the request's acl, out"
+        "the bucket does not accept ACLs: remove [s3] acl, and acl from the request"
     ),
     "EntityTooLarge": "see [general] maxbytes",
     "InvalidStorageClass": "see [s3] storage_class",
     "InvalidTag": "see [s3] object_tags",
     "RequestTimeTooSkewed": (
-        "the clock of this host, or of the server, is wrong: check its time synchronisation"
+        "the clock of this host, or of the server, is wrong: check its time synchronization"
     ),
-    "ExpiredToken": "the role's credentials have run out, and no new ones were found",
+    "ExpiredToken": "the role's credentials have expired, and no new ones were found",
 }
 PERMANENT = frozenset(
     """
@@ -38,14 +38,17 @@ PERMANENT = frozenset(
     IllegalLocationConstraintException
     """.split()
 )
-"""Error codes that no waiting mends; so are all of KMS.
+"""Error codes that a retry never fixes; those that begin with KMS are permanent, too.
 
 Source: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 
 def refusal(error: Exception) -> DeliveryFailed | DeliveryRefused:
-    """What went wrong in words for a person, and whether waiting helps."""
+    """Return the error as DeliveryFailed if a retry may help, else as DeliveryRefused.
+
+    Its words are for a person.
+    """
     if isinstance(error, ClientError):
         found = error.response["Error"]
         code, message = found.get("Code", ""), found.get("Message", "")

@@ -1,4 +1,4 @@
-"""Names that S3 takes: endpoints, regions, folders."""
+"""Endpoints, regions and folders that S3 accepts."""
 
 import re
 from urllib.parse import urlsplit
@@ -9,10 +9,9 @@ _AMAZONS = re.compile(r"s3(?:[.-](?:([a-z]{2}(?:-[a-z]+)+-[0-9])|[a-z0-9-]+))?\.
 
 
 def endpoint_url(text: str) -> str | None:
-    """A URL.
+    """Return an endpoint's URL, or None for Amazon's own endpoints.
 
-    None for Amazon's own, which the client finds by region (with a URL it would take the global
-    one).
+    The client finds those by region; with a URL it would use the global one. Raises ValueError.
     """
     parts = urlsplit(text if "://" in text else f"https://{text}")
     try:
@@ -26,7 +25,7 @@ def endpoint_url(text: str) -> str | None:
         or parts.netloc.lower() != f"{host}{port}"
         or parts.query
     ):
-        raise ValueError(f"{text!r} is no host name or URL")
+        raise ValueError(f"must be a host name or URL, not {text!r}")
     return (
         None
         if _AMAZONS.fullmatch(host or "")
@@ -35,7 +34,7 @@ def endpoint_url(text: str) -> str | None:
 
 
 def region_in(endpoint: str) -> str | None:
-    """The region that Amazon's own endpoints name."""
+    """Return the region in the name of an Amazon endpoint, if it has one."""
     found = _AMAZONS.fullmatch(
         urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname or ""
     )
@@ -43,10 +42,10 @@ def region_in(endpoint: str) -> str | None:
 
 
 def folder_problem(folder: str) -> str:
-    """What is wrong with a folder; empty where nothing is."""
+    """Return what is wrong with a folder; empty if nothing is."""
     parts = folder.strip("/").split("/") if folder.strip("/") else []
     if any(part in ("", ".", "..") for part in parts):
-        return "empty parts, '.' and '..' are not allowed"
+        return "must not have empty parts, '.' or '..'"
     return (
         ""
         if folder.isprintable() and len(folder.encode()) <= 700

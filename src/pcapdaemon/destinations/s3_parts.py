@@ -1,4 +1,4 @@
-"""What S3 wants: an upload in parts, and tags that fit into a header."""
+"""Uploads to S3 in parts, and tags that fit into a header."""
 
 import asyncio
 import threading
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PART, PARTS_AT_ONCE = 8 << 20, 3
-"""Bytes; and parts of one savefile that are sent at the same time."""
+"""Bytes of a part, and how many parts of one savefile are sent at the same time."""
 
 MOST_METADATA, MOST_METADATA_ENCODED = 2000, 1100
-"""Bytes.
+"""Most bytes of tags: if they are ASCII, and if they must be encoded.
 
-S3 takes 2 KB with names, as encoded
+S3 accepts 2 KB, including names and as encoded
 (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 """
 
@@ -30,9 +30,10 @@ log = structlog.get_logger()
 
 
 def metadata(tags: str) -> str:
-    """Tags as a header takes them.
+    """Return tags as a header can carry them.
 
-    No control characters, RFC 2047 where they are not ASCII, those that fit into 2 KB.
+    Control characters become spaces, text that is not ASCII is encoded (RFC 2047), and tags that do
+    not fit into 2 KB are dropped.
     """
     plain = "".join(c if c.isprintable() else " " for c in tags)
     kept: list[str] = []
@@ -49,8 +50,11 @@ def metadata(tags: str) -> str:
 async def send_parts(
     client: "S3Client", savefile: Savefile, upload: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Send all parts, in a few threads; none is under way any more when it returns or raises."""
-    size = max(PART, -(-savefile.size // 9000))  # S3 takes 10,000 parts
+    """Send all parts, in a few threads.
+
+    When it returns or raises, no part is being sent any more.
+    """
+    size = max(PART, -(-savefile.size // 9000))  # S3 accepts 10,000 parts
     numbers = iter(range(1, -(-savefile.size // size) + 1))
     failed = threading.Event()
     work = (
@@ -73,9 +77,9 @@ def _send_parts(
     size: int,
     failed: threading.Event,
 ) -> list[dict[str, Any]]:
-    """Send the next part, until there is none left or one has failed.
+    """Send the next part, until none is left or one has failed.
 
-    Few threads, for the memory of a new one is cold.
+    The threads are few, because the memory of a new thread is cold.
     """
     sent = []
     try:
@@ -94,14 +98,14 @@ def _send_parts(
 
 
 def etag_of(answer: Any) -> str:
-    """The ETag of an answer; DeliveryFailed where it has none, for then it is none of S3's."""
+    """Return the ETag of an answer. Raises DeliveryFailed if it has none, so is not S3's."""
     if not (etag := answer.get("ETag")):
-        raise DeliveryFailed("a success would name an ETag: is this an S3?")
+        raise DeliveryFailed("the answer has no ETag: is this an S3 server?")
     return str(etag)
 
 
 def abort(client: "S3Client", upload: Any) -> None:
-    """Abort an upload in parts. The log says if that fails."""
+    """Abort an upload in parts; an error is only logged."""
     try:
         client.abort_multipart_upload(**upload)
     except (BotoCoreError, ClientError) as error:

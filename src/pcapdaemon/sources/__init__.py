@@ -1,6 +1,6 @@
-"""Where requests come from.
+"""The sources of requests.
 
-One source is one file here, one line in this table, one fixture for the contract tests.
+A new source is one file here, one line in this table and one fixture for the contract tests.
 """
 
 from pcapdaemon import plugins
@@ -34,11 +34,11 @@ TABLE = {
 
 
 def buses() -> list[str]:
-    """The sections of buses, which are what `pcapdaemon request --via` takes beside `http`."""
+    """Return the sections of buses: what `pcapdaemon request --via` takes besides `http`."""
     return list(dict.fromkeys(plugin.section for plugin in TABLE.values() if plugin.is_bus))
 
 
 def load(name: str) -> type[Source]:
-    """The class of a source by its name in the table."""
+    """Return the class of the source with this name in the table."""
     source: type[Source] = plugins.load(TABLE, name)
     return source

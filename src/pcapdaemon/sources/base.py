@@ -1,4 +1,4 @@
-"""What a source of requests is."""
+"""The contract of a source of requests."""
 
 import time
 from abc import ABC, abstractmethod
@@ -14,19 +14,20 @@ from pcapdaemon.core.section import Section
 Places = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)
 ]
-"""Several channels, topics or queues for results."""
+"""One or more channels, topics or queues for results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A raw body with its origin, and what can be done with it.
+    """A message as it arrived: its raw body, its origin, and how to settle and answer it.
 
-    The engine calls `settle` once (TAKEN first, then DONE, counts as once), and never asks which
-    source it is; `answer` at most once, before that. Both are called in the event loop and return
-    at once; `None` says that the source has no such thing. `sent_at` is the broker's time,
-    `arrived_at` this node's, in seconds since the epoch; `key` identifies this message
-    if it has no id. `returnable` messages are redelivered after BUSY; `until_done` ones after a
-    crash of the daemon before DONE.
+    The engine calls `settle` once (TAKEN and then DONE count as one) and never checks which source
+    a message came from. It calls `answer` at most once, before `settle`. Both are called in the
+    event loop and return at once. `None` means that the source can't do this.
+
+    `sent_at` is the broker's time and `arrived_at` this node's, in seconds since the epoch. `key`
+    identifies the message if its request has no id. A `returnable` message is redelivered after
+    BUSY. An `until_done` message is redelivered if the daemon crashes before DONE.
     """
 
     body: bytes
@@ -43,13 +44,13 @@ class Message:
 class Source(ABC):
     """One origin of messages.
 
-    All methods are called by `pump`, one at a time, in the event loop, and may wait.
+    `pump` calls all methods, one at a time, in the event loop. They may wait.
 
-    `connect` returns when messages that are sent from now on will be received. `receive` returns
-    the next message and must not lose one when it is cancelled between two. Both raise
-    NotConnected, with words for the log, when there is no connection: then `close` is called, and
-    `connect` again after a while. `close` may be called in any state; it carries out verdicts that
-    were given before, as far as it can within seconds.
+    `connect` returns once messages that are sent from now on will be received. `receive` returns
+    the next message. Cancelling it between two messages must lose none. Both raise NotConnected,
+    with a reason for the log, if there is no connection. `pump` then calls `close`, waits, and
+    calls `connect` again. `close` may be called in any state. It carries out the verdicts that were
+    given before, as far as it can within seconds.
     """
 
     name: ClassVar[str]
@@ -69,49 +70,48 @@ class Source(ABC):
 
     @classmethod
     def redelivers(cls, settings: Any) -> bool:
-        """Whether a request may be handed out again after a restart of the node."""
+        """Return whether a request may be redelivered after the node restarts."""
         return False
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it listens, for people: no secrets."""
+        """The address that it listens on, for people; it contains no secrets."""
 
 
 class Bus(Source):
-    """A source on which nodes can answer and people can send."""
+    """A source on which nodes can send answers and people can send requests."""
 
     settings: Any
     node: str
     answer: Callable[[Answer], None] | None = None
-    """What messages are answered by; set by whoever sends results."""
+    """Answers a message; whoever sends results sets it."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Where results go: channels, topics or queues.
+        """The channels, topics or queues for results.
 
-        The first is meant where a request names none.
+        The first is used if a request names none.
         """
         results = self.settings.results
         return (results,) if isinstance(results, str) else tuple(results or ())
 
     @abstractmethod
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Send a message where requests go, or `to` somewhere else.
+        """Send a message to where requests go, or to `to`.
 
-        The number of receivers, if the bus knows.
-
-        Connects by itself. Raises NotConnected.
+        Returns the number of receivers, if the bus knows it. Connects if necessary. Raises
+        NotConnected.
         """
 
     async def tell(self, place: str, body: bytes) -> None:
-        """Send a result to one of `places`; raises NotConnected."""
+        """Send a result to one of `places`. Raises NotConnected."""
         await self.send(body, place)
 
     @classmethod
     @abstractmethod
     def of_answers(cls, settings: Any, node: str, place: str) -> Self:
-        """Return a source on the same server that receives the results at one of `places`.
+        """Return a source on the same server that receives the results sent to `place`.
 
-        In place of the requests.
+        It receives no requests.
         """

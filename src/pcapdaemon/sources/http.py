@@ -1,4 +1,7 @@
-"""Requests by HTTP: `POST /captures` of the API (api.py serves it) is a source like any other."""
+"""Requests over HTTP.
+
+`POST /captures` of the API is a source like any other. api/ serves it.
+"""
 
 import asyncio
 import ipaddress
@@ -12,13 +15,13 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
-"""Requests that may wait for the engine; more are refused as busy."""
+"""Most requests that wait for the engine; further ones are refused as busy."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address.
+    """Return whether only this machine can reach an address.
 
-    A name other than localhost counts as reachable.
+    Any name except localhost counts as reachable from other machines.
     """
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -27,20 +30,22 @@ def is_loopback(host: str) -> bool:
 
 
 def address_family(host: str) -> socket.AddressFamily:
-    """What kind of socket listens on an address."""
+    """Return the family of the socket that listens on an address."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class HttpSettings(Section):
-    """`[http]`: the API, and requests by it."""
+    """`[http]`: the API, and requests over it."""
 
     listen: bool = Field(False, description="Serve the API, and receive requests on it.")
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
-    port: int = Field(8723, ge=0, le=65535, description="The port; 0: any free one.")
+    port: int = Field(8723, ge=0, le=65535, description="The port to listen on; 0: any free port.")
     token: SecretStr | None = Field(
         None,
         min_length=8,
-        description="Bearer token that clients must show; required where `host` is not loopback.",
+        description=(
+            "Bearer token that clients must send; required if other machines can reach `host`."
+        ),
     )
 
     @field_validator("token")
@@ -48,21 +53,22 @@ class HttpSettings(Section):
     def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
         text = token.get_secret_value() if token else ""
         if not (text.isascii() and text.isprintable()):
-            raise ValueError("only printable ASCII characters fit into a header")
+            raise ValueError(
+                "must contain only printable ASCII characters, because a header carries it"
+            )
         return token
 
     @model_validator(mode="after")
     def _token_where_reachable(self) -> "HttpSettings":
         if self.listen and not is_loopback(self.host) and self.token is None:
             raise ValueError(
-                f"host {self.host} can be reached from elsewhere: set token_file (or token,"
-                " token_env)"
+                f"other machines can reach host {self.host}: set token_file (or token, token_env)"
             )
         return self
 
 
 class HttpSource(Source):
-    """Hands bodies of POST requests to the engine, and the engine's answer back."""
+    """Passes the bodies of POST requests to the engine, and returns the engine's answers."""
 
     name = "http"
     Settings = HttpSettings
@@ -74,14 +80,15 @@ class HttpSource(Source):
 
     @property
     def address(self) -> str:
-        """The API's base URL as configured."""
+        """The API's base URL, as configured."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http://{host}:{self.settings.port}"
 
     async def submit(self, body: bytes) -> Answer:
-        """Called by the API for each POST.
+        """Pass the body of a request to the engine, and wait for its answer.
 
-        Returns what the engine says, or that nobody listens (any more).
+        The API calls this for each POST. The answer is UNAVAILABLE while the daemon starts or shuts
+        down, and BUSY if too many requests wait.
         """
         if not self._listening:
             return Answer(
@@ -91,9 +98,9 @@ class HttpSource(Source):
             )
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def answer(words: Answer) -> None:
+        def answer(reply: Answer) -> None:
             if not answered.done():
-                answered.set_result(words)
+                answered.set_result(reply)
 
         try:
             self._queue.put_nowait(Message(body, self.name, answer=answer))
@@ -102,15 +109,15 @@ class HttpSource(Source):
         return await answered
 
     async def connect(self) -> None:
-        """The API is there before the source is."""
+        """Accept requests from now on; the API already runs."""
         self._listening = True
 
     async def receive(self) -> Message:
-        """The next body."""
+        """Return the next request."""
         return await self._queue.get()
 
     async def close(self) -> None:
-        """Take no more, and tell those who wait."""
+        """Refuse new requests, and answer those that wait with UNAVAILABLE."""
         self._listening = False
         while not self._queue.empty():
             message = self._queue.get_nowait()

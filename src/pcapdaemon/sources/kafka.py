@@ -1,11 +1,12 @@
 """Requests from Kafka.
 
-Every node reads every message of all partitions, and joins no consumer group.
+Every node reads every message of all partitions and joins no consumer group.
 
-The client library has no assignment that survives new partitions: its subscriptions belong to
-groups. So partitions are assigned by hand: those that are there at the start from their end, those
-found later from their beginning, and after a lost connection each from where it was. With `group`
-the positions are also committed under that name, without joining.
+In the client library, a subscription needs a group, and an assignment without a group does not
+follow new partitions. So this source assigns partitions by hand. It reads partitions that exist at
+the start from their end, partitions found later from their beginning, and after a lost connection
+each partition from where it stopped. With `group` it also commits the positions under that name,
+without joining the group.
 """
 
 import asyncio
@@ -33,18 +34,18 @@ OURS = {
     "enable.auto.offset.store",
     "auto.offset.reset",
 }
-"""Properties of the client that this file decides."""
+"""Properties of the client library that only this file sets."""
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 
 
 class KafkaSettings(Section):
-    """`[kafka]`: brokers to begin with, and the topics to read."""
+    """`[kafka]`: the bootstrap brokers, and the topics to read."""
 
     listen: bool = Field(False, description="Receive requests from Kafka.")
     server: Name | Names = Field(
-        "localhost:9092", description="Brokers to begin with, `host:port`, or an array of them."
+        "localhost:9092", description="Bootstrap broker, `host:port`, or an array of them."
     )
     topic: Name | Names = Field(
         "capture", description="The topic, or an array of topics; every partition is read."
@@ -58,29 +59,29 @@ class KafkaSettings(Section):
         ),
     )
     metadata_refresh: int = Field(
-        30, ge=1, le=3600, description="Seconds between looks for new partitions and topics."
+        30, ge=1, le=3600, description="Seconds between checks for new partitions and topics."
     )
     results: Name | Places | None = Field(
         None,
         description=(
-            "A topic for results, or an array of them: `reply_to` picks one, else it is the first."
-            " Absent: none."
+            "A topic for results, or an array of topics. `reply_to` picks one; the default is the"
+            " first. Absent: none."
         ),
     )
     client: dict[str, str | int | float | bool] = Field(
         {},
         repr=False,
         description=(
-            "Properties of the client library under its own names (TLS, SASL):"
+            "Properties of the client library (TLS, SASL) under its own names:"
             " https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md. Each may be"
-            ' written as `"KEY_file"` or `"KEY_env"`.'
+            ' set as `"KEY_file"` or `"KEY_env"`.'
         ),
     )
 
     @field_validator("client", mode="before")
     @classmethod
     def _flat(cls, client: Any) -> Any:
-        # TOML makes tables of names with dots where they are not quoted
+        # TOML turns unquoted names with dots into tables
         flat = dict(_flattened(client)) if isinstance(client, dict) else client
         return resolve_indirect(flat) if isinstance(client, dict) else flat
 
@@ -89,7 +90,7 @@ class KafkaSettings(Section):
     def _group_is_this_nodes(cls, group: str | None) -> str | None:
         if group is not None and "{node}" not in group:
             raise ValueError(
-                "must contain {node}: nodes that share one would overwrite each other's positions"
+                "must contain {node}: nodes that share a group overwrite each other's positions"
             )
         return group
 
@@ -105,12 +106,12 @@ class KafkaSettings(Section):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics, however they are written."""
+        """The configured topics, one or several."""
         return (self.topic,) if isinstance(self.topic, str) else tuple(dict.fromkeys(self.topic))
 
     @property
     def servers(self) -> str:
-        """The brokers as the client library takes them."""
+        """The bootstrap brokers in the client library's format, separated by commas."""
         return self.server if isinstance(self.server, str) else ",".join(self.server)
 
 
@@ -126,35 +127,35 @@ def _common_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.servers,
         "client.id": f"pcapdaemon-{node}",
-        # a broker that hangs is noticed by a fetch that isn't answered, and is disconnected if
-        # it doesn't answer a new connection
+        # the first detects a broker that hangs during a fetch, the second one that does not
+        # answer a new connection
         "socket.timeout.ms": 4000,
         "api.version.request.timeout.ms": 2500,
         "reconnect.backoff.max.ms": 1000,
-        "log_level": 2,  # its errors reach the log by way of NotConnected, not by dozens
+        "log_level": 2,  # NotConnected reports an error once, the library dozens of times
         "logger": logging.getLogger("librdkafka"),
         **settings.client,
     }
 
 
 def consumer_options(settings: KafkaSettings, node: str) -> dict[str, Any]:
-    """Properties of the consumer; memory is bounded to about 1 MiB per partition."""
+    """Return the consumer's properties; it buffers about 1 MiB per partition at most."""
     return {
         "topic.metadata.refresh.interval.ms": settings.metadata_refresh * 1000,
         "allow.auto.create.topics": False,
         "queued.max.messages.kbytes": 1024,
-        "fetch.message.max.bytes": 1 << 18,  # a longer message comes all the same (KIP-74)
+        "fetch.message.max.bytes": 1 << 18,  # a longer message is fetched all the same (KIP-74)
         **_common_options(settings, node),
-        # must be set, and is used for commits only
+        # required, but used for commits only
         "group.id": settings.group.replace("{node}", node) if settings.group else "unused",
         "enable.auto.commit": False,
-        # where a position is gone: the topic was shortened, or recreated
+        # applies if a position is gone because the topic was shortened or recreated
         "auto.offset.reset": "earliest",
     }
 
 
 class KafkaSource(Bus):
-    """All partitions of the topics; one thread reads, and hands over batch after batch."""
+    """Reads all partitions of the topics in one thread, batch after batch."""
 
     name = "kafka"
     Settings = KafkaSettings
@@ -170,21 +171,21 @@ class KafkaSource(Bus):
 
     @property
     def address(self) -> str:
-        """Brokers and topics."""
+        """The brokers and topics."""
         return f"kafka://{self.settings.servers} topic {', '.join(self.settings.topics)}"
 
     @classmethod
     def redelivers(cls, settings: Any) -> bool:
-        """With a group: what was not committed."""
+        """With a group, messages that were not committed are redelivered."""
         return settings.group is not None
 
     @classmethod
     def of_answers(cls, settings: KafkaSettings, node: str, place: str) -> Self:
-        """A reader of a topic of results."""
+        """Return a source that receives the results of one topic."""
         return cls(settings.model_copy(update={"topic": place, "group": None}), node)
 
     async def connect(self) -> None:
-        """Start the reader, and wait until it knows where each partition ends."""
+        """Start the reader, and wait until it knows the end of each partition."""
         settings = self.settings
         options = consumer_options(settings, self.node)
         refresh = settings.metadata_refresh
@@ -198,7 +199,7 @@ class KafkaSource(Bus):
             raise NotConnected(f"{self.address}: {error}") from None
 
     async def receive(self) -> Message:
-        """The next message."""
+        """Return the next message."""
         while not self._buffer:
             reader = self._reader
             if reader is None or reader.failure:
@@ -209,12 +210,12 @@ class KafkaSource(Bus):
         return self._buffer.popleft()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Produce one message to the first topic, or another, and wait until the broker has it."""
+        """Produce one message to the first topic or to `to`, and wait until the broker has it."""
         await run_in_thread(self._produce, body, to or self.settings.topics[0])
         return None
 
     async def close(self) -> None:
-        """Commit what was settled, and leave a reader behind that hangs."""
+        """Commit the settled positions; a reader that hangs is left behind after 3 seconds."""
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.ending.set()
@@ -234,7 +235,7 @@ class KafkaSource(Bus):
             record.offset() or 0,
         )
         kind, milliseconds = record.timestamp()
-        # an offset may come again in a topic that was recreated
+        # a recreated topic may use the same offset again
         key = f"{topic} {partition} {offset} {milliseconds}"
         settle = self.positions.settler((topic, partition), offset)
         return Message(
@@ -271,5 +272,5 @@ class KafkaSource(Bus):
             )
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts them
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # it only counts the brokers
             self._said = printable(error.str())

@@ -1,6 +1,6 @@
 """Reads Kafka in a thread of its own, for kafka.py.
 
-Which partitions, from where, and how far each was settled.
+It decides which partitions to read and from where, and records how far each was settled.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import call_in_loop
 
 ANSWER_WITHIN = 3.0
-"""Seconds that a broker may take for an answer while connecting."""
+"""Seconds that a broker may take to answer while the reader connects."""
 
 AT_ONCE = 1000
 COMMIT_EVERY = 1.0
 LOOK_AGAIN = 2.0
-"""Seconds after which partitions are looked for again that had no leader."""
+"""Seconds until the reader checks again for the leaders of partitions that had none."""
 
 GIVE_UP = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._FATAL}
 DENIED = {
@@ -43,12 +43,11 @@ log = structlog.get_logger()
 
 
 class Positions:
-    """How far each partition was read, and, where that is committed, how far it is settled.
+    """How far each partition was read and, if positions are committed, how far it is settled.
 
-    For both threads.
-
-    `since` is when the first connection was made (seconds since the epoch; 0: not yet),
-    `leaderless` are partitions that were there then and could not be asked where they end.
+    Both threads use it. `since` is the time of the first connection, in seconds since the epoch (0:
+    not connected yet). `leaderless` are the partitions that existed then but had no leader to ask
+    for their end.
     """
 
     def __init__(self, commit: bool) -> None:
@@ -61,7 +60,7 @@ class Positions:
         self._lock = threading.Lock()
 
     def settler(self, place: Place, offset: int) -> Callable[[Verdict], None] | None:
-        """What a message's `settle` is; None where nothing is committed."""
+        """Return the `settle` of a message, or None if positions are not committed."""
         if not self.commit:
             return None
         with self._lock:
@@ -69,13 +68,13 @@ class Positions:
         return partial(self._settle, place, offset)
 
     def forget(self, place: Place) -> None:
-        """A partition is gone."""
+        """Forget a partition that is gone."""
         with self._lock:
             for table in (self.next, self._unsettled, self._committed):
                 table.pop(place, None)
 
     def to_commit(self) -> list[TopicPartition]:
-        """Positions up to which everything is settled, where that changed since the last call."""
+        """Return the settled positions that changed since the last call."""
         if not self.commit:
             return []
         with self._lock:
@@ -95,13 +94,13 @@ class Positions:
         ]
 
     def _settle(self, place: Place, offset: int, verdict: Verdict) -> None:
-        # a topic can take nothing back: whatever the verdict, it was this node's turn
+        # a topic takes nothing back, so any verdict settles the message for this node
         with self._lock:
             self._unsettled.get(place, {}).pop(offset, None)
 
 
 class Reader(threading.Thread):
-    """One connection: the consumer, used in this thread alone. Its positions outlive it."""
+    """One connection. Only this thread uses its consumer; its positions outlive it."""
 
     def __init__(
         self,
@@ -133,7 +132,10 @@ class Reader(threading.Thread):
         self.ending, self.room = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Read until `end` is set or the brokers are lost."""
+        """Read until `ending` is set or the brokers are lost.
+
+        If they are lost, `failure` says why.
+        """
         consumer = None
         try:
             consumer = Consumer(self._options | {"error_cb": self._on_error})
@@ -144,9 +146,8 @@ class Reader(threading.Thread):
         except Exception as error:
             log.exception("the reader of Kafka failed in an unforeseen way")
             self.failure = f"internal error: {type(error).__name__}"
-        call_in_loop(
-            self._loop, self._tell_the_failure
-        )  # before `close`, which waits for a broker that hangs
+        # before `close`, which waits for a broker that hangs
+        call_in_loop(self._loop, self._report_failure)
         if consumer is not None:
             consumer.close()
         call_in_loop(self._loop, _set, self.ended)
@@ -171,12 +172,11 @@ class Reader(threading.Thread):
     def _hand_over(self, records: list[Record]) -> None:
         good, fatal = [], None
         for record in records:
-            if (
-                error := record.error()
-            ):  # most are passing, or the topic is gone: the next refresh sees to it
+            # most errors are temporary, and the next refresh handles a topic that is gone
+            if error := record.error():
                 fatal = error if self._is_fatal(error) else fatal
                 continue
-            if record.value() is not None:  # else a mark of compaction
+            if record.value() is not None:  # else it is a tombstone of compaction
                 good.append(record)
             self._positions.next[record.topic() or "", record.partition() or 0] = (
                 record.offset() or 0
@@ -191,11 +191,11 @@ class Reader(threading.Thread):
 
     def _is_fatal(self, error: KafkaError) -> bool:
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED and not self._positions.commit:
-            return False  # the library looks for the coordinator of a group that nobody uses
+            return False  # the library asks for the coordinator of a group that nobody uses
         return error.code() in DENIED or error.fatal()
 
     def _refresh(self, consumer: Consumer) -> None:
-        """Assign the partitions that are new, and let go of topics that are gone."""
+        """Assign new partitions, and unassign those of deleted topics."""
         there: set[Place] = set()
         for topic in self._topics:
             found = consumer.list_topics(topic, timeout=ANSWER_WITHIN).topics[topic]
@@ -220,9 +220,10 @@ class Reader(threading.Thread):
         )
 
     def _start(self, consumer: Consumer, place: Place) -> TopicPartition | None:
-        """From where to read a partition.
+        """Return where to read a partition from, or None if it has no leader now.
 
-        Where it was left, else its end, or its beginning if it was found later.
+        That is where the last connection stopped, else the partition's end, or its beginning if it
+        was found later.
         """
         positions, (topic, number) = self._positions, place
         try:
@@ -245,9 +246,9 @@ class Reader(threading.Thread):
         return TopicPartition(topic, number, positions.next[place])
 
     def _first_since(self, consumer: Consumer, place: Place, highest: int) -> int:
-        """What may have been sent between the first connection and now.
+        """Return the offset of the first message since the first connection.
 
-        With a minute for clocks that differ.
+        One minute is allowed for clocks that differ.
         """
         moment = TopicPartition(*place, int((self._positions.since - 60) * 1000))
         offset = consumer.offsets_for_times([moment], timeout=ANSWER_WITHIN)[0].offset
@@ -258,9 +259,8 @@ class Reader(threading.Thread):
             return None
         try:
             found = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0]
-        except (
-            KafkaException
-        ) as error:  # where the right is missing the library only says that it timed out
+        except KafkaException as error:
+            # without the right to read the group, the library only says that it timed out
             self._last_error = f"{words_of(error)} (is Read on the group allowed?)"
             raise
         if found.error:
@@ -304,16 +304,16 @@ class Reader(threading.Thread):
 
     def _why(self, error: KafkaException, consumer: Consumer | None) -> str:
         if consumer is not None:
-            consumer.poll(0)  # has the library call `_on_error`, which knows more than "timed out"
+            consumer.poll(0)  # the library calls `_on_error`, which knows more than "timed out"
         cause = error.args[0]
         denied = cause.code() in DENIED or self._last_code in DENIED
         hint = " (see [kafka.client], and the topic's and the group's ACLs)" if denied else ""
         return printable(self._last_error or cause.str()) + hint
 
-    def _tell_the_failure(self) -> None:
+    def _report_failure(self) -> None:
         if not self.connected.done():
             self.connected.set_exception(NotConnected(self.failure or "closed"))
-            self.connected.exception()  # nobody may be waiting any more
+            self.connected.exception()  # marks it as retrieved: perhaps nobody waits
         self._take_in([])
 
 
@@ -323,6 +323,6 @@ def _set(done: "asyncio.Future[None]") -> None:
 
 
 def words_of(error: Exception) -> str:
-    """An error of the client library in words for a person."""
+    """Return an error of the client library in words for a person."""
     cause = error.args[0] if error.args else error
     return printable(cause.str() if isinstance(cause, KafkaError) else str(cause))

@@ -1,4 +1,4 @@
-"""A source inside the process: for tests, and as the shortest example of the contract."""
+"""A source inside the process, for tests and as the shortest example of the contract."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from pcapdaemon.sources.base import Message, Source
 
 
 class MemorySource(Source):
-    """Messages that `put` puts in; `fail` makes the connection break."""
+    """Receives the messages passed to `put`; `fail` breaks the connection."""
 
     name = "memory"
     Settings = Section
@@ -18,27 +18,27 @@ class MemorySource(Source):
         self._queue: asyncio.Queue[Message | NotConnected] = asyncio.Queue()
 
     def put(self, message: Message) -> None:
-        """Send a message."""
+        """Send a message to the source."""
         self._queue.put_nowait(message)
 
     def fail(self, reason: str) -> None:
-        """Break the connection after the messages that were put before."""
+        """Break the connection, after the messages that were put before."""
         self._queue.put_nowait(NotConnected(reason))
 
     async def connect(self) -> None:
-        """There is always a connection."""
+        """Return at once: there is nothing to connect to."""
 
     async def receive(self) -> Message:
-        """The next message, or the break."""
+        """Return the next message, or raise the NotConnected of `fail`."""
         item = await self._queue.get()
         if isinstance(item, NotConnected):
             raise item
         return item
 
     async def close(self) -> None:
-        """Nothing to close; what was put stays."""
+        """Keep the messages that were not received."""
 
     @property
     def address(self) -> str:
-        """Inside the process."""
+        """Always `memory`."""
         return "memory"

@@ -15,16 +15,15 @@ from pcapdaemon.sources.base import Message, Source
 log = structlog.get_logger()
 
 LONGEST_PAUSE = 1.5
-"""Seconds between two tries to connect, at most, and a third more at random."""
+"""Most seconds between two attempts to connect; up to a third more is added at random."""
 
 
 async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:
-    """Hand every message of a source to `take`, for ever.
+    """Pass every message of a source to `take`, until cancelled.
 
-    Connect again with back-off and jitter whenever it is lost.
-
-    Cancelled, it leaves the source open: verdicts on its messages may still come. Whoever cancels
-    closes it then.
+    It connects again, with back-off and jitter, whenever the connection is lost. Cancelling it
+    leaves the source open, because verdicts on its messages may still follow. Whoever cancels it
+    then calls `close`.
     """
     pause = 0.1
     while True:
@@ -36,21 +35,20 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
                 take(await source.receive())
         except NotConnected as error:
             publish(SourceDisconnected(source.name, str(error)))
-        except (
-            Exception
-        ) as error:  # a defect of one source must not take the others, and the captures, along
+        except Exception as error:  # a bug in one source must not end the others or captures
             log.exception("a source failed in an unforeseen way", source=source.name)
             publish(SourceDisconnected(source.name, f"internal error: {type(error).__name__}"))
         await close(source)
-        # a server that takes connections and drops them must not be hammered
+        # do not hammer a server that accepts connections and drops them
         pause = min(pause * 2, LONGEST_PAUSE) if time.monotonic() - connected_at < 10 else 0.1
         await asyncio.sleep(pause * random.uniform(1, 1.3))  # noqa: S311  # jitter
 
 
 async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a pump and wait for its end.
+    """Cancel a pump and wait until it ends.
 
-    Ask again where a client library swallows it (seen with redis-py 8.1 on a read).
+    It cancels repeatedly, because a client library may swallow a cancellation (seen in redis-py 8.1
+    during a read).
     """
     while not task.done():
         task.cancel()
@@ -58,7 +56,7 @@ async def end(task: "asyncio.Task[None]") -> None:
 
 
 async def close(source: Source) -> None:
-    """Close a source; it is being thrown away, so that fails only in the log."""
+    """Close a source; an error is only logged, because the connection is dropped anyway."""
     try:
         await source.close()
     except Exception:

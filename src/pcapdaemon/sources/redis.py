@@ -1,10 +1,10 @@
 """Requests from Redis pub/sub.
 
-Every node that subscribes receives every message that is sent while it is connected.
+Every node that subscribes receives every message that is published while it is connected.
 
-Pub/sub has no memory: what is published while a node is away is lost for it
-(redis.io/docs/interact/pubsub). Streams, which have, are in redis_stream.py, on the settings and
-the connection that stand here.
+Pub/sub has no memory: a node loses what is published while it is disconnected
+(redis.io/docs/interact/pubsub). Streams keep their entries. redis_stream.py reads them, with the
+settings and the connection of this file.
 """
 
 import random
@@ -37,16 +37,14 @@ from pcapdaemon.sources.base import Bus, Message, Places
 
 PING_AFTER = 2.0
 GIVE_UP_AFTER = 6.0
-"""Seconds of silence after which the server is asked for a sign of life.
+"""Seconds of silence until a PING is sent, and until the server counts as dead.
 
-Taken for dead. redis-py's own health check
-
-notices neither (it sends a PING and never looks for the answer), and a half-open connection reports
-no error for hours.
+redis-py's own health check detects neither silence nor death: it sends a PING and never checks for
+the answer. A half-open connection reports no error for hours.
 """
 
 log = structlog.get_logger()
-_sentinel: Any = Sentinel  # it has no types
+_sentinel: Any = Sentinel  # redis-py has no types for it
 SCHEMES = (
     "redis",
     "rediss",
@@ -61,10 +59,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class RedisSettings(Section):
-    """`[redis]`.
-
-    One Redis server, or several that work as one, and the channels and the stream to hear.
-    """
+    """`[redis]`: one server, or several that act as one, its channels and its stream."""
 
     listen: bool = Field(False, description="Receive requests from Redis.")
     host: str = Field("localhost", min_length=1, description="The server's name or address.")
@@ -72,7 +67,7 @@ class RedisSettings(Section):
     url: SecretStr | None = Field(
         None,
         description=(
-            "In place of host, port, username, auth and tls: `rediss://user:password@host:port`,"
+            "Replaces host, port, username, auth and tls: `rediss://user:password@host:port`,"
             " `unix:///path`, `redis+sentinel://user:password@host:port,host:port/service`,"
             " `redis+cluster://user:password@host:port,host:port`; `rediss+...` with TLS."
         ),
@@ -80,33 +75,34 @@ class RedisSettings(Section):
     channel: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
         "capture",
         description=(
-            "The channel, or an array of channels. With `stream`, channels are heard only if they"
-            " are named."
+            "The channel, or an array of channels. With `stream`, the node subscribes only if you"
+            " set `channel`."
         ),
     )
     stream: Name | None = Field(
-        None, description="A stream to read, beside the channel or in its place."
+        None, description="A stream to read, in addition to the channel or instead of it."
     )
     group: Name = Field(
         "pcapdaemon-{node}",
-        description="This node's consumer group of the stream; `{node}` is its name.",
+        description="This node's consumer group of the stream; `{node}` is the node's name.",
     )
     results: Name | Places | None = Field(
         None,
         description=(
-            "A channel for results, or an array of them: `reply_to` picks one, else it is the"
-            " first. Absent: none."
+            "A channel for results, or an array of channels. `reply_to` picks one; the default is"
+            " the first. Absent: none."
         ),
     )
     results_length: int = Field(
         10_000,
         ge=0,
         description=(
-            "Results are also kept in a stream of the channel's name, about this many; 0: in none."
+            "Results are also kept in a stream with the channel's name, about this many; 0: no"
+            " stream."
         ),
     )
     username: str | None = Field(
-        None, description="The user of Redis 6's access control lists; absent: `default`."
+        None, description="The user, for access control lists (Redis 6); absent: `default`."
     )
     auth: SecretStr | None = Field(None, description="The password.")
     tls: bool = Field(False, description="Encrypt, and verify the server's certificate and name.")
@@ -125,12 +121,14 @@ class RedisSettings(Section):
     @classmethod
     def _group_is_this_nodes(cls, group: str, info: ValidationInfo) -> str:
         if "{node}" not in group:
-            raise ValueError("must contain {node}: nodes that share a group each hear only a part")
+            raise ValueError(
+                "must contain {node}: nodes that share a group each receive only some requests"
+            )
         return group
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels, however they are written."""
+        """The configured channels, one or several."""
         return (
             (self.channel,) if isinstance(self.channel, str) else tuple(dict.fromkeys(self.channel))
         )
@@ -149,9 +147,9 @@ class _Address:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Take a URL apart.
+        """Parse a URL.
 
-        Raises ValueError in words that don't repeat it, for it may hold a password.
+        Raises ValueError without repeating the URL, because it may contain a password.
         """
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
@@ -162,7 +160,9 @@ class _Address:
         user, _, password = credentials.partition(":")
         kind, path = scheme.partition("+")[2], urlsplit(url).path.strip("/")
         if kind == "sentinel" and not path:
-            raise ValueError("the name of the service is missing: ...//host:port,host:port/SERVICE")
+            raise ValueError(
+                "must end with the name of the service: ...//host:port,host:port/SERVICE"
+            )
         return cls(
             kind,
             scheme.startswith("rediss"),
@@ -187,11 +187,11 @@ def _host_and_port(text: str, default: int) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         return parts.hostname or "localhost", parts.port or default
     except ValueError:
-        raise ValueError("a port is wrong: must be host:port") from None
+        raise ValueError("each server must be host:port, with a number as the port") from None
 
 
 class RedisBus(Bus):
-    """What both ways of using Redis share: the connection, answers, sending."""
+    """What pub/sub and streams share: the connection, results and sending."""
 
     name = "redis"
     Settings = RedisSettings
@@ -205,26 +205,27 @@ class RedisBus(Bus):
 
     @classmethod
     def of_answers(cls, settings: RedisSettings, node: str, place: str) -> Any:
-        """A subscription to a channel of results."""
+        """Return a subscription to one channel of results."""
         return RedisSource(settings.model_copy(update={"channel": place}), node)
 
     @property
     def server(self) -> str:
-        """Its URL without credentials."""
+        """The server's URL, without credentials."""
         if self.settings.url is None:
-            return f"{'rediss' if self.settings.tls else 'redis'}://{self.settings.host}:{self.settings.port}"
+            scheme = "rediss" if self.settings.tls else "redis"
+            return f"{scheme}://{self.settings.host}:{self.settings.port}"
         url = self.settings.url.get_secret_value()
         return "unix socket" if url.startswith("unix:") else str(_Address.of(url))
 
     async def publish(self, body: bytes, channel: str) -> int:
-        """Publish; how many subscribers heard it."""
+        """Publish a message, and return how many subscribers received it."""
         async with self.any_client() as client:
             return int(await client.execute_command("PUBLISH", channel, body))
 
     async def tell(self, place: str, body: bytes) -> None:
-        """Publish a result on a channel.
+        """Publish a result on a channel, and add it to the stream of the same name.
 
-        Add it to the stream of the same name for those who were not listening.
+        The stream keeps it for those who were not subscribed.
         """
         async with self.any_client() as client:
             if self.settings.results_length:
@@ -236,7 +237,7 @@ class RedisBus(Bus):
                         approximate=True,
                     )
                     self._no_stream = False
-                except (NoPermissionError, ResponseError) as error:  # the channel is what counts
+                except (NoPermissionError, ResponseError) as error:  # the stream is optional
                     if not self._no_stream:
                         log.warning(
                             "results go to the channel only",
@@ -249,7 +250,7 @@ class RedisBus(Bus):
 
     @asynccontextmanager
     async def any_client(self) -> AsyncIterator[Any]:
-        """The client that is connected, or one for this occasion; what fails is NotConnected."""
+        """Yield the connected client, or a temporary one. Errors become NotConnected."""
         client = self.client or self.make_client()
         try:
             yield client
@@ -260,15 +261,16 @@ class RedisBus(Bus):
                 await drop(client)
 
     def make_client(self, any_node: bool = False) -> Redis | RedisCluster:
-        """A client.
+        """Return a client that is not connected yet.
 
-        With `any_node` of a cluster's first node that is up, which suffices for pub/sub.
+        With `any_node` it is a client of one node of a cluster, chosen at random. That suffices for
+        pub/sub.
         """
         options: dict[str, Any] = {
             "ssl_ca_certs": self.settings.ca_file,
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
-            "retry": Retry(NoBackoff(), 0),  # the engine connects again, and knows that it had to
+            "retry": Retry(NoBackoff(), 0),  # the pump reconnects, and reports each loss
             "protocol": self.protocol,
         }
         if self.settings.url is None:
@@ -282,13 +284,13 @@ class RedisBus(Bus):
         return _client_of(self.settings.url.get_secret_value(), any_node, options)
 
     def lost(self, error: Exception) -> NotConnected:
-        """The same in words for a person."""
+        """Return the error as NotConnected, in words for a person."""
         return NotConnected(f"{self.address}: {_reason(error)}")
 
 
 def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | RedisCluster:
     address = _Address.of(url)
-    ca_file = options.pop("ssl_ca_certs")  # connections without TLS don't know it
+    ca_file = options.pop("ssl_ca_certs")  # connections without TLS don't take it
     tls = {"ssl": True, "ssl_ca_certs": ca_file} if address.tls else {}
     if not address.kind:
         options |= {"ssl_ca_certs": ca_file} if address.tls else {}
@@ -309,7 +311,10 @@ def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | Red
 
 
 class RedisSource(RedisBus):
-    """A subscription; a lost or half-open connection is noticed within GIVE_UP_AFTER seconds."""
+    """A subscription to channels.
+
+    A lost or half-open connection is detected within GIVE_UP_AFTER seconds.
+    """
 
     def __init__(self, settings: RedisSettings, node: str) -> None:
         super().__init__(settings, node)
@@ -318,11 +323,11 @@ class RedisSource(RedisBus):
 
     @property
     def address(self) -> str:
-        """Server and channels."""
+        """The server and channels."""
         return f"{self.server} channel {', '.join(self.settings.channels)}"
 
     async def connect(self) -> None:
-        """Subscribe, and wait for the server to confirm each channel."""
+        """Subscribe, and wait until the server has confirmed each channel."""
         try:
             self.client = self.make_client(any_node=True)
             self._pubsub = self.client.pubsub()
@@ -335,35 +340,35 @@ class RedisSource(RedisBus):
         self._heard = self._pinged = time.monotonic()
 
     async def receive(self) -> Message:
-        """The next message; silence is broken by PING."""
+        """Return the next message. During silence, PING checks the connection."""
         while True:
             try:
                 item = await self._pubsub.get_message(timeout=1.0)
             except (RedisError, OSError) as error:
                 raise self.lost(error) from None
             if item is None:
-                await self._ask_for_life()
+                await self._check_connection()
                 continue
             self._heard = time.monotonic()
             if item["type"] == "message":
                 return Message(item["data"], self.name, answer=self.answer)
             if item["type"] == "subscribe":
-                raise NotConnected(f"{self.address}: the connection was recreated behind our back")
+                raise NotConnected(f"{self.address}: the client library reconnected by itself")
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Publish on the first channel, or another; how many subscribers heard it."""
+        """Publish on the first channel or on `to`, and return how many subscribers received it."""
         return await self.publish(body, to or self.settings.channels[0])
 
     async def close(self) -> None:
-        """Drop the connection without waiting for a server that may be gone."""
+        """Drop the connection, without waiting for a server that may be gone."""
         client, pubsub, self.client, self._pubsub = self.client, self._pubsub, None, None
         for part in (pubsub, client):
             await drop(part)
 
-    async def _ask_for_life(self) -> None:
+    async def _check_connection(self) -> None:
         silent = time.monotonic() - max(self._heard, 0)
         if silent > GIVE_UP_AFTER:
-            raise NotConnected(f"{self.address}: no sign of life for {silent:.0f} s")
+            raise NotConnected(f"{self.address}: the server has not answered for {silent:.0f} s")
         if silent > PING_AFTER and self._pinged <= self._heard:
             self._pinged = time.monotonic()
             try:
@@ -375,12 +380,12 @@ class RedisSource(RedisBus):
 async def drop(part: Any) -> None:
     """Close a client, or a part of one, that may be broken.
 
-    A client by way of Sentinel has more of them inside.
+    A client through Sentinel contains further clients. They are closed too.
     """
     manager = getattr(getattr(part, "connection_pool", None), "sentinel_manager", None)
     for one in (part, *(manager.sentinels if manager else ())):
         if one is not None:
-            with suppress(RedisError, OSError):  # it is being thrown away because it is broken
+            with suppress(RedisError, OSError):  # it may already be broken
                 await one.aclose()
 
 

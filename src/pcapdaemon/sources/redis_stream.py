@@ -1,8 +1,7 @@
 """Requests from a Redis stream.
 
-It keeps its entries, and each node reads it with a consumer group of its own.
-
-The group remembers how far the node has come, over restarts of both
+A stream keeps its entries, and each node reads it with a consumer group of its own. The group
+records how far the node has read, across restarts of the node and of the server
 (redis.io/docs/data-types/streams).
 """
 
@@ -22,28 +21,26 @@ from pcapdaemon.sources.base import Message
 from pcapdaemon.sources.redis import RedisBus, RedisSettings, drop
 
 BLOCK_MS = 1000
-"""How long one read waits; acknowledgements go out with the next."""
+"""Milliseconds that one read waits; acknowledgements are sent with the next read."""
 
 ENTRIES_AT_ONCE = 500
 
 SIGN_OF_LIFE = 60.0
-"""Seconds between reads of what is pending, though it be nothing.
+"""Seconds between reads of the pending entries, even if there are none.
 
-Redis before 7.2 notes only those as activity.
+Before version 7.2, Redis counts only these reads as activity.
 """
 
 
 class RedisStreamSource(RedisBus):
-    """A stream, read by a group of this node's own.
+    """Reads a stream with a consumer group of this node's own.
 
-    Own pending entries first, acknowledged when they are settled.
-
-    Acknowledgements go out with the next read, at most BLOCK_MS later. What is BUSY stays pending
-    and is read again.
+    It reads this node's pending entries first. Settled entries are acknowledged with the next read,
+    at most BLOCK_MS later. A BUSY entry stays pending and is read again.
     """
 
     name = "redis-stream"
-    protocol = 2  # its replies have one shape
+    protocol = 2  # in RESP2, replies have one shape
 
     def __init__(self, settings: RedisSettings, node: str) -> None:
         super().__init__(settings, node)
@@ -57,20 +54,20 @@ class RedisStreamSource(RedisBus):
 
     @classmethod
     def redelivers(cls, settings: Any) -> bool:
-        """A stream keeps what is not acknowledged."""
+        """A stream redelivers the entries that were not acknowledged."""
         return True
 
     @property
     def address(self) -> str:
-        """Server, stream and group."""
+        """The server, stream and group."""
         return f"{self.server} stream {self._stream} group {self._group}"
 
     async def connect(self) -> None:
-        """Make the group, if there is none; a new one begins with what is sent from now on."""
+        """Create the group if it is missing; a new one begins with entries added from now on."""
         try:
             self.client = self.make_client()
-            # a stream that was there before and is gone has been recreated: what is in it is new
-            # too
+            # if the group is missing after an earlier connection, the stream was recreated, and
+            # all its entries are new
             start = "0" if self._been_connected else "$"
             await self.client.xgroup_create(self._stream, self._group, id=start, mkstream=True)
         except ResponseError as error:
@@ -82,7 +79,7 @@ class RedisStreamSource(RedisBus):
         self._pending_from = b"0"
 
     async def receive(self) -> Message:
-        """The next entry."""
+        """Return the next entry."""
         while not self._buffer:
             try:
                 await self._read()
@@ -91,7 +88,7 @@ class RedisStreamSource(RedisBus):
         return self._buffer.popleft()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Add an entry to the stream; `to` is the channel of answers."""
+        """Add an entry to the stream, or publish on the channel `to`."""
         if to is not None:
             return await self.publish(body, to)
         async with self.any_client() as client:
@@ -99,14 +96,14 @@ class RedisStreamSource(RedisBus):
         return None
 
     async def close(self) -> None:
-        """Acknowledge what is left, and drop the connection."""
+        """Acknowledge the settled entries, within 2 seconds, and drop the connection."""
         client, self.client = self.client, None
         if client is not None and self._acks:
             try:
                 async with asyncio.timeout(2):
                     await self._acknowledge(client)
             except (RedisError, OSError, TimeoutError):
-                pass  # they are redelivered, and are known then
+                pass  # they are redelivered, and recognized as duplicates
         await drop(client)
 
     async def _read(self) -> None:
@@ -147,8 +144,8 @@ class RedisStreamSource(RedisBus):
             return
         self._held.discard(entry_id)
         if verdict is Verdict.BUSY:
-            # jitter
-            self._again_at = min(self._again_at, time.monotonic() + random.uniform(1, 3))  # noqa: S311
+            again_at = time.monotonic() + random.uniform(1, 3)  # noqa: S311  # jitter
+            self._again_at = min(self._again_at, again_at)
         else:
             self._acks.append(entry_id)
 
@@ -165,9 +162,9 @@ class RedisStreamSource(RedisBus):
 async def prune(
     settings: RedisSettings, idle_seconds: float, dry_run: bool
 ) -> list[tuple[str, float]]:
-    """Remove the stream's groups of nodes that have not read for so long.
+    """Remove the consumer groups of nodes that have not read for `idle_seconds`.
 
-    Their names and for how long. Raises NotConnected.
+    Returns their names and idle times in seconds. `dry_run` removes nothing. Raises NotConnected.
     """
     source = RedisStreamSource(settings, "nobody")
     before, _, after = settings.group.partition("{node}")
@@ -187,9 +184,9 @@ async def prune(
 
 
 def _body(fields: dict[bytes, bytes]) -> bytes:
-    """The field `request`, or the only one.
+    """Return the field `request`, or the only field.
 
-    Of others that there are several, which the answer then says is no request.
+    Other entries become a JSON object of their fields, so that the answer can say what is wrong.
     """
     if b"request" in fields or len(fields) == 1:
         return fields.get(b"request", next(iter(fields.values())))

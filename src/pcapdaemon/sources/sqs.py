@@ -1,7 +1,8 @@
 """Requests from Amazon SQS: a queue of this node's own behind SNS, or one that nodes share.
 
 SQS gives each message to one consumer. A message for another node is returned to a shared queue,
-and deleted from a queue of this node's own. Limits and fields: SQS API reference of 2012-11-05.
+and deleted from a queue of this node's own. Limits and fields are those of the SQS API reference,
+version 2012-11-05.
 """
 
 import asyncio
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 BATCH = 10
-"""Most entries of one call, by SQS."""
+"""Most entries of one call; a limit of SQS."""
 
-LONGEST_PAUSE, LONGEST_HELD = 5, 12 * 3600  # SQS keeps no message invisible for longer
+LONGEST_PAUSE, LONGEST_HELD = 5, 12 * 3600  # seconds; SQS hides no message for longer
 
 Name = Annotated[str, Field(min_length=1)]
 Receipt = str
@@ -47,35 +48,35 @@ class SqsSettings(Section):
     listen: bool = Field(False, description="Receive requests from Amazon SQS.")
     url: Name | None = Field(None, description="The queue's URL. Exactly one of `url` and `queue`.")
     queue: Name | None = Field(
-        None, description="The queue's name; `{node}` is this node's: `pcapdaemon-{node}`."
+        None, description="The queue's name; `{node}` is the node's name: `pcapdaemon-{node}`."
     )
     shared: bool = Field(
         False,
         description=(
-            "Nodes share the queue: a message for another node is returned, and deleted when it has"
-            " expired."
+            "Nodes share the queue. A message for another node is returned to it, and deleted once"
+            " it has expired."
         ),
     )
     region: Name | None = Field(
-        None, description="Absent: that of the URL, else of the AWS configuration."
+        None, description="Absent: the region in the URL, else in the AWS configuration."
     )
     endpoint: Name | None = Field(None, description="URL of a service that is not Amazon's.")
     accessid: Name | None = Field(
-        None, description="Access key id; absent: AWS's default chain (role, environment, files)."
+        None, description="Access key ID; absent: AWS's default chain (role, environment, files)."
     )
     accesskey: SecretStr | None = Field(None, description="Secret access key.")
     waitseconds: int = Field(
         20,
         ge=0,
         le=20,
-        description="How long a request to an empty queue waits for a message, seconds.",
+        description="Seconds that a request to an empty queue waits for a message.",
     )
-    chunksize: int = Field(10, ge=1, le=10, description="Most messages of one request.")
+    chunksize: int = Field(10, ge=1, le=10, description="Most messages per request.")
     visibility: int = Field(
         30,
         ge=5,
         le=43200,
-        description="How long a message stays with this node before it is decided, seconds.",
+        description="Seconds that SQS hides a message from others until it is settled.",
     )
     ack: Literal["accept", "finish"] = Field(
         "accept",
@@ -87,31 +88,31 @@ class SqsSettings(Section):
     bad: Literal["delete", "leave"] = Field(
         "delete",
         description=(
-            "What becomes of a message that is no request, after it was answered; `leave` is for a"
-            " dead-letter queue."
+            "What happens to a message that is not a valid request, after it was answered. `leave`"
+            " is for a dead-letter queue."
         ),
     )
     results: Name | Places | None = Field(
         None,
         description=(
-            "Name or URL of a queue for results, or an array of them: `reply_to` picks one, else it"
-            " is the first. Absent: none."
+            "Name or URL of a queue for results, or an array of them. `reply_to` picks one; the"
+            " default is the first. Absent: none."
         ),
     )
 
     @model_validator(mode="after")
     def _one_queue(self) -> Self:
         if self.listen and (self.url is None) == (self.queue is None):
-            raise ValueError("url or queue: give one of them")
+            raise ValueError("set either url or queue")
         if (self.accessid is None) != (self.accesskey is None):
-            raise ValueError("accessid and accesskey: give both, or none for AWS's default chain")
+            raise ValueError("set both accessid and accesskey, or neither for AWS's default chain")
         if self.url is not None and not re.match(r"https?://[^/]+/.", self.url):
             raise ValueError("url must look like https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE")
         return self
 
 
 class SqsSource(Bus):
-    """A queue, polled by one thread at a time.
+    """A queue that is polled by one thread at a time.
 
     Verdicts are carried out in the background, in batches.
     """
@@ -133,22 +134,22 @@ class SqsSource(Bus):
 
     @classmethod
     def redelivers(cls, settings: Any) -> bool:
-        """A queue keeps what is not deleted."""
+        """A queue redelivers the messages that were not deleted."""
         return True
 
     @property
     def address(self) -> str:
-        """The queue."""
+        """The queue's URL or name."""
         return self._url or self.settings.url or f"sqs queue {self._queue_name}"
 
     @classmethod
     def of_answers(cls, settings: SqsSettings, node: str, place: str) -> Self:
-        """A reader of a queue of results, which others may read too."""
+        """Return a source that receives the results of one queue; others may read it too."""
         where = {"url": place, "queue": None} if "://" in place else {"url": None, "queue": place}
         return cls(settings.model_copy(update={**where, "shared": True, "waitseconds": 1}), node)
 
     async def connect(self) -> None:
-        """Find the queue, and see that it can be read."""
+        """Find the queue, and check that it can be read."""
         await run_in_thread(self._connect)
         if not self._workers:
             self._workers = [
@@ -157,9 +158,9 @@ class SqsSource(Bus):
             ]
 
     async def receive(self) -> Message:
-        """The next message.
+        """Return the next message.
 
-        A poll goes on though its waiting is cancelled, and the next call takes it up.
+        If it is cancelled, the poll continues, and the next call waits for it.
         """
         while not self._buffer:
             if self._polling is None:
@@ -174,15 +175,15 @@ class SqsSource(Bus):
         return self._buffer.popleft()
 
     async def send(self, body: bytes, to: str | None = None) -> int | None:
-        """Send one message to the queue, or another.
+        """Send one message to the queue, or to `to`.
 
-        On queues of nodes' own it reaches one node only.
+        If each node has a queue of its own, only one node receives it.
         """
         await run_in_thread(self._send, body, to)
         return None
 
     async def close(self) -> None:
-        """Carry out the verdicts that wait, within seconds; a poll that waits is left behind."""
+        """Carry out the pending verdicts, within seconds; a poll that waits is left behind."""
         if self._workers:
             try:
                 async with asyncio.timeout(3):
@@ -215,7 +216,7 @@ class SqsSource(Bus):
         except (BotoCoreError, ClientError) as error:
             raise self._lost(error) from None
         if self.settings.shared and "RedrivePolicy" in attributes:
-            words = "every node that gives a message back counts as one receive"
+            words = "every node that returns a message counts as one receive"
             log.warning(
                 "a shared queue with a dead-letter queue loses good messages to it",
                 queue=self._url,
@@ -243,9 +244,7 @@ class SqsSource(Bus):
             config=Config(
                 connect_timeout=3,
                 read_timeout=settings.waitseconds + 5,
-                retries={
-                    "total_max_attempts": 1
-                },  # the engine connects again, and knows that it had to
+                retries={"total_max_attempts": 1},  # the pump reconnects, and reports each loss
             ),
         )
         return client
@@ -262,7 +261,7 @@ class SqsSource(Bus):
                 VisibilityTimeout=self.settings.visibility,
                 MessageSystemAttributeNames=["SentTimestamp"],
             ).get("Messages", [])
-            if self._client is not client and found:  # closed meanwhile: nobody will hear them here
+            if self._client is not client and found:  # closed meanwhile: return them to the queue
                 entries: Any = [
                     {"Id": str(n), "ReceiptHandle": one["ReceiptHandle"], "VisibilityTimeout": 0}
                     for n, one in enumerate(found)
@@ -298,13 +297,12 @@ class SqsSource(Bus):
         self._held.pop(receipt, None)
         if verdict is Verdict.BAD and self.settings.bad == "leave":
             return
-        given_back = verdict is Verdict.BUSY or (
+        returned = verdict is Verdict.BUSY or (
             verdict is Verdict.ELSEWHERE and self.settings.shared
         )
-        # not at once, for it would come to the same poller again; rather soon, for it has to find
-        # its node among many
-        # jitter
-        seconds = min(random.randint(1, 5), random.randint(1, 5)) if given_back else None  # noqa: S311
+        # not at once, or the same node receives it again, but soon: many nodes may have to see it
+        delays = random.randint(1, 5), random.randint(1, 5)  # noqa: S311  # jitter
+        seconds = min(delays) if returned else None
         self._verdicts.put_nowait((receipt, seconds))
 
     async def _carry_out(self) -> None:
@@ -334,15 +332,15 @@ class SqsSource(Bus):
                 )
 
     async def _call_patiently(self, verdicts: list[tuple[Receipt, int | None]]) -> None:
-        """Until SQS has them, or the messages may be another's already.
+        """Retry until SQS has them, or until another node may have the messages.
 
-        What is not deleted on a shared queue is done twice.
+        A message that is not deleted from a shared queue is processed twice.
         """
         clock, pause, left = asyncio.get_running_loop().time, 0, list(verdicts)
         until = clock() + self.settings.visibility
         while left:
             try:
-                left, reason = await run_in_thread(self._call, left), "SQS failed on some of them"
+                left, reason = await run_in_thread(self._call, left), "SQS failed on some messages"
             except (BotoCoreError, ClientError) as error:
                 reason = reason_of(error)
             if left and clock() + pause > until:
@@ -357,9 +355,9 @@ class SqsSource(Bus):
             pause = min(pause + 1, LONGEST_PAUSE)
 
     def _call(self, verdicts: list[tuple[Receipt, int | None]]) -> list[tuple[Receipt, int | None]]:
-        """Those that SQS failed on through no fault of the caller.
+        """Carry out verdicts, and return those that failed through no fault of the caller.
 
-        A batch is answered 200 though entries of it failed.
+        SQS answers a batch with status 200 even if entries of it failed.
         """
         client = self._client
         if client is None:

@@ -5,12 +5,10 @@ from typing import Any
 
 
 def unwrap(body: str) -> tuple[bytes, str]:
-    """The request inside of an SNS notification or an EventBridge event, or both.
+    """Return the request in an SNS notification, an EventBridge event, or both, and its id.
 
-    SNS's message id; else the body itself.
-
-    A notification's signature is not looked at: who may write to the queue decides the queue's
-    policy.
+    The id is SNS's message id, else the event's. A body without an envelope is returned as it is,
+    without an id. Signatures are not verified: the queue's policy decides who may write to it.
     """
     envelope, message_id = _object(body), ""
     if (

@@ -1,4 +1,4 @@
-"""What SQS's errors mean, in words for a person."""
+"""SQS's errors in words for a person."""
 
 from botocore.exceptions import ClientError
 
@@ -11,11 +11,11 @@ DENIED = frozenset(
     UnrecognizedClientException AuthFailure InvalidSecurity
     """.split()
 )
-"""Error codes of a client that may not do what it does."""
+"""Error codes of a client that lacks credentials or rights."""
 
 
 def reason_of(error: Exception) -> str:
-    """The error, with a hint where one is known."""
+    """Return the error, with a hint if credentials or rights are missing."""
     if isinstance(error, ClientError):
         found, status = error.response["Error"], error.response.get("ResponseMetadata", {})
         code, words = found.get("Code", ""), found.get("Message", "")
