@@ -147,8 +147,8 @@ def test_dropped_by_hand_is_told(make: Make, wire: Wire, tmp_path: Path) -> None
     assert (unknown.returncode, "not in the spool" in unknown.stderr) == (1, True)
     assert command("spool", "drop", "unwanted", "--config", str(daemon.config)).returncode == 0
     lost = eventually(lambda: daemon.logged("savefile lost", id="unwanted"))
-    assert "by hand" in lost[0]["reason"]
-    assert not stored(tmp_path)
+    assert "spool drop" in lost[0]["reason"]
+    eventually(lambda: not stored(tmp_path))
     assert daemon.record("unwanted")["captures"][0]["state"] == "lost"
 
 
