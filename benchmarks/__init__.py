@@ -1,4 +1,4 @@
-"""What the program costs, each figure beside a peer's of the same run.
+"""What the program costs, each figure next to that of a peer in the same run.
 
-Run them all by `python -m benchmarks`.
+`python -m benchmarks` runs all of them.
 """

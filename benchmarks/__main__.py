@@ -14,7 +14,7 @@ from tests.helpers import Wire
 
 
 def main() -> None:
-    """Measure what is named, or all; status 1 where a target is missed."""
+    """Run the named benchmarks, or all. The exit status is 1 if a target is missed."""
     if os.environ.get("PCAPDAEMON_BENCHMARK") != "inside":
         os.environ["PCAPDAEMON_BENCHMARK"] = "inside"
         os.execvp(

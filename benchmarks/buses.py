@@ -1,6 +1,6 @@
-"""What messages for other nodes cost on each bus, beside a bare loop of the same client library.
+"""The cost of messages for other nodes on each bus, and the time until it is reconnected.
 
-How soon a bus is back.
+The peer is a bare loop of the same client library.
 """
 
 import json
@@ -60,9 +60,10 @@ asyncio.run(main())
 
 @dataclass
 class Bus:
-    """A bus with its server.
+    """A bus and its server.
 
-    The daemon's section, how much is sent, how it is restarted, and the bare loop.
+    `section` is the daemon's configuration. `send` publishes messages, `kill` and `start` restart
+    the server, and `bare` is the command of the bare loop. `least` is the target of the rate.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Bus:
 
 
 def figures(directory: Path) -> list[Figure]:
-    """Each bus in turn."""
+    """Measure each bus in turn."""
     found = []
     for make in (_kafka, _kafka_with_group, _redis, _redis_stream):
         (where := directory / make.__name__).mkdir()
@@ -88,15 +89,15 @@ def _of(bus: Bus, directory: Path) -> list[Figure]:
     daemon = DaemonProcess(directory, bus.section).start()
     try:
         _ready(daemon)
-        bus.send(FOREIGN)  # the client library's buffers have their size then
-        eventually(lambda: _set_aside(daemon) == FOREIGN, 120)
+        bus.send(FOREIGN)  # afterwards the client library's buffers have their size
+        eventually(lambda: _skipped(daemon) == FOREIGN, 120)
         cpu, resident = daemon.cpu(), daemon.resident()
         bus.send(FOREIGN)
-        eventually(lambda: _set_aside(daemon) == 2 * FOREIGN, 120)
+        eventually(lambda: _skipped(daemon) == 2 * FOREIGN, 120)
         rate, grown = FOREIGN / (daemon.cpu() - cpu), daemon.resident() - resident
         found = [
             Figure(f"{bus.name}: skipped per second of CPU", rate, "1/s", least=bus.least),
-            Figure(f"{bus.name}: memory grown by {FOREIGN} more", grown / 2**20, "MiB", most=8),
+            Figure(f"{bus.name}: memory growth with {FOREIGN} more", grown / 2**20, "MiB", most=8),
         ]
         if bus.bare:
             bare = FOREIGN / _cpu_of(bus.bare, bus.send)
@@ -112,7 +113,7 @@ def _of(bus: Bus, directory: Path) -> list[Figure]:
         _ready(daemon)
         return [
             *found,
-            Figure(f"{bus.name}: connected again after", time.monotonic() - back, "s", most=2),
+            Figure(f"{bus.name}: reconnected after", time.monotonic() - back, "s", most=2),
         ]
     finally:
         daemon.stop()
@@ -122,14 +123,14 @@ def _ready(daemon: DaemonProcess) -> None:
     eventually(lambda: daemon.api("GET", "/readyz").status_code == 200, 30)
 
 
-def _set_aside(daemon: DaemonProcess) -> int:
+def _skipped(daemon: DaemonProcess) -> int:
     return int(daemon.api("GET", "/readyz").json()["skipped"])
 
 
 def _cpu_of(command: list[str], send: Callable[[int], None]) -> float:
-    """Seconds of CPU of the bare loop.
+    """Return the seconds of CPU of the bare loop.
 
-    A source that receives only what is sent meanwhile reports when it is ready.
+    A source that receives only what is sent while it listens prints when it is ready.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -1,6 +1,6 @@
 """The daemon as a process.
 
-How quick it is, what it needs at rest, and what other nodes' messages cost it.
+How fast it is, what it needs at rest, and what messages for other nodes cost it.
 """
 
 import json
@@ -16,7 +16,7 @@ ROUNDS, FOREIGN = 20, 200_000
 
 
 def figures(wire: Wire, directory: Path) -> list[Figure]:
-    """Everything, on one daemon with Redis and HTTP."""
+    """Measure everything on one daemon with Redis and HTTP."""
     server = RedisServer(directory).start()
     daemon = DaemonProcess(
         directory, {"redis": {"listen": True, "host": "127.0.0.1", "port": server.port}}
@@ -48,9 +48,9 @@ def _idle(daemon: DaemonProcess) -> list[Figure]:
 
 
 def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Figure]:
-    """From PUBLISH to the first packet in the file.
+    """Measure how fast a capture starts and ends.
 
-    From the last packet wanted to the file in its place.
+    From PUBLISH to the first packet in the file, and from the last packet to the finished file.
     """
     client, first, last, armed = server.client(), [], [], []
     for number in range(ROUNDS):
@@ -77,12 +77,12 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Fig
             most=15,
         ),
         Figure("from the last packet to the file, median", 1000 * statistics.median(last), "ms"),
-        Figure("from the last packet to the file, longest", 1000 * max(last), "ms", most=200),
+        Figure("from the last packet to the file, maximum", 1000 * max(last), "ms", most=200),
     ]
 
 
 def _foreign(daemon: DaemonProcess, server: RedisServer) -> list[Figure]:
-    """Messages for other nodes, as fast as Redis hands them over."""
+    """Measure messages for other nodes, as fast as Redis delivers them."""
     client = server.client()
     message = json.dumps(
         {

@@ -1,7 +1,7 @@
 """Deliveries.
 
 Memory and speed of a large savefile to S3 and CloudShark at once, and how soon a small one is
-there.
+delivered.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from tests.servers import DaemonProcess
 
 SIZE, BLOCK, ROUNDS = 100 << 20, 1 << 20, 11
 SMALL, SMALL_ROUNDS = 700, 25
-"""Frames of 1500 bytes: 1 MB."""
+"""Frames of 1500 bytes, which are 1 MB."""
 
 NO_TAGS: Any = {"ContentType": "application/vnd.tcpdump.pcap", "Metadata": {"tags": "x"}}
 
 
 def figures(wire: Wire, directory: Path) -> list[Figure]:
-    """Everything, against servers of the tests."""
+    """Measure everything against the servers of the tests."""
     moto, cloudshark = MotoServer(directory).start(), CloudSharkServer(directory).start()
     try:
         moto.bucket("bench")
@@ -48,7 +48,7 @@ def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
     file = Path("/dev/shm/pcapdaemon-bench")
     with file.open("wb") as target:
         savefile.write_to(target.fileno())
-    # as the peer does: the server has less to do with announced checksums than without
+    # Like the peer: the server does less work with announced checksums than without.
     s3 = S3(S3Settings.model_validate(moto.section("bench", checksums="when_supported")))
     shark = CloudShark(CloudSharkSettings.model_validate(cloudshark.section()))
     client: Any = boto3.client("s3", endpoint_url=moto.url, **KEYS)
@@ -80,7 +80,7 @@ def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
         file.unlink()
     megabytes = SIZE / 1e6
     return [
-        Figure("100 MB to S3: memory beside its blocks, at most", memory[0], "MiB", most=32),
+        Figure("100 MB to S3: peak memory beside its blocks", memory[0], "MiB", most=32),
         Figure("100 MB to CloudShark: the same", memory[1], "MiB", most=32),
         Figure("100 MB to S3", megabytes / alone[0], "MB/s"),
         Figure("boto3's upload_fileobj of the same from tmpfs", megabytes / alone[1], "MB/s"),
@@ -96,7 +96,7 @@ def _large(moto: MotoServer, cloudshark: CloudSharkServer) -> list[Figure]:
 
 
 def _small(moto: MotoServer, wire: Wire, directory: Path) -> list[Figure]:
-    """From the last packet of 1 MB to `delivered`, beside what the same PUT takes by itself."""
+    """Measure from the last packet of 1 MB to `delivered`, and the same PUT alone."""
     client: Any = boto3.client("s3", endpoint_url=moto.url, **KEYS)
     body = b"x" * 1_050_000
     own = [
@@ -136,7 +136,7 @@ def _both(one: Callable[[], None], other: Callable[[], None]) -> None:
 
 
 def _paired(ours: Callable[[], None], theirs: Callable[[], None]) -> tuple[float, float]:
-    """Medians of seconds, in turns."""
+    """Return the medians of both in seconds, run in turns."""
     pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(ROUNDS)]
     return statistics.median(pair[0] for pair in pairs), statistics.median(
         pair[1] for pair in pairs
@@ -150,7 +150,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _peak(work: Callable[[], None]) -> float:
-    """How much more memory, in MiB, is resident at the worst moment."""
+    """Return how much more memory, in MiB, is resident at the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     work()

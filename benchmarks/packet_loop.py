@@ -1,12 +1,12 @@
 """CPU of capturing, against tcpdump on the same traffic: one capture, and sixteen at once.
 
-Both sides keep whole frames, with kernel buffers of 8 MiB. Start-up is taken off: for us the CPU is
-read when the filter is set, for tcpdump a run that ends with its first packet is subtracted. One
-round goes before, so the blocks are warm.
+Both sides keep whole frames, with kernel buffers of 8 MiB. Start-up is not counted: for us, the CPU
+is read when the filter is set. For tcpdump, the CPU of a run that ends with its first packet is
+subtracted. A first round warms the blocks.
 
-The pages of a file in tmpfs cost several times more than all else here if they are new, above all
-in a virtual machine that gives free pages back to its host after two seconds. So the write is
-measured twice, alike for both sides: into a file whose pages are there already, and into a new one
+New pages of a file in tmpfs cost several times more than everything else here, above all in a
+virtual machine that returns free pages to its host after two seconds. So the write is measured
+twice, in the same way for both sides: into a file whose pages exist already, and into a new file
 after a pause in which every free page has grown cold.
 """
 
@@ -34,7 +34,7 @@ SHM = Path("/dev/shm")
 
 
 def one_capture(wire: Wire) -> list[Figure]:
-    """One capture of FRAMES frames as fast as the sender can."""
+    """Measure one capture of FRAMES frames, sent as fast as possible."""
     budget = MemoryBudget(512 << 20)
     rounds = [_round(wire, budget) for _ in range(ROUNDS + 1)][1:]
     lost = sum(one.lost for one in rounds)
@@ -62,9 +62,9 @@ def one_capture(wire: Wire) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Round:
-    """CPU seconds per million frames: in memory.
+    """CPU seconds per million frames, and lost frames.
 
-    Written, tcpdump with pages present; the same with new pages.
+    `cpu` is in memory, written and tcpdump with pages present, written and tcpdump with new pages.
     """
 
     cpu: tuple[float, float, float, float, float]
@@ -89,7 +89,7 @@ def _round(wire: Wire, budget: MemoryBudget) -> Round:
 
 
 def sixteen_captures(wire: Wire) -> list[Figure]:
-    """FLEET captures with different filters at RATE frames per second."""
+    """Measure FLEET captures with different filters at RATE frames per second."""
     budget = MemoryBudget(512 << 20)
     asyncio.run(_our_fleet(wire, budget))
     ours, lost = asyncio.run(_our_fleet(wire, budget))
@@ -109,7 +109,7 @@ def sixteen_captures(wire: Wire) -> list[Figure]:
 
 
 async def _ours(wire: Wire, budget: MemoryBudget, path: Path | None) -> tuple[float, int]:
-    """CPU seconds of one capture, and of writing it where there is a path; frames lost."""
+    """Return the CPU seconds of one capture, written to a path if there is one, and lost frames."""
     session = session_for(wire.far, budget, packets=FRAMES, timeout=3)
     running = asyncio.create_task(session.run())
     await session.armed
@@ -148,7 +148,7 @@ async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
 
 
 def tcpdump_cpu(wire: Wire, path: Path, frames: int) -> float:
-    """CPU seconds of a tcpdump that writes this many frames, without its start-up."""
+    """Return the CPU seconds of a tcpdump that writes this many frames, without its start-up."""
     with _scratch("start-up") as other:
         idle, _ = _run_tcpdumps(wire, [(other, "", 1)], 64, 0)
     used, _ = _run_tcpdumps(wire, [(path, "", frames)], frames, 0)
@@ -171,7 +171,7 @@ def _tcpdump_fleet(wire: Wire) -> tuple[float, int]:
 def _run_tcpdumps(
     wire: Wire, jobs: list[tuple[Path, str, int]], frames: int, rate: int
 ) -> tuple[float, int]:
-    """CPU seconds of tcpdumps that write to files, and how many frames they got."""
+    """Return the CPU seconds of tcpdumps that write to files, and how many frames they received."""
     processes = []
     for path, words, packets in jobs:
         command = [
@@ -186,9 +186,8 @@ def _run_tcpdumps(
             str(packets),
             *([words] if words else []),
         ]
-        file = os.open(
-            path, os.O_WRONLY | os.O_CREAT, 0o600
-        )  # by -w PATH tcpdump would give its pages back
+        # With -w PATH, tcpdump would free the pages of the file.
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE))
         os.close(file)
     for process in processes:
@@ -203,9 +202,8 @@ def _run_tcpdumps(
         time.sleep(0.05)
     used = got = 0.0
     for process in processes:
-        os.kill(
-            process.pid, signal.SIGINT
-        )  # Popen would reap one that has ended, and its usage with it
+        # Popen.send_signal would reap a process that has ended, and lose its usage.
+        os.kill(process.pid, signal.SIGINT)
         assert process.stderr
         words = process.stderr.read().decode()
         _, _, usage = os.wait4(process.pid, 0)

@@ -1,6 +1,6 @@
 """The flight recorder.
 
-Its seam, what it costs, how soon a capture from it is armed, and many captures on one recorder.
+Its seam, its cost, how soon a capture from it is armed, and many captures on one recorder.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ MIB = 1 << 20
 
 
 def figures(wire: Wire, directory: Path) -> list[Figure]:
-    """All of them."""
+    """Measure everything."""
     return [*_seam(wire, directory), *_cost(wire), *_taking(wire), *_many(wire), *_formats(wire)]
 
 
@@ -55,9 +55,9 @@ def _session(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, **fiel
 
 
 def _seam(wire: Wire, directory: Path) -> list[Figure]:
-    """RUNS times AT_ONCE captures at random moments.
+    """Run AT_ONCE captures at random moments, RUNS times.
 
-    Each file holds each number of its window once, in order.
+    Each file must hold each number of its window once, in order.
     """
     program = directory / "sequence"
     subprocess.run(
@@ -92,9 +92,9 @@ def _seam(wire: Wire, directory: Path) -> list[Figure]:
             "files",
             least=RUNS * AT_ONCE,
         ),
-        Figure("  frames missing, double or out of order", bad, "frames", most=0),
+        Figure("  frames missing, duplicated or out of order", bad, "frames", most=0),
         Figure("  dropped by the recorder", dropped, "frames", most=0),
-        Figure("  that lack a frame of their window which another has", short, "files", most=0),
+        Figure("  without a frame of their window that another has", short, "files", most=0),
     ]
 
 
@@ -109,7 +109,7 @@ async def _at_random_moments(
 
 
 def _checked(program: Path, stopped: Captured) -> tuple[int, int]:
-    """Frames that are missing, double or out of order in a file, and the first one's number."""
+    """Return the frames missing, duplicated or out of order in a file, and its first number."""
     assert stopped.savefile is not None
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
         assert reader.stdin
@@ -124,16 +124,16 @@ def _checked(program: Path, stopped: Captured) -> tuple[int, int]:
 def _begins_late(
     stopped: Captured, first: int, made: list[Captured], checked: list[tuple[int, int]]
 ) -> bool:
-    """Whether the frame before a file's first one, as the file that begins earliest has it.
+    """Whether the frame before a file's first one belongs to its window too.
 
-    Belongs to its window too.
+    The file that begins earliest has that frame.
     """
     earliest, (_, number) = min(zip(made, checked, strict=True), key=lambda one: one[1][1])
     if number == first or earliest.savefile is None:
         return False
     record = earliest.savefile.reader(24 + (first - 1 - number) * (16 + SIZE), 8).read()
     seconds, microseconds = struct.unpack("<II", record)
-    clocks = 0.001  # that of packets and the monotonic one are not read at the same moment
+    clocks = 0.001  # the clock of packets and the monotonic one are not read at the same moment
     return bool(seconds + microseconds / 1e6 > stopped.outcome.trigger - LOOKBACK + clocks)
 
 
@@ -167,14 +167,12 @@ def _recorded_cpu(wire: Wire, recorder: Recorder) -> float:
 
 
 def _taking(wire: Wire) -> list[Figure]:
-    """How long from the request until its capture is live, with TAKEN frames recorded before it."""
+    """Measure from a request until its capture is live, with TAKEN frames recorded before it."""
     budget = MemoryBudget(1024 * MIB)
     with _recording(wire, 512 * MIB) as recorder:
         wire.send(TAKEN, rate=RATE * 2, ports=100)
         eventually(lambda: recorder.status().packets >= TAKEN)
-        asyncio.run(
-            _armed_after(_session_of(recorder, wire, budget, ""))
-        )  # so that the blocks are warm
+        asyncio.run(_armed_after(_session_of(recorder, wire, budget, "")))  # warms the blocks
         some = [
             asyncio.run(_armed_after(_session_of(recorder, wire, budget, "udp dst port 9007")))
             for _ in range(5)
@@ -217,9 +215,9 @@ async def _armed_after(make: Any) -> tuple[float, int]:
 
 
 def _many(wire: Wire) -> list[Figure]:
-    """FLEET captures with different filters on one recorder, against one.
+    """Measure FLEET captures with different filters on one recorder.
 
-    Against sockets of their own.
+    They are compared with one capture, and with sockets of their own.
     """
     budget = MemoryBudget(1024 * MIB)
     with _recording(wire, 64 * MIB) as recorder:
@@ -245,9 +243,9 @@ def _many(wire: Wire) -> list[Figure]:
 async def _fleet(
     recorder: Recorder | None, wire: Wire, budget: MemoryBudget, number: int
 ) -> tuple[float, int]:
-    """The kernel's CPU per million frames.
+    """Return the kernel's CPU per million frames, and lost frames.
 
-    The sender's counted (it carries them up to the sockets), and frames lost.
+    It includes the sender's, which carries the frames up to the sockets.
     """
     frames = TAKEN
     sessions = [

@@ -1,11 +1,11 @@
-"""How figures are printed: what was measured, what was wanted, and whether it is so."""
+"""Prints figures: what was measured, the target, and whether it is met."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure; `most` or `least` is the target, in the same unit."""
+    """One measured figure. `most` or `least` is its target, in the same unit."""
 
     name: str
     value: float
@@ -15,7 +15,7 @@ class Figure:
     remark: str = ""
 
     def line(self) -> str:
-        """The figure for a person."""
+        """Return the figure as a line for people."""
         target = (
             f"at most {self.most:g}"
             if self.most is not None

@@ -1,4 +1,4 @@
-"""How quickly the command starts, beside a program that is nothing but typer, run in turn."""
+"""How fast the command starts, compared with a program that only uses typer, run in turns."""
 
 import statistics
 import subprocess
@@ -25,19 +25,18 @@ app()
 
 
 def figures(directory: Path) -> list[Figure]:
-    """`--version`, and the bare program's."""
+    """Measure `--version` of both programs."""
     (directory / "bare.py").write_text(BARE)
     bare = [sys.executable, str(directory / "bare.py"), "--version"]
     ours, theirs = [], []
     for _ in range(ROUNDS + 1):
         theirs.append(_seconds(bare))
         ours.append(_seconds([str(PCAPDAEMON), "--version"]))
-    ratios = [
-        one / other for one, other in zip(ours[1:], theirs[1:], strict=True)
-    ]  # the first round warms up
+    # The first round warms up.
+    ratios = [one / other for one, other in zip(ours[1:], theirs[1:], strict=True)]
     return [
         Figure("pcapdaemon --version", statistics.median(ours[1:]), "s"),
-        Figure("a bare typer program's", statistics.median(theirs[1:]), "s"),
+        Figure("a bare typer program --version", statistics.median(theirs[1:]), "s"),
         Figure("ratio", statistics.median(ratios), "ratio", most=1.5),
     ]
 

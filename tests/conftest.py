@@ -1,6 +1,6 @@
-"""All tests run in a network namespace of their own.
+"""All tests run in their own network namespace.
 
-The interfaces, the traffic and the servers are theirs alone.
+So their interfaces, traffic and servers are isolated from the host.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Enter the namespace before the first thread starts: threads and processes inherit it."""
-    if os.environ.get("PCAPDAEMON_SANITIZED"):  # this process is; the programs it starts are not
+    if os.environ.get("PCAPDAEMON_SANITIZED"):  # only this process, not the programs it starts
         del os.environ["LD_PRELOAD"]
     if config.getoption("--quick") and os.geteuid() != 0:
         return
@@ -39,14 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
-    Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are this run's own too
+    Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are isolated too
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Shared"]:
-    """Servers that take long to start, each started at its first use."""
+    """Servers that start slowly. Each is started when it is first used."""
     from tests.contracts.sources import Shared
 
     servers = Shared(tmp_path_factory.mktemp("servers"))
@@ -56,7 +56,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Shared"]:
 
 @pytest.fixture(scope="session")
 def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program that sends numbered frames."""
+    """Return the program that sends numbered frames."""
     program = tmp_path_factory.mktemp("sender") / "sender"
     subprocess.run(["gcc", "-O2", "-o", program, ROOT / "benchmarks" / "sender.c"], check=True)
     return program
@@ -64,7 +64,7 @@ def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def wire(sender: Path) -> Iterator[Wire]:
-    """A veth pair of its own, up and without traffic but the test's."""
+    """A separate veth pair, up and without traffic other than the test's."""
     wire = Wire(f"tx{next(_numbers)}", f"rx{next(_numbers)}", sender)
     subprocess.run(
         ["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True

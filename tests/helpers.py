@@ -1,4 +1,4 @@
-"""What several tests share: wires, independent readers, plans, and waiting for facts."""
+"""Shared by several tests: wires, independent readers, plans, and waiting for conditions."""
 
 import asyncio
 import subprocess
@@ -35,7 +35,7 @@ class Wire:
     program: Path
 
     def send(self, frames: int, size: int = 100, rate: int = 0, ports: int = 1) -> None:
-        """Send numbered frames and return when the last is out."""
+        """Send numbered frames, and return when the last one is sent."""
         subprocess.run(
             self._command(frames, size, rate, ports), check=True, stdout=subprocess.DEVNULL
         )
@@ -43,7 +43,7 @@ class Wire:
     def sending(
         self, frames: int, size: int = 100, rate: int = 0, ports: int = 1
     ) -> "subprocess.Popen[bytes]":
-        """Begin to send."""
+        """Begin to send, and return the process."""
         return subprocess.Popen(self._command(frames, size, rate, ports), stdout=subprocess.DEVNULL)
 
     def _command(self, *numbers: int) -> list[str]:
@@ -51,7 +51,7 @@ class Wire:
 
 
 def savefile_of(*parts: bytes) -> Savefile:
-    """A savefile in memory, each part in blocks of its own."""
+    """Return a savefile in memory, with each part in blocks of its own."""
     pool, blocks = BlockPool(1 << 30, SMALLEST_BLOCK), Blocks()
     for part in parts:
         writer = BlockWriter(pool, 0)
@@ -61,7 +61,7 @@ def savefile_of(*parts: bytes) -> Savefile:
 
 
 def plan_for(interface: str, **fields: Any) -> CapturePlan:
-    """The plan of a request for one interface, by the names of the message."""
+    """Return the plan of a request for one interface. `fields` are those of a message."""
     request, problems = validate({"node": "any", "interface": [interface], **fields})
     general = Policy(maxpackets=100_000_000, maxbytes=10**11, snaplength=262144)
     around = Surroundings("here", time.time(), list_interfaces(), {})
@@ -71,13 +71,13 @@ def plan_for(interface: str, **fields: Any) -> CapturePlan:
 
 
 def session_for(interface: str, budget: MemoryBudget | None = None, **fields: Any) -> Session:
-    """A session that is ready to run."""
+    """Return a session that is ready to run."""
     plan = plan_for(interface, **fields)
     return Session(plan, plan.captures[0], budget or MemoryBudget(256 << 20), CaptureSettings())
 
 
 async def captured(session: Session, traffic: Callable[[], object] = lambda: None) -> Captured:
-    """Run a session, and the traffic from the moment it is armed."""
+    """Run a session, and the traffic once it is armed."""
     running = asyncio.create_task(session.run())
     begun: list[asyncio.Future[Any]] = [session.armed, running]
     await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
@@ -95,9 +95,9 @@ def saved(stopped: Captured, path: Path) -> Path:
 
 
 def tshark(path: Path, *fields: str) -> list[list[str]]:
-    """A row for each packet with the given fields, as an independent reader has them.
+    """Return a row per packet with the given fields, as an independent reader has them.
 
-    Any complaint is an error.
+    Any complaint of the reader fails the test.
     """
     options = [word for field in fields for word in ("-e", field)]
     result = subprocess.run(
@@ -112,23 +112,23 @@ def tshark(path: Path, *fields: str) -> list[list[str]]:
 
 
 def numbers(path: Path) -> list[int]:
-    """The sender's numbers of all frames in a file, in the order of the file."""
+    """Return the sender's numbers of all frames, in the order of the file."""
     return [int(row[0].replace(":", "")[:16], 16) for row in tshark(path, "udp.payload")]
 
 
 def packets(path: Path) -> list[tuple[float, int, bytes]]:
-    """Time, length on the wire and bytes of each packet, as scapy reads them."""
+    """Return time, length on the wire and bytes of each packet, as scapy reads them."""
     with RawPcapReader(str(path)) as reader:
         return [(meta.sec + meta.usec / 1e6, meta.wirelen, data) for data, meta in reader]
 
 
 def linktype(path: Path) -> int:
-    """The LINKTYPE value in a savefile's header."""
+    """Return the LINKTYPE_ value in a savefile's header."""
     return int.from_bytes(path.read_bytes()[20:24], "little")
 
 
 def eventually(fact: Callable[[], T], seconds: float = 10.0) -> T:
-    """Wait until something is true, and return it."""
+    """Wait until `fact` returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (value := fact()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -137,7 +137,7 @@ def eventually(fact: Callable[[], T], seconds: float = 10.0) -> T:
 
 
 def certificates(directory: Path) -> None:
-    """A certificate authority, and a server's certificate for 127.0.0.1 by it."""
+    """Create a certificate authority, and a server certificate for 127.0.0.1 by it."""
     for command in (
         "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=ca -keyout ca.key -out ca.pem",
         "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout server.key -out server.csr",

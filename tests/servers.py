@@ -1,4 +1,4 @@
-"""Real servers and real daemons as processes, started fresh on free ports."""
+"""Real servers and daemons as processes, on free ports."""
 
 import itertools
 import json
@@ -24,9 +24,9 @@ _ports = itertools.count(20000)
 
 
 def free_port() -> int:
-    """A port that nobody else in this namespace uses.
+    """Return a port that is free in this namespace.
 
-    Below those that the kernel gives to outgoing connections.
+    It is below the range that the kernel uses for outgoing connections.
     """
     return next(_ports)
 
@@ -37,25 +37,25 @@ class Server:
     _process: "subprocess.Popen[bytes] | None" = None
 
     def kill(self) -> None:
-        """End it without a word to its clients."""
+        """Kill it, so that its clients are not notified."""
         if self._process:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """Let it hold its connections and do nothing."""
+        """Stop it with its connections open, so that it does nothing."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         assert self._process
         self._process.send_signal(signal.SIGCONT)
 
 
 class RedisServer(Server):
-    """A redis-server of its own, that can be killed, started again on its port, and frozen."""
+    """A redis-server that can be killed, restarted on the same port, and frozen."""
 
     def __init__(self, directory: Path, *options: str, sentinel: Path | None = None) -> None:
         self.port = free_port()
@@ -88,7 +88,7 @@ class RedisServer(Server):
         return self
 
     def client(self, **options: Any) -> "redis.Redis":
-        """A client of it."""
+        """Return a client of it."""
         return redis.Redis(port=self.port, **options)
 
     def _answers(self) -> bool:
@@ -101,7 +101,7 @@ class RedisServer(Server):
 
 
 class DaemonProcess:
-    """The installed command, running as a daemon in a directory of its own."""
+    """The installed command, which runs as a daemon in its own directory."""
 
     def __init__(
         self, directory: Path, sections: Mapping[str, Mapping[str, Any]] | None = None, **more: Any
@@ -116,7 +116,7 @@ class DaemonProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_config(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write the configuration: HTTP, the local directory, and `sections` over them."""
+        """Write the configuration: HTTP and the local directory, overridden by `sections`."""
         tables: dict[str, dict[str, Any]] = {
             "http": {"listen": True, "port": self.port},
             "general": {"writelocal": True, "localdir": str(self.captures)},
@@ -139,7 +139,7 @@ class DaemonProcess:
         wrapper: Sequence[str] = (),
         program: str = str(PCAPDAEMON),
     ) -> "DaemonProcess":
-        """Start it, and wait until it is up (its sources need not be)."""
+        """Start it, and wait until it is up, though its sources may not be connected."""
         started = len(self.logged("started"))
         words = arguments if arguments is not None else ["run", "--config", str(self.config)]
         with self.log_path.open("ab") as log:
@@ -153,13 +153,13 @@ class DaemonProcess:
         return self.process is not None and self.process.poll() is not None
 
     def log(self) -> list[dict[str, Any]]:
-        """All log lines."""
+        """Return all log lines."""
         text = self.log_path.read_text() if self.log_path.exists() else ""
-        lines = text.rpartition("\n")[0].splitlines()  # the last one may be half written
+        lines = text.rpartition("\n")[0].splitlines()  # the last one may be incomplete
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        """The log lines of an event with these fields."""
+        """Return the log lines of an event with these fields."""
         return [
             line for line in self.log() if line["event"] == event and fields.items() <= line.items()
         ]
@@ -186,19 +186,19 @@ class DaemonProcess:
         self.process.send_signal(number)
 
     def stop(self) -> int:
-        """End it as systemd would, and return its status."""
+        """Stop it as systemd would, and return its status."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
     def wait(self, seconds: float = 40) -> int:
-        """Wait for its end."""
+        """Wait until it ends."""
         assert self.process
         return self.process.wait(seconds)
 
     def lose_directory(self) -> None:
-        """Take its directory away.
+        """Remove its directory.
 
-        Though it may just be trying at start whether it can write there.
+        It may be checking at the same time whether it can write there.
         """
 
         def gone() -> bool:
@@ -208,13 +208,13 @@ class DaemonProcess:
         eventually(gone)
 
     def kill(self) -> None:
-        """End it, if it runs."""
+        """Stop it if it runs."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def resident(self) -> int:
-        """Resident memory in bytes."""
+        """Return its resident memory in bytes."""
         assert self.process
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return (
@@ -223,17 +223,17 @@ class DaemonProcess:
         )
 
     def cpu(self) -> float:
-        """Seconds of CPU that it used so far, user and system."""
+        """Return the seconds of CPU that it has used, user and system."""
         assert self.process
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _heading(name: str) -> str:
-    """`recorder 1` is the first of several tables."""
+    """Return the name of a table: `recorder 1` is the first of several tables `recorder`."""
     return f"[[{name.split(maxsplit=1)[0]}]]" if " " in name else f"[{name}]"
 
 
 def wait_for_file(directory: Path, pattern: str, seconds: float = 10) -> Path:
-    """The first file of that pattern in a directory, as soon as it is there."""
+    """Wait for a file with this pattern in a directory, and return the first."""
     return eventually(lambda: list(directory.glob(pattern)), seconds)[0]

@@ -1,4 +1,4 @@
-"""`python -m pcapdaemon` is the command `pcapdaemon`."""
+"""Lets `python -m pcapdaemon` run the command `pcapdaemon`."""
 
 from pcapdaemon.cli.main import main
 

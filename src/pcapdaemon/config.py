@@ -1,9 +1,10 @@
-"""The configuration in three steps.
+"""The configuration, in three steps: read, merge, validate.
 
-Read (TOML, names in any case), default (flags over the file), validate.
+`read` parses TOML with names in any case. `merge` puts the flags of the command line over the file.
+`validate` checks everything.
 
-A source's or destination's section is described and checked by that one's own file; it is loaded
-only if switched on.
+The module of a source or destination describes and checks its own section. It is loaded only if it
+is turned on.
 """
 
 import difflib
@@ -37,16 +38,16 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def state_directory(general: Policy) -> Path | None:
-    """Where what must survive a restart is kept; None: nowhere."""
+    """Return the directory for what must survive a restart, or None without one."""
     name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(name) if name else None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole, valid configuration.
+    """The whole configuration, validated.
 
-    `sources` and `destinations` hold those that are on, by name.
+    `sources` and `destinations` have the sections of those that are turned on, by name.
     """
 
     general: Policy
@@ -63,7 +64,7 @@ class Settings:
 
     @property
     def aliases(self) -> dict[str, list[str]]:
-        """Aliases with their interfaces, in the order of the file."""
+        """The interfaces of each alias, in the order of the file."""
         found: dict[str, list[str]] = {}
         for interface in self.interfaces:
             for alias in interface.alias:
@@ -72,11 +73,11 @@ class Settings:
 
     @property
     def recorders(self) -> dict[str, RecorderSettings]:
-        """The recorders by interface."""
+        """The recorder of each interface that has one."""
         return {name: one for one in self.recorder for name in self.recorders_of(one)}
 
     def recorders_of(self, recorder: RecorderSettings) -> list[str]:
-        """The interfaces that one of them is for."""
+        """Return the interfaces that a recorder is for."""
         return (
             [recorder.interface]
             if recorder.interface
@@ -85,29 +86,26 @@ class Settings:
 
 
 def node_name(settings: Settings) -> str:
-    """The name that requests call this host by.
+    """Return the name of this host in requests.
 
-    By default the kernel's, as Go's os.Hostname has it, not the DNS's.
+    The default is the kernel's host name, as from Go's os.Hostname, not the name in DNS.
     """
     return settings.general.node or socket.gethostname()
 
 
 def missing_interfaces(settings: Settings) -> list[str]:
-    """A problem for each configured interface that this host lacks and that is not optional."""
+    """Return a problem for each configured interface that this host lacks, unless optional."""
     there = interfaces_of(settings)
     return [
-        f"[[interface]] {interface.name}: this host has no such interface (optional = true allows"
-        " that)"
+        f"[[interface]] {interface.name}: this host has no such interface; set optional = true to"
+        " allow that"
         for interface in settings.interfaces
         if interface.name not in there and not interface.optional
     ]
 
 
 def interfaces_of(settings: Settings) -> dict[str, Interface]:
-    """What can be captured on at this moment.
-
-    The host's interfaces, and files that are played as such.
-    """
+    """Return what can be captured on now: the host's interfaces, and replayed files."""
     return {
         **list_interfaces(),
         **{one.name: replayed(one) for one in settings.interfaces if one.replay},
@@ -118,11 +116,11 @@ EMBEDDED: dict[str, Any] = {
     "http": {"listen": True},
     "general": {"writelocal": True, "localdir": "./captures"},
 }
-"""What is meant where neither a configuration nor a flag is given."""
+"""The configuration if neither a file nor a flag is given."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file's tables with names in lower case, as the original took them in any.
+    """Return the file's tables with names in lower case, because the original accepts any case.
 
     Raises ConfigError.
     """
@@ -132,14 +130,14 @@ def read(path: Path) -> dict[str, Any]:
             return values
     except OSError as error:
         raise ConfigError(
-            [f"{path}: {error.strerror}"], "name an existing file by --config"
+            [f"{path}: {error.strerror}"], "pass an existing file with --config"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
 
 
 def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The file's values with those of the command line laid over them."""
+    """Return the file's values, overridden by those of the command line."""
     merged = {
         name: dict(table) if isinstance(table, dict) else table for name, table in values.items()
     }
@@ -149,9 +147,9 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settings:
-    """Settings from tables.
+    """Turn tables into settings.
 
-    Raises ConfigError with every problem, each with the origin's name and the key.
+    Raises ConfigError with all problems. Each names `origin`, usually the file, and the key.
     """
     reader = _Reader(values, origin)
     settings = Settings(
@@ -174,7 +172,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
 
 
 def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -> S:
-    """One section alone, whatever is wrong with the others; raises ConfigError."""
+    """Return one section and ignore problems in the others; raises ConfigError."""
     reader = _Reader({}, origin)
     found = reader._section(f"[{name}]", values.get(name, {}), model)
     if reader.problems:
@@ -183,7 +181,7 @@ def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -
 
 
 def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
-    """A bus to send on, as its section says, whatever else the configuration lacks.
+    """Return a bus to send on, made from its section, and ignore problems in the others.
 
     Raises ConfigError.
     """
@@ -197,7 +195,7 @@ def bus(name: str, values: Mapping[str, Any], origin: str) -> Bus:
         raise ConfigError([f"{origin}: [{name}]: {error}"], error.hint) from None
     made = cls(section(name, cls.Settings, {name: switched_on}, origin), f"requester-{os.getpid()}")
     if not isinstance(made, Bus):
-        raise ConfigError([f"{origin}: nothing can be sent over {name}"])
+        raise ConfigError([f"{origin}: requests can't be sent over {name}"])
     return made
 
 
@@ -229,7 +227,7 @@ class _Reader:
     def tables(self, name: str, model: type[S]) -> tuple[S, ...]:
         tables = self.values.get(name, [])
         if not isinstance(tables, list):
-            self.problems.append(f"{self.origin}: [{name}]: write [[{name}]], one for each {name}")
+            self.problems.append(f"{self.origin}: [{name}]: write [[{name}]] for each {name}")
             return ()
         return tuple(
             self._section(f"[[{name}]] number {n}", t, model) for n, t in enumerate(tables, 1)
@@ -250,7 +248,7 @@ class _Reader:
                     f"[{plugin.section}]", values, load(name).Settings, plugin.section != "general"
                 )
             except PcapdaemonError as error:
-                found[name] = Section()  # it is on, though it can't be loaded
+                found[name] = Section()  # turned on, though it can't be loaded
                 self.problems.append(
                     f"{self.origin}: [{plugin.section}] {plugin.switch}: {error} ({error.hint})"
                 )
@@ -269,8 +267,8 @@ class _Reader:
         if repeating and state_directory(settings.general) is None:
             names = " and ".join(sorted(repeating))
             words = (
-                f"{names} may hand out a request again after a restart, which would be captured"
-                " again: set [general] statedir"
+                f"{names} may redeliver a request after a restart, and it would be captured again;"
+                " set [general] statedir"
             )
             self.warnings.append(f"{self.origin}: {words}")
         if not settings.sources:
@@ -280,14 +278,15 @@ class _Reader:
                 )
             )
             self.problems.append(
-                f"{self.origin}: no source is on, so no request would ever be received: set {keys}"
+                f"{self.origin}: no source is turned on, so no request can be received; set {keys}"
             )
         if not settings.destinations:
             keys = " or ".join(
                 f"[{p.section}] {p.switch} = true" for p in destinations.TABLE.values() if p.section
             )
             self.problems.append(
-                f"{self.origin}: no destination is on, so no savefile would be kept: set {keys}"
+                f"{self.origin}: no destination is turned on, so no savefile can be kept; set"
+                f" {keys}"
             )
 
     def _recorders(self, settings: Settings) -> None:
@@ -301,10 +300,11 @@ class _Reader:
             names = set(settings.recorders_of(recorder))
             played = names & {one.name for one in settings.interfaces if one.replay}
             self.problems += [
-                f"{label}: {name} plays a file, which has no recorder" for name in sorted(played)
+                f"{label}: {name} replays a file, and can't have a recorder"
+                for name in sorted(played)
             ]
             self.problems += [
-                f"{label}: {name} has a recorder already" for name in sorted(names & seen)
+                f"{label}: {name} already has a recorder" for name in sorted(names & seen)
             ]
             seen |= names
 
@@ -313,9 +313,7 @@ class _Reader:
         if not isinstance(value, bool):
             self.problems.append(f"{self.origin}: [{section}] {key}: must be true or false")
         if values and key not in values and section != "general":
-            self.warnings.append(
-                f"{self.origin}: [{section}] is there but not switched on: set {key} = true"
-            )
+            self.warnings.append(f"{self.origin}: [{section}] is not turned on; set {key} = true")
         return value is True
 
     def _section(self, label: str, values: Any, model: type[S], warn: bool = True) -> S:
@@ -336,7 +334,7 @@ class _Reader:
             return model.model_construct()
 
     def _plugin_keys(self, label: str) -> set[str]:
-        # The local directory is configured in [general], as the original has it
+        # the local directory is configured in [general], as in the original
         shared = [
             name for name, plugin in destinations.TABLE.items() if f"[{plugin.section}]" == label
         ]
@@ -345,9 +343,12 @@ class _Reader:
     def _warn_unknown(self, label: str, values: Mapping[str, Any], known: set[str]) -> None:
         for name in values.keys() - known:
             near = difflib.get_close_matches(name, known, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            what = f"{label} {name}" if label else f"[{name}]"
-            self.warnings.append(f"{self.origin}: {what} is unknown{meant}")
+            if label:
+                meant = f"; did you mean {near[0]}?" if near else ""
+                self.warnings.append(f"{self.origin}: {label}: unknown key {name}{meant}")
+            else:
+                meant = f"; did you mean [{near[0]}]?" if near else ""
+                self.warnings.append(f"{self.origin}: unknown section [{name}]{meant}")
 
 
 def _words(origin: str, label: str, error: Any) -> str:
@@ -365,6 +366,6 @@ def _lower(values: Any, where: str) -> Any:
     lowered: dict[str, Any] = {}
     for name, value in values.items():
         if name.lower() in lowered:
-            raise ConfigError([f"{where}: {name} is there twice, in different case"])
+            raise ConfigError([f"{where}: {name} appears twice, in different case"])
         lowered[name.lower()] = _lower(value, where)
     return lowered

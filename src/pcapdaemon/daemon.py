@@ -1,4 +1,7 @@
-"""The life of the daemon: build, serve, reload, drain, stop. The only file that sees all parts."""
+"""The lifecycle of the daemon: build, serve, reload, drain, stop.
+
+Only this file knows all parts.
+"""
 
 import asyncio
 import os
@@ -44,10 +47,10 @@ from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.threads import run_in_thread
 
 LAST_RESULTS = 2.0
-"""Seconds for results that wait, after all is delivered."""
+"""Seconds in which waiting results are sent, after all savefiles are delivered."""
 
 LAST_ANSWERS = 3.0
-"""Seconds that clients get, after all is delivered, to be answered."""
+"""Seconds in which waiting API clients are answered, after all savefiles are delivered."""
 
 log = structlog.get_logger()
 
@@ -55,8 +58,8 @@ log = structlog.get_logger()
 class Daemon:
     """One daemon.
 
-    `load` reads and validates the configuration, at start and at each SIGHUP; it raises
-    ConfigError.
+    `load` reads and validates the configuration, at the start and at each SIGHUP. It raises
+    ConfigError. `announce` is called once when the daemon serves.
     """
 
     def __init__(
@@ -100,7 +103,10 @@ class Daemon:
         self._reload_wanted = asyncio.Event()
 
     async def run(self) -> None:
-        """From start to the end of the last delivery. Raises ConfigError where it can't start."""
+        """Run until a signal stops it and the last delivery ends.
+
+        Raises ConfigError if it can't start.
+        """
         self._handle_signals()
         left = await run_in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
@@ -119,23 +125,22 @@ class Daemon:
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
-        await _cancelled(helpers)  # a reload that is under way must not come between
+        await _cancelled(helpers)  # a reload in progress must not interfere
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
         await self._results.close(LAST_RESULTS)
-        await asyncio.gather(
-            *(close(source) for source in ending)
-        )  # after the last verdict on their messages
+        # after the last verdict on their messages
+        await asyncio.gather(*(close(source) for source in ending))
         await self._stop_api(LAST_ANSWERS)
         if self._spool:
             self._spool.close()
         self._telemetry.stopped()
 
     async def _apply(self, settings: Settings) -> None:
-        """Make the running parts be as the settings say; what did not change goes on undisturbed.
+        """Change the running parts to these settings, and leave alone what did not change.
 
-        Raises ConfigError while everything is as it was.
+        Raises ConfigError before anything has changed.
         """
         made_destinations = _destinations(settings)
         node = node_name(settings)
@@ -150,9 +155,8 @@ class Daemon:
         }
         recorders = await self._recorders.make(settings.recorders, settings.capture.buffer)
         http = settings.sources.get("http")
-        await self._move_api(
-            http if isinstance(http, HttpSettings) else None
-        )  # the last thing that can fail
+        # the last step that can fail
+        await self._move_api(http if isinstance(http, HttpSettings) else None)
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         self._recorders.exchange(recorders)
@@ -162,7 +166,7 @@ class Daemon:
         self._serve_api()
 
     async def _configure(self, node: str, settings: Settings, made: dict[str, Destination]) -> None:
-        """Hand the settings to every part that lives on."""
+        """Pass the settings to every part that is kept."""
         self._settings = settings
         self._telemetry.configure(settings.syslog)
         self._history.configure(node)
@@ -174,7 +178,7 @@ class Daemon:
             self._look_at(destination)
 
     def _look_at(self, destination: Destination) -> None:
-        """Report at once what is in the way of delivering, before the first savefile is there."""
+        """Report now what would prevent a delivery, before the first savefile exists."""
 
         async def look() -> None:
             if problem := await destination.check():
@@ -192,8 +196,8 @@ class Daemon:
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
-        """Receive no more from these; they are still to be closed."""
-        # out of the tables before anything is awaited: the end may come in the middle of a reload
+        """Stop receiving from these sources, and return them; the caller must close them."""
+        # remove them from the tables before the first await: the daemon may end during a reload
         pumps, stopped = (
             [self._pumps.pop(name) for name in names],
             [self._sources.pop(name) for name in names],
@@ -206,15 +210,15 @@ class Daemon:
         return stopped
 
     async def _move_api(self, http: HttpSettings | None) -> None:
-        """Have the API on the configured address.
+        """Bind the API to the configured address.
 
-        On failure the old one stays, and ConfigError is raised.
+        If that fails, the old one is kept. Raises ConfigError.
         """
         old = self.api.settings if self.api else None
         if http and old and (http.host, http.port) == (old.host, old.port):
             return
-        if old and http and http.port == old.port:  # the old one holds the port for another address
-            await self._stop_api(None)
+        if old and http and http.port == old.port:
+            await self._stop_api(None)  # it holds the same port on another address
         try:
             api = ApiServer(http) if http else None
         except ConfigError:
@@ -243,9 +247,9 @@ class Daemon:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
 
     async def _stop_api(self, seconds: float | None) -> None:
-        """Listen no more.
+        """Stop listening.
 
-        With `seconds` all who wait for an answer get that long; without, as long as it takes.
+        Clients that wait for an answer may wait this many seconds, or without a limit if None.
         """
         if self.api:
             await self.api.stop()
@@ -272,9 +276,7 @@ class Daemon:
         for listener in (self._history, self._metrics, self._telemetry, self._results):
             try:
                 listener.on_event(event)
-            except (
-                Exception
-            ):  # what happened has happened; a defect in reporting it must not undo it
+            except Exception:  # a bug in reporting must not undo what happened
                 log.exception("an event could not be reported", what=type(event).__name__)
 
     def _handle_signals(self) -> None:
@@ -285,7 +287,7 @@ class Daemon:
 
     def _on_stop_signal(self) -> None:
         if self._stopping.is_set():
-            os._exit(1)  # the second signal: whoever sends it does not want to wait
+            os._exit(1)  # whoever sends a second signal does not want to wait
         self._stopping.set()
 
     async def _reload_when_asked(self) -> None:
@@ -302,13 +304,13 @@ class Daemon:
             await self._apply(settings)
         except ConfigError as error:
             self._publish(ConfigurationRefused(tuple(error.problems)))
-        except Exception as error:  # a defect of ours must not end the captures that run
+        except Exception as error:  # a bug must not end running captures
             log.exception("a reload failed in an unforeseen way")
             self._publish(
                 ConfigurationRefused((f"internal error: {type(error).__name__}: {error}",))
             )
         else:
-            words = ("[spool] has changed, which takes effect at the next start",) if moved else ()
+            words = ("[spool] changed: restart the daemon to apply it",) if moved else ()
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
 
 
@@ -320,7 +322,7 @@ def _destinations(settings: Settings) -> dict[str, Destination]:
 
 def _refuse_missing(settings: Settings) -> None:
     if problems := missing_interfaces(settings):
-        raise ConfigError(problems, "'pcapdaemon interfaces' lists what there is")
+        raise ConfigError(problems, "run 'pcapdaemon interfaces' to list this host's interfaces")
 
 
 async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:

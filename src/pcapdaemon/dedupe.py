@@ -1,6 +1,6 @@
-"""Which requests this node has accepted lately, over all sources and a restart.
+"""Remembers which requests this node accepted, so that none is captured twice.
 
-That none is captured twice.
+It covers all sources and survives a restart.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.threads import run_in_thread
 
 MOST = 10_000
-"""Requests remembered; beyond, the oldest are forgotten.
+"""Most requests that are remembered. If there are more, the oldest are forgotten.
 
 The file has at most three times as many lines.
 """
 
 WRITE_WITHIN = 2.0
-"""Seconds that an answer waits for the disk."""
+"""Most seconds that an answer waits for the disk."""
 
 FILE_NAME = "accepted.jsonl"
 
@@ -35,7 +35,10 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Known:
-    """A request that was accepted, or, while `answer` is None, one that is being decided."""
+    """A request that was accepted or, while `answer` is None, is being decided.
+
+    `at` is in seconds since the epoch.
+    """
 
     at: float
     answer: Answer | None = None
@@ -43,9 +46,9 @@ class Known:
 
 
 class Dedupe:
-    """Remembers by key, in memory and in a file under `directory`; None: in memory only.
+    """Remembers requests by key, in memory and, unless `directory` is None, in a file there.
 
-    All but `_write` run in the loop.
+    All methods except `_write` run in the event loop.
     """
 
     def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
@@ -58,16 +61,16 @@ class Dedupe:
             self._load(self._path)
 
     def answer_to(self, key: str, seconds: float) -> Answer | None:
-        """The answer to an earlier one of a key within `seconds`, if it has been given."""
+        """Return the answer to a request with this key within the last `seconds`, or None."""
         known = self._known.get(key)
         return known.answer if known and self._now() - known.at < seconds else None
 
     async def claim(self, key: str, seconds: float) -> Answer | None:
-        """None where this is the first of its key within `seconds`.
+        """Claim a key, or return the answer to a request with it within the last `seconds`.
 
-        The caller then reports the decision to `decide`. Otherwise returns the known answer.
+        Returns None if the key was claimed. The caller must then call `decide`.
 
-        Waits while an earlier one of the same key is being decided.
+        Waits while another request with the same key is being decided.
         """
         while (known := self._known.get(key)) is not None:
             if known.answer is None:
@@ -80,12 +83,12 @@ class Dedupe:
         return None
 
     async def decide(self, key: str, answer: Answer | None, keep: bool = True) -> None:
-        """Say what became of the claimed one.
+        """Record the decision about a claimed key: the answer, or None if it was not accepted.
 
-        Accepted with an answer, or None: the next of its key is the first again.
+        After None, the key can be claimed again.
 
-        With `keep` it is also written to the file; this waits for that, but not for a disk that
-        hangs.
+        With `keep`, it is also written to the file. This waits for the disk for at most
+        WRITE_WITHIN seconds.
         """
         known = self._known.get(key)
         if known is None:
@@ -101,9 +104,9 @@ class Dedupe:
         known.decided.set()
 
     async def keep(self, key: str) -> None:
-        """Write an accepted one to the file.
+        """Write an accepted request to the file.
 
-        Where that fails it is remembered until the daemon ends, and the log says so.
+        If that fails, the log says so, and the request is remembered until the daemon ends.
         """
         known = self._known.get(key)
         if self._path is None or known is None or known.answer is None:
@@ -158,12 +161,11 @@ class Dedupe:
             )
             return
         lines = text.splitlines()
-        # a crash can leave half a line, which would spoil the next one: rewrite the file
+        # a crash can leave a partial line that would corrupt the next one: rewrite the file
         self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
         for line in lines[-MOST:]:
-            with suppress(
-                ValueError, KeyError, TypeError
-            ):  # half a line that a crash left, or a foreign one
+            # skip a partial line that a crash left, or one from another program
+            with suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 answer = Answer(
                     str(entry["id"]),

@@ -1,6 +1,6 @@
-"""From a message to a conclusion: every message is decided about, answered once and settled once.
+"""Answers and settles every message exactly once.
 
-`core/intake.py` decides. What was accepted is handed to `runs.py`, which captures and delivers.
+`core/intake.py` decides about a message. `runs.py` captures and delivers for accepted requests.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.sources.base import Message
 
 LONGEST_LOGGED = 4096
-"""Bytes of a message that are logged where that is asked for."""
+"""Most bytes of a message that are logged, if logging was asked for."""
 
 log = structlog.get_logger()
 
@@ -37,8 +37,8 @@ log = structlog.get_logger()
 class Engine:
     """Takes messages from all sources.
 
-    `interfaces` are those of this host at the moment. `places` are those that a request's
-    `reply_to` may name.
+    `interfaces` returns what can be captured on now. `places` returns what a request's `reply_to`
+    may name.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def configure(self, node: str, settings: Settings) -> None:
-        """Decide about the next message as these settings say."""
+        """Use these settings from the next message on."""
         self.node, self._settings = node, settings
         self.runs.configure(settings)
 
     def take(self, message: Message) -> None:
-        """Begin with a message; returns at once.
+        """Start to process a message, and return at once.
 
-        What is for another node is skipped here, and costs microseconds.
+        A message for another node is skipped here, which takes microseconds.
         """
         if self._draining:
             words = "the daemon is shutting down"
@@ -90,13 +90,13 @@ class Engine:
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
 
     def counts(self, request_id: str) -> dict[str, Counts]:
-        """Live counters of a request's captures, by interface."""
+        """Return the current counts of a request's captures, by interface."""
         return self.runs.counts(request_id)
 
     def cancel(self, request_id: str, source: str) -> bool:
-        """End all captures of a request, which are then delivered, unless others joined it.
+        """End and deliver all captures of a request, unless other requests joined it.
 
-        False where none runs.
+        Returns False if none runs.
         """
         found = self.runs.cancel(request_id)
         if found:
@@ -104,9 +104,9 @@ class Engine:
         return found
 
     async def drain(self, seconds: float) -> None:
-        """End all captures and wait until they are delivered.
+        """End all captures, and wait at most `seconds` until they are delivered.
 
-        What is not by then goes to the spool, or is lost and named.
+        What is not delivered by then goes to the spool, or is lost and reported.
         """
         self._draining = True
         self.runs.stop_all(shutdown=True)
@@ -124,13 +124,13 @@ class Engine:
         for event in conclusion.events:
             self._publish(event)
         if message.answer and conclusion.answer:
-            with suppress(asyncio.InvalidStateError):  # its sender waits no more
+            with suppress(asyncio.InvalidStateError):  # its sender no longer waits
                 message.answer(conclusion.answer)
         if message.settle and conclusion.verdict:
             message.settle(conclusion.verdict)
 
     def _elsewhere(self, message: Message) -> Verdict:
-        """What becomes of a message that another node may want: what is too old nobody does."""
+        """Return the verdict on a message for another node; an expired one is done with."""
         age = age_of(message.sent_at, None, time.time()).seconds
         return Verdict.DONE if intake.too_old(age, self._settings.general) else Verdict.ELSEWHERE
 
@@ -143,8 +143,7 @@ class Engine:
         try:
             await self._handle(message, fields)
         except Exception as error:
-            # a defect of ours: the requester is informed, and the message is not redelivered for
-            # ever
+            # a bug: inform the requester, and don't have the message redelivered forever
             log.exception("a request failed in an unforeseen way", source=message.source)
             words = f"internal error: {type(error).__name__}"
             self._conclude(
@@ -169,12 +168,10 @@ class Engine:
         )
         self._report_clocks(message.source, judged.clock_off)
         dry = judged.request is not None and judged.request.dryrun
-        if not dry and (
-            before := self._dedupe.answer_to(judged.key, self._settings.general.dedupe)
-        ):
-            self._conclude(
-                message, self._seen_before(message, judged, before)
-            )  # also where it is too old by now
+        within = self._settings.general.dedupe
+        if not dry and (before := self._dedupe.answer_to(judged.key, within)):
+            # also if it has expired since
+            self._conclude(message, self._seen_before(message, judged, before))
         elif isinstance(judged.plan, Rejection):
             self._conclude(
                 message,
@@ -228,7 +225,7 @@ class Engine:
     async def _take_once(
         self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
     ) -> None:
-        """Accept the request, unless it was before."""
+        """Accept the request, unless it was accepted before."""
         key, seconds = judged.key, self._settings.general.dedupe
         remember = bool(key and seconds)
         if remember and (before := await self._dedupe.claim(key, seconds)) is not None:
@@ -239,9 +236,7 @@ class Engine:
             conclusion = await self._accept(message, envelope, judged, plan)
             accepted = conclusion.answer if conclusion.verdict is Verdict.TAKEN else None
         finally:
-            if (
-                remember
-            ):  # a request that is redelivered after a crash in between is found in the file
+            if remember:  # before it is settled: a crash in between must not capture it twice
                 await self._dedupe.decide(key, accepted, keep=not message.until_done)
         self._conclude(message, conclusion)
         if accepted:
@@ -251,18 +246,18 @@ class Engine:
             self._conclude(message, Conclusion(Verdict.DONE))
 
     def _seen_before(self, message: Message, judged: Judged, before: Answer) -> Conclusion:
-        # where the message itself is what survives a crash, its copy must not be lost before the
-        # capture is delivered
+        # if only the message survives a crash, the bus must keep it until the capture is delivered
         verdict = Verdict.BUSY if message.until_done and before.id in self.runs else Verdict.DONE
         return intake.seen_before(message.source, judged, before, verdict)
 
     async def _accept(
         self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
     ) -> Conclusion:
-        """Begin its captures, or have it join a request that runs."""
+        """Begin its captures, or let it join a running request."""
         general, warnings = self._settings.general, judged.warnings
         if plan.id in self.runs:
-            problem = Problem("id", "a request of this id is running; stop it, or choose another")
+            words = "a request with this id is running; stop it, or choose another id"
+            problem = Problem("id", words)
             return intake.rejected(
                 message.source,
                 Rejection(plan.id, (problem,), AnswerKind.CONFLICT),

@@ -1,4 +1,4 @@
-"""What several parts do with files."""
+"""Helpers for files that several packages use."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def opened_directory(path: Path) -> Iterator[int]:
-    """A directory's descriptor for a while.
+    """Open a directory, and close it at the end of the block.
 
-    What is done relative to it is done in one and the same directory.
+    All operations relative to the descriptor use the same directory, even if it is renamed.
     """
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

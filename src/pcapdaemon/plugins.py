@@ -1,6 +1,6 @@
-"""How sources and destinations are found.
+"""Finds sources and destinations.
 
-A table of names that can be read and grepped, loaded only if chosen.
+They are in tables of names that can be read and grepped, and are loaded only if used.
 """
 
 import importlib
@@ -13,12 +13,13 @@ from pcapdaemon.core.errors import PcapdaemonError
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """Where a plug-in is, which section configures it.
+    """The entry of a plug-in in its table.
 
-    It key of it switches it on, and which extra it needs.
+    `target` is its `module:class`. `section` configures it, and the key `switch` of the section
+    turns it on. `extra` is the extra of this package that installs its client library.
 
-    Of several in one section those are on whose key `needs` is there, and whose key `unless` is
-    not, or `or_with` is too.
+    If several plug-ins share a section, one is used if the key `needs` is set, and the key `unless`
+    is not set or `or_with` is set too.
     """
 
     target: str
@@ -32,14 +33,17 @@ class Plugin:
     """Requests can be sent over it, by `pcapdaemon request --via`."""
 
     def is_meant(self, values: Mapping[str, Any]) -> bool:
-        """Whether a section that is switched on means this one."""
+        """Return whether a section that is turned on is for this plug-in."""
         if self.needs and self.needs not in values:
             return False
         return not self.unless or self.unless not in values or self.or_with in values
 
 
 def load(table: Mapping[str, Plugin], name: str) -> Any:
-    """The plug-in's class; raises PcapdaemonError where its client library is not installed."""
+    """Return the plug-in's class.
+
+    Raises PcapdaemonError if its client library is not installed.
+    """
     plugin = table[name]
     module, _, cls = plugin.target.partition(":")
     try:
@@ -49,5 +53,5 @@ def load(table: Mapping[str, Plugin], name: str) -> Any:
             raise
         raise PcapdaemonError(
             f"{name} needs the library {error.name}",
-            f"install it: pip install 'pcapdaemon[{plugin.extra}]'",
+            f"run: pip install 'pcapdaemon[{plugin.extra}]'",
         ) from None

@@ -1,6 +1,6 @@
 """Requests in progress.
 
-Begins their captures, follows them to the last delivery, and publishes what becomes of each.
+It begins their captures, follows them until the last delivery, and publishes each outcome.
 """
 
 import asyncio
@@ -39,21 +39,21 @@ from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 
 ANSWER_WITHIN = 2.0
-"""Seconds after which a sender is answered "accepted", also if a capture has not begun.
+"""Seconds after which a request is accepted even if no capture has begun yet.
 
-Names in its filter may take long in DNS.
+DNS may be slow to resolve names in the capture filter.
 """
 
 TRIM_AFTER = 30.0
-"""Seconds without a capture after which warm memory goes back to the system."""
+"""Seconds without a capture after which unused memory is returned to the system."""
 
-ENDED = "the daemon ended before the capture did"
+ENDED = "the daemon stopped before the capture ended"
 
 PROGRESS_EVERY = 1.0
-"""Seconds between two events about what a capture has."""
+"""Seconds between two CaptureProgressed events of a capture."""
 
 PACKETS_AT_ONCE = 500
-"""Packets whose metadata is logged before others have their turn in the event loop."""
+"""Packets whose metadata is logged before other tasks run in the event loop."""
 
 FAILURES = {
     "filter": AnswerKind.INVALID,
@@ -62,7 +62,7 @@ FAILURES = {
     "permission": AnswerKind.UNAVAILABLE,
     "busy": AnswerKind.BUSY,
 }
-"""Kinds of CaptureFailed -> kinds of an Answer."""
+"""The kind of an Answer for each kind of CaptureFailed."""
 
 log = structlog.get_logger()
 
@@ -71,9 +71,10 @@ log = structlog.get_logger()
 class Run:
     """A request in progress.
 
-    Its captures, and the ids of all requests that want them (others may have joined).
+    `tasks` are its captures. `wanted_by` has the ids of all requests that need them: its own and
+    those that joined. Times are seconds since the epoch.
 
-    Requests can join it once it is `followed`, because all listeners then know it.
+    Other requests can join once it is `followed`, because all listeners know it then.
     """
 
     plan: CapturePlan
@@ -111,25 +112,25 @@ class Runs:
         self._trim: asyncio.TimerHandle | None = None
 
     def configure(self, settings: Settings) -> None:
-        """Begin the next captures as these settings say; those that run keep their own."""
+        """Use these settings for the next captures; running captures keep theirs."""
         self._settings = settings
 
     def __contains__(self, request_id: str) -> bool:
         return self.run_of(request_id) is not None
 
     def run_of(self, request_id: str) -> Run | None:
-        """The run that serves a request."""
+        """Return the run that serves a request, its own or one that it joined."""
         return next(
             (run for run in self._runs.values() if request_id in (run.plan.id, *run.joined)), None
         )
 
     def counts(self, request_id: str) -> dict[str, Counts]:
-        """Live counters of a request's captures, by interface."""
+        """Return the current counts of a request's captures, by interface."""
         run = self.run_of(request_id)
         return {name: session.counts() for name, session in run.sessions.items()} if run else {}
 
     def listed(self) -> list[dict[str, Any]]:
-        """What runs, as JSON takes it, oldest first."""
+        """Return the running requests as JSON values, oldest first."""
         return [
             {
                 "id": run.plan.id,
@@ -144,9 +145,9 @@ class Runs:
         ]
 
     def cancel(self, request_id: str) -> bool:
-        """End all captures of a request, which are then delivered, unless others have joined it.
+        """End and deliver all captures of a request, unless other requests joined it.
 
-        False where none runs.
+        Returns False if none runs.
         """
         run = self.run_of(request_id)
         if run is None:
@@ -157,12 +158,12 @@ class Runs:
         return True
 
     def stop_all(self, shutdown: bool) -> None:
-        """End all captures, begun or not, because the daemon ends or somebody wants it."""
+        """End all captures, begun or not; `shutdown` says that the daemon is stopping."""
         for session in self._active:
             session.stop(shutdown)
 
     def close(self) -> None:
-        """Stop the captures that still run, and publish that."""
+        """Cancel the captures that still run, and publish that they failed."""
         for run in list(self._runs.values()):
             for name in run.sessions:
                 self._publish(CaptureFailed(run.plan.id, name, ENDED))
@@ -171,22 +172,22 @@ class Runs:
             self._trim.cancel()
 
     def no_room_for(self, plan: CapturePlan) -> str:
-        """Why a plan can't begin now, in words; empty where it can."""
+        """Return why a plan can't begin now, in words, or "" if it can."""
         most = self._settings.general.maxcaptures
         running = sum(
             len(session.plan.captures) if session.plan.merge else 1 for session in self._active
         )
         if running + len(plan.captures) > most:
             return (
-                f"{running} captures run, {len(plan.captures)} more would be over [general]"
-                f" maxcaptures = {most}"
+                f"{running} captures are running, and {len(plan.captures)} more would exceed"
+                f" [general] maxcaptures = {most}"
             )
         return ""
 
     def join(self, plan: CapturePlan) -> Run | None:
-        """Have an equal request that began lately serve this one too.
+        """Let an equal request that began recently serve this one too, and return its run.
 
-        With the longest limits of both; None: there is none.
+        The longest limits of both apply. Returns None without such a request.
         """
         youngest = time.time() - self._settings.general.coalesce
         for run in self._runs.values():
@@ -198,7 +199,7 @@ class Runs:
         return None
 
     async def try_out(self, plan: CapturePlan) -> Rejection | None:
-        """Begin the captures of a plan and end them at once; why they can't be made, or None."""
+        """Begin the captures of a plan and end them at once; return why they fail, or None."""
         sessions = self._sessions(plan)
         self._active.update(sessions)
         try:
@@ -211,9 +212,10 @@ class Runs:
     async def begin(
         self, plan: CapturePlan, source: str = "", received_at: float = 0.0
     ) -> Rejection | None:
-        """Start the captures, and return as soon as one of them is armed (or may be).
+        """Start the captures, and wait at most ANSWER_WITHIN seconds until all are armed or failed.
 
-        If none can be, return why. Otherwise `follow` must be called.
+        Returns why, if all captures failed. Otherwise returns None, and the caller must call
+        `follow`.
         """
         sessions = self._sessions(plan)
         tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
@@ -232,9 +234,9 @@ class Runs:
         return _rejection(plan, [one for one in found if isinstance(one, CaptureFailed)])
 
     async def follow(self, request_id: str) -> None:
-        """Publish what becomes of an accepted request until the last savefile is delivered.
+        """Publish the outcomes of an accepted request until its last savefile is delivered.
 
-        What becomes of a joined one is what becomes of the other.
+        For a request that joined another, only wait until that one is finished.
         """
         run = self.run_of(request_id)
         if run is None:
@@ -260,7 +262,7 @@ class Runs:
         return sessions_of(plan, self._budget, self._settings.capture, self._recorder_of)
 
     async def _run(self, session: AnySession) -> Captured | CaptureFailed:
-        """One capture from beginning to end; what went wrong is a result too."""
+        """Run one capture from beginning to end, and return its savefile or its failure."""
         try:
             return await session.run()
         except (CaptureRefused, Busy) as error:
@@ -276,7 +278,7 @@ class Runs:
             self._trim_later()
 
     async def _follow(self, run: Run, session: AnySession) -> None:
-        """Publish what becomes of one capture of an accepted request, and deliver what it has."""
+        """Publish the outcomes of one capture of an accepted request, and deliver its savefile."""
         await asyncio.wait([session.armed])
         self._started(session.plan.id, session.name, session.armed)
         try:
@@ -297,7 +299,7 @@ class Runs:
     async def _ended(
         self, task: "asyncio.Task[Captured | CaptureFailed]", session: AnySession
     ) -> Captured | CaptureFailed:
-        """What became of a capture; meanwhile what it has is published once a second."""
+        """Wait until a capture ends; meanwhile publish its counts once a second."""
         while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
             if session.armed.done() and not session.armed.cancelled():
                 self._publish(CaptureProgressed(session.plan.id, session.name, session.counts()))
@@ -326,7 +328,7 @@ class Runs:
         found = packet_infos(savefile)
         while lines := tuple(_packet_line(info) for info in islice(found, PACKETS_AT_ONCE)):
             self._publish(PacketsLogged(request_id, interface, lines))
-            await asyncio.sleep(0.01)  # for others, and for the log to be written
+            await asyncio.sleep(0.01)  # let other tasks run, and the log catch up
 
     def _trim_later(self) -> None:
         if self._trim:
@@ -369,9 +371,9 @@ def _blamed(failure: CaptureFailed) -> str:
 
 
 def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
-    """The savefile's name, which says of itself that it is compressed.
+    """Return the savefile's name, without the suffix of compression if it is not compressed.
 
-    There may have been no memory for that.
+    Compression is skipped if there is no memory for it.
     """
     compressed = captured.outcome.content or plan.compress == "none"
     return part.file_name if compressed else part.file_name.rpartition(".")[0]

@@ -1,7 +1,4 @@
-"""Secrets and certificates that the configuration names.
-
-In files, or in variables of the environment.
-"""
+"""Secrets and certificates that the configuration names, in files or environment variables."""
 
 import os
 import ssl
@@ -24,11 +21,14 @@ def _certificates(name: str) -> str:
 
 
 CertificateFile = Annotated[str, AfterValidator(_certificates)]
-"""The name of a file with certificates to trust."""
+"""The name of a file with certificates to trust, which must be readable."""
 
 
 def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace KEY_file and KEY_env by KEY, whatever the key; raises ValueError in words."""
+    """Replace KEY_file and KEY_env by KEY, for any key.
+
+    Raises ValueError with a message for people.
+    """
     resolved: dict[str, Any] = {}
     for name, value in values.items():
         for suffix, look_up in (("_file", _from_file), ("_env", _from_environment)):
@@ -46,12 +46,12 @@ def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
 def resolve_secrets(
     section: type[BaseModel], values: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Replace KEY_file and KEY_env by KEY with what the file or variable holds.
+    """Replace KEY_file and KEY_env by KEY, with the content of the file or variable.
 
-    The second part names what is wrong.
+    Returns the values and the problems.
 
-    A file may be named relative to `$CREDENTIALS_DIRECTORY` by writing that (systemd.exec(5)); a
-    line's end is cut off.
+    Environment variables in the name of a file are expanded, so that `$CREDENTIALS_DIRECTORY` can
+    be used (systemd.exec(5)). Newlines at the end of a file are removed.
     """
     values, problems = dict(values), []
     for key in secret_names(section):
@@ -78,7 +78,7 @@ def _from_environment(name: str) -> str:
 
 def _reason(error: Exception, where: str) -> str:
     if isinstance(error, KeyError):
-        return f"the environment has no variable {where}"
+        return f"the environment variable {where} is not set"
     if isinstance(error, OSError):
         return f"can't read {where}: {error.strerror}"
     return f"{where!r} is not text"

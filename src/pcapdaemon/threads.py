@@ -1,7 +1,7 @@
-"""Blocking work beside the event loop, each in a daemon thread of its own.
+"""Runs blocking work outside the event loop, each call in its own daemon thread.
 
-Unlike asyncio's executor these threads never keep the process from ending: a lookup in DNS or a
-disk that hangs cannot be interrupted, only left behind.
+Unlike those of asyncio's executor, these threads never keep the process from exiting. A DNS lookup
+or a disk that hangs can't be interrupted, only abandoned.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ R = TypeVar("R")
 async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run `work` in a new daemon thread and wait for its result.
 
-    Cancelling stops the waiting, not the work.
+    Cancelling stops the wait, not the work.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
@@ -25,25 +25,21 @@ async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     try:
         return await done
     finally:
-        del (
-            done,
-            job,
-        )
-        # an exception that refers to this frame would be part of a cycle, and keep memory from
-        # going back
+        # an exception refers to this frame: a cycle with it would keep memory from being freed
+        del done, job
 
 
 class InTurn:
-    """Work in threads, one at a time for each key.
+    """Runs work in threads, one at a time for each key.
 
-    Also where nobody waits for the earlier one any more, it ends first.
+    Earlier work ends first, even if its caller no longer waits for it.
     """
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     async def run(self, key: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work` when its turn has come, and wait for its result."""
+        """Run `work` after all earlier work with this key, and wait for its result."""
         while (earlier := self._running.get(key)) is not None:
             await asyncio.wait([earlier])
         task = self._running[key] = asyncio.create_task(run_in_thread(work, *args, **kwargs))
@@ -53,16 +49,13 @@ class InTurn:
 
 
 def look_at(done: "asyncio.Future[Any]") -> None:
-    """Take note of an error where nobody may wait for it any more.
-
-    That asyncio does not complain.
-    """
+    """Retrieve the error of a future that nobody may wait for, so that asyncio does not warn."""
     if not done.cancelled():
         done.exception()
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
-    """Call in the loop from another thread; do nothing if the loop is closed."""
+    """Call a function in the loop from another thread; do nothing if the loop is closed."""
     try:
         loop.call_soon_threadsafe(call, *args)
     except RuntimeError:
@@ -79,7 +72,7 @@ def _run(
 ) -> None:
     try:
         outcome = work(*args, **kwargs)
-    except BaseException as error:  # handed to whoever waits
+    except BaseException as error:  # raised where the result is awaited
         call_in_loop(loop, _settle, done, done.set_exception, error)
     else:
         call_in_loop(loop, _settle, done, done.set_result, outcome)

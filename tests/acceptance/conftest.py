@@ -13,7 +13,7 @@ Make = Callable[..., DaemonProcess]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes daemons, each in a directory of its own, and ends them."""
+    """Makes daemons, each in its own directory, and stops them."""
     made: list[DaemonProcess] = []
 
     def one(sections: dict[str, dict[str, Any]] | None = None, **more: Any) -> DaemonProcess:
@@ -29,5 +29,5 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 @pytest.fixture
 def daemon(make: Make) -> DaemonProcess:
-    """A daemon that runs."""
+    """A running daemon."""
     return make().start()

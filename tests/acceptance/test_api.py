@@ -1,4 +1,4 @@
-"""The HTTP API, asked as any client would."""
+"""The HTTP API, used like any client would."""
 
 import json
 import threading

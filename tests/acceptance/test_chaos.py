@@ -1,8 +1,9 @@
-"""Nothing is lost silently, whatever fails.
+"""No savefile is lost silently, whatever fails.
 
-300 captures and more, three destinations on a bad day, the daemon killed five times.
+The test makes at least 300 captures with three failing destinations, and kills the daemon five
+times.
 
-Set CHAOS_SEED for another day; the seed is part of every message of failure.
+Set CHAOS_SEED to repeat a run. Every failure message contains the seed.
 """
 
 import hashlib
@@ -31,11 +32,11 @@ from tests.servers import DaemonProcess, free_port
 
 SEED = int(os.environ.get("CHAOS_SEED", "4"))
 ASKED, CAPTURES, KILLS = 345, 300, 5
-"""Each kill ends some captures that run, which nobody promised to keep."""
+"""Each kill ends some running captures, and nothing guarantees those."""
 
 
 class Day:
-    """A daemon with three destinations, all of them in trouble while `trouble` is on."""
+    """A daemon with three destinations, which all fail now and then while `trouble` is on."""
 
     def __init__(self, make: Make, shared: Shared, directory: Path) -> None:
         self.random, self.shared = random.Random(SEED), shared
@@ -65,10 +66,7 @@ class Day:
 
     @contextmanager
     def trouble(self) -> Iterator[None]:
-        """A third of all connections goes wrong, servers stall.
-
-        The disks are read-only or full now and then.
-        """
+        """Break a third of all connections, stall servers, and make disks read-only or full."""
         over = threading.Event()
         thread = threading.Thread(target=self._trouble, args=(over,))
         self.s3.share = self.cloudshark.share = 0.35
@@ -104,7 +102,7 @@ class Day:
                     server.thaw()
 
     def request(self, number: int, interface: str, packets: int) -> None:
-        """Ask until it is accepted: the daemon may be dead just now."""
+        """Send the request until it is accepted, because the daemon may be down."""
         while True:
             try:
                 answer = self.daemon.request(
@@ -124,7 +122,7 @@ class Day:
         self.daemon.start()
 
     def ended(self) -> dict[str, str]:
-        """Name and digest of each savefile whose capture's end was logged."""
+        """Return name and digest of each savefile whose capture has logged its end."""
         return {
             line["file_name"]: line["sha256"]
             for line in self.daemon.logged("capture stopped")
@@ -132,7 +130,7 @@ class Day:
         }
 
     def found(self) -> dict[str, dict[str, list[str]]]:
-        """By destination and name: the digests of all that is there."""
+        """Return the digests of all stored savefiles, by destination and name."""
         objects = [
             one["Key"]
             for page in self.shared.moto.s3.get_paginator("list_objects_v2").paginate(
@@ -158,7 +156,7 @@ class Day:
         }
 
     def close(self) -> None:
-        """End what is not the daemon."""
+        """Stop everything except the daemon."""
         self.s3.close()
         self.cloudshark.close()
         for mount in (self.disk, self.spool):
@@ -206,7 +204,7 @@ def test_300_captures_while_everything_fails_and_the_daemon_is_killed_five_times
 
 
 def _deliver_all(day: Day, seconds: float) -> None:
-    """Have all that waits tried again, until nothing does."""
+    """Retry all that waits until nothing waits."""
     deadline = time.monotonic() + seconds
     while left := _left(day):
         assert time.monotonic() < deadline, f"seed {SEED}: {left}"
@@ -215,7 +213,7 @@ def _deliver_all(day: Day, seconds: float) -> None:
 
 
 def _left(day: Day) -> list[str]:
-    """What is in the spool, and what is under way."""
+    """Return what is in the spool, and what is in progress."""
     records: list[dict[str, Any]] = day.daemon.api("GET", "/captures?limit=1000").json()
     return [
         path.name for path in day.spool.iterdir() if path.name not in (".lock", "quarantine")
@@ -223,16 +221,16 @@ def _left(day: Day) -> list[str]:
 
 
 def _held(daemon: DaemonProcess) -> tuple[int, int]:
-    """Descriptors and threads."""
+    """Return the numbers of descriptors and threads."""
     assert daemon.process
     here = f"/proc/{daemon.process.pid}"
     return len(os.listdir(f"{here}/fd")), len(os.listdir(f"{here}/task"))
 
 
 def _compare(day: Day) -> None:
-    """Every savefile is at each destination exactly once by name, byte for byte.
+    """Check that each destination has every savefile exactly once, byte for byte.
 
-    Or was named as lost, or as not in the spool.
+    Otherwise the log must say that it was lost, or not in the spool.
     """
     ended, found = day.ended(), day.found()
     assert len(ended) >= CAPTURES, f"seed {SEED}: {len(ended)}"

@@ -1,4 +1,4 @@
-"""The commands, as a person types them."""
+"""The commands, run as people type them."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def begun(*words: object, **more: Any) -> "subprocess.Popen[bytes]":
 
 
 def capturing(process: "subprocess.Popen[bytes]") -> None:
-    """Wait until the command says that it captures."""
+    """Wait until the command prints that it captures."""
     assert process.stderr
     line = process.stderr.readline()
     assert line.startswith(b"capturing on"), line
@@ -235,7 +235,7 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
         (["capture", "-i", "lo", "--bpf", "portt"], "syntax error"),
         (["capture", "-i", "lo", "--packets", "999999999"], "maxpackets"),
         (["run", "--config", "/no/such"], "/no/such: No such file"),
-        (["run", "--maxpackets", "5"], "no source is on"),
+        (["run", "--maxpackets", "5"], "no source is turned on"),
         (["-config", "/no/such"], "/no/such: No such file"),
         (["check", "--config", "/no/such"], "/no/such: No such file"),
         (["request", "--message", "/no/such"], "No such file"),
@@ -257,7 +257,7 @@ def test_a_daemon_that_is_not_there_is_said_with_a_hint() -> None:
     result = command("request", "-i", "lo", "--url", "http://127.0.0.1:9")
     assert result.returncode == 1
     assert "error: http://127.0.0.1:9" in result.stderr
-    assert "hint: is a daemon running there?" in result.stderr
+    assert "hint: check that a daemon runs there" in result.stderr
 
 
 def test_request_by_http_waits_for_the_result_and_shows_it(
@@ -385,7 +385,10 @@ def test_check_finds_everything_that_is_wrong(wire: Wire, tmp_path: Path) -> Non
 def test_check_knows_a_daemon_from_a_stranger_on_its_port(
     daemon: DaemonProcess, tmp_path: Path
 ) -> None:
-    assert "a daemon listens on" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
+    assert (
+        "a daemon already listens on"
+        in command("check", "--config", daemon.config, cwd=tmp_path).stdout
+    )
     daemon.stop()
     assert "is free" in command("check", "--config", daemon.config, cwd=tmp_path).stdout
     with socket.create_server(("127.0.0.1", daemon.port)):
@@ -407,7 +410,7 @@ def test_every_command_has_an_example(name: str) -> None:
 
 
 def test_help_says_that_panic_does_nothing() -> None:
-    assert "Does nothing" in command("run", "--help").stdout
+    assert "Ignored" in command("run", "--help").stdout
 
 
 def test_version_and_completion() -> None:
@@ -520,7 +523,7 @@ def test_request_over_each_bus_is_followed_on_all_nodes_to_its_end(
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("--via", "pigeon"), 2, "http, kafka, redis, sqs can be used"),
+        (("--via", "pigeon"), 2, "must be one of http, kafka, redis, sqs"),
         (("--via", "redis", "--label", "edge"), 2, "NAME=GLOB"),
         (("--via", "sqs"), 2, "url or queue"),
         (("--redis", "redis://127.0.0.1:1"), 1, "redis://127.0.0.1:1 channel capture"),

@@ -1,4 +1,4 @@
-"""The daemon as its users meet it."""
+"""The daemon, used like its users do."""
 
 import json
 import os
@@ -355,7 +355,7 @@ def capability(*names: str) -> list[str]:
 
 @pytest.fixture
 def unprivileged(make: Make, tmp_path_factory: pytest.TempPathFactory) -> DaemonProcess:
-    """A daemon whose directories an ordinary user can use."""
+    """A daemon with directories that an ordinary user can use."""
     daemon = make()
     for directory in (daemon.directory, daemon.captures):
         os.chown(directory, 65534, 65534)
@@ -605,7 +605,7 @@ def test_idle_daemon_leaves_no_descriptor_or_thread_behind_after_many_captures(
         )
 
     several("warm")
-    time.sleep(0.2)  # the last connection of the test itself is closed
+    time.sleep(0.2)  # until the test's own last connection is closed
     descriptors, threads = held()
     several("again")
     several("more")

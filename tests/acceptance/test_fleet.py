@@ -1,8 +1,7 @@
-"""Twenty daemons, each in a network namespace of its own.
+"""Twenty daemons, each in its own network namespace, on one bus at a time.
 
-On one bus at a time whose server is restarted twice meanwhile:
-
-every node does exactly what is for it, once.
+The server of the bus is restarted twice during the test. Every node must process exactly the
+requests for it, once.
 """
 
 import json
@@ -27,7 +26,7 @@ from tests.servers import PCAPDAEMON, RedisServer, free_port
 NODES = 20
 REQUESTS = 200
 HERE = "10.99.0.1"
-"""Where the servers are, seen from every node."""
+"""The address of the servers, as every node sees it."""
 
 
 class Node:
@@ -128,7 +127,7 @@ def _toml(tables: dict[str, Any]) -> Iterator[str]:
 class Bus:
     """One bus with its server.
 
-    How the nodes are configured for it, how it is sent to, how it is restarted.
+    It knows how to configure the nodes, how to send a message, and how to restart the server.
     """
 
     keeps = True
@@ -208,7 +207,7 @@ class OnRedis(OnRedisStream):
 class OnSns(Bus):
     """SNS in front of a queue per node.
 
-    What moto holds is gone when it is killed: so its way is cut, not its life.
+    moto loses all messages when it is killed, so this cuts the connection instead.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -259,20 +258,20 @@ class OnSharedSqs(OnSns):
 
 
 def done_by(nodes: list[Node]) -> Counter[str]:
-    """How often each request was done, by all nodes shared."""
+    """Return how often each request was processed, by all nodes together."""
     return sum((node.done() for node in nodes), Counter())
 
 
 def the_requests(
     nodes: list[Node], number: int, shared: bool
 ) -> dict[str, tuple[dict[str, Any], set[str]]]:
-    """Requests by id: the message, and the names of the nodes that it is for."""
+    """Return requests by id: the message, and the names of the nodes that it is for."""
     rng = random.Random(7)
     made: dict[str, tuple[dict[str, Any], set[str]]] = {}
     for n in range(number):
         one = rng.choice(nodes)
         address: dict[str, Any]
-        # on a shared queue one for a single node wanders for minutes: few of them are enough
+        # on a shared queue, a message for one node is passed around for minutes, so send only a few
         kind = n % 4 or (0 if not shared or n % 20 == 0 else 1)
         if kind == 0:
             address, meant = {"node": one.name}, {one.name}
@@ -331,7 +330,7 @@ def test_every_node_does_exactly_what_is_for_it_once(name: str, tmp_path: Path) 
 def send_all(
     bus: Bus, nodes: list[Node], requests: dict[str, tuple[dict[str, Any], set[str]]]
 ) -> set[str]:
-    """Send all, with two restarts in between; the ids of those that no node may have missed."""
+    """Send all requests during two restarts; return the ids of those that no node may miss."""
     surely = set(requests)
     for n, (request_id, (message, _)) in enumerate(requests.items()):
         if n in (len(requests) // 3, 2 * len(requests) // 3):
@@ -340,7 +339,7 @@ def send_all(
             if not bus.keeps:
                 bus.send(
                     json.dumps(message).encode()
-                )  # it may be missed by those that have not come back yet
+                )  # nodes that have not reconnected yet may miss it
                 surely.discard(request_id)
                 back(nodes, before)
                 continue
@@ -360,13 +359,13 @@ def check(
     surely: set[str],
     directory: Path,
 ) -> None:
-    if bus.shared:  # each message goes to one node of those that it is for
+    if bus.shared:  # each message goes to only one of the nodes that it is for
         eventually(lambda: len(done_by(nodes)) == len(requests), 600)
     else:
         for node in nodes:
             meant = {i for i, (_, names) in requests.items() if node.name in names} & surely
             eventually(partial(node.has_done, meant), 60)
-    time.sleep(2)  # what would be done twice, would be done by now
+    time.sleep(2)  # long enough for anything to be processed twice
     for node in nodes:
         meant = {i for i, (_, names) in requests.items() if node.name in names}
         done, accepted = node.done(), Counter(line["id"] for line in node.lines("request accepted"))

@@ -1,7 +1,4 @@
-"""A new fact about the end of a capture is one more field of `Outcome`.
-
-Everything else carries it by itself.
-"""
+"""Only a field of `Outcome` is needed to report a new fact about the end of a capture."""
 
 import json
 import os
@@ -21,7 +18,7 @@ FIELD = """    error: str = ""
 
 
 def with_one_more_fact(directory: Path) -> Path:
-    """A copy of the program in which one file differs, by one field."""
+    """A copy of the program with one more field in one file."""
     copy = directory / "copy"
     shutil.copytree(Path(pcapdaemon.__file__).parent, copy / "pcapdaemon")
     file = copy / "pcapdaemon" / "core" / "outcome.py"

@@ -1,6 +1,6 @@
-"""A new bus or store is one file, one line in a table and one harness.
+"""A new bus or store needs only one file, one line in a table and one harness.
 
-The examples are that, and nothing else.
+The examples consist of exactly that.
 """
 
 import json
@@ -28,10 +28,7 @@ LINES = {
     ),
     "destinations": ("drawer", 'Plugin("tests.examples.drawer:Drawer", "drawer", "store")'),
 }
-"""What would be added to the table of `sources/__init__.py`.
-
-To that of `destinations/__init__.py`.
-"""
+"""The lines for the tables in `sources/__init__.py` and `destinations/__init__.py`."""
 
 PROGRAM = (
     "from pcapdaemon import sources, destinations\nfrom pcapdaemon.plugins import Plugin\n"
@@ -41,7 +38,7 @@ PROGRAM = (
 
 @pytest.fixture
 def tables() -> Iterator[None]:
-    """The tables with one more line each."""
+    """Add one line to each of the two tables."""
     before = dict(sources.TABLE), dict(destinations.TABLE)
     exec(PROGRAM, {"Plugin": Plugin})
     yield

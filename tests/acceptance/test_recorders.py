@@ -1,4 +1,4 @@
-"""The flight recorder as its users meet it: configuration, API, commands, metrics, reload."""
+"""The recorder, used like its users do: configuration, API, commands, metrics, reload."""
 
 import json
 import os
@@ -121,18 +121,18 @@ def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, w
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"recorder 1": {}}, "[[recorder]] number 1: interface or alias: give one of them"),
-        ({"recorder 1": {"interface": "a", "alias": "b"}}, "interface or alias: give one of them"),
+        ({"recorder 1": {}}, "[[recorder]] number 1: set either interface or alias"),
+        ({"recorder 1": {"interface": "a", "alias": "b"}}, "set either interface or alias"),
         (
             {"recorder 1": {"alias": "wan"}},
             "[[recorder]] number 1 alias: no [[interface]] has the alias wan",
         ),
         (
             {"recorder 1": {"interface": "lo"}, "recorder 2": {"interface": "lo"}},
-            "[[recorder]] number 2: lo has a recorder already",
+            "[[recorder]] number 2: lo already has a recorder",
         ),
         ({"recorder 1": {"interface": "lo", "memory": 1000}}, "[[recorder]] number 1 memory"),
-        ({"recorder": {"interface": "lo"}}, "write [[recorder]], one for each recorder"),
+        ({"recorder": {"interface": "lo"}}, "write [[recorder]] for each recorder"),
     ],
 )
 def test_a_recorder_that_cannot_be_is_refused_at_the_start(
@@ -153,10 +153,10 @@ def test_check_says_what_a_recorder_takes_and_what_it_lacks(make: Make, wire: Wi
     found = command("check", "--config", make(tables).config)
     assert found.returncode == 1
     assert (
-        f"ok    recorder {wire.far}: the last 10 s in at most 67108864 bytes, beside [general]"
-        " memory" in found.stdout
+        f"ok    recorder {wire.far}: records the last 10 s in at most 67108864 bytes, in addition"
+        " to [general] memory" in found.stdout
     )
-    assert re.search(r"ok    recorder nope0: .*: it begins when that changes", found.stdout)
+    assert re.search(r"ok    recorder nope0: .*; it begins when that changes", found.stdout)
     assert re.search(rf"WRONG recorder {wire.near}: .*banana", found.stdout)
 
 
@@ -257,7 +257,7 @@ def test_capture_with_a_lookback_asks_the_daemon_and_copies_the_file(
     assert numbers(tmp_path / "mine.pcap") == list(range(30))
     alone = command("capture", "-i", wire.far, "--lookback", 10, "--url", "http://127.0.0.1:1")
     assert alone.returncode == 1
-    assert "is a daemon running there?" in alone.stderr
+    assert "check that a daemon runs there" in alone.stderr
 
 
 def test_the_command_request_shows_the_lookback(make: Make, wire: Wire) -> None:

@@ -1,4 +1,4 @@
-"""Files played in place of interfaces, by a process that has no capability at all."""
+"""Files played in place of interfaces, by a process without any capability."""
 
 import json
 import os
@@ -136,14 +136,14 @@ def test_a_recorder_on_a_file_is_refused(make: Make, file: Path) -> None:
         [PCAPDAEMON, "run", "--config", daemon.config], check=False, capture_output=True, text=True
     )
     assert refused.returncode == 2
-    assert "[[recorder]] number 1: demo0 plays a file" in refused.stderr
+    assert "[[recorder]] number 1: demo0 replays a file" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--read", "x.pcap", "--lookback", "5"], "--lookback: a file has no recorder"),
-        (["-i", "lo", "--paced"], "--paced: needs --read FILE"),
+        (["--read", "x.pcap", "--lookback", "5"], "--lookback can't be used with --read"),
+        (["-i", "lo", "--paced"], "--paced requires --read FILE"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(words: list[str], problem: str) -> None:

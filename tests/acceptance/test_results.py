@@ -21,7 +21,7 @@ from tests.webhook import SECRET, Receiver
 
 
 class Ear:
-    """What is published on a channel, in a thread."""
+    """Collects what is published on a channel, in a thread."""
 
     def __init__(self, server: RedisServer, channel: str = "results") -> None:
         self.results: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ Listen = Callable[..., Ear]
 
 @pytest.fixture
 def listen(server: RedisServer) -> Iterator[Listen]:
-    """Makes ears, and closes them."""
+    """Makes listeners on channels, and closes them."""
     ears: list[Ear] = []
 
     def one(channel: str = "results") -> Ear:

@@ -1,4 +1,4 @@
-"""What all sources share: age, once, storms, cancelling, lists, dry runs, who is meant."""
+"""What all sources share: age, deduplication, floods, cancelling, lists, dry runs, addressing."""
 
 import json
 import time
@@ -105,7 +105,7 @@ def test_a_message_without_id_is_known_by_its_place_on_the_bus(
         client.xadd("requests", {"request": json.dumps({"node": "any", "interface": [wire.far]})})
         eventually(lambda: daemon.logged("request accepted"))
         daemon.kill()
-        # as if it had been killed between the accepting and the acknowledging
+        # as if it had been killed after it accepted, but before it acknowledged
         client.xgroup_setid("requests", client.xinfo_groups("requests")[0]["name"], 0)
     ready(daemon.start())
     eventually(lambda: daemon.logged("request seen before"))

@@ -1,4 +1,4 @@
-"""What could not be delivered is kept, and delivered later."""
+"""What can't be delivered is kept in the spool, and delivered later."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def sections(tmp_path: Path, **spool: Any) -> dict[str, dict[str, Any]]:
 
 
 def captured(daemon: DaemonProcess, wire: Wire, name: str, packets: int = 10) -> None:
-    """A capture that is over, and whose end was logged."""
+    """Run a capture, and wait until its end is logged."""
     daemon.request(interface=[wire.far], id=name, packets=packets)
     eventually(lambda: daemon.logged("capture started", id=name))
     wire.send(packets)
@@ -57,7 +57,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(
     daemon.captures.mkdir()
     command(
         "spool", "retry", "late", "--config", str(daemon.config)
-    )  # which may find it delivered already
+    )  # it may already be delivered by then
     assert numbers(wait_for_file(daemon.captures, "*late.pcap")) == list(range(1000))
     eventually(lambda: not stored(tmp_path))
     assert daemon.record("late")["captures"][0]["state"] == "delivered"

@@ -1,4 +1,4 @@
-"""A command loads what it needs, and no more."""
+"""A command imports only what it needs."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ print("loaded", *{name.partition(".")[0] for name in sys.modules}, *sys.modules)
 
 
 def loaded(*words: str) -> set[str]:
-    """The modules that a command loads."""
+    """Return the modules that a command imports."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words], check=True, capture_output=True, text=True
     )

@@ -1,6 +1,6 @@
-"""Thousands of messages for other nodes.
+"""Thousands of messages for other nodes and a few for this one, on every bus.
 
-Some for this one, on every bus, while all captures that may run do run.
+They arrive while as many captures run as the configuration allows.
 """
 
 import json
@@ -22,7 +22,7 @@ Send = Callable[[list[bytes]], None]
 
 
 class Storm:
-    """A bus: its section of the configuration, and how many messages are sent at once."""
+    """A bus: its section of the configuration, and how many messages are sent together."""
 
     def __init__(self, section: dict[str, dict[str, Any]], send: Send, slow: bool = False) -> None:
         self.section, self.send, self.slow = section, send, slow
@@ -115,7 +115,7 @@ def test_messages_for_others_while_32_captures_run(storm: Storm, make: Make, wir
             [foreign] * (FOREIGN // 5)
             + [json.dumps({**mine, "id": f"mine{part}", "node": "another"}).encode()]
         )
-        if storm.slow:  # moto looks through the whole queue for each message
+        if storm.slow:  # moto scans the whole queue for each message
             eventually(
                 partial(lambda number: skipped(daemon) >= number, (part + 1) * FOREIGN // 5), 60
             )

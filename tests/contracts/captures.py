@@ -1,4 +1,4 @@
-"""How each source of packets is driven in the tests of the contract: one harness a source."""
+"""Harnesses that drive each packet source in the tests of its contract."""
 
 import socket
 import struct
@@ -17,14 +17,14 @@ from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import Wire, eventually
 
 Script = Sequence[tuple[float, int]]
-"""Traffic: after this many seconds, this many frames, numbered from 0 on."""
+"""Traffic: pairs of seconds to wait and frames to send, numbered from 0 on."""
 
 
 class Harness:
-    """One source, and traffic for it. `budget` is what its packets are kept in."""
+    """One source, and traffic for it. `budget` holds its packets."""
 
     takes_time = True
-    """Whether its packets come as time goes by."""
+    """Whether its packets arrive over time."""
     budget: MemoryBudget
 
     def __init__(self, wire: Wire, directory: Path, budget: MemoryBudget) -> None:
@@ -32,17 +32,17 @@ class Harness:
 
     @contextmanager
     def source(self, script: Script, size: int = 100) -> Iterator[PacketSource]:
-        """A source that is not armed; its traffic begins with `play`."""
+        """Yield a source that is not armed. Its traffic begins with `play`."""
         raise NotImplementedError
         yield
 
     def play(self, script: Script, size: int = 100) -> None:
-        """Let the traffic come; returns when the last frame is out."""
+        """Send the traffic. Returns when the last frame is sent."""
         number = 0
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind((self.wire.near, 0))
             for pause, frames in script:
-                time.sleep(pause)  # the traffic's own pace
+                time.sleep(pause)  # the pace of the traffic
                 for _ in range(frames):
                     sender.send(frame(number, size))
                     number += 1
@@ -87,7 +87,7 @@ class ReplayHarness(Harness):
         source.close()
 
     def play(self, script: Script, size: int = 100) -> None:
-        """The file has it all."""
+        """Do nothing, because the file has all frames."""
 
 
 class PacedReplayHarness(ReplayHarness):
@@ -105,7 +105,7 @@ BEGIN = 1_700_000_000
 
 
 def frame(number: int, size: int = 100) -> bytes:
-    """A frame as the sender makes it."""
+    """Return a frame like those of the sender."""
     addresses = bytes.fromhex("ffffffffffff0200000000010800")
     length = size - len(addresses)
     ip = struct.pack(
@@ -118,9 +118,9 @@ def frame(number: int, size: int = 100) -> bytes:
 def pcap(
     script: Script, size: int = 100, order: str = "<", magic: int = 0xA1B2C3D4, tick: int = 1000
 ) -> bytes:
-    """A pcap file of the traffic, a frame each 0.1 ms.
+    """Return a pcap file of the traffic, with a frame every 0.1 ms.
 
-    `tick` is nanoseconds of a unit of its times.
+    `tick` is the nanoseconds per unit of its times.
     """
     made = bytearray(struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, 1))
     now, number = BEGIN * 10**9, 0
@@ -136,7 +136,7 @@ def pcap(
 
 
 def run(source: PacketSource) -> "Running":
-    """Begin to run a source that is armed, in a thread of its own."""
+    """Run an armed source in a thread of its own."""
     return Running(source)
 
 
@@ -152,7 +152,7 @@ class Running:
         self._reason = self._source.run()
 
     def reason(self) -> str:
-        """Why it ended; waits for it."""
+        """Wait for its end, and return the reason."""
         self._thread.join(15)
         assert not self._thread.is_alive(), "it does not end"
         return self._reason

@@ -185,7 +185,7 @@ async def test_same_packets_as_tcpdump(wire: Wire, tmp_path: Path) -> None:
     ours = saved(stopped, tmp_path / "ours.pcap")
     assert ours.read_bytes()[:24] == theirs.read_bytes()[:24]
     assert [packet[1:] for packet in packets(ours)] == [packet[1:] for packet in packets(theirs)]
-    # each socket takes its own time, a few microseconds apart
+    # Each socket takes its own timestamp, a few microseconds apart.
     assert all(abs(a[0] - b[0]) < 0.01 for a, b in zip(packets(ours), packets(theirs), strict=True))
 
 
@@ -219,7 +219,7 @@ async def test_vlan_filter_sees_tags_that_the_kernel_stripped(wire: Wire, tmp_pa
 
 @pytest.fixture
 def devices(wire: Wire) -> Iterator[dict[str, str]]:
-    """An interface of each kind, with an IPv4 address where it can have traffic."""
+    """Create an interface of each kind, and yield addresses that cause traffic on it."""
 
     def run(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
@@ -239,9 +239,8 @@ async def test_every_kind_of_interface_gives_a_file_that_tshark_reads(
     devices: dict[str, str], name: str, value: int, tmp_path: Path
 ) -> None:
     tun = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(
-        tun, 0x400454CA, struct.pack("16sH", b"tun9", 0x1001)
-    )  # TUNSETIFF, IFF_TUN | IFF_NO_PI: carrier on
+    # TUNSETIFF, IFF_TUN | IFF_NO_PI: carrier on
+    fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH", b"tun9", 0x1001))
     if name == "mac9":
         subprocess.run(
             ["ip", "neigh", "add", devices[name], "lladdr", "02:00:00:00:00:99", "dev", "mac9"],
@@ -399,4 +398,4 @@ async def test_a_filter_too_long_for_the_kernel_is_made_shorter_and_nothing_is_p
     session = session_for(wire.far, bpf=expression, packets=10)
     stopped = await captured(session, lambda: wire.send(40, ports=4))
     assert all(number % 4 == 1 for number in numbers(saved(stopped, tmp_path / "x.pcap")))
-    assert capfd.readouterr().err == "", "libpcap warns on stderr where the kernel refuses a filter"
+    assert capfd.readouterr().err == "", "libpcap warns on stderr if the kernel refuses a filter"

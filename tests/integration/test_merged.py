@@ -1,4 +1,4 @@
-"""Several interfaces in one savefile: one order of time, one limit over all."""
+"""Several interfaces in one savefile, in time order and with common limits."""
 
 import asyncio
 import re
@@ -56,12 +56,12 @@ def merged(
 
 
 async def run(session: MergedSession, traffic: Callable[[], object]) -> Captured:
-    # it has all that is used of a session
+    # A MergedSession has everything that `captured` uses.
     return await captured(session, traffic)  # type: ignore[arg-type]
 
 
 def in_turn(wires: tuple[Wire, Wire], number: int) -> None:
-    """Numbered frames, in turn on both wires."""
+    """Send numbered frames on both wires in turn."""
     frame = bytes.fromhex("020000000002020000000001") + b"\x88\xb5"
     with (
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as one,
@@ -74,7 +74,7 @@ def in_turn(wires: tuple[Wire, Wire], number: int) -> None:
 
 
 def rows(path: Path) -> list[tuple[str, int]]:
-    """The interface and the number of each frame, in the order of the file."""
+    """Return the interface and the number of each frame, in the order of the file."""
     found = tshark(path, "frame.interface_name", "data.data")
     return [(name, int(data[:16], 16)) for name, data in found]
 
@@ -102,9 +102,8 @@ async def test_packets_of_both_are_in_one_order_of_time(
     assert [row[0] for row in tshark(path, "frame.comment") if row[0]] == ["trigger"]
     numbers = [n for _, n in found]
     assert numbers == sorted(numbers)
-    for odd, name in enumerate(
-        names
-    ):  # the limit is reached by both shared: which of them has more is their race
+    # Both reach the limit together, so either of them may have more packets.
+    for odd, name in enumerate(names):
         mine = [n for interface, n in found if interface == name]
         assert mine == list(range(odd, 2 * len(mine) + odd, 2))
     assert "Number of interfaces in file: 2" in capinfos(path)
@@ -155,7 +154,7 @@ async def test_the_past_of_both_gives_way_to_the_limit_of_the_file(
     assert found[:20] == list(range(80, 100))
     assert stopped.outcome.lookback is not None
     assert stopped.outcome.lookback.packets == 20
-    assert "there was no room for older packets" in stopped.outcome.lookback.reason
+    assert "older packets did not fit" in stopped.outcome.lookback.reason
 
 
 async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(
@@ -203,7 +202,10 @@ async def test_without_memory_for_an_order_all_packets_are_still_there(
         merged(*(wire.far for wire in wires), packets=10, bpf="not ip6"), lambda: in_turn(wires, 10)
     )
     assert sorted(n for _, n in rows(saved(stopped, tmp_path / "x"))) == list(range(10))
-    assert "no memory to put the packets of all interfaces in one order" in stopped.outcome.error
+    assert (
+        "not enough memory to put the packets of all interfaces in time order"
+        in stopped.outcome.error
+    )
 
 
 def test_nothing_merged_is_nothing() -> None:

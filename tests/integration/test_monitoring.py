@@ -1,6 +1,6 @@
-"""The alerts and the dashboard are valid, and speak of metrics that there are.
+"""The alerts and the dashboard are valid, and use metrics that exist.
 
-Promtool is Prometheus' own.
+promtool comes with Prometheus.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The contract of sources of packets, on every one of them: live, from a recorder, replayed."""
+"""The contract of packet sources, tested on each: live, recorded and replayed."""
 
 import struct
 import threading
@@ -27,9 +27,9 @@ LIMITS = CaptureLimits(packets=1000, size=10**9, duration=60, idle_timeout=1)
 timed = pytest.mark.parametrize(
     "harness", [n for n, one in HARNESSES.items() if one.takes_time], indirect=True
 )
-"""For those whose packets come as time goes by.
+"""For sources whose packets arrive over time.
 
-The others are over before anybody could do anything.
+The others end before a test could act.
 """
 
 
@@ -37,7 +37,7 @@ The others are over before anybody could do anything.
 def harness(request: pytest.FixtureRequest, wire: Wire, tmp_path: Path) -> Iterator[Harness]:
     budget = MemoryBudget(BUDGET)
     yield HARNESSES[request.param](wire, tmp_path, budget)
-    assert budget.used == 0, "its memory did not come back"
+    assert budget.used == 0, "it did not return its memory"
 
 
 def options(**more: Any) -> SourceOptions:
@@ -60,7 +60,7 @@ def vars_of(limits: CaptureLimits) -> dict[str, Any]:
 def taken(
     harness: Harness, script: Script, frame_size: int = 100, **more: Any
 ) -> tuple[str, list[bytes]]:
-    """Why a capture of the traffic ended, and the packets that it has."""
+    """Return why a capture of the traffic ended, and its packets."""
     with harness.source(script, frame_size) as source:
         source.arm(options(**more))
         running = run(source)
@@ -82,7 +82,7 @@ def frames(number: int, size: int = 100) -> list[bytes]:
 
 
 def end_of_it(harness: Harness) -> tuple[str, ...]:
-    """What ends a capture that no limit ends before its traffic is over."""
+    """Return what ends a capture if no limit ends it before its traffic is over."""
     return (
         ("end-of-file",)
         if not harness.takes_time or "replay" in type(harness).__name__.lower()
@@ -205,11 +205,12 @@ def test_limits_may_grow_while_it_runs_and_not_afterwards(harness: Harness) -> N
 
 
 def test_where_memory_is_spent_it_ends_and_keeps_what_it_has(harness: Harness) -> None:
-    # room for a kernel buffer of the least size, and two blocks
+    # Room for the smallest kernel buffer and two blocks.
     harness.budget.configure(4 * BLOCK_SIZE)
     reason, packets = taken(harness, [(0, 5000)], frame_size=1400, packets=10**6)
     assert reason == "memory"
-    sent = iter(frames(5000, 1400))  # a busy machine drops some: the kernel's buffer is the smallest
+    # A busy machine drops some packets, because the kernel's buffer is the smallest.
+    sent = iter(frames(5000, 1400))
     assert all(packet in sent for packet in packets), "the packets that were sent, in their order"
     assert len(packets) >= BLOCK_SIZE // 1416
 
@@ -256,7 +257,7 @@ def test_what_it_has_from_before_is_said(harness: Harness) -> None:
 
 
 class TestReplay:
-    """What only a file can be."""
+    """What only applies to files."""
 
     @pytest.fixture
     def played(self, tmp_path: Path, wire: Wire) -> Harness:
@@ -340,9 +341,9 @@ class TestReplay:
 
 
 def pcapng(order: str, linktypes: list[int]) -> bytes:
-    """Six frames a second apart, on interfaces in turn.
+    """Return six frames, one second apart, on two interfaces in turn.
 
-    The first in nanoseconds, the second in microseconds.
+    The first interface has nanoseconds, the second microseconds.
     """
 
     def block(kind: int, body: bytes) -> bytes:
@@ -356,7 +357,7 @@ def pcapng(order: str, linktypes: list[int]) -> bytes:
         made += block(1, struct.pack(f"{order}HHI", linktype, 0, 262144) + resolution)
     for number in range(6):
         interface = number % 2
-        # the last one, in microseconds, can't say five nanoseconds
+        # The second interface has microseconds, and can't express single nanoseconds.
         at = (1_700_000_000 + number) * 10 ** ticks[interface] + (0 if interface else number)
         data = frame(number)
         stamp = struct.pack(

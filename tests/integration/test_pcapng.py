@@ -1,4 +1,4 @@
-"""Captures in pcapng explain themselves, as tshark, capinfos and scapy read them."""
+"""Captures in pcapng describe themselves, as read by tshark, capinfos and scapy."""
 
 import asyncio
 import hashlib
@@ -90,7 +90,7 @@ async def test_a_capture_says_what_it_is(wire: Wire, tmp_path: Path, shared: boo
 
 
 def _options(data: bytes) -> list[tuple[int, bytes]]:
-    """Options of the second block, by hand: capinfos shows neither addresses nor hardware."""
+    """Return the options of the second block; capinfos shows no addresses and no hardware."""
     start = struct.unpack_from("<I", data, 4)[0]
     end, at, found = start + struct.unpack_from("<I", data, start + 4)[0] - 4, start + 16, []
     while at < end:
@@ -141,7 +141,7 @@ async def test_direction_is_told_where_it_is_known(tmp_path: Path) -> None:
     rows = tshark(
         saved(stopped, tmp_path / "x.pcapng"), "frame.packet_flags_direction", "sll.pkttype"
     )
-    known = {"4": "2", "0": "1"}  # sent by us: outbound; to us: inbound
+    known = {"4": "2", "0": "1"}  # sent by this host: outbound; to this host: inbound
     assert rows
     assert all(int(flags, 0) == int(known[kind]) for flags, kind in rows)
 
@@ -175,7 +175,7 @@ FRAMES = st.lists(st.binary(min_size=20, max_size=1500), min_size=1, max_size=30
 def test_whatever_is_captured_is_read_back(
     wire: Wire, tmp_path: Path, frames: list[bytes], snap: int
 ) -> None:
-    sent = [bytes(12) + b"\x88\xb5" + body for body in frames]  # an EtherType for experiments
+    sent = [bytes(12) + b"\x88\xb5" + body for body in frames]  # an experimental EtherType
 
     def send() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:

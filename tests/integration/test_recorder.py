@@ -1,6 +1,6 @@
 """The flight recorder on real interfaces.
 
-What was on the wire before the request, and the seam to what comes after it.
+Captures contain what was on the wire before the request, without a seam to what comes after it.
 """
 
 import asyncio
@@ -94,13 +94,13 @@ async def test_a_file_begins_before_its_request_and_goes_on_after_it_without_a_s
         of_file = numbers(saved(stopped, tmp_path / f"{n}.pcap"))
         assert of_file == list(range(of_file[0], of_file[0] + stopped.outcome.packets))
         first, last = stopped.outcome.first_packet_at or 0, stopped.outcome.last_packet_at or 0
-        assert (
-            -1.001 < first - stopped.outcome.trigger < -0.99
-        )  # its clock and that of packets are read one after the other
+        # The clock of the trigger and that of packets are read one after the other.
+        assert -1.001 < first - stopped.outcome.trigger < -0.99
         assert 0.99 < last - stopped.outcome.trigger < 1.001
         assert abs(stopped.outcome.trigger - begun) < 0.5
         before = [t for t, *_ in packets(tmp_path / f"{n}.pcap") if t < stopped.outcome.trigger]
-        assert abs(len(before) - stopped.outcome.lookback.packets) <= 1  # the file has microseconds
+        # The times in the file are microseconds.
+        assert abs(len(before) - stopped.outcome.lookback.packets) <= 1
 
 
 async def test_limits_count_from_the_request_on(wire: Wire, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_where_memory_holds_less_than_was_asked_the_result_says_how_much(
     assert "[[recorder]] memory = 8388608" in stopped.outcome.lookback.reason
     found = numbers(saved(stopped, tmp_path / "x.pcap"))
     assert found == list(range(found[0], found[0] + len(found)))
-    # five blocks of a MiB at 20 MB a second, the oldest of them being written over
+    # Five blocks of 1 MiB at 20 MB/s, and the recorder overwrites the oldest of them.
     assert 0.1 < stopped.outcome.lookback.covered < 0.35
     assert (
         abs(
@@ -196,7 +196,7 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
         stopped = await captured(session_on(recorder, name, lookback=30, duration=1))
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(10), *range(10)]
     assert stopped.outcome.lookback is not None
-    assert "the interface was away for" in stopped.outcome.lookback.reason
+    assert "the interface was unavailable for" in stopped.outcome.lookback.reason
     assert "the recorder began later" in stopped.outcome.lookback.reason
     assert 0 < stopped.outcome.lookback.covered < 20
     assert [reason == "" for _, reason in reported] == [False, True, False, True]
@@ -240,8 +240,8 @@ async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interf
 
         def traffic() -> None:
             wire.send(5)
-            # libpcap runs the filter once more on its first block, where it can't answer this
-            # one either
+            # libpcap runs the filter again on its first block, and can't evaluate this filter there
+            # either.
             time.sleep(0.2)
             wire.send(10)
 
@@ -251,7 +251,7 @@ async def test_a_filter_that_recorded_packets_cannot_answer_is_run_on_the_interf
     assert stopped.outcome.lookback is not None
     assert (
         stopped.outcome.lookback.reason
-        == "the capture filter asks for what recorded packets can't tell"
+        == "the capture filter tests what recorded packets do not contain"
     )
 
 
@@ -273,7 +273,7 @@ def tag(ethertype: int, number: int) -> bytes:
 
 
 def frame(tags: bytes, port: int, size: int = 60) -> bytes:
-    """An Ethernet frame with a UDP packet in it, behind any tags."""
+    """Return an Ethernet frame with a UDP packet behind any tags."""
     payload = bytes(size - 42)
     udp = struct.pack("!HHHH", port, port, 8 + len(payload), 0) + payload
     ip = struct.pack(
@@ -307,7 +307,7 @@ FRAMES = [
     for size in (60, 1400, 8900)
 ]
 TAKEN_OUT = "ether[12:2] = 0x88a8"
-"""The kernel has taken that tag out of the frame when the filter looks."""
+"""The kernel has removed that tag from the frame before the filter runs."""
 
 FILTERS = [
     *(

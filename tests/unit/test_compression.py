@@ -1,4 +1,4 @@
-"""Compressed savefiles: the same bytes inside, in the memory that the packets had."""
+"""Compressed savefiles contain the same bytes, in the memory that the packets had."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Every message is answered once and settled once, whatever it is and whatever becomes of it."""
+"""Every message is answered once and settled once, whatever its kind and its outcome."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ BASE: dict[str, dict[str, Any]] = {
 
 
 class Desk:
-    """An engine whose captures run until `finish`, and what it said to each message."""
+    """An engine whose captures run until `finish`, and what it answered to each message."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **general: Any) -> None:
         self._finished = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The configuration: read, default, validate."""
+"""The configuration: read, merge, validate."""
 
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,11 @@ def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[general", "not TOML"), ("[a]\nb=1\nB=2\n", "different case"), ("\xff", "not TOML")],
+    [
+        ("[general", "not valid TOML"),
+        ("[a]\nb=1\nB=2\n", "different case"),
+        ("\xff", "not valid TOML"),
+    ],
 )
 def test_what_is_no_configuration_is_refused_with_its_name(
     tmp_path: Path, text: str, words: str
@@ -109,14 +113,14 @@ def test_unknown_keys_are_warned_of_with_what_may_be_meant() -> None:
         {**MINIMAL, "general": {"writelocal": True, "maxpacket": 5}, "htttp": {}}
     )
     said = "\n".join(settings.warnings)
-    assert "[general] maxpacket is unknown; did you mean maxpackets?" in said
+    assert "[general]: unknown key maxpacket; did you mean maxpackets?" in said
     assert "[htttp]" in said
 
 
 def test_a_section_that_is_not_switched_on_is_warned_of() -> None:
     settings = config.validate({**MINIMAL, "redis": {"host": "r"}})
     assert "redis" not in settings.sources
-    assert any("[redis] is there but not switched on" in warning for warning in settings.warnings)
+    assert any("[redis] is not turned on" in warning for warning in settings.warnings)
 
 
 def test_secrets_come_from_files_variables_and_credentials(
@@ -154,7 +158,7 @@ def test_a_secret_that_cannot_be_had_is_a_problem_without_the_secret() -> None:
         }
     )
     assert "[http] token_file: can't read /no/such" in words
-    assert "[redis] auth_env: the environment has no variable NO" in words
+    assert "[redis] auth_env: the environment variable NO is not set" in words
 
 
 def test_an_address_that_others_can_reach_needs_a_token() -> None:
@@ -209,9 +213,9 @@ def test_sources_that_may_repeat_a_request_want_a_state_directory(
             config.validate({section: {"listen": True, **values}, "general": general}).warnings
         )
 
-    assert "redis-stream may hand out" in warnings("redis", stream="s")
-    assert "sqs may hand out" in warnings("sqs", queue="q")
-    assert "kafka may hand out" in warnings("kafka", group="{node}")
+    assert "redis-stream may redeliver" in warnings("redis", stream="s")
+    assert "sqs may redeliver" in warnings("sqs", queue="q")
+    assert "kafka may redeliver" in warnings("kafka", group="{node}")
     assert not warnings("redis") + warnings("kafka")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/pcapdaemon")
     assert not warnings("sqs", queue="q")

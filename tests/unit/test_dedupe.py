@@ -1,4 +1,4 @@
-"""Requests that were accepted are known: at once, over a restart, and within bounds."""
+"""Accepted requests are remembered: at once, across a restart, and within limits."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Savefiles to all their destinations, from memory and from the spool; waiting is switched off."""
+"""Delivery to all destinations, from memory and from the spool, without pauses between attempts."""
 
 import asyncio
 import hashlib
@@ -51,7 +51,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Hanging(MemoryDestination):
-    """One that never answers."""
+    """A destination that never responds."""
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
         await asyncio.Event().wait()
@@ -59,7 +59,7 @@ class Hanging(MemoryDestination):
 
 
 class Down(MemoryDestination):
-    """A destination that fails until the test has it up again."""
+    """A destination that fails until the test sets `up`."""
 
     up = False
 
@@ -103,7 +103,7 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
 
 
 class Desk:
-    """A delivery, and its events."""
+    """A delivery and its events."""
 
     def __init__(
         self, *destinations: MemoryDestination, spool: Path | None = None, **more: Any
@@ -270,7 +270,7 @@ async def test_ended_in_the_middle_without_a_spool_it_is_told_as_lost() -> None:
     await asyncio.sleep(0.01)
     await desk.close()
     await task
-    assert "ended" in desk.reported(SavefileLost)[0].reason
+    assert "stopped" in desk.reported(SavefileLost)[0].reason
 
 
 async def test_in_the_spool_before_its_end_is_told_and_gone_when_it_is_delivered(

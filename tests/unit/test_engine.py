@@ -1,4 +1,4 @@
-"""The engine where captures do what real ones do not: hang, or fail in unforeseen ways."""
+"""The engine with captures that behave like no real ones: they hang, or fail unexpectedly."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ SETTINGS = config.validate(
 
 
 class Run:
-    """An engine whose sessions are `behaviour`, and what came of it."""
+    """An engine whose sessions run `behaviour`, and the events and answers that result."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The budget and its blocks."""
+"""The memory budget and its blocks."""
 
 import pytest
 
@@ -47,5 +47,5 @@ def test_a_limit_that_is_lowered_below_what_is_used_refuses_and_breaks_nothing()
 
 
 def test_a_block_holds_the_largest_record() -> None:
-    with pytest.raises(ValueError, match="a block must hold a record"):
+    with pytest.raises(ValueError, match="block_size must be at least"):
         BlockPool(MIB, 4096)

@@ -1,4 +1,4 @@
-"""What a pcapng file has beside its packets, read back by an independent reader."""
+"""The blocks of a pcapng file other than its packets, as read by an independent reader."""
 
 import json
 import subprocess

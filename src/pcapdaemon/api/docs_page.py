@@ -1,7 +1,7 @@
 """The page at /docs: the OpenAPI description as plain HTML. Pure.
 
-FastAPI's own page loads scripts from a content delivery network: they would run with the right to
-start captures here, and hosts without a way out would show nothing.
+FastAPI's own page loads scripts from a content delivery network. They could start captures here,
+and a host without internet access would show nothing.
 """
 
 from html import escape
@@ -15,7 +15,7 @@ STYLE = (
 
 
 def render(openapi: dict[str, Any]) -> str:
-    """The whole page of an OpenAPI 3.1 document."""
+    """Return the page for an OpenAPI 3.1 document."""
     info = openapi["info"]
     operations = [
         _operation(method, path, operation)

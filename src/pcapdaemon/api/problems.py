@@ -1,27 +1,28 @@
-"""How everything that is refused looks: RFC 9457 problem details."""
+"""Error responses: problem details of RFC 9457."""
 
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 
 TITLES = {
-    400: "The request can't be obeyed",
+    400: "The request is invalid",
     401: "A bearer token is required",
     404: "Not found",
-    409: "A request of this id is running",
-    410: "The request is too old",
+    405: "The method is not allowed",
+    409: "A request with this id is running",
+    410: "The request has expired",
     413: "The message is too long",
-    415: "Only application/json is taken",
-    405: "This can't be done here",
+    415: "Only application/json is accepted",
+    421: "This host name is not served",
     422: "A parameter is wrong",
-    421: "This host name is not served here",
-    429: "No room for one more capture",
+    429: "No room for another capture",
     503: "Not available now",
 }
+"""The title of each status."""
 
 
 def problem(status: int, detail: str = "", **members: Any) -> Response:
-    """A problem details object; `members` extend it."""
+    """Return a problem details response; `members` are added to its object."""
     body = {
         "type": "about:blank",
         "title": TITLES.get(status, "Refused"),

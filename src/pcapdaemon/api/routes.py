@@ -1,4 +1,4 @@
-"""The HTTP API: requests, what became of them, health."""
+"""The routes of the HTTP API: requests, their records, events, health."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -38,7 +38,7 @@ Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
 
 
 class Api:
-    """The routes, over what the engine and the history know."""
+    """The routes. Their docstrings are the descriptions on the page at /docs."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Api:
         self._subscribe, self._metrics, self._recorders = subscribe, metrics, recorders
 
     def app(self) -> FastAPI:
-        """The application that serves them."""
+        """Return the application that serves the routes."""
         words = "Packet captures on request."
         app = FastAPI(
             title="pcapdaemon",
@@ -91,9 +91,9 @@ class Api:
     async def start(
         self,
         request: Request,
-        wait: bool = Query(False, description="Answer when it is finished, with the result."),
+        wait: bool = Query(False, description="Answer with the record once it is finished."),
     ) -> Response:
-        """Start a capture on each interface asked for."""
+        """Start a capture on each interface of the request."""
         if (
             request.headers.get("content-type", "").partition(";")[0].strip().lower()
             != "application/json"
@@ -106,7 +106,7 @@ class Api:
         return _response(answer)
 
     async def last(self, limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
-        """The last requests, newest first."""
+        """Return the last requests, newest first."""
         newest = [
             request_id
             for request_id, _ in zip(reversed(self._history.requests), range(limit), strict=False)
@@ -114,24 +114,24 @@ class Api:
         return [self._view(request_id) for request_id in newest]
 
     async def tell(self, request_id: str) -> dict[str, Any]:
-        """State, live counters and result of one request."""
+        """Return the state, the current counts and the outcome of a request."""
         return self._view(request_id)
 
     async def end(self, request_id: str) -> dict[str, Any]:
-        """Stop a request's captures and deliver what they have."""
+        """Stop the captures of a request, and deliver what they have."""
         self._engine.cancel(request_id, "http")
         return self._view(request_id)
 
     async def recorders(self) -> list[dict[str, Any]]:
-        """What each recorder does and how far back it reaches."""
+        """Return the state of each recorder, and how far back it reaches."""
         return [to_wire(status) for status in self._recorders()]
 
     async def healthz(self) -> dict[str, str]:
-        """The daemon is alive."""
+        """Report that the daemon is alive."""
         return {"status": "ok"}
 
     async def readyz(self) -> Response:
-        """Every source is connected."""
+        """Report whether every source is connected: status 200 if so, otherwise 503."""
         sources = self._history.sources
         ready = bool(sources) and all(record.connected for record in sources.values())
         records = {name: vars(record) for name, record in sources.items()}
@@ -144,29 +144,29 @@ class Api:
         return JSONResponse(body, 200 if ready else 503)
 
     async def metrics(self) -> Response:
-        """Counters in the text format of Prometheus."""
+        """Return metrics in the text format of Prometheus."""
         return Response(self._metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def events(
         self,
-        # the parameter's name on the wire
-        id: str | None = Query(None, description="Only of this request."),  # noqa: A002
+        # the name of the query parameter
+        id: str | None = Query(None, description="Only results of this request."),  # noqa: A002
     ) -> AsyncIterator[ServerSentEvent]:
-        """Results of all requests from now on, as server-sent events.
+        """Send the results of all requests from now on, as server-sent events.
 
-        Each a CloudEvent, named by what happened.
+        Each is a CloudEvent. The name of the event is what happened.
         """
         yield ServerSentEvent(comment="listening")
         async for kind, body in self._subscribe(id):
             yield ServerSentEvent(event=kind, raw_data=body.decode())
 
     async def docs(self, request: Request) -> Response:
-        """The description of these routes, for people."""
+        """Return the description of these routes as a page for people."""
         return HTMLResponse(docs_page.render(request.app.openapi()), headers=docs_page.HEADERS)
 
     def _view(self, request_id: str) -> dict[str, Any]:
         if (record := self._history.as_json(request_id, self._engine.counts(request_id))) is None:
-            raise HTTPException(404, f"no request {request_id!r} is known here (any more)")
+            raise HTTPException(404, f"this node has no record of request {request_id!r}")
         return record
 
 
@@ -187,7 +187,7 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_MESSAGE:
-            raise HTTPException(413, f"a message may have {MAX_MESSAGE} bytes")
+            raise HTTPException(413, f"a message may have at most {MAX_MESSAGE} bytes")
     return body
 
 
@@ -202,7 +202,7 @@ def _response(answer: Answer) -> Response:
         return JSONResponse(
             {"id": answer.id, "state": answer.kind, "detail": "the request is for another node"}
         )
-    if answer.kind not in STATUS:  # a dry run, a list, a request that was cancelled
+    if answer.kind not in STATUS:  # a dry run, a list, or a cancelled request
         return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
     detail = "; ".join(str(one) for one in answer.problems)
     members = {

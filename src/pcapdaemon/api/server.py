@@ -1,4 +1,4 @@
-"""The API's socket, and who may come in."""
+"""The API's socket, and its access control."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 class Guard:
-    """Lets nobody in but who may.
+    """Rejects unauthorized requests.
 
-    A bearer token where there is one, and on loopback no web page under a foreign name.
+    If a token is configured, every request needs it. `/healthz` does not, because it reveals
+    nothing and probes use it.
 
-    A page in a browser on this machine can reach loopback by a name of its own that resolves to
-    127.0.0.1; its `Host` gives it away. `/healthz` says nothing and needs no token, so that a probe
-    can ask it.
+    On loopback, the `Host` header must name loopback. Otherwise a page in a browser on this host
+    could reach the API through a name that resolves to 127.0.0.1 (DNS rebinding).
     """
 
     def __init__(self, server: "ApiServer") -> None:
         self._server = server
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """One request, or one life of the application."""
+        """Serve an ASGI scope, or reject it."""
         if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
             await refusal(scope, receive, send)
         else:
@@ -55,9 +55,9 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+?)\.?)(?::\d+)?", re.IGNOREC
 
 
 def _host_name(header: bytes) -> str:
-    """The name or address in a Host header, without port and brackets (RFC 9110 section 7.2).
+    """Return the name or address in a Host header, without port and brackets.
 
-    Empty if it is none.
+    Returns "" if the header is not valid (RFC 9110 section 7.2).
     """
     found = _HOST.fullmatch(header.decode("latin-1"))
     return (found[1] or found[2]).lower() if found else ""
@@ -66,15 +66,14 @@ def _host_name(header: bytes) -> str:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # the daemon owns the signals
+        yield  # the daemon handles signals
 
 
 class ApiServer:
-    """The API on its socket, bound when made.
+    """The API on its socket.
 
-    `settings` and `app` may be replaced as long as host and port stay.
-
-    `closing` is set when answers that have no end must end.
+    The constructor binds the socket, and raises ConfigError if that fails. `settings` and `app` may
+    be replaced if host and port stay the same. `closing` is set when endless responses must end.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -89,7 +88,7 @@ class ApiServer:
         except OSError as error:
             raise ConfigError(
                 [f"[http]: can't listen on {settings.host} port {settings.port}: {error.strerror}"],
-                "another daemon may be running; choose another port by [http] port",
+                "another daemon may be running; choose another port with [http] port",
             ) from None
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
@@ -108,19 +107,19 @@ class ApiServer:
         await self._server.serve(sockets=[self._socket])
 
     async def stop(self) -> None:
-        """Return when nobody listens any more.
+        """Stop listening, and return when the socket is closed.
 
-        `serve` ends when the answers that are under way are given.
+        `serve` ends when the responses in progress are sent.
         """
         self.closing.set()
         self._server.should_exit = True
-        # uvicorn has no event for it
+        # uvicorn has no event for it, but checks ten times a second, and then closes the socket
         while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # uvicorn looks ten times a second, and closes the socket
+            await asyncio.sleep(0.01)
         self._socket.close()
 
     def abort(self) -> None:
-        """End `serve` though somebody waits."""
+        """End `serve` now, even if clients still wait."""
         self._server.should_exit = self._server.force_exit = True
 
 

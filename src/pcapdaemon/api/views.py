@@ -1,6 +1,6 @@
-"""What the API returns, as models.
+"""Models of what the API returns, for its OpenAPI description.
 
-Made of the records' own fields, so that a new one is described too.
+They are made from the fields of the records, so that new fields are described automatically.
 """
 
 from dataclasses import fields, is_dataclass
@@ -22,7 +22,7 @@ def _model(kind: Any) -> type[BaseModel]:
 
 
 def _members(kind: Any, without: tuple[str, ...] = (), optional: bool = False) -> dict[str, Any]:
-    """The fields of a dataclass by their words on the wire."""
+    """Return the fields of a dataclass, by their words on the wire."""
     hints, found = get_type_hints(kind), {}
     for field in fields(kind):
         if field.name not in without:
@@ -35,7 +35,7 @@ def _members(kind: Any, without: tuple[str, ...] = (), optional: bool = False) -
 
 def _of_wire(hint: Any) -> Any:
     if is_dataclass(hint):
-        return _model(hint)  # type: ignore[arg-type]  # mypy takes a class for what it makes
+        return _model(hint)  # type: ignore[arg-type]  # mypy takes the class for an instance
     if not (inner := get_args(hint)):
         return hint
     inner = tuple(map(_of_wire, inner))

@@ -1,4 +1,1 @@
-"""How a capture is made.
-
-A session on a live interface or on a recorder, alone or merged with others.
-"""
+"""How captures are made: sessions on interfaces, recorders and replayed files, alone or merged."""

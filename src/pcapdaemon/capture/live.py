@@ -19,16 +19,23 @@ class CaptureSettings(Section):
         8 * 1024**2,
         ge=128 * 1024,
         lt=2**31,
-        description="The kernel's capture buffer per capture, bytes; counts in `memory`.",
+        description=(
+            "Bytes of the kernel's buffer for each capture. They count towards `[general] memory`."
+        ),
     )
-    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
+    promiscuous: bool = Field(
+        True, description="Also capture frames for other hosts. Not on `any`."
+    )
 
 
 class LiveSource(LiveCapture):
-    """Packets from a socket of its own. `nothing_recorded` says why it has nothing from before."""
+    """Packets from a socket of its own.
+
+    `nothing_recorded` says why it has no packets from before the trigger.
+    """
 
     def __new__(cls, interface: Interface, budget: MemoryBudget, *more: Any) -> Self:
-        """The native part knows no more than a name and a pool."""
+        """Pass only a name and a pool to the native part."""
         return super().__new__(cls, interface.name, budget.pool)
 
     def __init__(
@@ -44,7 +51,7 @@ class LiveSource(LiveCapture):
     def arm(self, options: SourceOptions) -> None:
         """Open the interface, and set the filter.
 
-        Blocks for about 10 ms, or for long on names in DNS.
+        Blocks for about 10 ms, or longer while it resolves names.
         """
         self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         self.open(
@@ -57,11 +64,11 @@ class LiveSource(LiveCapture):
         prepare(self, options)
 
     def past(self, asked: int) -> Lookback:
-        """Nothing."""
+        """Return an empty lookback: a live source has no packets from before its trigger."""
         return Lookback(asked, 0.0, 0, self._nothing_recorded)
 
     def close(self) -> None:
-        """Close the interface, and count its buffer no longer."""
+        """Close the interface, and stop counting its buffer."""
         super().close()
         buffer, self._buffer = self._buffer, 0
         self._budget.give_kernel_buffer(buffer)

@@ -1,6 +1,6 @@
-"""Captures on several interfaces that become one savefile, with one limit over all.
+"""Captures on several interfaces that become one savefile, with limits over all of them.
 
-Used like one session.
+They are used like one session.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pcapdaemon.savefile.packing import Captured, Taken, pack
 from pcapdaemon.threads import run_in_thread
 
 ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.IDLE}
-"""What is reached by all together; a duration ends each by itself."""
+"""Limits that all captures reach together. A duration ends each capture by itself."""
 
 
 class MergedSession:
@@ -47,13 +47,13 @@ class MergedSession:
 
     @property
     def name(self) -> str:
-        """Of its interfaces."""
+        """The names of its interfaces."""
         return self.part.interface.name
 
     async def run(self) -> Captured:
-        """Capture until a limit is reached by all together.
+        """Capture until all captures together reach a limit.
 
-        Raises CaptureRefused or Busy where no interface can be had.
+        Raises CaptureRefused or Busy if no capture can begin.
         """
         arming = asyncio.create_task(self._arm())
         try:
@@ -70,18 +70,18 @@ class MergedSession:
         return await run_in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
 
     def stop(self, shutdown: bool = False, trying: bool = False) -> None:
-        """End all soon."""
+        """End all captures soon."""
         for session in self._sessions:
             session.stop(shutdown, trying)
 
     def extend(self, limits: CaptureLimits) -> bool:
-        """Make the limits at least these; False where one of them is over or about to be."""
+        """Raise the limits to at least these; False if one capture is over or about to be."""
         return all(s.is_running for s in self._sessions) and all(
             s.extend(limits) for s in self._sessions
         )
 
     def counts(self) -> Counts:
-        """What all have so far."""
+        """Return what all captures have so far."""
         return sum((session.counts() for session in self._sessions), Counts())
 
     async def _arm(self) -> None:
@@ -103,9 +103,9 @@ class MergedSession:
         return taken
 
     def _in_their_places(self, found: list[Taken | BaseException]) -> list[Taken]:
-        """One for each interface, for packets refer to it by its number.
+        """Return one result per interface, because packets refer to interfaces by number.
 
-        An interface that failed has an empty one.
+        The result of an interface that failed is empty.
         """
         some = next(one for one in found if isinstance(one, Taken))
         nothing = Outcome(
@@ -127,7 +127,7 @@ AnySession = Session | MergedSession
 def sessions_of(
     plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf
 ) -> list[AnySession]:
-    """What runs a plan: one session for each interface, or one for all."""
+    """Return what runs a plan: one session for each interface, or one for all."""
     if plan.merge:
         return [MergedSession(plan, budget, settings, recorder_of)]
     return [
@@ -137,7 +137,7 @@ def sessions_of(
 
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:
-    """Begin a capture and end it at once.
+    """Begin a capture, end it at once, and return what it was refused for.
 
     Only a live handle knows whether the filter fits the interface.
     """

@@ -1,8 +1,8 @@
-"""The flight recorder: what was on the wire before the request came.
+"""The flight recorder keeps what was on the wire before a request.
 
-Each recorder keeps the last packets of one interface in a circle of blocks, in a thread of its own
-that no capture can hold up; captures read from it. It waits for an interface that is not there, and
-goes on when it comes back.
+Each recorder keeps the last packets of one interface in a ring of blocks. It runs in a thread of
+its own, which no capture can delay, and captures read from it. If its interface is missing, it
+waits for the interface and then continues.
 """
 
 import threading
@@ -27,58 +27,59 @@ from pcapdaemon.savefile.packing import NO_ROOM
 SECOND = 1_000_000_000
 TRY_EVERY = 0.5
 TRY_REFUSED_EVERY = 5.0
-"""Seconds between two looks for an interface that is not there.
-
-For one that can't be captured on.
-"""
+"""Seconds between attempts to open an interface: a missing one, and one that was refused."""
 
 MOST_GAPS = 100
-NOT_BEGUN = "it has not begun yet"
+NOT_BEGUN = "not started yet"
 
 
 class RecorderSettings(Section):
     """One `[[recorder]]`: an interface whose last packets are kept."""
 
     interface: str | None = Field(
-        None, min_length=1, description="An interface of this host, which may come later."
+        None, min_length=1, description="Interface of this host. It may appear later."
     )
     alias: str | None = Field(
         None,
         min_length=1,
-        description="In its place: an alias; each of its interfaces gets a recorder of its own.",
+        description="Alias, instead of `interface`. Each of its interfaces gets a recorder.",
     )
     seconds: int = Field(
         30,
         gt=0,
         le=86400,
-        description="How long packets are kept, where `memory` is enough for it.",
+        description="How long packets are kept, if `memory` is large enough.",
     )
     memory: int = Field(
         64 * 1024**2,
         ge=8 * 1024**2,
         description=(
-            "Bytes for the packets and the kernel's buffer, taken at the start; not part of"
-            " `[general] memory`."
+            "Bytes for the packets and the kernel's buffer, allocated at startup. They are not"
+            " part of `[general] memory`."
         ),
     )
-    snaplen: int = Field(MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of a packet.")
-    filter: str = Field(
-        "", max_length=1024, description="Capture filter: only what matches is kept."
+    snaplen: int = Field(
+        MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of each packet."
     )
-    promiscuous: bool = Field(True, description="Take frames for other hosts too; `any` can't.")
+    filter: str = Field(
+        "", max_length=1024, description="Capture filter. Only matching packets are kept."
+    )
+    promiscuous: bool = Field(
+        True, description="Also capture frames for other hosts. Not on `any`."
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.interface is None) == (self.alias is None):
-            raise ValueError("interface or alias: give one of them")
+            raise ValueError("set either interface or alias")
         return self
 
 
 class Recorder:
-    """The recorder of one interface; `reason` is why it does not record.
+    """The recorder of one interface. `reason` says why it does not record.
 
-    `on_change` is called from its thread with the interface and "" when it begins, or why it has to
-    stop.
+    Its thread calls `on_change` with the interface and "" when it begins, or with the reason when
+    it has to stop.
     """
 
     def __init__(
@@ -99,14 +100,14 @@ class Recorder:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to record, as soon as the interface is there."""
+        """Begin to record as soon as the interface is present."""
         self._thread = threading.Thread(
             target=self._work, name=f"pcapdaemon-recorder-{self.interface}", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """End; captures that read from it end too, as if the interface had gone.
+        """Stop recording. Captures that read from it end, as if the interface had gone.
 
         Blocks for some milliseconds.
         """
@@ -122,13 +123,13 @@ class Recorder:
 
     @property
     def captures(self) -> int:
-        """How many captures read from it."""
+        """Number of captures that read from it."""
         return self._recording.followers
 
     def source(self, budget: MemoryBudget, trigger: int, lookback: int) -> "RecordedSource | None":
-        """A source of what is recorded from `lookback` seconds before `trigger` (monotonic ns) on.
+        """Return a source of packets from `lookback` seconds before `trigger` (monotonic ns) on.
 
-        None: it does not record.
+        Returns None if it does not record.
         """
         recording = self._recording
         if not recording.is_open:
@@ -137,9 +138,10 @@ class Recorder:
         return RecordedSource(self, recording, budget, trigger, since)
 
     def coverage(self, trigger: int, lookback: int, dropped_until: int) -> Coverage:
-        """Return what a capture has of the seconds before its trigger.
+        """Return how many of the `lookback` seconds before its trigger a capture has, and why.
 
-        `dropped_until` is the moment up to which the recorder had dropped packets when it began.
+        `dropped_until` is the moment up to which the recorder had dropped packets when the capture
+        began.
         """
         wanted = trigger - lookback * SECOND
         kept = self.settings.seconds
@@ -157,11 +159,11 @@ class Recorder:
             for start, end in tuple(self._gaps)
         )
         reasons = [limits[max(limits)]] if begin > wanted else []
-        reasons += [f"the interface was away for {away / SECOND:.1f} s"] if away else []
+        reasons += [f"the interface was unavailable for {away / SECOND:.1f} s"] if away else []
         return Coverage((trigger - begin - away) / SECOND, "; ".join(reasons))
 
     def status(self) -> RecorderStatus:
-        """What it does and has now."""
+        """Return its state."""
         recording, settings = self._recording, self.settings
         size, dropped_until = recording.kept()
         packets, _, dropped, by_interface, missed, cpu = recording.counters
@@ -201,7 +203,7 @@ class Recorder:
                 self._record()
 
     def _open(self) -> float:
-        """0, or the seconds after which to try again."""
+        """Open the interface; return 0, or the seconds after which to try again."""
         try:
             return self._try_to_open()
         except CaptureRefused as error:
@@ -222,8 +224,8 @@ class Recorder:
         )
         if same:
             return 0
-        # another kind of device of the same name: what was recorded can't be in one file with what
-        # comes
+        # The name now belongs to another kind of device, whose packets can't be in one file with
+        # those that were recorded.
         self._recording, self._began = self._new_recording(), 0
         self._gaps.clear()
         return TRY_EVERY
@@ -242,7 +244,7 @@ class Recorder:
             )
 
     def _changed(self, reason: str) -> None:
-        # once for an outage: "went down" and "No such device" are the same one
+        # Once per outage, because "went down" and "No such device" are the same outage.
         changed = self.reason == NOT_BEGUN or (reason == "") != (self.reason == "")
         self.reason = reason
         if changed:
@@ -250,7 +252,7 @@ class Recorder:
 
 
 class RecordedSource(RecordedCapture):
-    """Packets that a recorder has from before the trigger, and those that come, in one stream.
+    """Packets from before the trigger and later ones from a recorder, in one stream.
 
     `trigger` and `since` are monotonic nanoseconds.
     """
@@ -263,7 +265,10 @@ class RecordedSource(RecordedCapture):
         trigger: int,
         since: int,
     ) -> Self:
-        """From here on packets wait for it: to compile its filter may take a while."""
+        """Enter the recording.
+
+        From here on packets wait for this source, because compiling its filter may take a while.
+        """
         return super().__new__(
             cls,
             recording,
@@ -291,10 +296,9 @@ class RecordedSource(RecordedCapture):
     def arm(self, options: SourceOptions) -> None:
         """Set the filter.
 
-        Raises CaptureRefused of kind "unrecorded" where it asks for what recorded packets can't
-        tell.
+        Raises CaptureRefused of kind "unrecorded" if it tests what recorded packets do not contain.
         """
-        free = max(0, self._budget.limit - self._budget.used)  # half of it is left to others
+        free = max(0, self._budget.limit - self._budget.used)  # half of it stays free for others
         self._wanted_snaplen = options.snaplen
         self.keep_within(
             packets=options.most_packets,
@@ -305,7 +309,7 @@ class RecordedSource(RecordedCapture):
         prepare(self, options)
 
     def past(self, asked: int) -> Lookback:
-        """What it has from before the trigger, and why that is not all."""
+        """Return what it has from before the trigger, and why that is not all."""
         coverage = self._recorder.coverage(self._trigger, asked, self.recorded_until)
         packets, evicted = self.from_before
         covered, reasons = coverage.seconds, [coverage.reason, *self._narrowed()]
@@ -319,9 +323,11 @@ class RecordedSource(RecordedCapture):
 
     def _narrowed(self) -> list[str]:
         kept = self._recorder.settings
-        words = [f"the recorder keeps only what matches {kept.filter!r}"] if kept.filter else []
+        words = (
+            [f"the recorder keeps only packets that match {kept.filter!r}"] if kept.filter else []
+        )
         return words + (
-            [f"the recorder keeps {kept.snaplen} bytes of a packet"]
+            [f"the recorder keeps only {kept.snaplen} bytes of each packet"]
             if kept.snaplen < self._wanted_snaplen
             else []
         )

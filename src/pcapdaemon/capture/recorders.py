@@ -1,4 +1,4 @@
-"""All recorders of this node, as the configuration wants them."""
+"""All recorders of this node, as the configuration defines them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.threads import call_in_loop, run_in_thread
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a recorder that was switched off may end."""
+"""Seconds between checks whether a recorder that was removed or changed may end."""
 
 Wanted = Mapping[str, RecorderSettings]
 
@@ -28,42 +28,39 @@ class Recorders:
         self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, interface: str) -> Recorder | None:
-        """The recorder of an interface."""
+        """Return the recorder of an interface, or None."""
         return self._there.get(interface)
 
     def status(self) -> list[RecorderStatus]:
-        """What each does and has now."""
+        """Return the state of each recorder."""
         return [recorder.status() for recorder in self._there.values()]
 
     async def make(self, wanted: Wanted, buffer: int) -> dict[str, Recorder]:
-        """All configured recorders, including the unchanged ones. Starts none.
+        """Make all configured recorders, and return them with the unchanged ones. Starts none.
 
-        Raises ConfigError.
-
-        buffer is bytes of the kernel's buffer. Their memory is taken here.
+        `buffer` is the bytes of the kernel's buffer. The memory of the recorders is taken here.
+        Raises ConfigError if there is not enough.
         """
         same = {
             name
             for name in wanted
             if name in self._there and self._there[name].settings == wanted[name]
         }
-        tell = partial(call_in_loop, asyncio.get_running_loop(), self._tell)
+        report = partial(call_in_loop, asyncio.get_running_loop(), self._report)
         found: dict[str, Recorder] = {}
         for name, settings in wanted.items():
             try:
                 found[name] = (
                     self._there[name]
                     if name in same
-                    else await run_in_thread(Recorder, settings, name, buffer, tell)
+                    else await run_in_thread(Recorder, settings, name, buffer, report)
                 )
             except MemoryError as error:
-                raise ConfigError(
-                    [f"[[recorder]] {name}: {error}"], "make its memory smaller"
-                ) from None
+                raise ConfigError([f"[[recorder]] {name}: {error}"], "lower its memory") from None
         return found
 
     def exchange(self, made: dict[str, Recorder]) -> None:
-        """Have these record, and no others."""
+        """Start the new recorders of these, and end all others."""
         for name, recorder in self._there.items():
             if made.get(name) is not recorder:
                 task = asyncio.create_task(self._end(recorder))
@@ -75,12 +72,12 @@ class Recorders:
         self._there = made
 
     async def close(self) -> None:
-        """End all."""
+        """End all recorders."""
         for task in self._ending:
             task.cancel()
         await asyncio.gather(*(run_in_thread(recorder.close) for recorder in self._there.values()))
 
-    def _tell(self, interface: str, reason: str) -> None:
+    def _report(self, interface: str, reason: str) -> None:
         self._publish(RecorderChanged(interface, reason))
 
     async def _end(self, recorder: Recorder) -> None:

@@ -1,6 +1,6 @@
-"""A savefile played as if it were an interface.
+"""A savefile that is played as if it were an interface.
 
-Needs no privilege, and shows what a capture would have caught.
+It needs no privileges, and shows what a capture would have caught.
 """
 
 from typing import Self
@@ -12,14 +12,14 @@ from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.replayed import ReplayedCapture
 
-NOTHING_RECORDED = "a replayed file begins at its beginning"
+NOTHING_RECORDED = "a replayed file has no packets from before its start"
 
 
 class ReplaySource(ReplayedCapture):
     """Packets from a pcap or pcapng file, from its beginning."""
 
     def __new__(cls, interface: str, replay: Replay, budget: MemoryBudget) -> Self:
-        """The native part knows no more than a name and a pool."""
+        """Pass only a name and a pool to the native part."""
         return super().__new__(cls, interface, budget.pool)
 
     def __init__(self, interface: str, replay: Replay, budget: MemoryBudget) -> None:
@@ -36,5 +36,5 @@ class ReplaySource(ReplayedCapture):
         prepare(self, options)
 
     def past(self, asked: int) -> Lookback:
-        """Nothing."""
+        """Return an empty lookback, because a file has no packets from before its start."""
         return Lookback(asked, 0.0, 0, NOTHING_RECORDED)

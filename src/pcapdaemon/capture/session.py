@@ -1,4 +1,4 @@
-"""One plan on one interface: from opening it, its recorder or its file to packets in memory."""
+"""Runs a plan on one interface, one recorder or one file, and keeps its packets in memory."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ NO_RECORDER = "this interface has no recorder ([[recorder]])"
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """What is known when the filter is set."""
+    """What is known when the filter is set. `at` is that time, in seconds since the epoch."""
 
     linktype: str
     snaplen: int
@@ -37,9 +37,9 @@ class Session:
 
     `stop` and `counts` may be used at any time.
 
-    If the interface has a recorder that keeps everything it needs, it reads from that one, from
-    now on or from before. With `shared` it is one of several whose packets come into one file,
-    where its interface has this number.
+    If the interface has a recorder that keeps everything the capture needs, the capture reads from
+    that, from now on or from before. With `shared`, it is one of several captures whose packets go
+    into one file, and `number` is the number of its interface there.
     """
 
     def __init__(
@@ -63,30 +63,30 @@ class Session:
 
     @property
     def name(self) -> str:
-        """Of its interface."""
+        """The name of its interface."""
         return self.part.interface.name
 
     async def run(self) -> Captured:
         """Capture until a limit is reached or `stop` is called.
 
-        Raises CaptureRefused or Busy where it can't begin.
+        Raises CaptureRefused or Busy if it can't begin.
 
-        `armed` is set when the capture has begun; it is cancelled where it never will.
+        `armed` is set when the capture has begun, and cancelled if it never will.
         """
         taken = await self.take()
         return await run_in_thread(pack, self.plan, [taken], self._budget.pool)
 
     async def take(self) -> Taken:
-        """The same, but what was captured is not made a savefile yet."""
+        """Capture like `run`, but do not make a savefile yet."""
         try:
             return await run_in_thread(self._run)
         finally:
             self.armed.cancel()
 
     def stop(self, shutdown: bool = False, trying: bool = False) -> None:
-        """End it soon, by somebody's wish or because the daemon ends; what was captured is kept.
+        """End the capture soon, on request or because the daemon ends. Captured packets are kept.
 
-        `trying`, before it runs: only whether it can begin matters.
+        Use `trying`, before it runs, if only whether it can begin matters.
         """
         self._trying = self._trying or trying
         self._shutdown = self._shutdown or shutdown
@@ -95,15 +95,18 @@ class Session:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has begun, and its end is not decided yet."""
+        """Whether the capture has begun and its end is not decided yet."""
         return self.armed.done() and not self.armed.cancelled() and self._source.is_running
 
     def extend(self, limits: CaptureLimits) -> bool:
-        """Make its limits at least these; False if it has not begun, or is over or about to be."""
+        """Raise the limits to at least these.
+
+        Returns False if the capture has not begun, is over, or is about to be.
+        """
         return self.is_running and self._source.extend(**asdict(limits))
 
     def counts(self) -> Counts:
-        """What it has so far."""
+        """Return what the capture has so far."""
         source = self._source
         return Counts(source.packets, source.size if source.packets else 0, *source.stats)
 

@@ -1,9 +1,7 @@
-"""Where a capture's packets come from.
-
-The contract of live interfaces, recorders and replayed files.
+"""Packet sources: the contract of live interfaces, recorders and replayed files.
 
 A source is used once, by one thread, in this order: `arm`, `run`, `take_blocks`, `close`. Those
-block. `stop`, `extend` and what can be asked of it may be used from any other thread at any time.
+block. Other threads may use `stop`, `extend` and the properties at any time.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,27 +13,27 @@ from pcapdaemon.native.blocks import Blocks
 from pcapdaemon.native.merge import SharedLimits
 
 OPTIMIZED_FILTER = 256
-"""Capture filters up to this length are optimized.
+"""Capture filters of at most this many characters are optimized.
 
-Beyond, libpcap's optimizer may take seconds of CPU.
+For longer ones, libpcap's optimizer may take seconds of CPU.
 """
 
 PACKET_BUFFER_TIMEOUT_MS = 70
-"""How long the kernel may hold packets back to hand over many at once.
+"""How long the kernel may hold packets back, in order to deliver many at once.
 
-0 would never hand over a block that is not full. Immediate mode falls back to TPACKET_V2, whose
-slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each capture is woken this
-often, and its end is reported this late.
+With 0, the kernel would never deliver a block that is not full. Immediate mode falls back to
+TPACKET_V2, whose slots hold far fewer packets in the same buffer (libpcap pcap-linux.c). Each
+capture is woken this often, and its end is reported this late.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What a capture wants of its source.
+    """What a capture needs from its source.
 
-    `overhead` is bytes that the savefile has beside packets. With `shared` it is one of several
-    whose packets come into one pcapng file, where its interface has this `number`. The whole file
-    has at most `most_packets` and `most_size` bytes.
+    `overhead` is the bytes of the savefile that are not packets. With `shared`, it is one of
+    several captures whose packets go into one pcapng file, and `number` is the number of its
+    interface there. The whole file has at most `most_packets` packets and `most_size` bytes.
     """
 
     capture_filter: str
@@ -50,7 +48,7 @@ class SourceOptions:
 
 
 class PacketSource(Protocol):
-    """One capture's packets, of one linktype, kept in blocks of the memory budget."""
+    """The packets of one capture, of one linktype, in blocks of the memory budget."""
 
     @property
     def interface(self) -> str: ...
@@ -58,46 +56,46 @@ class PacketSource(Protocol):
     def linktype(self) -> str: ...
     @property
     def snaplen(self) -> int:
-        """Bytes kept of a packet at most."""
+        """Most bytes that are kept of a packet."""
 
     @property
     def header(self) -> bytes:
-        """The 24 bytes of a pcap file with these packets."""
+        """The 24 bytes of the header of a pcap file with these packets."""
 
     @property
     def error(self) -> str:
-        """The words of libpcap, where `run` returned "error"."""
+        """The words of libpcap, if `run` returned "error"."""
 
     def arm(self, options: SourceOptions) -> None:
-        """Open it and set its filter: packets that match are kept from here on.
+        """Open the source and set its filter. From here on matching packets are kept.
 
-        Raises CaptureRefused with libpcap's words, Busy or MemoryError where there is no memory.
+        Raises CaptureRefused with libpcap's words, or Busy or MemoryError if memory is short.
         """
 
     def extend(self, *, packets: int, size: int, duration: float, idle_timeout: float) -> bool:
-        """Make limits at least these; False where it is over, or about to be."""
+        """Raise the limits to at least these; False if the capture is over or about to be."""
 
     @property
     def is_running(self) -> bool:
-        """Whether its end is not decided yet."""
+        """Whether the end of the capture is not decided yet."""
 
     def run(self) -> str:
         """Keep packets until a limit is reached or `stop` is called.
 
-        The word of STOP_REASONS that says which.
+        Returns the word of STOP_REASONS for what ended the capture.
         """
 
     def stop(self) -> None:
-        """End `run` soon; before `run` it ends it at once."""
+        """End `run` soon. If `run` has not begun, it ends at once."""
 
     def close(self) -> None:
-        """Give back what is held. May be called twice, and without `run`."""
+        """Release what is held. May be called twice, and without `run`."""
 
     def take_blocks(self) -> Blocks:
-        """The records of all packets, once, after `run`."""
+        """Return the records of all packets. Call it once, after `run`."""
 
     def past(self, asked: int) -> Lookback:
-        """What it has of the `asked` seconds before its trigger; after `run`."""
+        """Return what it has of the `asked` seconds before its trigger. Call it after `run`."""
 
     @property
     def packets(self) -> int: ...
@@ -109,7 +107,7 @@ class PacketSource(Protocol):
     def times(self) -> tuple[int, int]:
         """Times of the first and the last packet, nanoseconds since the epoch.
 
-        Zeros before the first.
+        Zeros before the first packet.
         """
 
     @property
@@ -125,7 +123,7 @@ class _Native(Protocol):
 
 
 def prepare(source: _Native, options: SourceOptions) -> None:
-    """Set the limits, the form of records and the filter of a source that is open."""
+    """Set the limits, the record format and the filter of an open source."""
     source.extend(**asdict(options.limits))
     if options.pcapng:
         source.write_as(pcapng=True, overhead=options.overhead, number=options.number)

@@ -1,1 +1,1 @@
-"""The command line. Only these files print."""
+"""The command line. Only these modules print."""

@@ -1,6 +1,6 @@
-"""One capture at once, without a daemon.
+"""One capture without a daemon, for `pcapdaemon capture`.
 
-The same request, plan, session and delivery, for `pcapdaemon capture`.
+It uses the same engine, session and delivery as the daemon.
 """
 
 import asyncio
@@ -35,13 +35,16 @@ from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import run_in_thread
 
 SHOW_EVERY = 0.25
+"""Seconds between two updates of the progress."""
+
 Show = Callable[[list[dict[str, Any]]], None]
+"""Shows the records of captures."""
 
 
 class GivenFile(Destination):
-    """The file that was named on the command line, or stdout by the name `-`.
+    """The file that the command line names, or stdout for `-`.
 
-    Opened before anything is captured.
+    The constructor opens it before anything is captured, and raises ConfigError if that fails.
     """
 
     name = "file"
@@ -61,19 +64,19 @@ class GivenFile(Destination):
 
     @property
     def address(self) -> str:
-        """The file's name."""
+        """The name of the file."""
         return self._file
 
     async def check(self) -> str:
-        """It is open."""
+        """Return "", because the file is already open."""
         return ""
 
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt:
-        """Write it; what fails once is not tried again while a person waits."""
+        """Write the savefile; an error is not retried, because a person waits."""
         return Receipt(await run_in_thread(self._write, savefile))
 
     def close(self) -> None:
-        """Leave no empty file behind where there was none."""
+        """Remove the file if it was created here and is still empty."""
         if self._made and os.fstat(self._descriptor).st_size == 0:
             Path(self._file).unlink(missing_ok=True)
 
@@ -88,19 +91,19 @@ class GivenFile(Destination):
 
 
 def contradiction(read: str | None, paced: bool, lookback: int | None) -> str:
-    """Return what is wrong with these options together, or nothing."""
+    """Return what is wrong with the combination of these options, or ""."""
     if read and lookback:
-        return "--lookback: a file has no recorder; leave out --read or --lookback"
-    return "--paced: needs --read FILE" if paced and not read else ""
+        return "--lookback can't be used with --read, because a file has no recorder"
+    return "--paced requires --read FILE" if paced and not read else ""
 
 
 def replayed(
     message: dict[str, Any], settings: Settings, file: str, paced: bool
 ) -> tuple[dict[str, Any], Settings]:
-    """The message and the settings with which a file is played in place of an interface.
+    """Change a message and the settings to play a file in place of an interface.
 
-    Nothing but what the command line and the configuration's maxima say ends it before the file
-    does.
+    The capture ends with the file, unless it reaches a limit of the command line or a maximum of
+    the configuration first.
     """
     name = (message.get("interface") or [path_safe(Path(file).name, 64)])[0]
     general = settings.general
@@ -114,9 +117,9 @@ def replayed(
 async def capture(
     message: dict[str, Any], settings: Settings, write: str | None, show: Show
 ) -> list[dict[str, Any]]:
-    """Take one request through the whole way; the records of its captures.
+    """Capture and deliver for one request, and return the records of its captures.
 
-    Raises ConfigError where it is refused.
+    Raises ConfigError if the request is rejected.
     """
     _refuse_several(message, settings, write)
     file = GivenFile(write) if write is not None else None
@@ -160,12 +163,12 @@ def _refuse_several(message: dict[str, Any], settings: Settings, write: str | No
     }
     if write is not None and len(names) > 1 and not message.get("merge"):
         problem = (
-            f"-w names one file, and {len(names)} interfaces ({', '.join(sorted(names))}) give one"
+            f"-w names one file, but {len(names)} interfaces ({', '.join(sorted(names))}) need one"
             " each"
         )
         raise ConfigError(
             [problem],
-            "leave -w out: then each has a name of its own; or --merge makes one pcapng of them",
+            "remove -w to write one file per interface, or add --merge to write one pcapng file",
         )
 
 

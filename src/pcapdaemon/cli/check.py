@@ -1,4 +1,4 @@
-"""Looks at everything that a daemon with this configuration needs, and says all that is wrong."""
+"""Checks everything that a daemon with this configuration needs, and reports all problems."""
 
 import asyncio
 import json
@@ -35,15 +35,14 @@ from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
 
 CONNECT_WITHIN = 8.0
+"""Most seconds to connect to a source."""
+
 _CAP_NET_RAW = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
-
-    What, whether it is as it should be, and what is wrong or right about it.
-    """
+    """The result of one check: its subject, whether it is good, and a message for people."""
 
     subject: str
     good: bool
@@ -52,14 +51,15 @@ class Finding:
 
 
 async def found(settings: Settings, request: Path | None) -> list[Finding]:
-    """All of it."""
+    """Return the results of all checks."""
     return [finding async for finding in check(settings, request)]
 
 
 async def check(settings: Settings, request: Path | None) -> AsyncIterator[Finding]:
-    """Everything, one finding after the other.
+    """Run all checks, and yield each result as soon as it is known.
 
-    Takes as long as the slowest server that does not answer.
+    `request` is a file with a request to check too. A server that does not respond takes up to
+    CONNECT_WITHIN seconds.
     """
     for warning in settings.warnings:
         yield Finding("configuration", True, f"warning: {warning}")
@@ -69,7 +69,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
         if interface.replay:
             yield _replay(interface.name, interface.replay)
     for problem in missing_interfaces(settings):
-        yield Finding("interfaces", False, problem, "'pcapdaemon interfaces' lists what there is")
+        hint = "run 'pcapdaemon interfaces' to list this host's interfaces"
+        yield Finding("interfaces", False, problem, hint)
     for name, recorder in settings.recorders.items():
         yield _recorder(name, recorder)
     if directory := state_directory(settings.general):
@@ -98,8 +99,8 @@ def _state(directory: Path) -> Finding:
         with tempfile.TemporaryFile(dir=directory):
             return Finding("state", True, f"{directory} can be written to")
     except OSError as error:
-        words = f"{directory}: {error.strerror}: accepted requests would be forgotten at a restart"
-        return Finding("state", False, words, "[general] statedir names the directory")
+        words = f"{directory}: {error.strerror}: a restart would forget accepted requests"
+        return Finding("state", False, words, "set [general] statedir to a writable directory")
 
 
 def _spool(settings: SpoolSettings) -> Finding:
@@ -110,13 +111,14 @@ def _spool(settings: SpoolSettings) -> Finding:
     except ConfigError as error:
         return Finding("spool", False, str(error))
     except OSError as error:
-        words = f"{settings.dir}: {error.strerror}: savefiles would wait in memory only"
-        return Finding("spool", False, words, "[spool] dir names the directory")
+        words = f"{settings.dir}: {error.strerror}: savefiles could wait in memory only"
+        return Finding("spool", False, words, "set [spool] dir to a writable directory")
 
 
 def _recorder(name: str, settings: RecorderSettings) -> Finding:
     words = (
-        f"the last {settings.seconds} s in at most {settings.memory} bytes, beside [general] memory"
+        f"records the last {settings.seconds} s in at most {settings.memory} bytes, in addition to"
+        " [general] memory"
     )
     capture = LiveCapture(name, MemoryBudget(BLOCK_SIZE).pool)
     try:
@@ -133,7 +135,7 @@ def _recorder(name: str, settings: RecorderSettings) -> Finding:
         return Finding(
             f"recorder {name}",
             waits,
-            f"{error}{': it begins when that changes' if waits else ''}",
+            f"{error}{'; it begins when that changes' if waits else ''}",
             error.hint,
         )
     finally:
@@ -145,7 +147,8 @@ def _replay(name: str, file: str) -> Finding:
     try:
         Path(file).open("rb").close()
     except OSError as error:
-        return Finding(f"replay {name}", False, f"{file}: {error.strerror}", "[[interface]] replay")
+        hint = "set [[interface]] replay to a readable file"
+        return Finding(f"replay {name}", False, f"{file}: {error.strerror}", hint)
     return Finding(f"replay {name}", True, f"{file} can be read")
 
 
@@ -156,16 +159,13 @@ def _permission() -> Finding:
         if line.startswith("CapEff")
     )
     if int(effective.split()[1], 16) >> _CAP_NET_RAW & 1:
-        return Finding("permission", True, "CAP_NET_RAW is there")
+        return Finding("permission", True, "this process has CAP_NET_RAW")
     refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
     return Finding("permission", False, str(refusal), refusal.hint)
 
 
 def _api(settings: HttpSettings, source: Source) -> Finding:
-    """The API is no server to connect to.
-
-    A port to listen on, unless a daemon does that already.
-    """
+    """Check that the API can listen on its port, or that a daemon already does."""
     try:
         socket.create_server(
             (settings.host, settings.port), family=address_family(settings.host)
@@ -173,14 +173,14 @@ def _api(settings: HttpSettings, source: Source) -> Finding:
     except OSError as error:
         try:
             if httpx2.get(f"{source.address}/healthz", timeout=2).json() == {"status": "ok"}:
-                return Finding("source http", True, f"a daemon listens on {source.address} already")
+                return Finding("source http", True, f"a daemon already listens on {source.address}")
         except (httpx2.HTTPError, ValueError):
-            pass  # it is somebody else's
+            pass  # another program listens on it
         return Finding(
             "source http",
             False,
             f"{source.address}: {error.strerror}",
-            "choose another port by [http] port",
+            "choose another port with [http] port",
         )
     return Finding("source http", True, f"{source.address} is free")
 
@@ -195,7 +195,7 @@ async def _source(source: Source) -> Finding:
         return Finding(
             f"source {source.name}",
             False,
-            f"{source.address}: no answer within {CONNECT_WITHIN:.0f} s",
+            f"{source.address}: no response within {CONNECT_WITHIN:.0f} s",
         )
     finally:
         await source.close()
@@ -249,4 +249,5 @@ async def _filter(settings: Settings, plan: CapturePlan, part: InterfacePlan) ->
             "duration": plan.limits.duration,
         }
     )
-    return Finding("request", True, f"{name}: would be captured, {part.file_name}, limits {limits}")
+    words = f"{name}: would be captured to {part.file_name}, limits {limits}"
+    return Finding("request", True, words)

@@ -1,4 +1,4 @@
-"""Sends requests to daemons as another program would: over their HTTP APIs, or over a bus."""
+"""Sends requests to daemons like any other program: over their HTTP APIs or over a bus."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,14 @@ from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
 
 POLL_EVERY = 0.25
+"""Seconds between two requests for a record."""
+
 SHOW_EVERY = 0.2
+"""Seconds between two updates of the progress."""
 
 
 class Refused(PcapdaemonError):
-    """The daemon said no; `problems` has a line for each reason."""
+    """The daemon rejected a request; `problems` has one line per reason."""
 
     def __init__(self, problems: list[str], hint: str = "") -> None:
         super().__init__("\n".join(problems), hint)
@@ -36,14 +39,14 @@ class Refused(PcapdaemonError):
 
 
 class ApiClient:
-    """Talks to one daemon's API.
+    """A client of one daemon's API.
 
-    Every method raises Refused or PcapdaemonError in words for a person.
+    All methods block. They raise Refused or another PcapdaemonError, with a message for people.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
         if not token.isascii():
-            raise PcapdaemonError("the token is not ASCII: no header can carry it")
+            raise PcapdaemonError("the token must be ASCII, because an HTTP header carries it")
         self.url = self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(
@@ -51,8 +54,8 @@ class ApiClient:
         )
 
     def submit(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a request; what the daemon answers at once."""
-        # whatever is odd about it, the daemon shall say so: httpx would refuse NaN itself
+        """Send a request, and return the immediate answer of the daemon."""
+        # not `json=`: httpx rejects NaN itself, but the daemon must report all problems
         return self._call(
             "POST",
             "/captures",
@@ -61,7 +64,7 @@ class ApiClient:
         )
 
     def follow(self, request_id: str) -> Iterator[dict[str, Any]]:
-        """The request's record again and again, until it is over."""
+        """Yield the record of a request repeatedly until it is finished."""
         while True:
             record = self._call("GET", f"/captures/{quote(request_id, safe='')}")
             yield record
@@ -70,11 +73,11 @@ class ApiClient:
             time.sleep(POLL_EVERY)
 
     def stop(self, request_id: str) -> None:
-        """Have its captures ended and delivered."""
+        """Have the captures of a request ended and delivered."""
         self._call("DELETE", f"/captures/{quote(request_id, safe='')}")
 
     def recorders(self) -> list[dict[str, Any]]:
-        """What its recorders do and have."""
+        """Return the state of the daemon's recorders."""
         found: Any = self._call("GET", "/recorders")
         return list(found)
 
@@ -84,11 +87,12 @@ class ApiClient:
             body: dict[str, Any] = response.json()
         except httpx2.TransportError as error:
             raise PcapdaemonError(
-                f"{self._url}: {error}", "is a daemon running there? 'pcapdaemon run' starts one"
+                f"{self._url}: {error}",
+                "check that a daemon runs there, or start one with 'pcapdaemon run'",
             ) from None
         except ValueError:
             raise PcapdaemonError(
-                f"{self._url}: status {response.status_code}, and not from pcapdaemon"
+                f"{self._url}: status {response.status_code}, but not from pcapdaemon"
             ) from None
         if response.is_success:
             return body
@@ -102,7 +106,10 @@ class ApiClient:
 
 
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
-    """The API that is named, or that of a configuration's `[http]`, or the default one."""
+    """Return a client of the API at `url` or, if that is empty, at the configuration's `[http]`.
+
+    The default is http://127.0.0.1:8723.
+    """
     http = values.get("http", {})
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
     file = token_file or (
@@ -115,12 +122,13 @@ def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiC
 
 
 Show = Callable[[Fleet], None]
+"""Shows the records of nodes."""
 
 
 def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Fleet:
-    """Send a request to several daemons at once, and follow it on each until it is over.
+    """Send a request to several daemons in parallel, and follow it on each until it is finished.
 
-    Ctrl-C ends it everywhere.
+    Blocks. Ctrl-C ends the request everywhere.
     """
     nodes, message = Fleet(), {**message, "id": message.get("id") or new_id()}
     threads = [
@@ -167,13 +175,13 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
 async def ask(
     bus: Bus, message: dict[str, Any], wait: float, show: Show
 ) -> tuple[Fleet | None, int | None]:
-    """Send a message over a bus.
+    """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds.
 
-    Follow it on all nodes that answer within `wait` seconds until it is over on each.
+    Returns when it is finished on each. If the message names a node, it only waits for that one.
 
-    A node that is named is waited for no longer than it takes. The nodes are None where no result
-    can come: nobody waits, or the bus has no place for them. The number is how many heard the
-    message, where the bus knows. Ctrl-C ends the request. Raises NotConnected.
+    Returns the nodes, or None if no result can arrive, because `wait` is 0 or the bus has no place
+    for results. Also returns the number of receivers, if the bus knows it. Ctrl-C ends the request.
+    Raises NotConnected.
     """
     message = {**message, "id": message.get("id") or new_id()}
     place = message.get("reply_to") or next(iter(bus.places), None)
@@ -183,8 +191,9 @@ async def ask(
     try:
         if listener:
             await listener.connect()
-        heard = await bus.send(json.dumps(message).encode())
-        return (await _results(bus, listener, message, wait, show) if listener else None), heard
+        receivers = await bus.send(json.dumps(message).encode())
+        found = await _results(bus, listener, message, wait, show) if listener else None
+        return found, receivers
     finally:
         for one in (listener, bus):
             if one:
@@ -212,20 +221,20 @@ async def _results(
 async def _receive(listener: Bus, request_id: str, nodes: Fleet) -> None:
     try:
         async with asyncio.timeout(SHOW_EVERY):
-            heard = await listener.receive()
+            message = await listener.receive()
     except TimeoutError:
         return
-    result = decode(heard.body)
+    result = decode(message.body)
     mine = result is not None and result[1]["id"] == request_id
-    if heard.settle:  # a queue of results may be shared with other requesters
-        heard.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
+    if message.settle:  # other requesters may share a queue of results
+        message.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
     if result and mine:
         nodes.on_result(*result, time.monotonic())
 
 
 @contextlib.contextmanager
 def _interrupted() -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C sets; the second one ends the program."""
+    """Yield an event that Ctrl-C sets; a second Ctrl-C ends the program."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
 
     def first() -> None:

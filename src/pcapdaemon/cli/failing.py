@@ -1,4 +1,4 @@
-"""How a command ends when it can't do what it was asked."""
+"""How a command ends with errors."""
 
 import sys
 from typing import NoReturn
@@ -7,7 +7,7 @@ from pcapdaemon.core.text import printable
 
 
 def fail(status: int, problems: list[str], hint: str = "") -> NoReturn:
-    """End with a status, and say why and what to do next."""
+    """Print the problems and a hint to stderr, and exit with a status."""
     for problem in problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
     if hint:

@@ -1,6 +1,6 @@
-"""What several nodes have reported of one request, put together.
+"""Collects the results of one request from several nodes.
 
-A record of each, as the API has it. Pure.
+It keeps a record of each node, with the words of the API. Pure.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,21 @@ from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.wire import from_wire
 
 OVER = frozenset(RequestState) - {RequestState.RUNNING}
-"""States after which nothing more is expected of a node."""
+"""States after which no more results are expected from a node."""
 
 GOOD = OVER - {RequestState.REJECTED, RequestState.UNREACHABLE, RequestState.SILENT}
+"""States in which a request ended well on a node."""
 
 OF_ANSWER = ("limits", "warnings", "joined")
-"""What only the answer says of a request."""
+"""Facts about a request that only its answer contains."""
 
 SNAPLEN, INTERFACES = ON_THE_WIRE["snaplen"], ON_THE_WIRE["interfaces"]
 
 
 class Fleet:
-    """Records by node, made of the results that are received.
+    """The records by node, made from the results that are received.
 
-    After `silence` seconds without one none is expected.
+    After `silence` seconds without a result, no more are expected from a node.
     """
 
     def __init__(self, silence: float = 90.0) -> None:
@@ -36,7 +37,10 @@ class Fleet:
         self._silence = silence
 
     def on_result(self, kind: str, data: Mapping[str, Any], now: float) -> None:
-        """Take note of one result; what is malformed, or of another version, is ignored."""
+        """Record a result; `now` is in seconds of any clock.
+
+        Results that are malformed or have another version are ignored.
+        """
         with suppress(KeyError, TypeError, ValueError, AttributeError):
             self._note(kind, data, now)
 
@@ -67,27 +71,27 @@ class Fleet:
         }
 
     def look(self, now: float) -> None:
-        """Expect nothing more of those who are silent."""
+        """Mark nodes as silent that have sent no result for too long."""
         for node, record in self.records.items():
             if record["state"] not in OVER and now - self._received.get(node, now) > self._silence:
                 record["state"], record["problems"] = (
                     RequestState.SILENT,
-                    [f"nothing was heard of it for {self._silence:.0f} s"],
+                    [f"it has sent no result for {self._silence:.0f} s"],
                 )
 
     @property
     def over(self) -> bool:
-        """Whether all nodes that answered are done."""
+        """Whether the request ended on all nodes that answered."""
         return all(record["state"] in OVER for record in self.records.values())
 
     @property
     def good(self) -> bool:
-        """Whether there was one, and none failed."""
+        """Whether at least one node answered, and none failed."""
         return bool(self.records) and all(is_good(record) for record in self.records.values())
 
 
 def is_good(record: Mapping[str, Any]) -> bool:
-    """Whether a request came to something on a node."""
+    """Return whether a request ended well on a node, with no capture failed."""
     captures = record.get("captures") or ()
     return record["state"] in GOOD and not any(one["state"] in FAILURES for one in captures)
 

@@ -1,4 +1,7 @@
-"""The original's command line: flags with one dash or two, `-flag value` or `-flag=value`. Pure."""
+"""The original's command line: flags with one or two dashes, as `-flag value` or `-flag=value`.
+
+Pure.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,12 +31,13 @@ _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
 def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
-    """Arguments as the program takes them today.
+    """Translate arguments of the original to those of this program.
 
-    `run` in front where no command is named, two dashes, `--no-switch`.
+    `run` is added if no command is named, flags get two dashes, and `-switch=false` becomes
+    `--no-switch`.
 
-    Raises ConfigError. Go's flag package takes a switch's value only behind `=`: 1, t, T, TRUE,
-    true, True, or the opposites.
+    Raises ConfigError. Go's flag package accepts the value of a switch only after `=`: 1, t, T,
+    TRUE, true, True, or the opposites.
     """
     if arguments and arguments[0] == "run":
         return ["run", *(_translated(argument) for argument in arguments[1:])]
@@ -47,10 +51,10 @@ def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
 
 
 def overrides(flags: dict[str, Any], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the flags that were given lay over the configuration's `values`.
+    """Return the tables with which the given flags override the configuration's `values`.
 
-    One about Redis switches `[redis] listen` on, where the file does not say otherwise: it would
-    mean nothing else.
+    A flag about Redis also sets `[redis] listen`, unless the file does, because it would have no
+    effect otherwise.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, value in flags.items():

@@ -1,6 +1,7 @@
-"""The command line; prints, as show.py and cli_spool.py do.
+"""The command line.
 
-Data to stdout, everything else to stderr; status 0, 1 or 2.
+Data goes to stdout and everything else to stderr. The exit status is 0, 1, or 2 for a mistake in
+the configuration or on the command line.
 """
 
 import asyncio
@@ -95,7 +96,7 @@ def capture(
         typer.Option(
             "-w",
             "--write",
-            help="The savefile; - is stdout. Written at the end.",
+            help="The savefile, written at the end; - is stdout.",
             show_default=False,
         ),
     ] = None,
@@ -109,7 +110,8 @@ def capture(
         ),
     ] = None,
     paced: Annotated[
-        bool, typer.Option(help="Play it at the pace of its packets, as if they came now.")
+        bool,
+        typer.Option(help="Play the file at the pace of its packets, with current times."),
     ] = False,
     id_: Id = None,
     lookback: Lookback = None,
@@ -121,11 +123,12 @@ def capture(
     config_file: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Capture now, on this host, under the configuration's limits.
+    """Capture now on this host, within the limits of the configuration.
 
-    Ctrl-C ends it and keeps what is there.
+    Ctrl-C ends the capture and keeps what was captured.
 
-    --lookback asks the running daemon (--url, --config), because only its recorder has the past.
+    --lookback asks the running daemon (--url, --config), because only its recorder has earlier
+    packets.
 
     --read plays a file in place of an interface, to see what a capture would have caught.
 
@@ -146,7 +149,7 @@ def capture(
         fail(
             2,
             ["refusing to write a capture file to a terminal"],
-            "pipe it: ... -w - | tcpdump -nr -",
+            "pipe it to a program, for example: pcapdaemon capture ... -w - | tcpdump -nr -",
         )
     if read:
         message, settings = once.replayed(message, settings, read, paced)
@@ -162,11 +165,11 @@ def check(
     config_file: ConfigOption = None,
     request: Annotated[
         Path | None,
-        typer.Option(help="A request's file; its filter is tried out.", show_default=False),
+        typer.Option(help="A file with a request to check too.", show_default=False),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say all that is wrong with the configuration, permissions, interfaces, servers and a request.
+    """Check the configuration, permissions, interfaces and servers, and report all problems.
 
     Example: pcapdaemon check --config pcapdaemon.toml --request request.json
     """
@@ -182,7 +185,7 @@ def check(
 
 @app.command()
 def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> None:
-    """List the interfaces of this host with state, linktype, addresses and aliases.
+    """List the interfaces of this host with their state, linktype, addresses and aliases.
 
     Example: pcapdaemon interfaces --json
     """
@@ -209,7 +212,7 @@ def recorders(
     config_file: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show what the recorders of a running daemon have; on a terminal until Ctrl-C.
+    """Show the recorders of a running daemon; on a terminal, until Ctrl-C.
 
     Example: pcapdaemon recorders --config pcapdaemon.toml
     """
@@ -218,7 +221,7 @@ def recorders(
     cli_recorders.recorders(config_file, url, token_file, json_)
 
 
-sources_app = typer.Typer(help="Look after what nodes leave on a bus.", no_args_is_help=True)
+sources_app = typer.Typer(help="Manage what nodes leave on a bus.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")
 
 
@@ -227,10 +230,10 @@ def prune(
     config_file: ConfigOption = None,
     idle: Annotated[float, typer.Option(help="Hours since a node last read.", min=0)] = 168,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only print what would be removed.")
     ] = False,
 ) -> None:
-    """Remove the consumer groups of nodes that are gone from the Redis stream.
+    """Remove the consumer groups of nodes that no longer read from the Redis stream.
 
     Example: pcapdaemon sources prune --config pcapdaemon.toml --dry-run
     """
@@ -242,7 +245,7 @@ def prune(
         "redis", config.read(config_file) if config_file else {}, str(config_file or "default")
     )
     if not isinstance(bus.settings, RedisSettings) or bus.settings.stream is None:
-        fail(2, ["[redis] stream is not set: only a stream has groups"])
+        fail(2, ["[redis] stream is not set, and only a stream has consumer groups"])
     for name, seconds in asyncio.run(redis_stream.prune(bus.settings, idle * 3600, dry_run)):
         print(
             f"{'would be removed' if dry_run else 'removed'}: {name}, not read for"
@@ -265,7 +268,8 @@ def _mistakes_in_words() -> Iterator[None]:
     except PcapdaemonError as error:
         fail(1, str(error).split("\n"), error.hint)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        # the reader of stdout is gone: avoid a second error when Python flushes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         fail(1, [f"{error.filename}: {error.strerror}" if error.filename else str(error)])

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,11 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Interfaces = Annotated[
-    list[str] | None, typer.Option("--interface", "-i", help="An interface; may be repeated.")
+    list[str] | None, typer.Option("--interface", "-i", help="Interface; may be repeated.")
 ]
 Aliases = Annotated[
     list[str] | None,
-    typer.Option("--alias", help="An alias from the configuration; may be repeated."),
+    typer.Option("--alias", help="Alias from the configuration; may be repeated."),
 ]
 Bpf = Annotated[
     str | None,
@@ -44,31 +44,37 @@ Customer = Annotated[str | None, typer.Option(help="Becomes a tag.", show_defaul
 AlertId = Annotated[
     int | None, typer.Option("--alertid", help="Becomes a tag.", show_default=False)
 ]
-Tags = Annotated[str | None, typer.Option(help="Comma separated.", show_default=False)]
+Tags = Annotated[
+    str | None, typer.Option(help="Comma-separated tags of the savefile.", show_default=False)
+]
 Id = Annotated[
     str | None,
-    typer.Option("--id", help="Names the request; made up where absent.", show_default=False),
+    typer.Option("--id", help="Id of the request; by default generated.", show_default=False),
 ]
 Lookback = Annotated[
     int | None,
     typer.Option(
-        help="Begin this many seconds before now, where a recorder has them.",
+        help="Begin this many seconds before now, if a recorder has them.",
         min=0,
         show_default=False,
     ),
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="pcap or pcapng.", show_default=False)
+    str | None,
+    typer.Option("--format", help="Format of the savefile: pcap or pcapng.", show_default=False),
 ]
 Compress = Annotated[
-    str | None, typer.Option("--compress", help="none, gzip or zstd.", show_default=False)
+    str | None,
+    typer.Option(
+        "--compress", help="Compression of the savefile: none, gzip or zstd.", show_default=False
+    ),
 ]
-Merge = Annotated[bool, typer.Option("--merge", help="One pcapng of several interfaces.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Write one pcapng file for all interfaces.")]
 Urls = Annotated[
     list[str] | None,
     typer.Option(
         "--url",
-        help="A daemon's API; may be repeated. By default that of --config.",
+        help="API of a daemon; may be repeated. By default that of --config.",
         show_default=False,
     ),
 ]

@@ -1,6 +1,6 @@
-"""What the command line has of a running daemon's recorders.
+"""The commands that use recorders of a running daemon.
 
-`pcapdaemon recorders`, and `pcapdaemon capture --lookback`.
+They are `pcapdaemon recorders` and `pcapdaemon capture --lookback`.
 """
 
 import json
@@ -24,13 +24,15 @@ from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
 
 REFRESH_EVERY = 1.0
+"""Seconds between two updates on a terminal."""
+
 FILTER = ON_THE_WIRE["capture_filter"]
 
 
 def recorders(
     config_file: Path | None, urls: list[str] | None, token_file: Path | None, as_json: bool
 ) -> None:
-    """Print them, or on a terminal show them until Ctrl-C."""
+    """Print the state of the recorders; on a terminal, update it until Ctrl-C."""
     apis = _apis(config_file, urls, token_file)
     if as_json:
         print(json.dumps([{"url": api.url, "recorders": api.recorders()} for api in apis]))
@@ -48,13 +50,17 @@ def capture(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Have the daemon capture, from before now on.
+    """Have the daemon capture, with packets from before now.
 
-    The savefile goes where it sends all, and to `write` as a copy.
+    The savefile goes to all destinations of the daemon, and is copied to `write`.
     """
     api, *more = _apis(config_file, urls, token_file)
     if more:
-        fail(2, ["--url: a capture is made by one daemon"], "'pcapdaemon request' asks several")
+        fail(
+            2,
+            ["--url: must be given only once, because one daemon captures"],
+            "use 'pcapdaemon request' to ask several daemons",
+        )
     record = api.submit({**message, "node": "any"})
     if record.get("state") == RequestState.RUNNING:
         record = show.follow(api, record["id"])
@@ -72,10 +78,8 @@ def _copy(record: dict[str, Any], write: str) -> None:
             if not captures
             else "the daemon keeps no savefile on this host that could be copied"
         )
-        errors.print(
-            f"-w {write}: {why if len(captures) < 2 else 'several savefiles, and one name'}",
-            markup=False,
-        )
+        several = "several savefiles can't be copied to one file"
+        errors.print(f"warning: -w {write}: {why if len(captures) < 2 else several}", markup=False)
         return
     with (
         Path(places[0]).open("rb") as source,
@@ -102,12 +106,12 @@ def _rows(apis: list[client.ApiClient]) -> list[dict[str, Any]]:
 def _show(
     found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]] | None = None
 ) -> None:
-    """What recorders do and have."""
+    """Print the state of the recorders once."""
     show.wide(sys.stdout).print(_recorders(found, before or {}))
 
 
 def _show_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
-    """The same again and again, until Ctrl-C."""
+    """Show the state of the recorders, and update it until Ctrl-C."""
     found, before = look(), {}
     with Live(
         _recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False

@@ -1,4 +1,4 @@
-"""The command `pcapdaemon request`: its options, and the message that they make."""
+"""The command `pcapdaemon request`: its options, and the message made from them."""
 
 import json
 import sys
@@ -63,10 +63,10 @@ MESSAGE_OPTIONS = (
 
 def request(
     node: Annotated[
-        str | None, typer.Option(help="The node's name, or any.", show_default=False)
+        str | None, typer.Option(help="Name of the node, or any.", show_default=False)
     ] = None,
     nodere: Annotated[
-        str | None, typer.Option(help="RE2 expression for nodes' names.", show_default=False)
+        str | None, typer.Option(help="RE2 expression for names of nodes.", show_default=False)
     ] = None,
     interface: Interfaces = None,
     alias: Aliases = None,
@@ -86,46 +86,49 @@ def request(
     id_: Id = None,
     message: Annotated[
         str | None,
-        typer.Option(help="A file with the request as JSON; - is stdin.", show_default=False),
+        typer.Option(help="File with the request as JSON; - is stdin.", show_default=False),
     ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
-            "--label", help="NAME=GLOB: a label that the node must have; may be repeated."
+            "--label", help="Label that the node must have, as NAME=GLOB; may be repeated."
         ),
     ] = None,
     dryrun: Annotated[
-        bool, typer.Option(help="Capture nothing: have nodes say what they would do.")
+        bool, typer.Option(help="Capture nothing; nodes report what they would do.")
     ] = False,
     cancel: Annotated[
-        str | None, typer.Option(help="End the request of this id instead.", show_default=False)
+        str | None, typer.Option(help="End the request with this id instead.", show_default=False)
     ] = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="Have nodes list what runs instead.")
+        bool, typer.Option("--list", help="List the running requests of nodes instead.")
     ] = False,
     via: Annotated[
-        str, typer.Option(help="http, or a bus as --config has it: kafka, redis, sqs.")
+        str, typer.Option(help="http, or a bus from --config: kafka, redis, sqs.")
     ] = "http",
     config_file: ConfigOption = None,
     url: Urls = None,
     token_file: TokenFile = None,
     redis: Annotated[
-        str | None, typer.Option(help="redis://... to publish on Redis without --config.")
+        str | None, typer.Option(help="URL (redis://...) to publish on Redis without --config.")
     ] = None,
-    channel: Annotated[str, typer.Option(help="The Redis channel, for --redis.")] = "capture",
+    channel: Annotated[str, typer.Option(help="Redis channel, for --redis.")] = "capture",
     comment: Annotated[
-        str | None, typer.Option(help="Goes along with the savefile.", show_default=False)
+        str | None, typer.Option(help="Comment that goes with the savefile.", show_default=False)
     ] = None,
     reply_to: Annotated[
-        str | None, typer.Option("--reply-to", help="Where results go.", show_default=False)
+        str | None, typer.Option("--reply-to", help="Place for results.", show_default=False)
     ] = None,
     wait: Annotated[
-        float, typer.Option(help="How long to wait for nodes on a bus to answer, seconds.", min=0)
+        float,
+        typer.Option(help="How long to wait for answers from nodes on a bus, in seconds.", min=0),
     ] = 5,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for anything.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Don't wait for answers or results.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Send a request by HTTP or over a bus, and show what becomes of it.
+    """Send a request over HTTP or a bus, and show the results.
 
     Example: pcapdaemon request --node any -i eth0 --bpf 'port 53' --packets 100
     """
@@ -161,7 +164,7 @@ def _labels(options: list[str] | None) -> dict[str, str] | None:
 
 
 def message_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The message that the options of a command make."""
+    """Return the message made from the options of a command."""
     found = {name: options.get(name, options.get(f"{name}_")) for name in MESSAGE_OPTIONS}
     return {name: value for name, value in found.items() if value not in (None, [], False)}
 

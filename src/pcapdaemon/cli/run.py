@@ -31,7 +31,7 @@ def run(
         bool | None, typer.Option(help="Write savefiles to --destdir.", show_default=False)
     ] = None,
     destdir: Annotated[
-        str | None, typer.Option(help="The directory for savefiles.", show_default=False)
+        str | None, typer.Option(help="Directory for savefiles.", show_default=False)
     ] = None,
     maxpackets: Annotated[
         int | None, typer.Option(help="Most packets of a capture.", show_default=False)
@@ -42,7 +42,9 @@ def run(
     cshost: Annotated[
         str | None, typer.Option(help="Host of CloudShark.", show_default=False)
     ] = None,
-    csscheme: Annotated[str | None, typer.Option(help="http or https.", show_default=False)] = None,
+    csscheme: Annotated[
+        str | None, typer.Option(help="Scheme of CloudShark: http or https.", show_default=False)
+    ] = None,
     csport: Annotated[
         int | None, typer.Option(help="Port of CloudShark.", show_default=False)
     ] = None,
@@ -50,13 +52,16 @@ def run(
         str | None, typer.Option(help="API token of CloudShark.", show_default=False)
     ] = None,
     cstimeout: Annotated[
-        int | None, typer.Option(help="Timeout of uploads, seconds.", show_default=False)
+        int | None, typer.Option(help="Timeout of uploads in seconds.", show_default=False)
     ] = None,
     panic: Annotated[
-        bool, typer.Option(help="Does nothing: it belonged to a library that is gone.")
+        bool, typer.Option(help="Ignored; it was for a library that is no longer used.")
     ] = False,
 ) -> None:
-    """Run the daemon; without a configuration: HTTP on 127.0.0.1:8723, savefiles under ./captures.
+    """Run the daemon.
+
+    Without a configuration or flags, it serves HTTP on 127.0.0.1:8723 and writes savefiles to
+    ./captures.
 
     Example: pcapdaemon run --config /etc/pcapdaemon/pcapdaemon.toml
     """

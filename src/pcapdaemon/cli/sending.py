@@ -1,4 +1,4 @@
-"""Sends a request by HTTP or over a bus, and shows what becomes of it: what `request` does."""
+"""Sends a request over HTTP or a bus, and shows the results, for `pcapdaemon request`."""
 
 import asyncio
 from pathlib import Path
@@ -11,20 +11,20 @@ from pcapdaemon.core.record import RequestState
 
 
 def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
-    """The configuration's tables, and what they are called in messages."""
+    """Return the tables of the configuration, and its name in messages."""
     return (config.read(config_file), str(config_file)) if config_file else ({}, "command line")
 
 
 def by_bus(
     via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool
 ) -> None:
-    """Send it over a bus, and follow it on every node that answers within `wait` seconds."""
+    """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds."""
     if via not in sources.buses():
-        fail(2, [f"--via {via}: {', '.join(('http', *sources.buses()))} can be used"])
+        fail(2, [f"--via: must be one of {', '.join(('http', *sources.buses()))}, not {via}"])
     bus = config.bus(via, values, origin)
     with show.Watch() as watch:
-        found, heard = asyncio.run(client.ask(bus, body, wait, watch.show))
-    show.nodes_or_receivers(found, heard, bus.address, as_json)
+        found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show))
+    show.nodes_or_receivers(found, receivers, bus.address, as_json)
 
 
 def by_http(
@@ -35,7 +35,7 @@ def by_http(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Send it to the APIs that are named, or to that of the configuration."""
+    """Send a message to the APIs at `urls`, or to that of the configuration."""
     apis = [client.api_of(values, one, token_file) for one in (urls or [""])]
     needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
     message = body if needs_no_node else {"node": "any", **body}

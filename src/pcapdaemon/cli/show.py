@@ -1,4 +1,4 @@
-"""What the command line shows to people: tables, a line of progress."""
+"""What the command line shows to people: tables and progress."""
 
 import json
 import sys
@@ -21,9 +21,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def follow(api: Any, request_id: str) -> dict[str, Any]:
-    """Show a request's progress until it is over.
+    """Show the progress of a request until it is finished, and return its record.
 
-    Ctrl-C ends it early, and what is there is delivered.
+    Ctrl-C ends the request early, and what was captured is delivered.
     """
     found: dict[str, Any] = {}
     say, nodes = progress(live=False), Fleet()
@@ -42,7 +42,10 @@ def follow(api: Any, request_id: str) -> dict[str, Any]:
 
 
 def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
-    """Show a daemon's record of a request; exit with status 1 if it captured nothing."""
+    """Show a daemon's record of a request.
+
+    Exits with status 1 if the request was rejected or a capture failed.
+    """
     if as_json:
         print(json.dumps(found), file=to)
     elif "captures" in found:
@@ -61,7 +64,7 @@ def _words(found: dict[str, Any]) -> str:
 
 
 def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
-    """A table of captures, or JSON."""
+    """Print captures as a table or JSON."""
     if as_json:
         print(json.dumps(captures))
         return
@@ -87,7 +90,7 @@ def fail_if_lost(captures: list[dict[str, Any]]) -> None:
 
 
 def findings(found: Sequence[Any], as_json: bool) -> None:
-    """What `check` found; ends with status 1 where something is wrong."""
+    """Print the results of `check`; exit with status 1 if something is wrong."""
     if as_json:
         print(json.dumps([to_wire(finding) for finding in found]))
     for finding in [] if as_json else found:
@@ -101,7 +104,7 @@ def findings(found: Sequence[Any], as_json: bool) -> None:
 
 
 def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """The interfaces of this host."""
+    """Print the interfaces of this host."""
     if as_json:
         print(json.dumps(rows))
         return
@@ -122,9 +125,9 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def progress(live: bool = True) -> Any:
-    """A function that says once where captures began.
+    """Return a function that prints once for each capture that it began.
 
-    On a terminal, if `live`, shows what they have on one line.
+    On a terminal, if `live`, it also shows the counts of all captures on one line.
     """
     begun: set[str] = set()
 
@@ -147,9 +150,10 @@ def progress(live: bool = True) -> Any:
 
 
 class Watch:
-    """Shows what nodes have so far.
+    """Shows the progress of nodes.
 
-    On a terminal a line with a bar for each, elsewhere a line for each change.
+    On a terminal, it shows a progress bar for each node, otherwise it prints a line for each
+    change.
     """
 
     def __init__(self) -> None:
@@ -171,7 +175,7 @@ class Watch:
         self._bars.stop()
 
     def show(self, nodes: Fleet) -> None:
-        """Show the state of each."""
+        """Show the state of each node."""
         for name, record in list(nodes.records.items()):
             words = printable(
                 ", ".join(f"{c['interface']} {c['state']}" for c in record["captures"])
@@ -191,9 +195,9 @@ class Watch:
 
 
 def nodes(found: Fleet, as_json: bool) -> None:
-    """What became of a request on each node.
+    """Print the outcome of a request on each node.
 
-    Ends with status 1 where none answered, or it came to nothing on one.
+    Exits with status 1 if no node answered, or the request failed on one.
     """
     if as_json:
         print(json.dumps(list(found.records.values())))
@@ -206,27 +210,29 @@ def nodes(found: Fleet, as_json: bool) -> None:
                 shown.add_row(*(printable(cell) for cell in row))
         wide(sys.stdout).print(shown)
     if not found.records:
-        errors.print("no node has answered", markup=False)
+        errors.print("error: no node answered", markup=False)
     if not found.good:
         raise typer.Exit(1)
 
 
-def nodes_or_receivers(found: Fleet | None, heard: int | None, address: str, as_json: bool) -> None:
-    """Show what nodes reported; if none could, what is known about sending."""
+def nodes_or_receivers(
+    found: Fleet | None, receivers: int | None, address: str, as_json: bool
+) -> None:
+    """Print the outcome on each node or, if no result can arrive, that the message was sent."""
     if found is not None:
         nodes(found, as_json)
         return
     if as_json:
-        print(json.dumps({"sent": address, "subscribers": heard}))
+        print(json.dumps({"sent": address, "subscribers": receivers}))
     else:
-        known = "" if heard is None else f": {heard} subscriber(s) heard it"
-        print(f"sent to {address}{known}; no result comes back without `results` in its section")
-    if heard == 0:
+        known = "" if receivers is None else f", received by {receivers} subscriber(s)"
+        print(f"sent to {address}{known}; set `results` in its section to receive results")
+    if receivers == 0:
         raise typer.Exit(1)
 
 
 def spool(found: Any, as_json: bool) -> None:
-    """Show the content of the spool."""
+    """Print the savefiles in the spool."""
     manifests = list(found.manifests())
     if as_json:
         print(
@@ -260,7 +266,7 @@ def spool(found: Any, as_json: bool) -> None:
 
 
 def table(*columns: str) -> Table:
-    """A table that folds what is too long for the terminal: half a path or URL helps nobody."""
+    """Return a table that folds long cells, because half of a path or URL is of no use."""
     table = Table(box=None, header_style="")
     for column in columns:
         table.add_column(
@@ -270,7 +276,7 @@ def table(*columns: str) -> Table:
 
 
 def _part(record: dict[str, Any]) -> float:
-    """How much of a request is done, by its limit of packets or size."""
+    """Return how much of a request is done, from 0 to 1, by its limit of packets or bytes."""
     if record["state"] in OVER:
         return 1.0
     limits, captures = record.get("limits") or {}, record["captures"]
@@ -319,7 +325,7 @@ def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _columns(capture: dict[str, Any]) -> list[str]:
-    """State, packets, bytes, dropped and stop reason."""
+    """Return the state, packets, bytes, dropped packets and stop reason."""
     dropped = capture["dropped"] + capture["dropped_by_interface"]
     numbers = [str(capture["packets"]), str(capture["bytes"]), str(dropped)]
     return [capture["state"], *numbers, capture.get("stop_reason", "")]
@@ -330,7 +336,7 @@ def _places(capture: dict[str, Any]) -> list[str]:
 
 
 def _past(capture: dict[str, Any]) -> list[str]:
-    """What a savefile has from before its request, where that was asked for."""
+    """Return what a savefile has from before its request, if the request asked for that."""
     past = capture.get("lookback")
     if not past:
         return []
@@ -339,5 +345,5 @@ def _past(capture: dict[str, Any]) -> list[str]:
 
 
 def wide(to: Any) -> Console:
-    """A console that folds nothing where its output goes to a file or a program."""
+    """Return a console that does not fold output to a file or a program."""
     return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)

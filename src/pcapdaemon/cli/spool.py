@@ -1,6 +1,6 @@
 """The commands `pcapdaemon spool ...`.
 
-They read the directory, and leave orders in it for the daemon that uses it.
+They read the directory of the spool, and leave orders in it for the daemon that uses it.
 """
 
 from pathlib import Path
@@ -14,17 +14,16 @@ from pcapdaemon.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from pcapdaemon.delivery.spool import Spool
 
-app = typer.Typer(
-    help="Look after savefiles that could not be delivered yet.", no_args_is_help=True
-)
+app = typer.Typer(help="Manage savefiles that are not delivered yet.", no_args_is_help=True)
 SpoolNames = Annotated[
-    list[str] | None, typer.Argument(help="Names or request ids as `list` shows them; none: all.")
+    list[str] | None,
+    typer.Argument(help="Names or request ids, as `list` shows them. By default all."),
 ]
 
 
 @app.command("list")
 def spool_list(config_file: ConfigOption = None, json_: JsonOption = False) -> None:
-    """List the savefiles in the spool: since when, how large, and which destinations are pending.
+    """List the savefiles in the spool with their size, age and pending destinations.
 
     Example: pcapdaemon spool list --config pcapdaemon.toml
     """
@@ -35,29 +34,29 @@ def spool_list(config_file: ConfigOption = None, json_: JsonOption = False) -> N
 
 @app.command("retry")
 def spool_retry(names: SpoolNames = None, config_file: ConfigOption = None) -> None:
-    """Have the daemon try again at once, also what a destination has refused.
+    """Have the daemon retry deliveries now, including those that a destination refused.
 
     Example: pcapdaemon spool retry --config pcapdaemon.toml
     """
     spool = _spool(config_file)
     for name in _chosen(spool, names):
         spool.order("retry", name)
-        print(f"{name}: tried again at once, or when a daemon starts")
+        print(f"{name}: will be retried now, or when a daemon starts")
 
 
 @app.command("drop")
 def spool_drop(
-    names: Annotated[list[str], typer.Argument(help="Names or request ids as `list` shows them.")],
+    names: Annotated[list[str], typer.Argument(help="Names or request ids, as `list` shows them.")],
     config_file: ConfigOption = None,
 ) -> None:
-    """Remove savefiles from the spool. The daemon reports them to their requesters as lost.
+    """Remove savefiles from the spool; the daemon reports them to their requesters as lost.
 
     Example: pcapdaemon spool drop 01KAS7Q0J3T8M2N5V6X9Z1B4CD --config pcapdaemon.toml
     """
     spool = _spool(config_file)
     for name in _chosen(spool, names):
         spool.order("drop", name)
-        print(f"{name}: dropped at once, or when a daemon starts")
+        print(f"{name}: will be dropped now, or when a daemon starts")
 
 
 def _spool(config_file: Path | None) -> "Spool":
@@ -69,8 +68,12 @@ def _spool(config_file: Path | None) -> "Spool":
     if not settings.dir or not Path(settings.dir).is_dir():
         fail(
             2,
-            [f"[spool] dir: {settings.dir or 'is not set'}: there is no spool"],
-            "--config names the daemon's configuration",
+            [
+                f"[spool] dir: {settings.dir}: no such directory"
+                if settings.dir
+                else "[spool] dir is not set"
+            ],
+            "pass the daemon's configuration with --config",
         )
     return Spool(settings, lock=False)
 
@@ -87,6 +90,6 @@ def _chosen(spool: "Spool", names: list[str] | None) -> list[str]:
         fail(
             1,
             [f"{one}: not in the spool {spool.directory}" for one in unknown],
-            "'pcapdaemon spool list' shows what is",
+            "run 'pcapdaemon spool list' to list its savefiles",
         )
     return [name for name, ids in there.items() if not names or {name, *ids} & set(names)]

@@ -1,1 +1,1 @@
-"""The way of a savefile to all destinations, and the spool where it waits."""
+"""Delivers savefiles to all destinations, and keeps them in the spool until then."""

@@ -1,7 +1,4 @@
-"""Savefiles on their way to all destinations, each on its own, until they have them.
-
-From memory first, then from the spool.
-"""
+"""Delivers savefiles to all destinations independently, from memory first, then from the spool."""
 
 import asyncio
 import time
@@ -31,22 +28,27 @@ from pcapdaemon.destinations.base import Destination
 from pcapdaemon.threads import run_in_thread
 
 LONGEST_WAIT, LONGEST_WAIT_IN_MEMORY = 300.0, 15.0
-"""Seconds between two tries at most, with a spool and without."""
+"""Most seconds between two attempts, with and without a spool."""
 
 LONGEST_TRY = 3600.0
-"""Seconds for one try: a disk may hang for ever."""
+"""Most seconds for one attempt, because a disk may hang forever."""
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a savefile must leave memory."""
+"""Seconds between two checks whether a savefile must leave memory."""
 
-ENDED = "the daemon ended before it could be delivered"
+ENDED = "the daemon stopped before it was delivered"
 
 log = structlog.get_logger()
 
 
 @dataclass(eq=False)
 class _Journey:
-    """A parcel under way: a task for each destination that is tried, and why the others are not."""
+    """The delivery of a parcel.
+
+    `tasks` has one task per destination. `failed` and `refused` say why an attempt failed
+    temporarily or permanently. `at_rest` is set when no destination is pending, or the savefile
+    waits in the spool.
+    """
 
     parcel: Parcel
     begun: float = field(default_factory=time.monotonic)
@@ -58,10 +60,10 @@ class _Journey:
 
 
 class Delivery:
-    """Delivers to destinations; what is under way heeds a new configuration at once.
+    """Delivers savefiles to destinations. A new configuration also applies to those in progress.
 
-    `pressed` says whether memory is short. Without a spool what can't be delivered is dropped at
-    `settings.deadline`.
+    `pressed` returns whether memory is running low. Without a spool, what can't be delivered is
+    lost after `settings.deadline`.
     """
 
     def __init__(
@@ -84,22 +86,19 @@ class Delivery:
     def configure(
         self, destinations: Mapping[str, Destination], settings: DeliverySettings
     ) -> None:
-        """Deliver as these settings say, and try again what waits.
-
-        What was in the way may be mended.
-        """
+        """Use these settings from now on, and retry what waits, because its cause may be fixed."""
         self._destinations, self._settings = dict(destinations), settings
         self.retry()
 
     @property
     def heeded(self) -> tuple[str, ...]:
-        """The fields of a request that a destination heeds."""
+        """The fields of a request that a destination uses."""
         return tuple(
             name for destination in self._destinations.values() for name in destination.HEEDED
         )
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
-        """What a request asks of a destination in vain."""
+        """Return what a request asks of destinations that they don't allow."""
         return [
             problem
             for destination in self._destinations.values()
@@ -107,11 +106,10 @@ class Delivery:
         ]
 
     async def take(self, parcel: Parcel) -> None:
-        """Take a savefile whose capture has just ended, and publish that.
+        """Take the savefile of a capture that just ended, and publish that it ended.
 
-        It is written to the spool first, so that none is lost.
-
-        The caller calls `deliver` then.
+        With an eager spool, it is written there first, so that a crash does not lose it. The caller
+        must call `deliver` next.
         """
         parcel.pending = list(self._destinations)
         parcel.seal(await run_in_thread(digest, parcel.savefile))
@@ -120,9 +118,10 @@ class Delivery:
         self._publish(parcel.stopped)
 
     async def deliver(self, parcel: Parcel) -> None:
-        """Return when every destination has the savefile or was dropped, or it waits in the spool.
+        """Deliver to all destinations, and publish each outcome.
 
-        Each outcome is published.
+        Returns when every destination has the savefile or will not get it, or when it waits in the
+        spool.
         """
         journey = self._begin(parcel)
         try:
@@ -132,12 +131,15 @@ class Delivery:
                         await journey.at_rest.wait()
                         return
                 await self._see_to(journey)
-        except asyncio.CancelledError:  # after `close`, by a capture that ended too late for it
+        except asyncio.CancelledError:  # the capture ended too late for `close` to see it
             self._abandon(journey)
             raise
 
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
-        """Go on with what an earlier process left in the spool, as `Spool.load` has it."""
+        """Resume the deliveries that an earlier process left in the spool.
+
+        `left` is the result of `Spool.load`.
+        """
         try:
             if self._spooling:
                 async for parcel in self._spooling.resume(left):
@@ -147,13 +149,13 @@ class Delivery:
             self._resumed.set()
 
     async def keep_watch(self) -> None:
-        """Look after the spool; runs until it is cancelled."""
+        """Watch over the spool until cancelled."""
         await self._resumed.wait()
         if self._spooling:
             await self._spooling.watch(self.retry, self.drop)
 
     def retry(self, name: str = "") -> None:
-        """Try what waits in the spool at once, all of it or one; also what was refused."""
+        """Retry now what waits in the spool, all or one by name, also after a refusal."""
         for journey in list(self._journeys.values()):
             if journey.spooled and name in ("", journey.parcel.spool_name):
                 for task in journey.tasks.values():
@@ -162,10 +164,10 @@ class Delivery:
 
     async def drop(self, name: str, reason: str) -> None:
         """Drop the savefile with this name from the spool."""
-        await self._resumed.wait()  # until then nobody knows what would be lost
+        await self._resumed.wait()  # until then it is not known what would be lost
         journey = next((j for j in self._journeys.values() if j.parcel.spool_name == name), None)
         if journey and not journey.parcel.savefile.in_memory:
-            await self._give_up(journey, reason)
+            await self._lose_all(journey, reason)
             return
         if self._spooling:
             await run_in_thread(self._spooling.spool.remove, name)
@@ -174,20 +176,20 @@ class Delivery:
                 self._spooling.not_spooled(journey.parcel, reason)
 
     def end_soon(self) -> None:
-        """From now on hold nothing in memory that could stand in the spool: the daemon ends."""
+        """From now on, move failing deliveries to the spool at once: the daemon is stopping."""
         self._ending = True
 
     async def close(self) -> None:
-        """Stop trying.
+        """Stop all deliveries.
 
-        What is in the spool stays there; what is not, and can't be put there now, is lost, and
-        published.
+        What is in the spool stays there. What is not is written there now or, if that fails, lost
+        and reported.
         """
         for journey in list(self._journeys.values()):
-            if await self._hand_over(journey, "the daemon ended"):
+            if await self._hand_over(journey, "the daemon stopped"):
                 await self._cancel(journey)
             else:
-                await self._give_up(journey, ENDED)
+                await self._lose_all(journey, ENDED)
         self._journeys.clear()
 
     def _begin(self, parcel: Parcel) -> _Journey:
@@ -202,16 +204,14 @@ class Delivery:
         }
 
     async def _to(self, name: str, journey: _Journey) -> None:
-        """Deliver to one destination, however often it takes."""
+        """Deliver to one destination, and retry until it has the savefile or refuses it."""
         begun = time.monotonic()
         try:
             receipt = await self._try(name, journey)
         except DeliveryRefused as error:
             journey.refused[name] = f"{error}{f' ({error.hint})' if error.hint else ''}"
             await self._refused(name, journey)
-        except (
-            Exception
-        ) as error:  # a defect of one destination: the loss must be published all the same
+        except Exception as error:  # a bug in one destination: the loss must still be reported
             log.exception("a destination failed in an unforeseen way", destination=name)
             journey.refused[name] = f"internal error: {type(error).__name__}"
             await self._refused(name, journey)
@@ -221,7 +221,7 @@ class Delivery:
     async def _try(self, name: str, journey: _Journey) -> Receipt:
         longest = LONGEST_WAIT if self._spooling else LONGEST_WAIT_IN_MEMORY
         async for attempt in stamina.retry_context(
-            on=_when_again,
+            on=_retry_after,
             attempts=None,
             timeout=None,
             wait_initial=0.5,
@@ -245,15 +245,15 @@ class Delivery:
 
     async def _once(self, name: str, parcel: Parcel, again: bool) -> Receipt:
         if (destination := self._destinations.get(name)) is None:
-            raise DeliveryFailed(f"{name} is not switched on any more")
+            raise DeliveryFailed(f"{name} is no longer turned on")
         reader = parcel.savefile.reader()
         try:
             async with asyncio.timeout(LONGEST_TRY):
                 return await destination.deliver(reader, replace(parcel.info, again=again))
         except TimeoutError:
-            raise DeliveryFailed(f"no end of it after {LONGEST_TRY:.0f} s") from None
+            raise DeliveryFailed(f"not finished after {LONGEST_TRY:.0f} s") from None
         finally:
-            # a thread that goes on without us can't read, nor hold memory, any longer
+            # an abandoned thread can then no longer read or hold memory
             reader.close()
 
     def _slot(self, name: str) -> asyncio.Semaphore:
@@ -277,9 +277,9 @@ class Delivery:
         await self._settle(journey)
 
     async def _refused(self, name: str, journey: _Journey) -> None:
-        """It is not tried again by itself.
+        """Keep what a destination refused in the spool, without automatic retries.
 
-        In the spool it is kept for those who mend what is wrong.
+        Without a spool, it is lost.
         """
         reason = f"{name}: {journey.refused[name]}"
         if not await self._hand_over(
@@ -295,13 +295,13 @@ class Delivery:
         self._publish(SavefileLost(info.id, info.interface, name, reason, info.file_name, packets))
 
     async def _settle(self, journey: _Journey) -> None:
-        """A destination is done with: note it, and end the journey with the last one."""
+        """Record that a destination is done; after the last one, end the delivery."""
         parcel, spooling = journey.parcel, self._spooling
         if parcel.pending:
             if spooling:
                 await spooling.note(parcel)
             return
-        if self._journeys.pop(parcel, None) is None:  # somebody else saw the last one go
+        if self._journeys.pop(parcel, None) is None:  # another task has ended it
             return
         parcel.savefile.close()
         if spooling:
@@ -311,7 +311,7 @@ class Delivery:
         journey.at_rest.set()
 
     async def _see_to(self, journey: _Journey) -> None:
-        """Move a savefile out of memory where it is time, or give it up."""
+        """Move a savefile from memory to the spool if it is time, or lose it at the deadline."""
         waited = time.monotonic() - journey.begun
         failing = bool(journey.failed.keys() & set(journey.parcel.pending))
         too_long = waited > self._settings.deadline
@@ -319,24 +319,24 @@ class Delivery:
         if too_long or grace_is_over or self._pressed():
             why = (
                 "; ".join(f"{name}: {words}" for name, words in journey.failed.items())
-                or "the memory for captures is short"
+                or "the memory for captures is running low"
             )
             if await self._hand_over(journey, why):
                 return
         if too_long:
-            await self._give_up(
+            await self._lose_all(
                 journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)"
             )
 
     async def _hand_over(self, journey: _Journey, reason: str, publish: bool = False) -> bool:
-        """Have the spool's copy be the only one, and publish that the first time.
+        """Make the spool's copy the only one, and publish that the first time.
 
-        False where there is none.
+        Returns False if there is none.
         """
         parcel, spooling = journey.parcel, self._spooling
         if not spooling or not (parcel.spool_name or await spooling.store(parcel, self.drop)):
             return False
-        if parcel not in self._journeys:  # it was delivered while it was written
+        if parcel not in self._journeys:  # it was delivered in the meantime
             await spooling.remove(parcel)
             return True
         if not spooling.release(parcel):
@@ -347,7 +347,7 @@ class Delivery:
         journey.at_rest.set()
         return True
 
-    async def _give_up(self, journey: _Journey, reason: str) -> None:
+    async def _lose_all(self, journey: _Journey, reason: str) -> None:
         await self._cancel(journey)
         for name in list(journey.parcel.pending):
             words = journey.refused.get(name) or journey.failed.get(name)
@@ -355,13 +355,13 @@ class Delivery:
         await self._settle(journey)
 
     def _abandon(self, journey: _Journey) -> None:
-        """Publish what becomes of a savefile that nobody has time for any more."""
+        """Publish the fate of a savefile whose delivery was cancelled: in the spool, or lost."""
         if self._journeys.pop(journey.parcel, None) is None or journey.at_rest.is_set():
             return
         for task in journey.tasks.values():
             task.cancel()
         if journey.parcel.spool_name and self._spooling:
-            self._spooling.spooled(journey.parcel, "the daemon ended")
+            self._spooling.spooled(journey.parcel, "the daemon stopped")
             return
         for name in list(journey.parcel.pending):
             self._lose(journey, name, ENDED)
@@ -373,7 +373,7 @@ class Delivery:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _when_again(error: Exception) -> bool | float:
+def _retry_after(error: Exception) -> bool | float:
     if not isinstance(error, DeliveryFailed):
         return False
     return min(error.retry_after, LONGEST_WAIT) if error.retry_after is not None else True

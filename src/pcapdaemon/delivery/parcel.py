@@ -1,6 +1,6 @@
-"""A savefile on its way to destinations, with all that is known of it.
+"""A savefile to deliver, with everything that is known about it.
 
-Without the bytes it is the spool's manifest.
+In the spool, everything except the bytes is its manifest.
 """
 
 import time
@@ -17,17 +17,16 @@ from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile
 
 VERSION = 2
-"""Of the manifest; a file of another one is not touched."""
+"""The version of the manifest. Files of other versions are quarantined unchanged."""
 
 
 @dataclass(eq=False)
 class Parcel:
-    """One savefile; `ids` are the requests that want it, `info.id` the first.
+    """A savefile to deliver.
 
-    `pending` the destinations that lack it yet.
-
-    `spool_name` is its name in the spool, once it is there. Times are seconds since
-    the epoch.
+    `ids` are the requests that it belongs to; `info.id` is the first. `pending` are the
+    destinations that do not have it yet. `spool_name` is its name in the spool, or empty. Times are
+    seconds since the epoch.
     """
 
     info: SavefileInfo
@@ -48,11 +47,11 @@ class Parcel:
         return self.savefile.size
 
     def seal(self, sha256: str) -> None:
-        """Say with the end of its capture what its digest is, and where it goes."""
+        """Add its digest and its destinations to the event of the end of its capture."""
         self.stopped = replace(self.stopped, sha256=sha256, pending=tuple(self.pending))
 
     def resumed(self) -> SavefileResumed:
-        """The event where an earlier process captured it."""
+        """Return the event to publish if an earlier process captured it."""
         stopped = replace(self.stopped, pending=tuple(self.pending))
         return SavefileResumed(
             self.ids,
@@ -64,7 +63,7 @@ class Parcel:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest: everything but the bytes."""
+        """Return the manifest: everything except the bytes."""
         return {
             "version": VERSION,
             "id": self.info.id,
@@ -83,12 +82,12 @@ class Parcel:
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any], savefile: Savefile) -> "Parcel":
-        """The same again.
+        """Restore a parcel from its manifest.
 
-        Raises ValueError, KeyError or TypeError where it is not what `as_json` made.
+        Raises ValueError, KeyError or TypeError if it is not a result of `as_json`.
         """
         if found["version"] != VERSION:
-            raise ValueError(f"version {found['version']!r} is not known here")
+            raise ValueError(f"unknown version {found['version']!r}")
         end, request = found["stopped"], CaptureRequest.model_validate(found["request"])
         info = SavefileInfo(
             str(found["id"]),

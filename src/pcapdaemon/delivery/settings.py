@@ -13,16 +13,16 @@ class DeliverySettings(Section):
         600,
         description=(
             "Without a spool: how long a failing destination is retried before the savefile is"
-            " lost, seconds."
+            " lost, in seconds."
         ),
     )
     concurrent: int = Field(
-        4, ge=1, le=64, description="Savefiles that are sent to one destination at the same time."
+        4, ge=1, le=64, description="Most savefiles that are sent to a destination at once."
     )
     memory_grace: Seconds = Field(
         30,
         description=(
-            "With a spool: how long a savefile is held in memory though a destination fails,"
+            "With a spool: how long a savefile stays in memory while a destination fails, in"
             " seconds."
         ),
     )

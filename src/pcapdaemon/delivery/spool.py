@@ -1,11 +1,9 @@
-"""The spool.
+"""The spool: a directory that keeps savefiles until every destination has them.
 
-A directory where savefiles stand, with all that is known of them, until every destination has them.
-
-One savefile is two files, `NAME.savefile` and `NAME.json`; NAME is a ULID, so that names sort by
-age. Both are written under a hidden name and synced before they get their own; the JSON comes last,
-and makes it whole. `NAME.retry` and `NAME.drop` are orders of the command line. Every method but
-those that say so blocks, and is called in a thread.
+A savefile is two files, `NAME.savefile` and its manifest `NAME.json`. NAME is a ULID, so names sort
+by age. Both are written under a hidden name and synced before they are renamed. The manifest is
+renamed last and makes the savefile complete. `NAME.retry` and `NAME.drop` are orders from the
+command line. All methods block and must be called in a thread, unless they say otherwise.
 """
 
 import errno
@@ -38,22 +36,23 @@ _LOCK = ".lock"
 
 
 class SpoolSettings(Section):
-    """`[spool]`: where savefiles stand that could not be delivered yet."""
+    """`[spool]`: where savefiles wait until they are delivered."""
 
     dir: str | None = Field(
         None,
         min_length=1,
         description=(
-            "The directory; each daemon needs its own. Absent: savefiles wait in memory only."
+            "Directory of the spool. Each daemon needs its own. Absent: savefiles wait in memory"
+            " only."
         ),
     )
     maxbytes: int = Field(
         1 << 30,
         ge=1 << 20,
-        description="Bytes of all savefiles in it; where more come the oldest is lost.",
+        description="Most bytes of all savefiles in it. If there are more, the oldest is lost.",
     )
     maxage: Seconds = Field(
-        86400, description="Longest time that a savefile is kept, in seconds. Then it is lost."
+        86400, description="Longest time in seconds that a savefile is kept. Then it is lost."
     )
     maxfiles: int = Field(
         1000,
@@ -64,35 +63,32 @@ class SpoolSettings(Section):
     eager: bool = Field(
         True,
         description=(
-            "Write each savefile to the spool as soon as its capture has ended, before the end is"
-            " reported, so that even SIGKILL does not lose it. `false`: only if needed (a"
-            " destination fails for longer than `[delivery] memory_grace`, memory is short,"
-            " shutdown)."
+            "Write each savefile to the spool as soon as its capture ends, before the end is"
+            " reported, so that even SIGKILL does not lose it. `false`: only if needed, because a"
+            " destination fails for longer than `[delivery] memory_grace`, memory is running low,"
+            " or the daemon is stopping."
         ),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A savefile in the spool: bytes, and since when it waits (seconds since the epoch)."""
+    """A savefile in the spool: its bytes, and since when it waits, in seconds since the epoch."""
 
     size: int
     since: float
 
 
 class Spool:
-    """One directory, locked while a daemon uses it.
+    """The spool in one directory, which a daemon locks.
 
-    Raises ConfigError where it can't be used at all.
+    Raises ConfigError if the directory can't be used.
     """
 
     def __init__(self, settings: SpoolSettings, lock: bool = True) -> None:
         self.settings, self.directory = settings, Path(settings.dir or "").absolute()
         self.stored: dict[str, Stored] = {}
-        """Return the savefiles in it by name, the oldest first.
-
-        What changes files or this takes the lock.
-        """
+        """The savefiles in it by name, the oldest first. Changes need the lock `_changing`."""
         self._changing = threading.Lock()
         self._lock_file = -1
         try:
@@ -104,7 +100,8 @@ class Spool:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                [f"[spool] dir: {self.directory}: another daemon uses it"], "give each its own"
+                [f"[spool] dir: {self.directory}: another daemon uses it"],
+                "give each daemon its own directory",
             ) from None
         except OSError as error:
             raise ConfigError([f"[spool] dir: {self.directory}: {error.strerror}"]) from None
@@ -115,11 +112,11 @@ class Spool:
         return sum(stored.size for stored in list(self.stored.values()))
 
     def path(self, name: str) -> Path:
-        """Where the savefile's bytes are. Does not block."""
+        """Return the path of a savefile's bytes. Does not block."""
         return self.directory / f"{name}.savefile"
 
     def overdue(self, now: float) -> list[str]:
-        """Return the savefiles in it that are too old. Does not block."""
+        """Return the names of savefiles older than `maxage`. Does not block."""
         return [
             name
             for name, stored in list(self.stored.items())
@@ -127,9 +124,9 @@ class Spool:
         ]
 
     def in_the_way_of(self, size: int) -> list[str]:
-        """The oldest, which must go so that there is room for this many bytes more.
+        """Return the oldest savefiles that must be dropped to make room for this many bytes.
 
-        Raises SpoolError. Does not block.
+        Raises SpoolError if nothing can make enough room. Does not block.
         """
         if size > self.settings.maxbytes:
             raise SpoolError(
@@ -144,9 +141,9 @@ class Spool:
         return names
 
     def put(self, savefile: Savefile, manifest: Mapping[str, Any], since: float) -> str:
-        """Write a savefile and its manifest, whatever the limits say; its name.
+        """Write a savefile and its manifest, regardless of limits, and return its name.
 
-        Raises SpoolError and leaves nothing behind.
+        Raises SpoolError, and leaves no files behind then.
         """
         name = str(ULID())
         try:
@@ -161,10 +158,7 @@ class Spool:
                         dst_dir_fd=directory,
                     )
                 os.fsync(directory)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ValueError: nobody waits any more, and the savefile was closed
+        except (OSError, ValueError) as error:  # ValueError: the caller stopped waiting
             self._unlink(name)
             self._unlink(f".{name}")
             raise SpoolError(
@@ -175,12 +169,12 @@ class Spool:
         return name
 
     def note(self, name: str, manifest: Mapping[str, Any]) -> None:
-        """Change the manifest.
+        """Replace the manifest.
 
         If the disk fails, the old one is kept, and a crash can cause a second delivery.
         """
         with self._changing:
-            if name not in self.stored:  # it was removed meanwhile
+            if name not in self.stored:  # it was removed in the meantime
                 return
             try:
                 with opened_directory(self.directory) as directory:
@@ -198,7 +192,7 @@ class Spool:
             self._unlink(name)
 
     def quarantine(self, name: str) -> None:
-        """Move what can't be used out of the way; a person may want to look at it."""
+        """Move files that can't be used to the quarantine directory, where people can see them."""
         if not name:
             return
         with self._changing:
@@ -209,9 +203,9 @@ class Spool:
                 (self.directory / file).rename(self.directory / QUARANTINE / file)
 
     def manifests(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        """Names with their manifests, the oldest first.
+        """Yield names with their manifests, the oldest first.
 
-        In place of a manifest why it can't be used. Raises OSError.
+        If a savefile can't be used, the reason replaces its manifest. Raises OSError.
         """
         for name in sorted(
             {
@@ -226,7 +220,7 @@ class Spool:
                 wrong = (
                     ""
                     if size == manifest["bytes"]
-                    else f"incomplete: {size} bytes in place of {manifest['bytes']}"
+                    else f"incomplete: {size} bytes instead of {manifest['bytes']}"
                 )
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
@@ -235,9 +229,9 @@ class Spool:
             yield name, wrong or manifest
 
     def load(self) -> list[tuple[str, dict[str, Any] | str]]:
-        """The same at the start of a daemon.
+        """Return the result of `manifests` at the start of a daemon, and fill `stored`.
 
-        Removes what a crash left half written, and reports foreign files.
+        Removes what a crash left partially written, and also returns files that are not its own.
         """
         try:
             found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.manifests()]
@@ -252,16 +246,16 @@ class Spool:
         for entry in list(os.scandir(self.directory)):
             if entry.name.startswith(".") and _OURS.fullmatch(entry.name[1:]):
                 (self.directory / entry.name).unlink(missing_ok=True)
-                yield entry.name, "half written, removed"
+                yield entry.name, "partially written, removed"
             elif (
                 entry.name not in (_LOCK, QUARANTINE)
                 and not _OURS.fullmatch(entry.name)
                 and not _ORDER.fullmatch(entry.name)
             ):
-                yield entry.name, "not from the spool"
+                yield entry.name, "not a file of the spool"
 
     def orders(self) -> list[tuple[str, str]]:
-        """Return new orders of the command line: ("retry" or "drop", name), each once."""
+        """Return new orders from the command line as ("retry" or "drop", name), each once."""
         found = []
         with suppress(OSError):
             for entry in list(os.scandir(self.directory)):
@@ -271,11 +265,11 @@ class Spool:
         return found
 
     def order(self, verb: str, name: str) -> None:
-        """Tell the daemon that uses the directory; raises OSError."""
+        """Leave an order for the daemon that uses the directory; raises OSError."""
         (self.directory / f"{name}.{verb}").touch(mode=0o600)
 
     def close(self) -> None:
-        """Let another daemon use it. Does not block."""
+        """Release the lock, so that another daemon can use it. Does not block."""
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
@@ -290,14 +284,17 @@ class Spool:
             os.close(descriptor)
 
     def _unlink(self, name: str) -> None:
-        # the JSON first: without it the rest is no savefile of the spool any more
+        # the manifest first: without it the other file is not a savefile of the spool
         for file in (f"{name}.json", f"{name}.savefile"):
             with suppress(OSError):
                 (self.directory / file).unlink(missing_ok=True)
 
 
 def _manifest(text: str) -> dict[str, Any]:
-    """Parse a manifest, as far as a list needs it; raise ValueError, KeyError or TypeError."""
+    """Parse the parts of a manifest that a list needs.
+
+    Raises ValueError, KeyError or TypeError.
+    """
     manifest = json.loads(text)
     known = {"ids": list(map(str, manifest["ids"])), "pending": list(map(str, manifest["pending"]))}
     numbers = {"bytes": int(manifest["bytes"]), "since": float(manifest["since"])}
@@ -316,16 +313,16 @@ class _Text:
         self._bytes = json.dumps(manifest).encode()
 
     def write_to(self, descriptor: int) -> None:
-        """Write all of it."""
+        """Write all of it to a descriptor; blocks."""
         done = 0
         while done < len(self._bytes):
             done += os.write(descriptor, self._bytes[done:])
 
 
 def digest(savefile: Savefile) -> str:
-    """The SHA-256 of a savefile's bytes, in hexadecimal.
+    """Return the SHA-256 of a savefile's bytes in hexadecimal; blocks.
 
-    Raises OSError where it is on a disk that fails.
+    Raises OSError if the savefile is on a disk that fails.
     """
     made = hashlib.sha256()
     for view in savefile.views():
@@ -334,5 +331,5 @@ def digest(savefile: Savefile) -> str:
 
 
 def age(stored: Mapping[str, Stored]) -> float:
-    """Seconds for which the oldest waits; 0: there is none."""
+    """Return how many seconds the oldest savefile has waited, or 0 without one."""
     return max((time.time() - one.since for one in list(stored.values())), default=0.0)

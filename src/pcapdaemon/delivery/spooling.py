@@ -1,7 +1,4 @@
-"""Which savefiles are in the spool, and for how long.
-
-Stores parcels, resumes those of an earlier process, watches over all of them.
-"""
+"""The spool's policy: which savefiles are stored, resumed and dropped, and when."""
 
 import asyncio
 import time
@@ -22,16 +19,13 @@ from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import run_in_thread
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at what was ordered of the spool.
-
-How often savefiles that are too old are looked for.
-"""
+"""Seconds between two checks for new orders from the command line and for overdue savefiles."""
 
 STORE_WITHIN = 10.0
-"""Seconds that the end of a capture waits for the spool's disk."""
+"""Most seconds that the end of a capture waits for the spool's disk."""
 
 Drop = Callable[[str, str], Awaitable[None]]
-"""Drops the savefile with this name from the spool, for a reason."""
+"""Drops a savefile from the spool, by its name and with a reason."""
 
 
 class Spooling:
@@ -48,7 +42,7 @@ class Spooling:
     async def resume(
         self, left: Iterable[tuple[str, dict[str, Any] | str]]
     ) -> AsyncIterator[Parcel]:
-        """The parcels that an earlier process left, as `Spool.load` has them.
+        """Yield the parcels that an earlier process left; `left` is the result of `Spool.load`.
 
         What can't be used is quarantined.
         """
@@ -56,23 +50,19 @@ class Spooling:
             if isinstance(manifest, str):
                 await self._quarantine(name, manifest)
             elif (parcel := await self._unpacked(name, manifest)) is None:
-                await self._quarantine(
-                    name, "its manifest is not understood, or its bytes have changed"
-                )
+                await self._quarantine(name, "its manifest is not valid, or its bytes have changed")
             elif parcel.pending:
                 yield parcel
-            else:  # the last moment of the earlier process
+            else:  # the earlier process delivered it, but ended before it removed it
                 await run_in_thread(self.spool.remove, name)
 
     async def watch(self, retry: Callable[[str], None], drop: Drop) -> None:
-        """Carry out orders of the command line, and drop savefiles that are too old.
-
-        Runs until it is cancelled.
-        """
+        """Carry out orders from the command line and drop overdue savefiles, until cancelled."""
         spool = self.spool
         while True:
             for verb, name in await run_in_thread(spool.orders):
-                retry(name) if verb == "retry" else await drop(name, "dropped by hand")
+                words = "dropped by 'pcapdaemon spool drop'"
+                retry(name) if verb == "retry" else await drop(name, words)
             for name in spool.overdue(time.time()):
                 await drop(
                     name,
@@ -81,11 +71,10 @@ class Spooling:
             await asyncio.sleep(LOOK_EVERY)
 
     async def store(self, parcel: Parcel, drop: Drop | None = None) -> bool:
-        """Write a parcel to the spool, where it is dropped what is in the way.
+        """Write a parcel to the spool, and drop the oldest savefiles if there is no room.
 
-        False, and published, where that fails.
-
-        Without `drop` nothing is dropped for it.
+        Returns False, and publishes that, if it can't be stored. Without `drop`, nothing is
+        dropped.
         """
         try:
             await self._make_room(parcel.size, drop)
@@ -96,7 +85,7 @@ class Spooling:
             return False
 
     async def note(self, parcel: Parcel) -> None:
-        """Record the progress of its delivery, if it is in the spool."""
+        """Record the progress of a parcel's delivery, if it is in the spool."""
         if parcel.spool_name:
             await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
 
@@ -106,7 +95,7 @@ class Spooling:
             await run_in_thread(self.spool.remove, parcel.spool_name)
 
     def release(self, parcel: Parcel) -> bool:
-        """Have the spool's copy be the only one; false where somebody took it away."""
+        """Make the spool's copy the only one; return False if that copy is gone."""
         if parcel.savefile.in_memory:
             try:
                 parcel.savefile.move_to(self.spool.path(parcel.spool_name))
@@ -116,21 +105,21 @@ class Spooling:
         return True
 
     def spooled(self, parcel: Parcel, reason: str) -> None:
-        """Publish that a parcel waits there."""
+        """Publish that a parcel waits in the spool."""
         info = parcel.info
         self._publish(
             SavefileSpooled(info.id, info.interface, info.file_name, tuple(parcel.pending), reason)
         )
 
     def not_spooled(self, parcel: Parcel, reason: str) -> None:
-        """Publish that the end of the process would lose a parcel."""
+        """Publish that a parcel is not in the spool, and is lost if the process ends."""
         info = parcel.info
         self._publish(SavefileNotSpooled(info.id, info.interface, info.file_name, reason))
 
     async def _make_room(self, size: int, drop: Drop | None) -> None:
         for name in self.spool.in_the_way_of(size):
             if drop is None:
-                raise SpoolError("there is no room ([spool] maxbytes, maxfiles)")
+                raise SpoolError("the spool is full ([spool] maxbytes, maxfiles)")
             await drop(
                 name, "the spool is full ([spool] maxbytes, maxfiles), and it was the oldest"
             )
@@ -145,13 +134,13 @@ class Spooling:
                 return await asyncio.shield(writing)
         except TimeoutError:
             writing.add_done_callback(partial(_take_back, self.spool))
-            reader.close()  # the thread writes no more, and its memory is not held
+            reader.close()  # stops the thread, and frees its memory
             raise SpoolError(
-                f"{self.spool.directory}: the disk did not answer within {STORE_WITHIN:.0f} s"
+                f"{self.spool.directory}: the disk did not respond within {STORE_WITHIN:.0f} s"
             ) from None
 
     async def _unpacked(self, name: str, manifest: Mapping[str, Any]) -> Parcel | None:
-        """Return the parcel with this name, if it is whole."""
+        """Return the parcel with this name, or None if its manifest or bytes are damaged."""
         try:
             savefile = Savefile.on_disk(self.spool.path(name))
             parcel = Parcel.of_json(manifest, savefile)

@@ -1,10 +1,10 @@
 # cython: language_level=3
-"""Words that cross threads.
+"""Memory words that several threads share.
 
-Every one of them is read by `load` and written by `store`, or counted by `add`.
+Every access is a `load`, a `store` or an `add`.
 
-A `store` makes what its thread wrote before visible to a thread that reads the same value by
-`load`. A word that several threads write at once is changed by `add` alone.
+A thread that loads a value also sees everything that the storing thread wrote before the `store`.
+Counters that several threads increase at once are only changed with `add`.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t

@@ -5,23 +5,24 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pcapdaemon.native.posix cimport pthread_mutex_t
 
-cdef struct Block:                   # belongs to one thread at a time, but for those in the pool
+cdef struct Block:                   # owned by one thread at a time; free blocks belong to the pool
     Block *next
     uint8_t *data
-    size_t start                     # bytes at the beginning that were evicted, whole records
-    size_t used                      # bytes filled, whole records, those evicted included
-    uint32_t packets                 # records that are left
+    size_t start                     # bytes at the beginning that were evicted (whole records)
+    size_t used                      # bytes filled, including evicted ones (whole records)
+    uint32_t packets                 # records that were not evicted
 
 cdef struct BlockList:
     Block *first
     Block *last
 
-# every field is under the lock, but block_size, which is constant
+# The lock protects every field except block_size, which is constant.
 cdef struct Pool:
     pthread_mutex_t lock
     size_t block_size
-    size_t limit                     # bytes: blocks that exist and what is reserved stay under it
-    size_t reserved                  # bytes that count without being blocks (kernel buffers)
+    size_t limit                     # bytes that blocks and reservations may take together
+    # bytes counted for something other than blocks (kernel buffers)
+    size_t reserved
     size_t blocks                    # blocks that exist, in use or warm
     size_t warm
     Block *free
@@ -38,7 +39,7 @@ cdef inline void append_block(BlockList *blocks, Block *block) noexcept nogil:
     blocks.last = block
 
 cdef inline Block *pop_block(BlockList *blocks) noexcept nogil:
-    """The first block, taken out; NULL where there is none."""
+    """Remove and return the first block; NULL if the list is empty."""
     cdef Block *block = blocks.first
     if block != NULL:
         blocks.first = block.next

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Memory for packets: blocks of one size under one budget. Blocks that come back stay warm."""
+"""Memory for packets: blocks of one size under one budget. Returned blocks stay warm."""
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -8,14 +8,14 @@ from libc.string cimport memcpy
 
 from pcapdaemon.native.posix cimport *
 
-# A block holds whole records only: libpcap's MAXIMUM_SNAPLEN (pcap-int.h), a VLAN tag put back in,
-# what a record adds.
+# A block holds whole records only, so it must hold the largest one: libpcap's MAXIMUM_SNAPLEN
+# (pcap-int.h), a VLAN tag that is put back in, and what a record adds.
 MIN_BLOCK = 262144 + 4 + 64
 
 
 cdef Block *new_block(size_t size) noexcept nogil:
-    # Populated in one go: a page fault per 4 KiB inside the packet loop costs more than all the
-    # rest of it.
+    # Populated at once, because a page fault per 4 KiB inside the packet loop would cost more than
+    # the rest of the loop.
     cdef Block *block = <Block *> calloc(1, sizeof(Block))
     cdef void *data
     if block == NULL:
@@ -40,7 +40,7 @@ cdef void unmap_warm(Pool *pool, size_t keep) noexcept nogil:
         free(block)
 
 cdef Block *take_block(Pool *pool) noexcept nogil:
-    """A warm block, else a new one, else NULL: the budget is spent."""
+    """Return a warm block or a new one; NULL if the budget is used up or mmap(2) fails."""
     cdef Block *block = NULL
     cdef bint fresh = False
     pthread_mutex_lock(&pool.lock)
@@ -71,22 +71,21 @@ cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
         block.next = pool.free
         pool.free = block
         pool.warm += 1
-    # the limit was lowered meanwhile
+    # The limit was lowered meanwhile.
     if pool.blocks * pool.block_size + pool.reserved > pool.limit:
         unmap_warm(pool, 0)
     pthread_mutex_unlock(&pool.lock)
 
 
 cdef class BlockPool:
-    """Blocks of one size under one budget; every method may be called from any thread.
+    """Blocks of one size under one budget. Every method may be called from any thread.
 
-    `limit` and `block_size` are bytes. Returned blocks stay warm (mapped and touched) until
-    `trim`.
+    `limit` and `block_size` are bytes. Returned blocks stay warm (mapped and touched) until `trim`.
     """
 
     def __cinit__(self, size_t limit, size_t block_size):
         if block_size < MIN_BLOCK:
-            raise ValueError(f"a block must hold a record of {MIN_BLOCK} bytes")
+            raise ValueError(f"block_size must be at least {MIN_BLOCK} bytes, not {block_size}")
         pthread_mutex_init(&self.pool.lock, NULL)
         self.pool.limit = limit
         self.pool.block_size = block_size
@@ -96,7 +95,9 @@ cdef class BlockPool:
         pthread_mutex_destroy(&self.pool.lock)
 
     def reserve(self, size_t size):
-        """Count `size` bytes against the budget; false, and nothing counted, where they do not fit.
+        """Count `size` bytes against the budget, and return whether they fit.
+
+        Counts nothing if they do not fit.
         """
         cdef bint fits
         cdef size_t in_use
@@ -111,20 +112,20 @@ cdef class BlockPool:
         return fits
 
     def unreserve(self, size_t size):
-        """Give back what `reserve` counted."""
+        """Stop counting `size` bytes that `reserve` counted."""
         pthread_mutex_lock(&self.pool.lock)
         self.pool.reserved -= size
         pthread_mutex_unlock(&self.pool.lock)
 
     def trim(self):
-        """Give the warm blocks back to the system."""
+        """Return the warm blocks to the system."""
         pthread_mutex_lock(&self.pool.lock)
         unmap_warm(&self.pool, 0)
         pthread_mutex_unlock(&self.pool.lock)
 
     @property
     def limit(self):
-        """The budget in bytes; lowering it takes effect as blocks come back."""
+        """The budget in bytes. A lower one takes effect as blocks are returned."""
         cdef size_t limit
         pthread_mutex_lock(&self.pool.lock)
         limit = self.pool.limit
@@ -139,7 +140,7 @@ cdef class BlockPool:
 
     @property
     def used(self):
-        """Bytes in use: blocks given out, and what is reserved."""
+        """Bytes of the blocks in use and of the reservations."""
         cdef size_t used
         pthread_mutex_lock(&self.pool.lock)
         used = (self.pool.blocks - self.pool.warm) * self.pool.block_size + self.pool.reserved
@@ -148,7 +149,7 @@ cdef class BlockPool:
 
     @property
     def warm(self):
-        """Bytes in warm blocks that nobody uses."""
+        """Bytes in warm blocks, which nobody uses."""
         cdef size_t warm
         pthread_mutex_lock(&self.pool.lock)
         warm = self.pool.warm * self.pool.block_size
@@ -156,11 +157,11 @@ cdef class BlockPool:
         return warm
 
 
-# The collector must not take `pool` away before __dealloc__ needs it; none of these can be part of
-# a cycle by itself.
+# The garbage collector must not clear `pool` before __dealloc__ needs it. None of these objects can
+# be part of a cycle by itself.
 @cython.no_gc
 cdef class _View:
-    # One block as a read-only buffer; the blocks live as long as any memoryview on them.
+    # One block as a read-only buffer. A memoryview on it keeps all blocks of `owner` alive.
     cdef Blocks owner
     cdef Block *block
 
@@ -172,7 +173,7 @@ cdef class _View:
 
 @cython.no_gc
 cdef class _Views:
-    # A memoryview on each block that is not empty, made when it is asked for.
+    # Yields a memoryview on each block that is not empty, created on demand.
     cdef Blocks owner
     cdef Block *block
 
@@ -192,7 +193,7 @@ cdef class _Views:
 
 
 cdef Blocks blocks_of(BlockPool pool, BlockList *list):
-    """The blocks of a list as one object; the list is empty then."""
+    """Move the blocks of a list into one object. The list is empty afterwards."""
     cdef Blocks blocks = Blocks.__new__(Blocks)
     blocks.pool, blocks.list = pool, list[0]
     list.first = list.last = NULL
@@ -203,7 +204,7 @@ cdef Blocks blocks_of(BlockPool pool, BlockList *list):
 cdef class Blocks:
     """Filled blocks of one pool, in order.
 
-    They go back to the pool when the last reference is gone.
+    They return to the pool when the last reference is gone.
     """
 
     def __dealloc__(self):
@@ -220,7 +221,7 @@ cdef class Blocks:
 
     @property
     def size(self):
-        """Bytes in all of them."""
+        """Bytes in all blocks."""
         cdef Block *block = self.list.first
         cdef size_t size = 0
         while block != NULL:
@@ -229,19 +230,19 @@ cdef class Blocks:
         return size
 
     def views(self):
-        """One read-only memoryview per block, without a copy; each keeps the blocks alive."""
+        """Yield a read-only memoryview per block, without copying. Each keeps the blocks alive."""
         cdef _Views views = _Views.__new__(_Views)
         views.owner, views.block = self, self.list.first
         return views
 
     def pop(self):
-        """The first block, taken out, which goes back on its own; None where there is none."""
+        """Remove the first block and return it as `Blocks` of its own; None if there is none."""
         cdef BlockList one
         one.first = one.last = pop_block(&self.list)
         return None if one.first == NULL else blocks_of(self.pool, &one)
 
     def extend(self, Blocks other):
-        """Append the blocks of another, which has none then."""
+        """Append the blocks of `other`, which is empty afterwards."""
         cdef Block *block = pop_block(&other.list)
         self.pool = other.pool
         while block != NULL:
@@ -251,11 +252,11 @@ cdef class Blocks:
 
 @cython.no_gc
 cdef class BlockWriter:
-    """Bytes written into blocks.
+    """Writes bytes into blocks.
 
-    Into `spares` taken from the pool at once, adopted ones, and new ones.
+    It uses `spares` blocks that it takes from the pool at once, then adopted blocks, then new ones.
 
-    Raises MemoryError where the pool has none.
+    Raises MemoryError if the pool has no block left.
     """
 
     cdef BlockPool pool
@@ -268,7 +269,7 @@ cdef class BlockWriter:
         for _ in range(spares):
             block = take_block(&pool.pool)
             if block == NULL:
-                raise MemoryError("the memory budget is spent")
+                raise MemoryError("all memory for captures is in use ([general] memory)")
             append_block(&self.spare, block)
 
     def __dealloc__(self):
@@ -276,7 +277,7 @@ cdef class BlockWriter:
         give_all(&self.pool.pool, &self.spare)
 
     def adopt(self, Blocks piece):
-        """Use blocks of the same pool, which nobody looks at any more."""
+        """Reuse the blocks of `piece`, from the same pool. No view on them may be in use."""
         cdef Block *block = pop_block(&piece.list)
         while block != NULL:
             clear_block(block)
@@ -284,7 +285,7 @@ cdef class BlockWriter:
             block = pop_block(&piece.list)
 
     def write(self, const uint8_t[::1] data):
-        """Append."""
+        """Append the bytes. Raises MemoryError if the pool has no block left."""
         cdef size_t at = 0, size = data.shape[0], part
         while at < size:
             if self.written.last == NULL or self.written.last.used == self.pool.pool.block_size:
@@ -295,7 +296,7 @@ cdef class BlockWriter:
             at += part
 
     def blocks(self):
-        """What was written, once."""
+        """Return the written blocks. Call it once."""
         return blocks_of(self.pool, &self.written)
 
     cdef int _next(self) except -1:
@@ -303,6 +304,6 @@ cdef class BlockWriter:
         if block == NULL:
             block = take_block(&self.pool.pool)
         if block == NULL:
-            raise MemoryError("the memory budget is spent")
+            raise MemoryError("all memory for captures is in use ([general] memory)")
         append_block(&self.written, block)
         return 0

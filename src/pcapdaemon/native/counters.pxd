@@ -1,20 +1,21 @@
 # cython: language_level=3
-"""What the kernel counted since a capture began: pcap_stats(3pcap), widened to 64 bits."""
+"""The kernel's counters since a capture began: pcap_stats(3pcap), widened to 64 bits."""
 
 from libc.stdint cimport uint64_t
 
 from pcapdaemon.native.atomic cimport load, store
 from pcapdaemon.native.libpcap cimport pcap_stat, pcap_stats, pcap_t
 
-cdef struct Counters:                # written by the thread that reads packets, read by any
-    # what pcap_stats said last, for differences modulo 2**32; that thread's alone
+cdef struct Counters:                # written by the thread that reads packets, read by any thread
+    # The last result of pcap_stats, for differences modulo 2**32. Only the writing thread uses it.
     pcap_stat seen
     uint64_t received
     uint64_t dropped
     uint64_t dropped_by_interface
 
 cdef inline uint64_t difference(unsigned int now, unsigned int before) noexcept nogil:
-    # The kernel's counters wrap. A small step back is a counter that went away with its interface.
+    # The kernel's counters wrap. A small step back means that a counter vanished with its
+    # interface.
     cdef int grown = <int> (now - before)
     return 0 if grown < 0 else <uint64_t> grown
 
@@ -22,7 +23,7 @@ cdef inline void grow(uint64_t *total, unsigned int now, unsigned int before) no
     store(total, load(total) + difference(now, before))
 
 cdef inline void begin_counting(Counters *counters, pcap_t *pcap) noexcept nogil:
-    """Leave out what the kernel counted before now."""
+    """Exclude what the kernel counted before now."""
     pcap_stats(pcap, &counters.seen)
 
 cdef inline void sample(Counters *counters, pcap_t *pcap) noexcept nogil:

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""A capture filter that is run on recorded bytes."""
+"""A capture filter that runs on recorded bytes."""
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -9,9 +9,9 @@ cdef enum:
     SCRATCH = 262144 + 4             # MOST_CAPTURED in records.pxd
 
 cdef struct Filter:
-    bpf_insn *code                   # NULL: everything matches
+    bpf_insn *code                   # NULL: every packet matches
     bint asks_for_tag
-    int tag_at                       # where libpcap puts a VLAN tag back in; 0: nowhere
+    int tag_at                       # offset at which libpcap puts a VLAN tag back in; 0: none
     uint8_t *scratch
 
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil

@@ -1,11 +1,12 @@
 # cython: language_level=3
-"""Capture filters on recorded bytes, with the meaning that they have on the wire.
+"""Capture filters on recorded bytes, with the same meaning as on the wire.
 
-The kernel takes the first VLAN tag out of a frame and keeps it beside it; there the filter is run,
-and only then libpcap puts the tag back. So `udp port 53` matches a tagged frame, and `vlan 10` asks
-for what is kept beside it, by "ancillary" loads (libpcap gencode.c, linux/filter.h). On recorded
-bytes the same is had by running the same program on the frame without its tag, with those loads
-replaced by two words of scratch memory that hold the tag.
+The kernel removes the first VLAN tag from a frame and stores it beside the frame. The filter runs
+in that state, and libpcap puts the tag back afterwards. So `udp port 53` matches a tagged frame,
+and `vlan 10` reads the stored tag with "ancillary" loads (libpcap gencode.c, linux/filter.h).
+
+To get the same result on recorded bytes, the same program runs on the frame without its tag. Loads
+from two words of scratch memory, which hold the tag, replace the ancillary loads.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -15,17 +16,17 @@ from libc.string cimport memcpy
 from pcapdaemon.native.libpcap cimport *
 
 cdef enum:
-    ANCILLARY = 0xfffff000           # SKF_AD_OFF: loads from there on are not from the packet
-    BESIDE = 0xffe00000              # SKF_LL_OFF, the lowest of such offsets
+    ANCILLARY = 0xfffff000           # SKF_AD_OFF: loads from this offset on do not read the packet
+    BESIDE = 0xffe00000              # SKF_LL_OFF, the lowest such offset
     VLAN_TAG = 44                    # SKF_AD_VLAN_TAG
     VLAN_TAG_PRESENT = 48            # SKF_AD_VLAN_TAG_PRESENT
     LOAD_ABSOLUTE = 0x20             # BPF_LD | BPF_ABS, without the size
     LOAD_IMMEDIATE = 0x00
     LOAD_MEMORY = 0x60
     STORE = 0x02
-    # instructions before the program that put the tag into scratch memory
+    # Instructions before the program, which put the tag into scratch memory.
     PREFIX = 5
-    # the last two of BPF_MEMWORDS; libpcap takes words from the other end
+    # The last two of BPF_MEMWORDS. libpcap allocates words from the other end.
     PRESENT_AT = 14
     TAG_AT = 15
     TAG = 4                          # bytes
@@ -36,7 +37,7 @@ cdef bint touches_our_words(const bpf_insn *one) noexcept nogil:
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil:
     """Take a program that was compiled on the live handle.
 
-    False where it asks for what is not recorded.
+    Returns False if it tests something that is not recorded, or if memory is short.
     """
     cdef bpf_insn *one
     cdef unsigned int n
@@ -73,7 +74,7 @@ cdef void filter_free(Filter *filter) noexcept nogil:
     filter.scratch = NULL
 
 cdef bint is_tagged(const uint8_t *data, uint32_t captured, int tag_at) noexcept nogil:
-    # the two tags that the kernel takes out (skb_vlan_untag): 802.1Q and 802.1ad
+    # The two tags that the kernel removes (skb_vlan_untag): 802.1Q and 802.1ad.
     if tag_at == 0 or captured < <uint32_t> tag_at + TAG:
         return False
     if data[tag_at] == 0x81:

@@ -10,7 +10,7 @@ cdef class Program:
 
 cdef class Handle:
     cdef pcap_t *pcap
-    cdef int64_t tick_ns             # nanoseconds of one unit of the second part of a packet's time
+    cdef int64_t tick_ns             # nanoseconds per unit of `tv_usec` in a packet's time
     cdef bytes name
     cdef readonly str interface
     cdef readonly str linktype

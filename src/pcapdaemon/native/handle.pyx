@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Opening an interface or a file and compiling filters for it.
+"""Opens an interface or a file, and compiles capture filters for it.
 
-In libpcap's own words where it refuses.
+Errors have libpcap's own words.
 """
 
 import os
@@ -14,7 +14,7 @@ from pcapdaemon.native.posix cimport *
 from pcapdaemon.core.errors import CaptureRefused
 
 cdef enum:
-    # BPF_MAXINSNS: a longer filter the kernel refuses, and libpcap runs it itself
+    # BPF_MAXINSNS. The kernel refuses a longer filter, and libpcap would then run it in user space.
     KERNEL_FILTER = 4096
     SOL_PACKET = 263                 # <bits/socket.h>; linux/if_packet.h does not define it
 
@@ -29,9 +29,9 @@ cdef class Program:
 
 
 cdef class Handle:
-    """One interface or file, open; it is closed with the last reference.
+    """One open interface or file. The last reference closes it.
 
-    To close an interface takes about 25 ms, because the kernel waits for readers of its lists.
+    Closing an interface takes about 25 ms, because the kernel waits for readers of its lists.
     """
 
     def __cinit__(self, str interface):
@@ -49,11 +49,11 @@ cdef class Handle:
         self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms,
         bint loopback
     ):
-        """Open and activate the interface; nothing passes until a filter is set.
+        """Open and activate the interface. No packet passes until a filter is set.
 
         Blocks for about 10 ms.
 
-        snaplen and buffer_size are bytes. Raises CaptureRefused.
+        `snaplen` and `buffer_size` are bytes. Raises CaptureRefused.
         """
         cdef char error[256]
         cdef int status
@@ -61,8 +61,8 @@ cdef class Handle:
         if self.pcap == NULL:
             raise CaptureRefused(error.decode(errors="replace"))
         pcap_set_snaplen(self.pcap, snaplen)
-        # `any` cannot be promiscuous (libpcap pcap-linux.c), and says so by a warning that nobody
-        # can act on
+        # `any` can't be promiscuous (libpcap pcap-linux.c). libpcap would return a warning that
+        # nobody can act on.
         pcap_set_promisc(self.pcap, promiscuous and self.interface != "any")
         pcap_set_timeout(self.pcap, buffer_timeout_ms)
         pcap_set_buffer_size(self.pcap, buffer_size)
@@ -78,11 +78,11 @@ cdef class Handle:
         if pcap_setnonblock(self.pcap, 1, error) != 0:
             raise CaptureRefused(error.decode(errors="replace"))
         if pcap_get_selectable_fd(self.pcap) < 0:
-            raise CaptureRefused("this kind of device can't be waited for")
+            raise CaptureRefused("libpcap can't wait for packets on this kind of device")
         self._describe()
 
     def read(self, str path):
-        """Open a pcap or pcapng file, in whatever byte order and precision.
+        """Open a pcap or pcapng file of any byte order and precision.
 
         Raises CaptureRefused or OSError.
         """
@@ -110,16 +110,16 @@ cdef class Handle:
         return 0
 
     cdef bytes header_with(self, int snaplen):
-        """The 24 bytes of a pcap file of this linktype, with another snapshot length."""
+        """Return the 24 bytes of a pcap file's header with another snapshot length."""
         return self.file_header[:16] + snaplen.to_bytes(4, "little") + self.file_header[20:]
 
     cdef Program compile(self, str expression, bint optimize):
-        """Compile a capture filter for this interface as it is; may block for long on names in DNS.
+        """Compile a capture filter for this handle. Blocks while it resolves names.
 
-        The netmask is unknown, as pcap_compile(3pcap) has it, so an interface without an IPv4
-        address is no error. libpcap keeps no state of its own in the handle but its words about an
-        error, so that several threads may be in here, and one may read packets meanwhile. Raises
-        CaptureRefused.
+        The netmask is PCAP_NETMASK_UNKNOWN, see pcap_compile(3pcap), so an interface without an
+        IPv4 address is no error. libpcap changes nothing in the handle except the text of its last
+        error. So several threads may compile at once, and one thread may read packets meanwhile.
+        Raises CaptureRefused.
         """
         cdef Program made = Program.__new__(Program)
         cdef bytes text = expression.encode()
@@ -133,12 +133,13 @@ cdef class Handle:
         if status != 0:
             raise CaptureRefused(pcap_geterr(self.pcap).decode(errors="replace"), kind="filter")
         if made.program.bf_len > KERNEL_FILTER:
-            length = f"{made.program.bf_len} instructions, and the kernel takes {KERNEL_FILTER}"
-            raise CaptureRefused(f"{length}: shorten it", kind="filter")
+            length = f"the filter compiles to {made.program.bf_len} instructions"
+            limit = f"the kernel accepts at most {KERNEL_FILTER}"
+            raise CaptureRefused(f"{length}, but {limit}; shorten it", kind="filter")
         return made
 
     cdef object refused(self, int status):
-        """The exception for what libpcap refused."""
+        """Return the exception for an error of libpcap."""
         detail = pcap_geterr(self.pcap).decode(errors="replace")
         words = detail
         if status != PCAP_ERROR:
@@ -152,18 +153,19 @@ cdef class Handle:
         return CaptureRefused(words)
 
     def _ignore_outgoing(self):
-        # On `lo` the kernel shows each packet twice and libpcap drops the outgoing copy. Refused by
-        # the kernel (4.20), the copies never fill the buffer, and the counters are right.
+        # On `lo` the kernel delivers each packet twice, and libpcap drops the outgoing copy. If the
+        # kernel ignores the copies instead (since 4.20), they don't fill the buffer, and the
+        # counters are right.
         cdef int yes = 1
         cdef int fd = pcap_get_selectable_fd(self.pcap)
         setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes))
 
     def _reject_all(self):
-        # Compiling the real filter takes a while; until then nothing may fill the buffer or be
-        # taken for a match.
+        # Compiling the real filter takes a while. Until then no packet may fill the buffer or count
+        # as a match.
         cdef bpf_insn instruction
         cdef bpf_program program
-        instruction.code = 0x06      # BPF_RET | BPF_K, bytes to keep: none
+        instruction.code = 0x06      # BPF_RET | BPF_K: keep 0 bytes
         instruction.jt = instruction.jf = 0
         instruction.k = 0
         program.bf_len = 1
@@ -171,8 +173,8 @@ cdef class Handle:
         pcap_setfilter(self.pcap, &program)
 
     def _savefile_header(self):
-        # libpcap writes it, for it alone maps its DLT_ values to the LINKTYPE_ values of files
-        # (DLT_RAW is 12, and 101)
+        # libpcap writes the header, because only libpcap can map its DLT_ values to the LINKTYPE_
+        # values of files (DLT_RAW is 12, LINKTYPE_RAW is 101).
         cdef char *buffer = NULL
         cdef size_t size = 0
         cdef FILE *file = open_memstream(&buffer, &size)

@@ -1,4 +1,4 @@
-"""The devices of this host, as they are now."""
+"""The interfaces of this host, as they are now."""
 
 import ipaddress
 import socket
@@ -13,11 +13,10 @@ from pcapdaemon.native.memory import BLOCK_SIZE
 
 
 def list_interfaces() -> dict[str, Interface]:
-    """All devices that libpcap knows, by name.
+    """Return all devices that libpcap knows, by name.
 
-    Looked up at each call, so one that came up just now is there.
-
-    Takes about a millisecond and no privilege.
+    Each call looks them up, so a device that just came up is included. A call takes about a
+    millisecond and needs no privileges.
     """
     networks = {name for _, name in socket.if_nameindex()}
     return {
@@ -35,9 +34,9 @@ def list_interfaces() -> dict[str, Interface]:
 
 
 def hardware(name: str) -> tuple[bytes, int]:
-    """The hardware address and the speed in bits per second.
+    """Return the hardware address, and the speed in bits per second.
 
-    Empty and 0 where the kernel does not tell.
+    They are empty and 0 if the kernel does not report them.
     """
     directory = Path("/sys/class/net") / name
     try:
@@ -46,15 +45,15 @@ def hardware(name: str) -> tuple[bytes, int]:
         address = b""
     try:
         speed = int((directory / "speed").read_text())
-    except (OSError, ValueError):  # a device that has none answers EINVAL
+    except (OSError, ValueError):  # a device without a speed answers EINVAL
         speed = 0
     return address, max(0, speed) * 1_000_000
 
 
 def describe_interfaces() -> list[dict[str, Any]]:
-    """The same for people.
+    """Describe the interfaces for people.
 
-    Name, state, linktype (where this process may open it), addresses, description.
+    Each has a name, a state, a linktype (if this process may open it), addresses and a description.
     """
     return [
         {
@@ -86,7 +85,7 @@ def _linktype(interface: Interface) -> str:
 
 
 def _network(address: str, netmask: str) -> str:
-    address, _, _ = address.partition("%")  # the scope of a link-local one
+    address, _, _ = address.partition("%")  # without the scope of a link-local address
     if not netmask:
         return address
     bits = int(ipaddress.ip_address(netmask.partition("%")[0]))

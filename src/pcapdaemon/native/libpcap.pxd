@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Declarations of what the native modules use of libpcap; see pcap(3pcap)."""
+"""Declarations of what the native modules use from libpcap; see pcap(3pcap)."""
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport FILE

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The limits of one capture, which may grow while it runs, and what ended it."""
+"""The limits of one capture, which may grow while it runs, and the reasons why captures end."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -10,7 +10,7 @@ cdef enum Reason:                    # in the order of STOP_REASONS in limits.py
     RUNNING = 0
     PACKETS, BYTES, DURATION, IDLE, STOPPED, MEMORY, INTERFACE_DOWN, FAILED, END_OF_FILE
 
-# any thread may let them grow; the capture's thread reads them at every turn
+# Any thread may raise them. The capture's thread reads them in every turn of its loop.
 cdef struct Limits:
     uint64_t packets
     uint64_t size
@@ -19,7 +19,7 @@ cdef struct Limits:
 
 cdef inline void extend_limits(Limits *limits, uint64_t packets, uint64_t size, double duration,
                                double idle_timeout) noexcept nogil:
-    """Make limits at least these; durations are seconds."""
+    """Raise the limits to at least these. Durations are seconds."""
     cdef int64_t duration_ns = <int64_t> (duration * SECOND)
     cdef int64_t idle_ns = <int64_t> (idle_timeout * SECOND)
     store(&limits.packets, max(load(&limits.packets), packets))

@@ -1,9 +1,8 @@
 # cython: language_level=3
-"""A live capture on libpcap, from opening the interface to the filled blocks.
+"""A live capture with libpcap, from opening the interface to the filled blocks.
 
-A `LiveCapture` is driven by one thread: `open`, `extend`, `set_filter`, `run`, `close`. All of them
-that block release the GIL. Only `stop`, `extend` and the counters may be used from another thread
-meanwhile.
+One thread drives a `LiveCapture`: `open`, `extend`, `set_filter`, `run`, `close`. Those that block
+release the GIL. Meanwhile other threads may only use `stop`, `extend` and the counters.
 """
 
 import os
@@ -32,14 +31,14 @@ cdef enum:
     SOCKADDR_SIZE = 28               # of an IPv6 address, the larger one
 
 
-@cython.no_gc_clear  # __dealloc__ gives blocks back to the pool
+@cython.no_gc_clear  # __dealloc__ returns blocks to the pool
 cdef class LiveCapture:
     """One live capture on one interface, into blocks of `pool`.
 
-    Raises `CaptureRefused` with libpcap's own words.
+    Raises CaptureRefused with libpcap's own words.
 
-    From `open` on there are its linktype's name, its snapshot length in bytes, and `header`: the 24
-    bytes of a pcap file with linktype and snapshot length as they are on this handle, microseconds,
+    After `open` it has the name of its linktype, its snapshot length in bytes, and `header`. That
+    is the 24 bytes of a pcap file with the handle's linktype and snapshot length, for microseconds,
     little-endian.
     """
 
@@ -71,16 +70,16 @@ cdef class LiveCapture:
         self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms,
         bint loopback
     ):
-        """Open and activate the interface; nothing passes until `set_filter`.
+        """Open and activate the interface. No packet passes until `set_filter`.
 
         Blocks for about 10 ms.
 
-        snaplen and buffer_size are bytes. Raises CaptureRefused; `MemoryError` where the pool has
+        `snaplen` and `buffer_size` are bytes. Raises CaptureRefused, or MemoryError if the pool has
         no block left.
         """
         cdef Block *block = take_block(self.loop.output.pool)
         if block == NULL:
-            raise MemoryError("the memory budget is spent")
+            raise MemoryError("all memory for captures is in use ([general] memory)")
         append_block(&self.loop.output.blocks, block)
         self.handle.open(
             snaplen=snaplen,
@@ -89,7 +88,7 @@ cdef class LiveCapture:
             buffer_timeout_ms=buffer_timeout_ms,
             loopback=loopback,
         )
-        # copies, for they are asked for when the handle is closed already
+        # Copies, because they are still read after the handle is closed.
         self.linktype, self.snaplen = self.handle.linktype, self.handle.snaplen
         self.header = self.handle.file_header
         self.loop.pcap = self.handle.pcap
@@ -97,9 +96,10 @@ cdef class LiveCapture:
         self.loop.buffer_timeout_ms = buffer_timeout_ms
 
     def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Say before `run` what records look like, and the bytes that the file has beside them.
+        """Choose the format of records. Call it before `run`.
 
-        number is that of the interface description which packets refer to.
+        `overhead` is the bytes of the file that are not packets. `number` is the number of the
+        interface description that packets refer to.
         """
         self.loop.output.pcapng = pcapng
         self.loop.output.size = overhead
@@ -108,20 +108,18 @@ cdef class LiveCapture:
         self.loop.output.mark = pcapng
 
     def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with others, from before `run` on."""
+        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
         self.shared = shared
         self.loop.output.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
-        """Compile the capture filter on the live handle and arm the capture.
+        """Compile the capture filter on the live handle, and begin to keep packets that match.
 
-        May block for long on names in DNS.
-
-        From here on packets that match are kept. Raises CaptureRefused.
+        Blocks while it resolves names. Raises CaptureRefused.
         """
         cdef Program compiled = self.handle.compile(expression, optimize)
         cdef int status
-        # what came before the filter is not of this capture
+        # Packets from before the filter do not belong to this capture.
         begin_counting(&self.loop.counters, self.loop.pcap)
         with nogil:
             status = pcap_setfilter(self.loop.pcap, &compiled.program)
@@ -129,12 +127,12 @@ cdef class LiveCapture:
             raise self.handle.refused(status)
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Make limits at least these, before `run` or while it goes on.
+        """Raise the limits to at least these, before or during `run`.
 
-        False where it is over, or about to be.
+        Returns False if the capture is over or about to be.
 
-        size is bytes of the savefile, its headers counted; duration, from the beginning, and
-        idle_timeout are seconds.
+        `size` is bytes of the savefile, including headers. `duration` (from the beginning) and
+        `idle_timeout` are seconds.
         """
         if load_int(&self.loop.reason) != RUNNING or load_int(&self.loop.phase) != KEEPING:
             return False
@@ -143,13 +141,13 @@ cdef class LiveCapture:
 
     @property
     def is_running(self):
-        """Whether its end is not decided yet."""
+        """Whether the end of the capture is not decided yet."""
         return load_int(&self.loop.reason) == RUNNING and load_int(&self.loop.phase) == KEEPING
 
     def run(self):
-        """Capture until a limit is reached or `stop` is called.
+        """Capture until a limit is reached or `stop` is called. Blocks.
 
-        The word of STOP_REASONS that says which. Blocks.
+        Returns the word of STOP_REASONS for what ended the capture.
         """
         with nogil:
             run_loop(&self.loop)
@@ -160,19 +158,19 @@ cdef class LiveCapture:
         return STOP_REASONS[self.loop.reason]
 
     def stop(self):
-        """End `run` soon, from any thread; what the kernel holds is still taken.
+        """End `run` soon. May be called from any thread.
 
-        Before `run` it ends it at once.
+        `run` still takes the packets that the kernel holds. If it has not begun, it ends at once.
         """
         cdef uint64_t one = 1
         if self.loop.wake_fd >= 0:
-            # holding the GIL, so that `close` cannot come in between
+            # Under the GIL, so that `close` can't run in between.
             write(self.loop.wake_fd, &one, sizeof(one))
 
     def close(self):
-        """Give back what is held: the handle, the descriptors, and blocks that were not taken.
+        """Release the handle, the descriptors, and the blocks that were not taken.
 
-        Blocks for about 25 ms, for the kernel waits for readers of its lists.
+        Blocks for about 25 ms, because the kernel waits for readers of its lists.
         """
         self._give_back()
 
@@ -187,7 +185,7 @@ cdef class LiveCapture:
         return 0
 
     def take_blocks(self):
-        """Hand the captured records over, once, after `run`."""
+        """Return the captured records. Call it once, after `run`."""
         return blocks_of(self.blocks, &self.loop.output.blocks)
 
     @property
@@ -212,7 +210,7 @@ cdef class LiveCapture:
     def stats(self):
         """(received, dropped, dropped by interface) since the filter was set.
 
-        While running they are at most about a second old where packets come.
+        While packets arrive, they are at most about a second old.
         """
         counters = &self.loop.counters
         by_interface = load(&counters.dropped_by_interface)
@@ -220,9 +218,10 @@ cdef class LiveCapture:
 
 
 def list_devices():
-    """All devices that libpcap knows.
+    """Return all devices that libpcap knows. Needs no privileges.
 
-    Tuples of name, description, is loopback, is up, (address, netmask)s. Needs no privilege.
+    Each is a tuple of name, description, whether it is a loopback, whether it is up, and a list of
+    (address, netmask).
     """
     cdef pcap_if_t *devices
     cdef pcap_if_t *device
@@ -265,5 +264,5 @@ cdef str _text(const sockaddr *address):
 
 
 def library_version():
-    """libpcap's own words about its version."""
+    """Return libpcap's description of its version."""
     return pcap_lib_version().decode()

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The state of one running packet loop, and what drives it."""
+"""The state of one packet loop, and the function that runs it."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -9,30 +9,31 @@ from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
 
 cdef enum Phase:
-    KEEPING = 0                      # packets that match are kept
-    # a limit of time was reached: what came before the cut-off is still kept
+    KEEPING = 0                      # matching packets are kept
+    # A time limit was reached. Packets from before the cut-off are still kept.
     DRAINING
-    # the idle timeout was reached: the same, and a packet from before proves the contrary
+    # The idle timeout was reached. As DRAINING, but such a packet leads back to KEEPING.
     DOUBTING
-    # a packet from after the cut-off was seen: nothing more is kept
+    # A packet from after the cut-off was seen. Nothing more is kept.
     CUT
 
-# the capture's thread writes all but `limits`; any may `load` the words marked *
+# The capture's thread writes everything except `limits`. Any thread may `load` the words marked *.
 cdef struct Loop:
     pcap_t *pcap
     Output output                    # *
     Limits limits                    # written by any thread
     Counters counters                # *
-    int reason                       # * a Reason; not RUNNING: it is over
+    int reason                       # * a Reason; the loop is over unless it is RUNNING
     int phase                        # * a Phase
-    # of the clock on the wall: packets later than this do not belong to it
+    # Wall clock: packets later than this do not belong to the capture.
     int64_t cutoff_ns
-    # monotonic: the last packet of all that was known when DOUBTING began
+    # Monotonic: when the last packet of all captures that share limits arrived, as known when
+    # DOUBTING began.
     int64_t doubted_at
-    int64_t tick_ns                  # of the second part of a packet's time
-    int64_t last_at                  # monotonic: when the last packet came, or the loop began
+    int64_t tick_ns                  # nanoseconds per unit of `tv_usec` in a packet's time
+    int64_t last_at                  # monotonic: when the last packet arrived, or the loop began
     int64_t sampled_at
-    int wake_fd                      # set before it runs
+    int wake_fd                      # set before the loop runs
     int buffer_timeout_ms
 
 cdef void run_loop(Loop *loop) noexcept nogil

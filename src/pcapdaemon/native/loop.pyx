@@ -1,13 +1,13 @@
 # cython: language_level=3
-"""The packet loop: no Python runs in this file.
+"""The packet loop. No Python code runs in it.
 
-`poll` waits for the kernel's buffer or for the stop. `pcap_dispatch` hands each packet to
+`poll` waits for the kernel's buffer or for a stop. `pcap_dispatch` passes each packet to
 `on_packet`, which appends a finished savefile record to blocks of the pool (`records.pxd`) and
 checks the packet and byte limits.
 
-Clocks: nanoseconds of CLOCK_MONOTONIC decide when to stop. Those of CLOCK_REALTIME are compared
-with packet times only, and only within one drain (about 0.1 s), so that a clock that is stepped
-cannot end or prolong a capture.
+Clocks: CLOCK_MONOTONIC, in nanoseconds, decides when to stop. CLOCK_REALTIME is only compared with
+packet times, and only over about 0.1 s, so a clock that is stepped can neither end nor prolong a
+capture.
 """
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
@@ -24,10 +24,10 @@ from pcapdaemon.native.records cimport (
 )
 
 cdef enum:
-    # packets per dispatch: a stop is seen after a few milliseconds at the latest
+    # Packets per dispatch, so that a stop is seen after a few milliseconds at most.
     BATCH = 65536
 
-cdef int64_t LONGEST_WAIT = 60 * SECOND  # poll takes its milliseconds as an int: 24 days at most
+cdef int64_t LONGEST_WAIT = 60 * SECOND  # poll takes milliseconds as an int, 24 days at most
 
 cdef void end(Loop *loop, Reason reason) noexcept nogil:
     store_int(&loop.reason, reason)
@@ -52,11 +52,11 @@ cdef bint belongs(Loop *loop, int64_t ns) noexcept nogil:
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Loop *loop = <Loop *> user
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * loop.tick_ns
-    # breakloop ends the batch only where libpcap looks at it: some device types hand over a few
-    # packets more
+    # pcap_breakloop ends the batch only when libpcap checks for it. Some device types deliver a few
+    # more packets.
     if loop.reason != RUNNING or not belongs(loop, ns):
         return
-    if header.caplen > MOST_CAPTURED:  # a device that breaks its promise
+    if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&loop.counters.dropped, loop.counters.dropped + 1)
         return
     if may_keep(&loop.output, load(&loop.limits.packets), load(&loop.limits.size)):
@@ -69,8 +69,8 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
         end(loop, BYTES)
 
 cdef void note_arrival(Loop *loop, int64_t now) noexcept nogil:
-    # When the last packet came, not when its batch was handed over: the kernel holds packets back
-    # for a while, but not longer than this bound, which also keeps a stepped clock from counting.
+    # When the last packet arrived, not when its batch was delivered. The kernel holds packets back
+    # for a while, but not longer than this bound, which also limits the effect of a clock step.
     cdef int64_t age = clock_ns(CLOCK_REALTIME) - loop.output.last_ns
     age = min(max(age, 0), loop.buffer_timeout_ms * 2 * MILLISECOND)
     loop.last_at = max(loop.last_at, now - age)
@@ -92,7 +92,7 @@ cdef void dispatch(Loop *loop) noexcept nogil:
         store_int(&loop.reason, FAILED)
 
 cdef int take_error(int fd) noexcept nogil:
-    """The error that waits on a socket, which is then gone from it."""
+    """Return the pending error of a socket, which clears it."""
     cdef int error = 0
     cdef socklen_t length = sizeof(error)
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
@@ -101,7 +101,7 @@ cdef int take_error(int fd) noexcept nogil:
 cdef void drain(Loop *loop, Phase phase, int64_t cutoff_ns) noexcept nogil:
     """Take what the kernel still holds.
 
-    It hands a started block over after the packet buffer timeout at the latest.
+    The kernel delivers a block that it has begun after the packet buffer timeout at the latest.
     """
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     cdef int64_t deadline = now + (loop.buffer_timeout_ms + 30) * MILLISECOND
@@ -120,8 +120,7 @@ cdef void drain(Loop *loop, Phase phase, int64_t cutoff_ns) noexcept nogil:
         now = clock_ns(CLOCK_MONOTONIC)
 
 cdef void finish(Loop *loop, Reason reason, int64_t late_ns) noexcept nogil:
-    # A limit counts from when it was due, not from when a busy machine noticed it `late_ns`
-    # afterwards.
+    # A limit counts from when it was due, not from when a busy machine noticed it, `late_ns` later.
     drain(loop, DRAINING, clock_ns(CLOCK_REALTIME) - late_ns)
     if loop.reason == RUNNING:
         store_int(&loop.reason, reason)
@@ -137,8 +136,8 @@ cdef void finish_if_idle(Loop *loop, int64_t late_ns) noexcept nogil:
         store_int(&loop.reason, IDLE)
 
 cdef void look_at_error(Loop *loop, short events) noexcept nogil:
-    # packet(7): ENETDOWN when the interface went down or away. What came before it is still there.
-    # Other errors, such as ENOBUFS of a netlink socket, are passing.
+    # packet(7): ENETDOWN when the interface went down or away. Packets from before are still there.
+    # Other errors, such as ENOBUFS of a netlink socket, are temporary.
     cdef int error = take_error(pcap_get_selectable_fd(loop.pcap))
     if error not in (ENETDOWN, ENODEV, ENXIO) and not events & (POLLHUP | POLLNVAL):
         return
@@ -149,7 +148,7 @@ cdef void look_at_error(Loop *loop, short events) noexcept nogil:
 cdef void run_loop(Loop *loop) noexcept nogil:
     """Store packets until a limit is reached.
 
-    `loop.reason` then says which, and the counters are final.
+    `loop.reason` then says which one, and the counters are final.
     """
     loop.sampled_at = clock_ns(CLOCK_MONOTONIC)
     wait_and_dispatch(loop)

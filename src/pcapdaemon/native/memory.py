@@ -1,21 +1,18 @@
-"""The budget.
-
-Memory for packets, given out in blocks and taken back, and the kernel's buffers that count in it.
-"""
+"""The memory budget of captures: blocks that hold packets, and the kernel's buffers."""
 
 from pcapdaemon.core.errors import Busy
 from pcapdaemon.native.blocks import BlockPool
 
 BLOCK_SIZE = 1024 * 1024
 SMALLEST_KERNEL_BUFFER = 2 * 1024 * 1024
-"""libpcap's own default (pcap-linux.c): what a capture gets where the budget is nearly spent."""
+"""libpcap's own default (pcap-linux.c). A capture gets this when the budget is nearly used up."""
 
 
 class MemoryBudget:
-    """One budget in bytes for all captures of the process; may be used from any thread.
+    """One budget in bytes for all captures of the process. Any thread may use it.
 
-    The kernel's capture buffers are mapped into the process and so are part of its resident memory:
-    they count.
+    The kernel's capture buffers are mapped into the process, so they are part of its resident
+    memory and count towards the budget.
     """
 
     def __init__(self, limit: int) -> None:
@@ -23,11 +20,11 @@ class MemoryBudget:
 
     @property
     def limit(self) -> int:
-        """The budget."""
+        """The budget in bytes."""
         return self.pool.limit
 
     def configure(self, limit: int) -> None:
-        """Change the budget; a smaller one takes effect as memory comes back."""
+        """Change the budget. A smaller one takes effect as memory is returned."""
         self.pool.limit = limit
 
     @property
@@ -36,25 +33,26 @@ class MemoryBudget:
         return self.pool.used
 
     def take_kernel_buffer(self, wanted: int) -> int:
-        """Count a kernel buffer and say how large it may be.
+        """Count a kernel buffer, and return how large it may be in bytes.
 
-        `wanted`, or less where many captures share the budget.
+        This is `wanted`, or less if many captures share the budget. A buffer takes at most an
+        eighth of the free memory, but at least SMALLEST_KERNEL_BUFFER, which leaves room for
+        packets and for others.
 
-        An eighth of what is free leaves room for what is captured, and for others. Raises Busy
-        where not even the smallest one and a block fit.
+        Raises Busy if the smallest buffer and one block do not fit.
         """
         size = min(wanted, max(SMALLEST_KERNEL_BUFFER, (self.limit - self.used) // 8))
         if self.limit - self.used < size + BLOCK_SIZE or not self.pool.reserve(size):
             raise Busy(
-                f"the memory for captures is in use ([general] memory = {self.limit})",
+                f"all memory for captures is in use ([general] memory = {self.limit})",
                 "try again later",
             )
         return size
 
     def give_kernel_buffer(self, size: int) -> None:
-        """Count a kernel buffer no longer: its handle is closed."""
+        """Stop counting a kernel buffer, whose handle is closed."""
         self.pool.unreserve(size)
 
     def trim(self) -> None:
-        """Give warm blocks that nobody uses back to the system."""
+        """Return warm blocks, which nobody uses, to the system."""
         self.pool.trim()

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What captures that become one file have in common."""
+"""The counts that captures share when they become one file."""
 
 from pcapdaemon.native.records cimport SharedCounts
 

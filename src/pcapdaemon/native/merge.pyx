@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Packets of several captures in one order of time, in the memory that they had."""
+"""Merges the packets of several captures in time order, in the memory that they already have."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -12,15 +12,16 @@ from pcapdaemon.native.blocks cimport (
 from pcapdaemon.native.records cimport PACKET_HEADER
 
 cdef struct Merge:
-    Block **sources                  # what is left of each; a block's `start` is where it goes on
+    # what is left of each capture; `start` of a block is where it continues
+    Block **sources
     size_t count
     Pool *pool
     BlockList merged
     BlockList spare
-    uint64_t *packets                # that were kept of each
+    uint64_t *packets                # packets kept of each capture
     uint64_t skip_packets
     uint64_t skip_bytes
-    bint marked                      # the first packet after the trigger was there
+    bint marked                      # the first packet after the trigger was seen
     bint short_of_memory
 
 cdef uint64_t stamp(Block *block) noexcept nogil:
@@ -70,7 +71,7 @@ cdef void put_record(Merge *merge, uint32_t *record) noexcept nogil:
     cdef uint32_t none = 0
     if not marked or not merge.marked:
         put(merge, record, record[1])
-    else:  # another capture's packet was the first after the trigger
+    else:  # the first packet after the trigger came from another capture
         memcpy(header, record, sizeof(header))
         header[1] = <uint32_t> plain + 4 + (12 if directed else 0)
         put(merge, header, sizeof(header))
@@ -81,8 +82,8 @@ cdef void put_record(Merge *merge, uint32_t *record) noexcept nogil:
     merge.marked = merge.marked or marked
 
 cdef void pass_empty(Merge *merge, Block **source) noexcept nogil:
-    # a block is empty when all of it was taken; that of a capture without packets was from the
-    # beginning
+    # A block is empty once all of it was taken. A capture without packets has an empty block from
+    # the beginning.
     cdef Block *block = source[0]
     while block != NULL and block.start >= block.used:
         source[0] = block.next
@@ -112,7 +113,7 @@ cdef void run(Merge *merge) noexcept nogil:
 cdef class SharedLimits:
     """The counts of captures that share their limits.
 
-    `overhead` are bytes that their file has beside packets.
+    `overhead` is the bytes of their file that are not packets.
     """
 
     def __cinit__(self, uint64_t overhead):
@@ -120,13 +121,13 @@ cdef class SharedLimits:
 
 
 def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_bytes):
-    """One `Blocks` of the packets of several, all pcapng, and the number of each one's.
+    """Merge pcapng captures in time order; return the `Blocks`, and each one's number of packets.
 
-    The captures' own are used up.
+    The captures are empty afterwards. The oldest packets are left out: `skip_packets` of them, and
+    as many as make up `skip_bytes`.
 
-    The oldest are left out: so many packets, and as many as make so many bytes. Takes a block of
-    the pool for each capture beside theirs, and raises MemoryError where it has not so many; then
-    nothing was touched.
+    Takes one block of the pool per capture, and one more. Raises MemoryError if the pool does not
+    have them, and then changes nothing.
     """
     cdef Merge state
     cdef Blocks blocks
@@ -137,7 +138,7 @@ def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_by
     for _ in range(len(captures) + 1):
         if not _take_spare(&state):
             give_all(state.pool, &state.spare)
-            raise MemoryError("the memory budget is spent")
+            raise MemoryError("all memory for captures is in use ([general] memory)")
     state.sources = <Block **> calloc(len(captures), sizeof(Block *))
     state.packets = <uint64_t *> calloc(len(captures), sizeof(uint64_t))
     for n in range(state.count):
@@ -155,7 +156,7 @@ def merge(list captures, BlockPool pool, uint64_t skip_packets, uint64_t skip_by
 
 
 def join(list captures, BlockPool pool):
-    """The packets of several one capture after the other: needs no memory."""
+    """Return the packets of one capture after the other. Needs no memory."""
     cdef Blocks blocks, joined = Blocks.__new__(Blocks)
     joined.pool = pool
     for blocks in captures:

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Declarations of what the native modules use of the system.
+"""Declarations of what the native modules use from the system.
 
-Poll(2), clock_gettime(2), mmap(2), pthreads(7), packet(7).
+See poll(2), clock_gettime(2), mmap(2), pthreads(7), packet(7).
 """
 
 from libc.stdint cimport int64_t

@@ -8,37 +8,40 @@ from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
 from pcapdaemon.native.ring cimport Ring, RingBlock
 
-# the capture's thread writes all but what says otherwise; * any may load
+# The capture's thread writes every field that does not say otherwise. Any thread may `load` the
+# fields marked *.
 cdef struct Reader:
     Ring *ring
     RingBlock *block
     size_t at
     uint64_t number                  # of the next packet
-    # of the interface: another one means that it went away meanwhile
+    # `ring.run` when the capture entered. Another number means that the interface went away
+    # meanwhile.
     uint64_t run
     uint64_t skipped                 # * recorded packets that were gone before they could be read
     uint64_t matched                 # *
-    uint64_t evicted                 # * recorded packets for which there was no room
-    int64_t seen_ns                  # monotonic: the last packet's
+    uint64_t evicted                 # * recorded packets that had no room
+    int64_t seen_ns                  # monotonic: time of the last packet
     int64_t since
     int64_t trigger
-    int64_t hold_ns                  # how long a packet may be under way in the kernel
+    int64_t hold_ns                  # how long the kernel may hold a packet
     Filter filter
     uint32_t snaplen
-    Output past                      # * from before the trigger
+    Output past                      # * packets from before the trigger
     Output live                      # *
     Limits limits                    # of the live part; written by any thread
-    # bytes of what came before the trigger, so that others have memory too
+    # Most bytes from before the trigger, so that other captures have memory too.
     uint64_t most_past
     uint64_t most_packets            # of the whole file
     uint64_t most_size
-    int64_t last_at                  # monotonic: the last packet that matched, or the trigger
-    int64_t stop_at                  # any thread, before `stopped`
+    # monotonic: when the last matching packet arrived, or the trigger
+    int64_t last_at
+    int64_t stop_at                  # written by any thread, before `stopped`
     int stopped                      # any thread
     int stop_seen
     int never
     bint is_live
-    int reason                       # * a Reason; not RUNNING: it is over
+    int reason                       # * a Reason; the capture is over unless it is RUNNING
 
 cdef void catch_up(Reader *reader) noexcept nogil
 cdef void follow(Reader *reader) noexcept nogil

@@ -1,11 +1,11 @@
 # cython: language_level=3
-"""Reading on in a recording, without the GIL.
+"""Reads a recording, without the GIL.
 
-From before the trigger to the capture's own end, in one stream.
+It reads one stream, from before the trigger to the end of the capture.
 
-What was recorded and what comes live are the same records in the same order, so there is no seam at
-which one could be missing or be there twice. The stream is followed until a packet is later than
-the capture's end, or until the recorder says that nothing from before it can be under way any more.
+Recorded and live packets are the same records in the same order, so there is no seam at which a
+packet could be missing or appear twice. The stream is followed until a packet is later than the
+capture's end, or until the recorder reports that no packet from before that end can still arrive.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -23,14 +23,14 @@ from pcapdaemon.native.records cimport (
 )
 from pcapdaemon.native.ring cimport *
 
-# a packet may have come this long after the recorder began to look
+# A packet may have arrived this long after the recorder began to look for packets.
 cdef int64_t TURN = 100 * MILLISECOND
 
 cdef void end(Reader *reader, Reason reason) noexcept nogil:
     store_int(&reader.reason, reason)
 
 cdef void note_first_time(Output *past) noexcept nogil:
-    # other threads ask for it while the block that it is read from may go back to the pool
+    # Stored, because other threads ask for it while its block may go back to the pool.
     cdef Block *block = past.blocks.first
     if block != NULL and past.packets:
         store_time(&past.first_ns, time_of_record(past, block.data + block.start))
@@ -40,7 +40,7 @@ cdef void shrink(Output *past, uint64_t packets, uint64_t size) noexcept nogil:
     store(&past.size, past.size - size)
 
 cdef bint evict_first(Output *past) noexcept nogil:
-    """Give a block of the oldest packets back; false where there is none."""
+    """Return the block with the oldest packets to the pool; False if there is none."""
     cdef Block *block = pop_block(&past.blocks)
     if block == NULL:
         return False
@@ -50,9 +50,9 @@ cdef bint evict_first(Output *past) noexcept nogil:
     return True
 
 cdef bint is_over(Reader *reader) noexcept nogil:
-    """Whether what came before the trigger is more than it may be.
+    """Whether the packets from before the trigger exceed what they may take.
 
-    The block of its oldest packets not counted.
+    The block with the oldest of them does not count.
     """
     cdef Output *past = &reader.past
     cdef Block *oldest = past.blocks.first
@@ -100,7 +100,7 @@ cdef int64_t end_of(Reader *reader) noexcept nogil:
     return min(reader.trigger + load_time(&reader.limits.duration_ns), load_time(&reader.stop_at))
 
 cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
-    """End it where a limit of time lies before `at`, up to which everything is known."""
+    """End the capture if a time limit lies before `at`. Everything up to `at` is known."""
     cdef int64_t duration_at = reader.trigger + load_time(&reader.limits.duration_ns)
     if at > end_of(reader):
         end(reader, STOPPED if load_time(&reader.stop_at) < duration_at else DURATION)
@@ -108,8 +108,8 @@ cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
         end(reader, IDLE)
 
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
-    # Clocks are compared per block; a packet from right before or after a step gets the nearest
-    # time that is possible.
+    # The clocks are compared once per block. A packet right before or after a clock step gets the
+    # nearest possible time.
     cdef int64_t at = min(ns - reader.block.offset, load_time(&reader.ring.turned_at) + TURN)
     return max(min(at, load_time(&reader.block.until)), reader.seen_ns - SECOND)
 
@@ -143,7 +143,7 @@ cdef void read_block(Reader *reader, size_t used) noexcept nogil:
         look_at(reader, packet)
 
 cdef bint go_on(Reader *reader) noexcept nogil:
-    """Move to the next block; false where this is the newest."""
+    """Move to the next block; False if this is the newest."""
     cdef RingBlock *block = ring_next(reader.ring, reader.block)
     if block == reader.block:
         return False
@@ -153,12 +153,12 @@ cdef bint go_on(Reader *reader) noexcept nogil:
     return True
 
 cdef bint read_on(Reader *reader) noexcept nogil:
-    """Read what there is, up to a block at a time; false where there was nothing."""
+    """Read up to a block of what is there; False if there was nothing."""
     cdef bint full
     cdef size_t used
     if reader.block == NULL:
         return go_on(reader)
-    # in this order: a block that is full does not grow
+    # In this order, because a full block does not grow.
     full = load_time(&reader.block.until) != NEVER
     used = load_size(&reader.block.used)
     if reader.at < used:
@@ -180,11 +180,11 @@ cdef void follow_to_its_end(Reader *reader) noexcept nogil:
     cdef int64_t known
     while reader.reason == RUNNING:
         reader.stop_seen = load_int(&reader.stopped)
-        # before reading: what comes meanwhile is not known of
+        # Taken before reading, because it does not cover packets that arrive meanwhile.
         known = load_time(&reader.ring.quiet_at) - reader.hold_ns
         if read_on(reader):
             continue
-        # even: it was not open when this one entered
+        # An even number: the interface was not open when this capture entered.
         if load(&reader.ring.run) != reader.run or not reader.run & 1:
             if not read_on(reader):
                 end(reader, INTERFACE_DOWN)
@@ -199,7 +199,7 @@ cdef void wait(Reader *reader) noexcept nogil:
     cdef int64_t idle_ns = load_time(&reader.limits.idle_ns)
     cdef int64_t idle_at = last_of_all(&reader.live, reader.last_at) + idle_ns
     cdef int64_t due = min(end_of(reader), idle_at) + reader.hold_ns
-    if due <= now:  # all that is missing is the recorder's word
+    if due <= now:  # only the recorder's report is missing
         due = now + 25 * MILLISECOND
     ring_wait(reader.ring, reader.block, reader.at, min(due, now + SECOND), unless)
 
@@ -220,7 +220,7 @@ cdef bint is_too_large(Reader *reader) noexcept nogil:
     return packets > reader.most_packets or reader.past.size + reader.live.size > reader.most_size
 
 cdef void make_room(Reader *reader) noexcept nogil:
-    """Keep the whole file under its limit: the oldest packets are dropped."""
+    """Keep the whole file within its limits by dropping the oldest packets."""
     cdef Output *past = &reader.past
     cdef uint64_t before = past.packets
     while past.blocks.first != NULL and is_too_large(reader):

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""A capture from a recording, used like one from an interface."""
+"""A capture from a recording. It is used like one from an interface."""
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -15,20 +15,20 @@ from pcapdaemon.native.posix cimport CLOCK_MONOTONIC
 from pcapdaemon.native.reader cimport Reader, catch_up, follow
 from pcapdaemon.native.recording cimport Recording
 from pcapdaemon.native.records cimport FILE_HEADER, Output
-from pcapdaemon.native.ring cimport ring_enter, ring_leave, ring_tell, ring_wait
+from pcapdaemon.native.ring cimport ring_enter, ring_leave, ring_notify, ring_wait
 
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.native.limits import STOP_REASONS
 
-cdef int64_t SLACK = 30 * MILLISECOND  # beyond the packet buffer timeout: for a busy machine
+cdef int64_t SLACK = 30 * MILLISECOND  # added to the packet buffer timeout, for a busy machine
 
 
 @cython.no_gc_clear
 cdef class RecordedCapture:
-    """One capture on what a recording has and will have; used like a `LiveCapture`, by one thread.
+    """One capture of what a recording has and will have. One thread uses it, like a `LiveCapture`.
 
-    trigger and since are monotonic nanoseconds: what came from since on is taken, what came from
-    trigger on counts.
+    `trigger` and `since` are monotonic nanoseconds. Packets from `since` on are taken. Packets from
+    `trigger` on count towards the limits.
     """
 
     cdef Reader reader
@@ -53,7 +53,7 @@ cdef class RecordedCapture:
         self.handle = recording.handle
         self.blocks = pool
         self.interface = recording.interface
-        # copies, for they are asked for when the handle is let go already
+        # Copies, because they are still read after the handle is released.
         self.linktype, self.file_header = self.handle.linktype, self.handle.file_header
         self.error = ""
         reader.ring = &recording.ring
@@ -71,7 +71,7 @@ cdef class RecordedCapture:
         self._give_back()
 
     def _enter(self):
-        # from here on the packets wait for this reader: compiling its filter may take its time
+        # From here on packets wait for this reader, because compiling its filter may take a while.
         cdef Reader *reader = &self.reader
         self.dropped_before = load(&reader.ring.counters.dropped) + load(&reader.ring.missed)
         self.ifdropped_before = load(&reader.ring.counters.dropped_by_interface)
@@ -86,9 +86,10 @@ cdef class RecordedCapture:
         self.recording.nudge()
 
     def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Say before `catch_up` what records look like.
+        """Choose the format of records. Call it before `catch_up`.
 
-        The bytes that the file has beside them.
+        `overhead` is the bytes of the file that are not packets. `number` is the number of the
+        interface description that packets refer to.
         """
         self._describe(&self.reader.past, pcapng, number)
         self._describe(&self.reader.live, pcapng, number)
@@ -101,34 +102,38 @@ cdef class RecordedCapture:
         output.cooked = self.linktype == "LINUX_SLL"
 
     def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, uint32_t snaplen):
-        """The most that the whole file may have, the bytes from before the trigger.
+        """Limit what is kept.
 
-        The bytes kept of each packet.
+        `packets` and `size` limit the whole file, `past` the bytes from before the trigger, and
+        `snaplen` the bytes of each packet.
         """
         self.reader.most_past = past
         self.reader.most_packets, self.reader.most_size = packets, size
         self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
 
     def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with others, from before `run` on."""
+        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
         self.shared = shared
         self.reader.live.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
-        """Compile the capture filter as for the live handle; may block for long on names in DNS.
+        """Compile the capture filter as for the live handle. Blocks while it resolves names.
 
-        Raises CaptureRefused, of kind "unrecorded" where the filter asks for what recorded bytes
-        can't tell.
+        Raises CaptureRefused. Its kind is "unrecorded" if the filter tests what recorded packets do
+        not contain.
         """
         cdef Program compiled
         cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
         compiled = self.handle.compile(expression, optimize)
         if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
-            words = "the capture filter asks for what recorded packets can't tell"
+            words = "the capture filter tests what recorded packets do not contain"
             raise CaptureRefused(words, kind="unrecorded")
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Make limits at least these, before `run` or while it goes on; False where it is over."""
+        """Raise the limits to at least these, before or during `run`.
+
+        Returns False if the capture is over.
+        """
         if load_int(&self.reader.reason) != RUNNING:
             return False
         extend_limits(&self.reader.limits, packets, size, duration, idle_timeout)
@@ -136,13 +141,13 @@ cdef class RecordedCapture:
 
     @property
     def is_running(self):
-        """Whether its end is not decided yet."""
+        """Whether the end of the capture is not decided yet."""
         return load_int(&self.reader.reason) == RUNNING and not load_int(&self.reader.stopped)
 
     def catch_up(self, bint skip):
-        """Take what was recorded until now, or skip it; from here on the capture is live.
+        """Take what was recorded until now, or skip it. Blocks.
 
-        Blocks.
+        From here on the capture is live.
         """
         if skip:
             self.reader.since = self.reader.trigger
@@ -150,9 +155,9 @@ cdef class RecordedCapture:
             catch_up(&self.reader)
 
     def run(self):
-        """Capture until a limit is reached or `stop` is called.
+        """Capture until a limit is reached or `stop` is called. Blocks.
 
-        The word of STOP_REASONS that says which. Blocks.
+        Returns the word of STOP_REASONS for what ended the capture.
         """
         with nogil:
             follow(&self.reader)
@@ -160,14 +165,14 @@ cdef class RecordedCapture:
         return STOP_REASONS[<int> self.reader.reason]
 
     def stop(self):
-        """End `run` soon, from any thread."""
+        """End `run` soon. May be called from any thread."""
         if not load_int(&self.reader.stopped):
             store_time(&self.reader.stop_at, clock_ns(CLOCK_MONOTONIC))
             store_int(&self.reader.stopped, True)
-        ring_tell(self.reader.ring)
+        ring_notify(self.reader.ring)
 
     def close(self):
-        """Let the recording go, and blocks that were not taken."""
+        """Leave the recording, and release the blocks that were not taken."""
         self._give_back()
 
     cdef void _give_back(self):
@@ -181,29 +186,29 @@ cdef class RecordedCapture:
         give_all(self.reader.live.pool, &self.reader.live.blocks)
 
     def take_blocks(self):
-        """Hand the captured records over, once, after `run`."""
+        """Return the captured records. Call it once, after `run`."""
         taken = blocks_of(self.blocks, &self.reader.past.blocks)
         taken.extend(blocks_of(self.blocks, &self.reader.live.blocks))
         return taken
 
     @property
     def header(self):
-        """The savefile's 24 bytes, with the snapshot length of this capture."""
+        """The 24 bytes of a pcap file's header, with the snapshot length of this capture."""
         return self.file_header[:16] + self.snaplen.to_bytes(4, "little") + self.file_header[20:]
 
     @property
     def snaplen(self):
-        """Bytes kept of a packet at most."""
+        """Most bytes that are kept of a packet."""
         return <int> self.reader.snaplen
 
     @property
     def packets(self):
-        """Packets stored so far, those from before the trigger counted."""
+        """Packets stored so far, including those from before the trigger."""
         return load(&self.reader.past.packets) + load(&self.reader.live.packets)
 
     @property
     def from_before(self):
-        """(packets from before the trigger, how many of those were evicted for lack of room)."""
+        """(packets kept from before the trigger, packets evicted for lack of room)."""
         return load(&self.reader.past.packets), load(&self.reader.evicted)
 
     @property
@@ -215,7 +220,7 @@ cdef class RecordedCapture:
     def times(self):
         """Times of the first and the last packet stored, nanoseconds since the epoch.
 
-        Zeros where there is none.
+        Zeros if there is none.
         """
         past, live = &self.reader.past, &self.reader.live
         first = load_time(&past.first_ns) if load(&past.packets) else load_time(&live.first_ns)
@@ -228,7 +233,7 @@ cdef class RecordedCapture:
     def stats(self):
         """(matched and lost, lost by the recorder or on the way from it, dropped by the interface).
 
-        Of the time it covers.
+        They cover the time of this capture.
         """
         ring = self.reader.ring
         dropped = load(&ring.counters.dropped) + load(&ring.missed) - self.dropped_before
@@ -238,14 +243,14 @@ cdef class RecordedCapture:
 
     @property
     def recorded_until(self):
-        """Monotonic nanoseconds up to which the recorder had dropped its packets when this began.
+        """Monotonic nanoseconds up to which packets had been dropped when this capture began.
 
-        0: never.
+        0 if none had been.
         """
         return self.dropped_until
 
     def _bring_counters_up_to_date(self):
-        # the recorder alone may ask the kernel for its counters
+        # Only the recorder may ask the kernel for its counters.
         cdef Reader *reader = &self.reader
         cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
         cdef int64_t deadline = now + 200 * MILLISECOND

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""A recording: an open interface, and the circle of blocks that it fills."""
+"""A recording: an open interface, and the ring of blocks that it fills."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -11,18 +11,19 @@ cdef enum End:
     GOING_ON = 0
     ENDED, WENT_DOWN, BROKE
 
-cdef struct Recorder:                # the recording thread's alone, but for `stopped`
+# only the recording thread uses it, except `stopped` and the constant `wake_fd`
+cdef struct Recorder:
     Ring *ring
     pcap_t *pcap
     int64_t tick_ns
     int64_t keep_ns
-    # monotonic, and the wall clock's offset to it: as of the last look
+    # As of the last look at the clocks: monotonic, and the offset of the wall clock to it.
     int64_t now
     int64_t offset
-    int64_t told_at
-    bint untold                      # readers do not know of all that is there
+    int64_t notified_at
+    bint unnotified                  # readers were not woken for all that is there
     int wake_fd
-    int stopped                      # any thread
+    int stopped                      # written by any thread
     End end
 
 cdef class Recording:

@@ -1,11 +1,11 @@
 # cython: language_level=3
-"""Recording all the time.
+"""Records an interface all the time, into a ring of blocks.
 
-From an interface into the circle of blocks, in a thread that never waits for those who read.
+The recording thread never waits for those who read.
 
-Times of packets are those of the clock on the wall, which may be stepped; how long ago a packet
-came is found by the monotonic clock. So each block knows how far the two were apart while it was
-filled, and a step begins a new block.
+The times of packets are those of the wall clock, which may be stepped. How long ago a packet
+arrived is measured with the monotonic clock. So each block has the difference between the two
+clocks while it was filled, and a step begins a new block.
 """
 
 import os
@@ -31,18 +31,19 @@ from pcapdaemon.native.ring cimport *
 
 cdef enum:
     BATCH = 65536
-    AT_REST_MS = 500                 # how long to wait for packets where nobody reads
-    WATCHED_MS = 20                  # and where somebody wants to know that none came
+    AT_REST_MS = 500                 # how long to wait for packets if nobody reads
+    WATCHED_MS = 20                  # and if a reader needs to know that none arrived
 
 cdef int64_t STEP = 50 * MILLISECOND        # a clock that is off by this much was stepped
-# readers are woken no more often, and less often the more there are
-cdef int64_t TELL_EVERY = 5 * MILLISECOND
+# Readers are not woken more often than this, and the more readers, the less often.
+cdef int64_t NOTIFY_EVERY = 5 * MILLISECOND
 
 WORDS = ("recording", "stopped", "interface-down", "error")
 
 
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
-    # one after the other, unless this thread was put aside in between, which would look like a step
+    # The clocks are read one after the other. If the thread was descheduled in between, it reads
+    # them again, because that would look like a clock step.
     cdef int64_t wall
     cdef int _
     for _ in range(4):
@@ -58,7 +59,7 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef RingBlock *block = ring.newest
     cdef size_t size = (sizeof(PacketHeader) + header.caplen + 7) & ~<size_t> 7
     cdef PacketHeader *packet
-    if header.caplen > MOST_CAPTURED:  # a device that breaks its promise
+    if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&ring.missed, ring.missed + 1)
         return
     if block == NULL or block.used + size > ring.block_size:
@@ -75,9 +76,9 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     store_size(&block.used, block.used + size)
 
 cdef void look_around(Recorder *recorder) noexcept nogil:
-    """What is done once a second where packets come.
+    """Update the counters, drop blocks that are too old, and store this thread's CPU time.
 
-    Counters, blocks that are too old, this thread's time.
+    Called once a second while packets arrive, and when a reader waits for the counters.
     """
     cdef Ring *ring = recorder.ring
     sample(&ring.counters, recorder.pcap)
@@ -85,19 +86,19 @@ cdef void look_around(Recorder *recorder) noexcept nogil:
     store_time(&ring.cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID))
     store_time(&ring.looked_at, recorder.now)
 
-cdef void hand_on(Recorder *recorder, bint quiet) noexcept nogil:
+cdef void notify_readers(Recorder *recorder, bint quiet) noexcept nogil:
     cdef Ring *ring = recorder.ring
-    cdef int64_t pause = TELL_EVERY * (4 + load_int(&ring.followers)) // 4
+    cdef int64_t pause = NOTIFY_EVERY * (4 + load_int(&ring.followers)) // 4
     if recorder.now - ring.looked_at > SECOND or load_time(&ring.wanted_at) > ring.looked_at:
         look_around(recorder)
-    elif not recorder.untold or (not quiet and recorder.now - recorder.told_at < pause):
+    elif not recorder.unnotified or (not quiet and recorder.now - recorder.notified_at < pause):
         return
-    recorder.untold = False
-    recorder.told_at = recorder.now
-    ring_tell(ring)
+    recorder.unnotified = False
+    recorder.notified_at = recorder.now
+    ring_notify(ring)
 
 cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
-    # packet(7): ENETDOWN when the interface went down or away; what came before it is still there
+    # packet(7): ENETDOWN when the interface went down or away. Packets from before are still there.
     cdef int error = 0
     cdef socklen_t length = sizeof(error)
     getsockopt(pcap_get_selectable_fd(recorder.pcap), SOL_SOCKET, SO_ERROR, &error, &length)
@@ -106,17 +107,17 @@ cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
 cdef void dispatch(Recorder *recorder) noexcept nogil:
     if pcap_dispatch(recorder.pcap, BATCH, on_packet, <uint8_t *> recorder) == PCAP_ERROR:
         recorder.end = BROKE
-    recorder.untold = True
+    recorder.unnotified = True
 
 cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
-    """Wait for packets or a nudge, and record what came."""
+    """Wait for packets or a nudge, and record what arrived."""
     cdef Ring *ring = recorder.ring
     cdef int64_t begun = clock_ns(CLOCK_MONOTONIC)
     cdef uint64_t nudges
     cdef bint quiet
     ready[0].revents = ready[1].revents = 0
     if poll(ready, 2, 0) == 0:
-        store_time(&ring.quiet_at, begun)  # nothing is waiting: what came before is recorded
+        store_time(&ring.quiet_at, begun)  # nothing waits: everything from before is recorded
         poll(ready, 2, WATCHED_MS if load_int(&ring.followers) else AT_REST_MS)
     look_at_clocks(recorder)
     store_time(&ring.turned_at, recorder.now)
@@ -133,7 +134,7 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     ):
         dispatch(recorder)
         recorder.end = WENT_DOWN
-    hand_on(recorder, quiet)
+    notify_readers(recorder, quiet)
 
 cdef int64_t abs_of(int64_t value) noexcept nogil:
     return -value if value < 0 else value
@@ -158,17 +159,18 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
 
 @cython.no_gc_clear
 cdef class Recording:
-    """The circle for one interface, and the handle that fills it.
+    """The ring for one interface, and the handle that fills it.
 
-    Driven by one thread: `open`, `run`, and again.
+    One thread drives it: `open`, `run`, and then again.
 
-    memory is bytes of the circle, seconds how long packets are kept at most. Raises MemoryError.
+    `memory` is the bytes of the ring. `seconds` is how long packets are kept at most. Raises
+    MemoryError.
     """
 
     def __cinit__(self, str interface, size_t memory, size_t block_size, double seconds):
         self.recorder.wake_fd = -1
         if not ring_init(&self.ring, max(2, memory // block_size), block_size):
-            raise MemoryError(f"{memory} bytes for a recorder are not to be had")
+            raise MemoryError(f"can't allocate {memory} bytes for a recorder")
         self.interface = interface
         self.error = ""
         self.recorder.ring = &self.ring
@@ -181,11 +183,9 @@ cdef class Recording:
         ring_free(&self.ring)
 
     def open(self, str expression, **options):
-        """Open the interface as Handle.open does, and begin to keep what matches.
+        """Open the interface as `Handle.open` does, and begin to keep packets that match.
 
-        False where its linktype is another now.
-
-        Raises CaptureRefused.
+        Returns False if its linktype is not the same as before. Raises CaptureRefused.
         """
         cdef Handle handle = Handle(self.interface)
         cdef Program compiled
@@ -201,9 +201,9 @@ cdef class Recording:
         return True
 
     def run(self):
-        """Record until `stop`, or until the interface is gone: the word of WORDS that says which.
+        """Record until `stop` is called or the interface is gone. Blocks.
 
-        Blocks.
+        Returns the word of WORDS for what ended it.
         """
         with nogil:
             run_recorder(&self.recorder)
@@ -214,7 +214,7 @@ cdef class Recording:
         return WORDS[self.recorder.end]
 
     def stop(self):
-        """End `run`, for good."""
+        """End `run`, for good. May be called from any thread."""
         store_int(&self.recorder.stopped, True)
         self.nudge()
 
@@ -229,12 +229,12 @@ cdef class Recording:
 
     @property
     def linktype(self):
-        """Its name in libpcap; empty before it was ever open."""
+        """The name of the linktype in libpcap; empty before the interface was first open."""
         return self.handle.linktype if self.handle is not None else ""
 
     @property
     def snaplen(self):
-        """Bytes kept of a packet."""
+        """Most bytes that are kept of a packet; 0 before the interface was first open."""
         return self.handle.snaplen if self.handle is not None else 0
 
     @property
@@ -246,7 +246,8 @@ cdef class Recording:
     def counters(self):
         """(packets, received, dropped, dropped by interface, missed, nanoseconds of CPU).
 
-        Since it was made; a second old.
+        They count from the creation of the recording, and are up to a second old while packets
+        arrive.
         """
         ring, counters = &self.ring, &self.ring.counters
         return (
@@ -259,10 +260,7 @@ cdef class Recording:
         )
 
     def kept(self):
-        """(bytes, the monotonic time in nanoseconds up to which packets were dropped.
-
-        0: none was).
-        """
+        """(bytes kept, monotonic nanoseconds up to which packets were dropped, or 0 for none)."""
         cdef int64_t dropped_until
         cdef size_t size = ring_size(&self.ring, &dropped_until)
         return size, dropped_until

@@ -1,10 +1,10 @@
 # cython: language_level=3
 """Finished savefile records in blocks of the pool, in one of two formats.
 
-Inline, for each packet comes through here.
+The functions are inline, because every packet passes through them.
 
 pcap: a record as in draft-ietf-opsawg-pcap, microseconds. pcapng: an Enhanced Packet Block,
-draft-ietf-opsawg-pcapng section 4.3, nanoseconds. Both in the host's byte order, which is
+draft-ietf-opsawg-pcapng section 4.3, nanoseconds. Both are in the host's byte order, which is
 little-endian wherever this is built.
 """
 
@@ -19,35 +19,37 @@ cdef enum:
     RECORD_HEADER = 16
     FILE_HEADER = 24
     ENHANCED_PACKET = 6
-    PACKET_HEADER = 28               # of an Enhanced Packet Block, without the length that ends it
+    PACKET_HEADER = 28               # of an Enhanced Packet Block, without the length at its end
     MOST_OPTIONS = 24                # direction, a comment, the end of options
-    MOST_CAPTURED = 262144 + 4       # libpcap's MAXIMUM_SNAPLEN, and a VLAN tag put back in
+    MOST_CAPTURED = 262144 + 4       # libpcap's MAXIMUM_SNAPLEN, and a VLAN tag that is put back in
 
-# of captures that share their limits: each of them writes, by `add`
+# Of captures that share their limits. Each capture's thread changes packets and size with `add`.
 cdef struct SharedCounts:
     uint64_t packets
     uint64_t size
-    int64_t last_at                  # monotonic: when the last packet came; the latest `store` wins
+    # monotonic: when the last packet arrived; the latest `store` wins
+    int64_t last_at
 
 cdef enum Direction:
     UNKNOWN = 0
     INBOUND = 1
     OUTBOUND = 2
 
-# written by the capture's thread; any may `load` the four marked words
+# The capture's thread writes it. Any thread may `load` the four words marked *.
 cdef struct Output:
     Pool *pool
     BlockList blocks
     uint64_t packets                 # *
-    uint64_t size                    # * of the savefile in bytes, its headers counted
-    int64_t first_ns                 # * time of the first and the last packet stored
+    uint64_t size                    # * bytes of the savefile, including headers
+    int64_t first_ns                 # * times of the first and the last packet stored
     int64_t last_ns                  # *
     bint pcapng
-    uint32_t number                  # pcapng: of the interface description that packets belong to
-    # packets begin with a header that says in which direction they went
+    # pcapng: number of the interface description that packets refer to
+    uint32_t number
+    # Packets begin with a header that has their direction.
     bint cooked
-    SharedCounts *shared             # NULL: its limits are its own
-    # the next packet is the first after the trigger: a comment says so
+    SharedCounts *shared             # NULL: the capture has limits of its own
+    # The next packet is the first after the trigger, and gets a comment that says so.
     bint mark
 
 cdef inline uint64_t all_packets(Output *output) noexcept nogil:
@@ -57,9 +59,9 @@ cdef inline uint64_t all_size(Output *output) noexcept nogil:
     return output.size if output.shared == NULL else load(&output.shared.size)
 
 cdef inline bint may_keep(Output *output, uint64_t max_packets, uint64_t max_size) noexcept nogil:
-    """Whether there is room for one more within limits that are shared.
+    """Whether the shared limits have room for one more packet, which then counts.
 
-    Where there is, it is taken.
+    True if the limits are not shared.
     """
     if output.shared == NULL:
         return True
@@ -78,7 +80,7 @@ cdef inline size_t record_size(Output *output, uint32_t captured, uint32_t optio
     return PACKET_HEADER + ((captured + 3) & ~3) + options + 4
 
 cdef inline uint8_t *room_for(Output *output, size_t size) noexcept nogil:
-    """Where a record goes; NULL where the memory is spent."""
+    """Return where the next record goes; NULL if the pool has no block left."""
     cdef Block *block = output.blocks.last
     if block == NULL or block.used + size > output.pool.block_size:
         block = take_block(output.pool)
@@ -90,8 +92,8 @@ cdef inline uint8_t *room_for(Output *output, size_t size) noexcept nogil:
 cdef inline Direction direction_of(
     Output *output, const uint8_t *data, uint32_t captured
 ) noexcept nogil:
-    # LINKTYPE_LINUX_SLL: the first two bytes are the packet type, 4 is what this host sent, up to 3
-    # what came
+    # LINKTYPE_LINUX_SLL: the first two bytes are the packet type. 4 is a packet that this host
+    # sent, 0 to 3 one that it received.
     if not output.cooked or captured < 2 or data[0] != 0:
         return UNKNOWN
     return OUTBOUND if data[1] == 4 else INBOUND if data[1] < 4 else UNKNOWN
@@ -157,7 +159,7 @@ cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint3
                             const uint8_t *data) noexcept nogil:
     """Append one packet of at most MOST_CAPTURED bytes.
 
-    False, and nothing done, where the memory is spent.
+    Returns False, and does nothing, if the pool has no block left.
     """
     cdef uint32_t options[6]
     cdef uint32_t size_of_options = 0
@@ -176,13 +178,13 @@ cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint3
     return True
 
 cdef inline size_t size_of_record(Output *output, const uint8_t *at) noexcept nogil:
-    """Bytes of the record at this place."""
+    """Return the bytes of the record at this address."""
     cdef uint32_t header[4]
     memcpy(header, at, sizeof(header))
     return header[1] if output.pcapng else RECORD_HEADER + header[2]
 
 cdef inline int64_t time_of_record(Output *output, const uint8_t *at) noexcept nogil:
-    """Nanoseconds since the epoch; microseconds are the least that pcap has."""
+    """Return nanoseconds since the epoch; a pcap record has microseconds only."""
     cdef uint32_t header[5]
     memcpy(header, at, sizeof(header))
     if output.pcapng:

@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""A capture from a savefile, used like one from an interface; needs no privilege.
+"""A capture from a savefile. It is used like one from an interface, and needs no privileges.
 
-The file's own clock decides: durations and idle timeouts count in the times of its packets. Paced,
-a packet is kept when its time has come and gets the time at which it came; else the file is read as
-fast as the machine can, and times stay.
+The file's own clock decides: duration and idle timeout count in the times of its packets. If it is
+paced, a packet is kept when its time has come, and gets the current time. Otherwise the file is
+read as fast as possible, and packets keep their times.
 """
 
 import os
@@ -28,28 +28,30 @@ from pcapdaemon.native.limits import STOP_REASONS
 
 cdef int64_t LONGEST_WAIT = 60 * SECOND
 
-# the capture's thread writes all but `limits` and `stopped`; * any may load
+# The capture's thread writes everything except `limits` and `stopped`. Any thread may `load` the
+# words marked *.
 cdef struct Replay:
     pcap_t *pcap
     const bpf_insn *filter
     Output output                    # *
-    Limits limits                    # any thread
+    Limits limits                    # written by any thread
     uint64_t matched                 # *
     uint32_t snaplen
     bint paced
-    int64_t began                    # monotonic: when it began
-    int64_t shift                    # from the file's clock to that of the savefile
-    int64_t zero                     # the file's clock when it began: the time of its first packet
+    int64_t began                    # monotonic: when the replay began
+    int64_t shift                    # from the file's clock to the savefile's
+    # the file's clock at the beginning, which is the time of its first packet
+    int64_t zero
     int64_t last_at                  # nanoseconds after `zero`: the last packet that matched
     int reason                       # * a Reason
-    int stopped                      # any thread
+    int stopped                      # written by any thread
     int wake_fd
 
 cdef void end(Replay *replay, Reason reason) noexcept nogil:
     store_int(&replay.reason, reason)
 
 cdef void wait_until(Replay *replay, int64_t at) noexcept nogil:
-    """Wait, where it is paced, until so many nanoseconds have passed; a stop ends it."""
+    """If the replay is paced, wait until `at` nanoseconds after its beginning or a stop."""
     cdef pollfd ready
     cdef int64_t left = replay.began + at - clock_ns(CLOCK_MONOTONIC)
     ready.fd, ready.events = replay.wake_fd, POLLIN
@@ -59,11 +61,11 @@ cdef void wait_until(Replay *replay, int64_t at) noexcept nogil:
         left = replay.began + at - clock_ns(CLOCK_MONOTONIC)
 
 cdef int64_t idle_from(Replay *replay) noexcept nogil:
-    # those that share limits compare monotonic times
+    # Captures that share their limits compare monotonic times.
     return last_of_all(&replay.output, replay.began + replay.last_at) - replay.began
 
 cdef void wait_for(Replay *replay, int64_t at) noexcept nogil:
-    """Let time go by until the packet of that moment, or the limit that comes first."""
+    """Let time pass until the packet at `at`, or until the limit that comes first."""
     cdef int64_t duration, idle_at, due
     while replay.reason == RUNNING:
         duration = load_time(&replay.limits.duration_ns)
@@ -130,9 +132,9 @@ cdef void run_replay(Replay *replay) noexcept nogil:
 cdef class ReplayedCapture:
     """One capture from a savefile in place of an interface.
 
-    Driven by one thread, as a `LiveCapture` is.
+    One thread drives it, like a `LiveCapture`.
 
-    interface is the name that it goes by. Raises `CaptureRefused` with libpcap's own words.
+    `interface` is the name that the file goes by. Raises CaptureRefused with libpcap's own words.
     """
 
     cdef Replay replay
@@ -159,7 +161,7 @@ cdef class ReplayedCapture:
         self._give_back()
 
     def open(self, str path, *, int snaplen, bint paced):
-        """Open a pcap or pcapng file; raises CaptureRefused or OSError."""
+        """Open a pcap or pcapng file. Raises CaptureRefused or OSError."""
         self.handle = Handle(self.interface)
         self.handle.read(path)
         self.replay.pcap = self.handle.pcap
@@ -169,7 +171,11 @@ cdef class ReplayedCapture:
         self.header = self.handle.header_with(self.snaplen)
 
     def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Say before `run` what records look like, and the bytes that the file has beside them."""
+        """Choose the format of records. Call it before `run`.
+
+        `overhead` is the bytes of the file that are not packets. `number` is the number of the
+        interface description that packets refer to.
+        """
         self.replay.output.pcapng = pcapng
         self.replay.output.size = overhead
         self.replay.output.number = number
@@ -177,17 +183,20 @@ cdef class ReplayedCapture:
         self.replay.output.mark = pcapng
 
     def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with others, from before `run` on."""
+        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
         self.shared = shared
         self.replay.output.shared = &shared.counts
 
     def set_filter(self, str expression, bint optimize):
-        """Compile the capture filter for the file's linktype; raises CaptureRefused."""
+        """Compile the capture filter for the file's linktype. Raises CaptureRefused."""
         self.program = self.handle.compile(expression, optimize)
         self.replay.filter = self.program.program.bf_insns if expression.strip() else NULL
 
     def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Make limits at least these, before `run` or while it goes on; False where it is over."""
+        """Raise the limits to at least these, before or during `run`.
+
+        Returns False if the capture is over.
+        """
         if load_int(&self.replay.reason) != RUNNING:
             return False
         extend_limits(&self.replay.limits, packets, size, duration, idle_timeout)
@@ -195,13 +204,13 @@ cdef class ReplayedCapture:
 
     @property
     def is_running(self):
-        """Whether its end is not decided yet."""
+        """Whether the end of the capture is not decided yet."""
         return load_int(&self.replay.reason) == RUNNING and not load_int(&self.replay.stopped)
 
     def run(self):
-        """Read until a limit is reached, the file ends or `stop` is called.
+        """Read until a limit is reached, the file ends or `stop` is called. Blocks.
 
-        The word of STOP_REASONS. Blocks.
+        Returns the word of STOP_REASONS for what ended the capture.
         """
         with nogil:
             run_replay(&self.replay)
@@ -210,14 +219,14 @@ cdef class ReplayedCapture:
         return STOP_REASONS[self.replay.reason]
 
     def stop(self):
-        """End `run` soon, from any thread."""
+        """End `run` soon. May be called from any thread."""
         cdef uint64_t one = 1
         store_int(&self.replay.stopped, True)
         if self.replay.wake_fd >= 0:
             write(self.replay.wake_fd, &one, sizeof(one))
 
     def close(self):
-        """Give back what is held: the file, the descriptor, and blocks that were not taken."""
+        """Release the file, the descriptor, and the blocks that were not taken."""
         self._give_back()
 
     cdef int _give_back(self) except -1:
@@ -231,7 +240,7 @@ cdef class ReplayedCapture:
         return 0
 
     def take_blocks(self):
-        """Hand the captured records over, once, after `run`."""
+        """Return the captured records. Call it once, after `run`."""
         return blocks_of(self.blocks, &self.replay.output.blocks)
 
     @property
@@ -254,5 +263,5 @@ cdef class ReplayedCapture:
 
     @property
     def stats(self):
-        """(matched, 0, 0): a file drops nothing."""
+        """(matched, 0, 0), because a file drops nothing."""
         return load(&self.replay.matched), 0, 0

@@ -1,10 +1,10 @@
 # cython: language_level=3
-"""The recorder's circle of blocks.
+"""The recorder's ring of blocks.
 
-A reader holds the block that it reads; the recorder never waits for it. Where the oldest block is
-held when the circle needs one, it is detached: it lives until its reader leaves it, the next oldest
-is taken in its place, and the reader goes on with the oldest that is left. What it so missed it
-knows by the numbers of packets.
+A reader holds the block that it reads, and the recorder never waits for a reader. If a reader holds
+the oldest block when the ring needs one, that block is detached: it lives until its reader leaves
+it, and the ring takes the next oldest block instead. The reader continues with the oldest block
+that is left. The numbers of packets show how many it missed.
 """
 
 from libc.stdlib cimport calloc, free
@@ -17,7 +17,7 @@ from pcapdaemon.native.clock cimport NEVER, SECOND
 from pcapdaemon.native.posix cimport *
 
 cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
-    """Map and touch all memory at once; false where there is not so much."""
+    """Map and touch all memory at once; False if there is not enough."""
     cdef pthread_condattr_t attributes
     cdef void *memory
     cdef size_t n
@@ -71,7 +71,7 @@ cdef void drop_oldest(Ring *ring) noexcept nogil:
 cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nogil:
     """End the newest block and begin another.
 
-    NULL, and the newest one is still open, where all are held by readers.
+    Returns NULL, and leaves the newest block open, if readers hold all blocks.
     """
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
@@ -97,7 +97,7 @@ cdef RingBlock *ring_begin(Ring *ring, int64_t now, int64_t offset) noexcept nog
     return block
 
 cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil:
-    """Drop blocks that are older than `before`, monotonic."""
+    """Drop blocks that are older than `before` (monotonic)."""
     if ring.oldest == ring.newest or ring.oldest.until >= before:
         return
     pthread_mutex_lock(&ring.lock)
@@ -105,14 +105,14 @@ cdef void ring_expire(Ring *ring, int64_t before) noexcept nogil:
         drop_oldest(ring)
     pthread_mutex_unlock(&ring.lock)
 
-cdef void ring_tell(Ring *ring) noexcept nogil:
+cdef void ring_notify(Ring *ring) noexcept nogil:
     """Wake all readers."""
     pthread_mutex_lock(&ring.lock)
     pthread_cond_broadcast(&ring.news)
     pthread_mutex_unlock(&ring.lock)
 
 cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
-    """The interface was opened, or is no longer open; readers learn of it."""
+    """Store that the interface was opened or closed, and wake all readers."""
     pthread_mutex_lock(&ring.lock)
     if (ring.run & 1) != open:
         store(&ring.run, ring.run + 1)
@@ -120,9 +120,9 @@ cdef void ring_set_run(Ring *ring, bint open) noexcept nogil:
     pthread_mutex_unlock(&ring.lock)
 
 cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) noexcept nogil:
-    """Hold the block with the first packet from `since` on, monotonic.
+    """Hold the block with the first packet from `since` (monotonic) on.
 
-    NULL where nothing was ever recorded.
+    Returns NULL if nothing was ever recorded.
     """
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
@@ -137,7 +137,7 @@ cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) no
     return block
 
 cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil:
-    """Bytes of what is kept."""
+    """Return the bytes that are kept."""
     cdef size_t size = 0
     cdef RingBlock *block
     pthread_mutex_lock(&ring.lock)
@@ -156,7 +156,7 @@ cdef void let_go(Ring *ring, RingBlock *block) noexcept nogil:
         ring.free = block
 
 cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil:
-    """Hold the block after this one, which is let go; the same one where there is none yet."""
+    """Release this block and hold the one after it; if there is none yet, keep this one."""
     cdef RingBlock *following
     pthread_mutex_lock(&ring.lock)
     following = ring.oldest if block == NULL or block.detached else block.next
@@ -170,7 +170,7 @@ cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil:
     return following
 
 cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil:
-    """Read no more."""
+    """Stop reading."""
     pthread_mutex_lock(&ring.lock)
     if block != NULL:
         let_go(ring, block)
@@ -183,9 +183,9 @@ cdef bint is_all_read(Ring *ring, RingBlock *block, size_t at) noexcept nogil:
 cdef void ring_wait(
     Ring *ring, RingBlock *block, size_t at, int64_t until, int *stopped
 ) noexcept nogil:
-    """Wait for news, until a time, monotonic.
+    """Wait for news until `until` (monotonic).
 
-    Not where there is more already, or the reader was stopped.
+    Returns at once if there is more to read, or if the reader was stopped.
     """
     cdef timespec deadline
     deadline.tv_sec, deadline.tv_nsec = until // SECOND, until % SECOND

@@ -1,4 +1,4 @@
-"""What requesters hear.
+"""Reports to requesters.
 
-Results on buses, by webhook and as server-sent events, and the records of the API.
+Results on buses, to a webhook and as server-sent events, and the records of the API.
 """

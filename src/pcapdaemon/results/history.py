@@ -1,6 +1,6 @@
-"""The last requests and what became of them, and which sources are connected: what the API shows.
+"""Keeps the last requests, their outcomes and the state of the sources, for the API.
 
-A listener of events.
+It listens to events.
 """
 
 import asyncio
@@ -35,15 +35,15 @@ from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, R
 from pcapdaemon.core.wire import to_wire
 
 KEPT = 1000
-"""Requests that are over and still shown."""
+"""Most requests that are kept. Requests in progress are kept even if there are more."""
 
 KEPT_CAPTURES = 3000
-"""Captures of those; a request may name many interfaces that are not there."""
+"""Most captures of finished requests, because a request may name many missing interfaces."""
 
 
 @dataclass
 class SourceRecord:
-    """Whether a source is connected, since when (seconds since the epoch), and why not."""
+    """Whether a source is connected, since when (in seconds since the epoch), or why not."""
 
     connected: bool = False
     since: float = field(default_factory=time.time)
@@ -51,9 +51,9 @@ class SourceRecord:
 
 
 class History:
-    """Remembers KEPT requests that are over, and all that run or have a savefile in the spool.
+    """Keeps the records of all requests that run or wait in the spool, and of the last others.
 
-    Each names its `node`.
+    `node` is the name of this node in each record.
     """
 
     def __init__(self, node: str = "") -> None:
@@ -63,11 +63,11 @@ class History:
         self._finished: dict[str, asyncio.Future[None]] = {}
 
     def configure(self, node: str) -> None:
-        """Be the memory of a node of another name."""
+        """Use this name of the node for new records."""
         self._node = node
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event."""
+        """Record an event."""
         match event:
             case SourceSwitchedOn(source):
                 self.sources[source] = SourceRecord()
@@ -84,7 +84,7 @@ class History:
                 self._on_request_event(event)
 
     async def finished(self, request_id: str) -> None:
-        """Wait until a request is over."""
+        """Wait until a request is finished."""
         record = self.requests.get(request_id)
         if record is not None and record.state is RequestState.RUNNING:
             waiting = self._finished.setdefault(
@@ -95,7 +95,7 @@ class History:
     def as_json(
         self, request_id: str, live: Mapping[str, Counts] | None = None
     ) -> dict[str, Any] | None:
-        """All that is known of a request, with the live counters of its captures that run."""
+        """Return the record of a request, or None; `live` has the counts of running captures."""
         record = self.requests.get(request_id)
         return record.as_json(live) if record else None
 
@@ -111,17 +111,15 @@ class History:
                     request_id, source, received_at, warnings=list(warnings), joined=joined
                 )
                 record.limits = self.requests[joined].limits
-                record.captures = self.requests[
-                    joined
-                ].captures  # the same ones: what becomes of them becomes of both
+                # the same objects: changes apply to both records
+                record.captures = self.requests[joined].captures
                 self._remember(record)
             case SavefileResumed():
                 self._resume(event)
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
-                if (
-                    known is None or known.is_over
-                ):  # else the record of that id is another request's
+                # otherwise the record belongs to another request with the same id
+                if known is None or known.is_over:
                     state, words = RequestState.REJECTED, [str(problem) for problem in problems]
                     self._remember(
                         RequestRecord(
@@ -147,7 +145,7 @@ class History:
             del self.requests[old.id]
 
     def _resume(self, event: SavefileResumed) -> None:
-        """Remember a request of an earlier process, as far as the spool knows it."""
+        """Restore the record of a request of an earlier process from what the spool knows."""
         first, *others = event.ids
         origin = event.source, event.received_at, "", RequestState.FINISHED
         record = self.requests.get(first) or RequestRecord(first, *origin)

@@ -1,6 +1,6 @@
-"""Results on their way to one place, in the background.
+"""Sends results to one place in the background, with retries and a bounded queue.
 
-Bounded, tried again, and never in the way of a capture.
+It never delays a capture.
 """
 
 import asyncio
@@ -15,10 +15,13 @@ import structlog
 from pcapdaemon.core.errors import NotConnected, ResultRefused
 
 MOST, MOST_BYTES = 1000, 16 << 20
-"""Results that wait for one place, and bytes of them; beyond, progress goes first, then the oldest.
+"""Most results that wait for one place, and most bytes of them.
+
+If there are more, progress is dropped first, then the oldest.
 """
 
 LONGEST_PAUSE = 60.0
+"""Most seconds between two attempts; up to a third more is added at random."""
 
 log = structlog.get_logger()
 
@@ -35,9 +38,9 @@ class _Result:
 class Outbox:
     """A queue of results for one place.
 
-    `send` (which may be replaced) raises NotConnected where trying again may help, until `keep`
-    seconds after `put`, and ResultRefused where it never will. `lost` receives how many were given
-    up, and why. The clock is handed in for tests.
+    `send`, which may be replaced, raises NotConnected if a retry may help, and ResultRefused if it
+    never will. Retries end `keep` seconds after `put`. `lost` is called with the number of dropped
+    results and the reason. Tests pass their own clock.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Outbox:
         self._sending: asyncio.Task[None] | None = None
 
     def put(self, body: bytes, progress: bool = False) -> None:
-        """Send it soon; `progress` may be left out where there is no room."""
+        """Queue a result; if there is no room, those with `progress` are dropped first."""
         self._waiting.append(_Result(body, progress, self._now()))
         self._size += len(body)
         while len(self._waiting) > MOST or self._size > MOST_BYTES:
@@ -67,12 +70,12 @@ class Outbox:
             self._sending = asyncio.create_task(self._send_all())
 
     async def flush(self, seconds: float) -> None:
-        """Wait until what was put is sent, or the time is over; what is left then is lost."""
+        """Wait at most `seconds` until the queue is sent; the rest is lost."""
         if self._sending and not self._sending.done():
             await asyncio.wait([self._sending], timeout=seconds)
             self._sending.cancel()
         if self._waiting:
-            self._lost(len(self._waiting), "the daemon ended, or the place was switched off")
+            self._lost(len(self._waiting), "the daemon stopped, or the place was turned off")
             self._waiting.clear()
             self._size = 0
 
@@ -86,32 +89,32 @@ class Outbox:
             except NotConnected as error:
                 failures, reason = failures + 1, str(error)
                 if self._now() - result.at > self.keep:
-                    self._give_up(result)
+                    self._lose(result)
                 else:
                     jitter = random.uniform(1, 1.3)  # noqa: S311
                     await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * jitter)
             except ResultRefused as error:
                 reason = str(error)
-                self._give_up(result)
-            except Exception as error:  # a defect: those that wait behind it must not wait for ever
+                self._lose(result)
+            except Exception as error:  # a bug must not block the results behind this one
                 log.exception("a result failed in an unforeseen way")
                 reason = f"internal error: {type(error).__name__}"
-                self._give_up(result)
+                self._lose(result)
             else:
                 failures = 0
                 self._drop(result)
-            self._tell(reason)
+            self._report_lost(reason)
 
-    def _give_up(self, result: _Result) -> None:
+    def _lose(self, result: _Result) -> None:
         self._drop(result)
         self._dropped += 1
 
     def _drop(self, result: _Result) -> None:
-        if result in self._waiting:  # else it had to go while it was being sent
+        if result in self._waiting:  # otherwise it was dropped while it was being sent
             self._waiting.remove(result)
             self._size -= len(result.body)
 
-    def _tell(self, reason: str) -> None:
+    def _report_lost(self, reason: str) -> None:
         if self._dropped:
             self._lost(self._dropped, reason)
             self._dropped = 0

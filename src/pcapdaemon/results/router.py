@@ -1,6 +1,6 @@
-"""Sends results to requesters.
+"""Sends results to requesters: on the bus that they used, to a webhook, as server-sent events.
 
-On the bus that they used, by a webhook, as server-sent events. A listener.
+It listens to events.
 """
 
 import asyncio
@@ -46,23 +46,20 @@ if TYPE_CHECKING:
 
 _Place = tuple[str, str]
 WEBHOOK: _Place = ("", "webhook")
-"""A bus and the name of one of its places; the webhook has no bus. `reply_to` gives the name."""
+"""A bus and one of its places, by their names. The webhook has no bus. `reply_to` names a place."""
 
 DIRECT = (AnswerKind.DRYRUN, AnswerKind.LIST, AnswerKind.CANCELLED)
-"""Answers that are no result of a request: they are always sent.
-
-What events report is not sent twice.
-"""
+"""Answers that no event reports, so they are always sent as answers."""
 
 LOOK_EVERY = 0.5
-"""Seconds without a result after which a reader checks whether it must end."""
+"""Seconds without a result after which a subscriber checks whether it must end."""
 
 RecordOf = Callable[[str], dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """Where the results of a request go, and which."""
+    """Where the results of a request go, and which kinds; None means the default."""
 
     source: str
     to: str | None
@@ -70,12 +67,10 @@ class _Route:
 
 
 class Results:
-    """Turns events into CloudEvents.
+    """Turns events into CloudEvents, and sends the configured kinds to the places of a request.
 
-    Sends the kinds of results that are switched on to the places of each request.
-
-    `record` is the whole record of a request, for `finished`. Nothing here waits, or is
-    waited for.
+    `record` returns the whole record of a request, for the result `finished`. Events are never
+    delayed, because results are only queued.
     """
 
     def __init__(
@@ -97,11 +92,11 @@ class Results:
         return frozenset(name for _, name in self._boxes)
 
     async def configure(self, node: str, settings: ResultsSettings) -> None:
-        """Begin, or change to other settings."""
+        """Use these settings from now on; called at the start, too."""
         self.node, self.settings = node, settings
         old, self._webhook = self._webhook, None
         if settings.webhook:
-            # its HTTP client is large
+            # imported here because its HTTP client is large
             from pcapdaemon.results.webhook import Webhook  # noqa: PLC0415
 
             self._webhook = Webhook(settings, settings.webhook)
@@ -114,20 +109,20 @@ class Results:
             box.keep = settings.maxage
 
     def attach(self, bus: Bus) -> None:
-        """A bus is there: results of its requests go to the first of its places."""
+        """Add a bus: results of its requests go to the first of its places."""
         self._places[bus.name] = bus.places
         for name in bus.places:
             self._open((bus.name, name), partial(bus.tell, name))
         bus.answer = partial(self._answer, bus.name) if bus.places else None
 
     async def detach(self, name: str) -> None:
-        """A bus is gone; what can't be sent to its places at once is lost."""
+        """Remove a bus; what can't be sent to its places within a second is lost."""
         for place in self._places.pop(name, ()):
             if box := self._boxes.pop((name, place), None):
                 await box.flush(1)
 
     async def close(self, seconds: float) -> None:
-        """Send what waits, for so long."""
+        """Send what waits, for at most this many seconds."""
         await asyncio.gather(*(box.flush(seconds) for box in self._boxes.values()))
         if self._webhook:
             await self._webhook.close()
@@ -135,9 +130,9 @@ class Results:
     async def subscribe(
         self, request_id: str | None, closing: asyncio.Event
     ) -> AsyncIterator[tuple[str, bytes]]:
-        """All results from now on, or those of one request, until `closing` is set.
+        """Yield all new results, or those of one request, until `closing` is set.
 
-        What happened, and the CloudEvent.
+        Each is what happened and the CloudEvent.
         """
         subscriber = Subscriber(request_id)
         self._subscribers.add(subscriber)
@@ -149,7 +144,7 @@ class Results:
             self._subscribers.discard(subscriber)
 
     def on_event(self, event: Event) -> None:
-        """Report one event, if it is one of a request's life."""
+        """Send the result of an event, if it is about a request."""
         match event:
             case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
                 data = {"kind": kind, "problems": problems, "hint": hint, "warnings": warnings}
@@ -220,10 +215,8 @@ class Results:
 
     def _finished(self, request_id: str) -> None:
         route, record = self._routes.get(request_id), self._record_of(request_id)
-        if (
-            route is None or record is None or record["state"] == RequestState.RUNNING
-        ):  # another of its captures is not over
-            return
+        if route is None or record is None or record["state"] == RequestState.RUNNING:
+            return  # unknown, or another of its captures has not ended
         final = not any(capture["pending"] for capture in record["captures"])
         if final or request_id not in self._waiting:
             self._send("finished", request_id, {**record, "final": final}, route)
@@ -235,7 +228,7 @@ class Results:
             self._waiting.add(request_id)
 
     def _report(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
-        """Send a result to the requester, and to those who joined."""
+        """Send a result to the requester, and to those whose requests joined."""
         for name in (request_id, *self._joined.get(request_id, ())):
             if route := self._routes.get(name):
                 self._send(kind, name, data, route)
@@ -254,7 +247,7 @@ class Results:
 
     def _where(self, route: _Route) -> list[_Place]:
         named = [place for place in self._boxes if place[1] == route.to]
-        if named:  # of several buses that have such a place it is that of the request
+        if named:  # if several buses have such a place, prefer that of the request
             return sorted(named, key=lambda place: place[0] != route.source)[:1]
         own = [(route.source, name) for name in self._places.get(route.source, ())[:1]]
         return [place for place in (*own, WEBHOOK) if place in self._boxes]

@@ -14,18 +14,18 @@ from pcapdaemon.secrets import CertificateFile
 
 
 class ResultsSettings(Section):
-    """`[results]`: what requesters receive, and a webhook beside the buses."""
+    """`[results]`: what requesters receive, and a webhook in addition to the buses."""
 
     events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
         ("rejected", "finished"),
         description=(
             "Which results are sent: `rejected`, `accepted`, `started`, `progress` (once a second),"
             " `captured`, `delivered`, `spooled`, `failed`, `finished` (the whole record). A"
-            " request's `reply_events` takes their place."
+            " request's `reply_events` replaces this list."
         ),
     )
     maxage: Seconds = Field(
-        86400, description="How long a result that can't be sent is tried, seconds."
+        86400, description="How long a result that can't be sent is retried, in seconds."
     )
     webhook: SecretStr | None = Field(
         None, description="A URL to which results of all requests are sent by POST."
@@ -34,7 +34,7 @@ class ResultsSettings(Section):
         None,
         min_length=8,
         description=(
-            "The webhook's signing key: `whsec_` and base64, or any text. Absent: no signature."
+            "Signing key of the webhook: `whsec_` and base64, or any text. Absent: no signature."
         ),
     )
     ca_file: CertificateFile | None = Field(
@@ -58,7 +58,7 @@ class ResultsSettings(Section):
 
 
 def key_of(secret: str) -> bytes:
-    """The bytes of a signing key; raises ValueError in words."""
+    """Return the bytes of a signing key; raises ValueError with a message for people."""
     if not secret.startswith("whsec_"):
         return secret.encode()
     try:

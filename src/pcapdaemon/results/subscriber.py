@@ -1,15 +1,19 @@
-"""One reader of results as server-sent events."""
+"""A client that reads results as server-sent events."""
 
 import asyncio
 from collections import deque
 from contextlib import suppress
 
 MOST_WAITING = 1000
-"""Results that wait for one reader of server-sent events."""
+"""Most results that wait for one client."""
 
 
 class Subscriber:
-    """One reader of results; where it is slow, progress and then the oldest are left out."""
+    """The queue of one client.
+
+    If the client is slow, progress is dropped first, then the oldest. `left_out` counts what was
+    dropped.
+    """
 
     def __init__(self, request_id: str | None) -> None:
         self.request_id = request_id
@@ -18,7 +22,7 @@ class Subscriber:
         self.left_out = 0
 
     def put(self, kind: str, body: bytes) -> None:
-        """Have it read soon."""
+        """Queue a result: what happened, and the CloudEvent."""
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.remove(
                 next((one for one in self._waiting if one[0] == "progress"), self._waiting[0])
@@ -28,7 +32,7 @@ class Subscriber:
         self._there.set()
 
     async def next(self, seconds: float) -> tuple[str, bytes] | None:
-        """What happened next and its CloudEvent, or None where nothing did for so long."""
+        """Return what happened next and its CloudEvent, or None after this many seconds."""
         if not self._waiting:
             self._there.clear()
             with suppress(TimeoutError):

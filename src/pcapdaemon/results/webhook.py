@@ -1,6 +1,6 @@
-"""Results by HTTP.
+"""Sends results to a webhook.
 
-Each is a POST to one URL, signed as Standard Webhooks describes (standardwebhooks.com, spec 1.0.0).
+Each is a POST to one URL, signed according to Standard Webhooks (standardwebhooks.com, spec 1.0.0).
 """
 
 import base64
@@ -21,11 +21,11 @@ from pcapdaemon.core.text import printable
 from pcapdaemon.results.settings import ResultsSettings, key_of
 
 _REFUSED = {400, 410, 413, 414, 415, 422}
-"""Statuses that speak of this one result; after all others it is sent again."""
+"""Statuses that reject this one result. After all other errors it is sent again."""
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature` over the raw body."""
+    """Return the header `webhook-signature` for the raw body."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
@@ -43,9 +43,10 @@ class Webhook:
         self._host = urlsplit(self._url).hostname
 
     async def send(self, body: bytes) -> None:
-        """POST one CloudEvent; its id is the webhook's too.
+        """POST one CloudEvent, with its id as `webhook-id`.
 
-        Raises NotConnected or ResultRefused, without the URL.
+        Raises NotConnected or ResultRefused. Their messages do not contain the URL, which is
+        secret.
         """
         try:
             response = await self._http.post(self._url, content=body, headers=self._headers(body))
@@ -59,7 +60,7 @@ class Webhook:
         raise (ResultRefused if response.status_code in _REFUSED else NotConnected)(words)
 
     async def close(self) -> None:
-        """Drop its connections."""
+        """Close its connections."""
         await self._http.aclose()
 
     def _headers(self, body: bytes) -> dict[str, str]:

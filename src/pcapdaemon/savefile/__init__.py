@@ -1,4 +1,1 @@
-"""What a savefile is.
-
-Its bytes in memory or on disk, what it says of itself, how captures become one.
-"""
+"""Savefiles: their bytes in memory or on disk, their annotations, and how captures become one."""

@@ -1,6 +1,6 @@
-"""What a pcapng savefile says of itself.
+"""The annotations of a pcapng savefile.
 
-Its head and its tail, around the packets that the native module wrote.
+They are the head and the tail around the packets that the native module wrote.
 """
 
 import json
@@ -19,19 +19,22 @@ from pcapdaemon.native.live import library_version
 from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
 
 ROOM_FOR_THE_END = 2048
-"""Bytes of a file that are reserved for what is known at its end only."""
+"""Bytes of a file that are reserved for what is known only at its end."""
 
 SYSTEM = f"{platform.system()} {platform.release()}"
 LINKTYPE_AT = 20
-"""Where in a pcap file's header libpcap puts the LINKTYPE_ value."""
+"""Offset of the LINKTYPE_ value in the header that libpcap writes for a pcap file."""
 
 
 Part = tuple[InterfacePlan, bytes, Counts]
-"""An interface, the header of a pcap file of its capture, and what that took and lost."""
+"""An interface, the header of a pcap file of its capture, and the counts of that capture."""
 
 
 def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
-    """Bytes that a file will have beside its packets, at most, where nothing unusual ends it."""
+    """Return the most bytes that a file has beside its packets.
+
+    An unusual end, for example a long error message, may add more.
+    """
     known = _head(plan, [(part, bytes(24), Counts()) for part in parts], _facts(plan, parts))
     return (
         len(known)
@@ -41,7 +44,7 @@ def overhead(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> int:
 
 
 def around(plan: CapturePlan, captured: Sequence[Part], outcome: Outcome) -> tuple[bytes, bytes]:
-    """Return what precedes and follows all packets."""
+    """Return the bytes before and after all packets."""
     now = time.time_ns()
     facts = {**_facts(plan, [part for part, _, _ in captured]), **to_wire(outcome)}
     begun = now - int(outcome.seconds * 1e9)

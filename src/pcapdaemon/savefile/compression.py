@@ -1,4 +1,4 @@
-"""Savefiles compressed as a whole, block by block, into the memory that they free."""
+"""Compresses a whole savefile, block by block, into the memory that it frees."""
 
 import hashlib
 import sys
@@ -16,13 +16,13 @@ else:
     from backports import zstd
 
 GZIP_LEVEL, ZSTD_LEVEL = 6, 3
-"""What gzip(1) and zstd(1) take by default."""
+"""The default levels of gzip(1) and zstd(1)."""
 
 _GZIP_FORMAT = 31
 """zlib's `wbits` for a gzip header with the largest window."""
 
 GROWTH = 256
-"""Bytes that can't be compressed grow by less than one in this many."""
+"""Incompressible bytes grow by less than one in this many."""
 
 
 class _Compressor(Protocol):
@@ -33,12 +33,13 @@ class _Compressor(Protocol):
 def compressed(
     how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPool
 ) -> tuple[Savefile, Content]:
-    """The savefile made of these, compressed by "gzip" or "zstd".
+    """Compress a savefile by "gzip" or "zstd", and return it and what it contains.
 
-    Takes long: tens to hundreds of MB per second.
+    Takes long: it compresses tens to hundreds of MB per second.
 
-    What was read is written over: beside the blocks themselves it takes two of the pool, and one
-    for each 256. Raises MemoryError where it has not this many; then nothing was touched.
+    The output overwrites blocks that were read. Besides those, it needs two blocks of the pool, and
+    one more for each 256. Raises MemoryError if the pool does not have them, and then changes
+    nothing.
     """
     writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
     compressor, digest, size = _compressor(how), hashlib.sha256(), 0

@@ -1,6 +1,6 @@
-"""The metadata of a savefile's packets, in whatever form it is.
+"""The metadata of the packets of a savefile, whatever its format and compression.
 
-A Python step per packet, for those who ask for it.
+It takes a step in Python per packet, so only those who need it use it.
 """
 
 import gzip
@@ -26,7 +26,8 @@ _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\x28\xb5": zstd.open}
 class PacketInfo(NamedTuple):
     """The metadata of one packet.
 
-    Seconds since the epoch with microseconds, bytes kept, bytes on the wire.
+    `seconds` and `microseconds` are its time since the epoch. `captured` is the bytes that were
+    kept, and `length` the bytes on the wire.
     """
 
     seconds: int
@@ -36,7 +37,7 @@ class PacketInfo(NamedTuple):
 
 
 def packet_infos(savefile: Savefile) -> Iterator[PacketInfo]:
-    """Each packet in order."""
+    """Yield the metadata of each packet, in order."""
     with io.BufferedReader(savefile.reader(), _CHUNK) as file:
         opener = _COMPRESSED.get(file.peek(2)[:2])
         yield from _packets(opener(file) if opener else file)

@@ -1,6 +1,6 @@
-"""From what captures took to one savefile.
+"""Makes one savefile of what captures took.
 
-Put in one order if there are several, described, compressed.
+Packets of several captures are put in time order. The file is annotated and compressed.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pcapdaemon.savefile import annotation
 from pcapdaemon.savefile.compression import compressed
 from pcapdaemon.savefile.savefile import Savefile
 
-NO_ROOM = "there was no room for older packets ([general] maxpackets, maxbytes, memory)"
+NO_ROOM = "older packets did not fit ([general] maxpackets, maxbytes, memory)"
 LIMITS = (
     StopReason.PACKETS,
     StopReason.BYTES,
@@ -27,7 +27,10 @@ LIMITS = (
 
 @dataclass(slots=True)
 class Taken:
-    """What one capture took: its end, and its records; `header` is that of a pcap file of it."""
+    """What one capture took: its outcome and its records.
+
+    `header` is the header of a pcap file with these records.
+    """
 
     part: InterfacePlan
     outcome: Outcome
@@ -37,14 +40,14 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The end of a capture, and its savefile where it has packets."""
+    """The end of a capture, and its savefile if it has packets."""
 
     outcome: Outcome
     savefile: Savefile | None = None
 
 
 def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Captured:
-    """Make one savefile of what was taken. Takes long where it is merged or compressed."""
+    """Make one savefile of what was taken. Merging and compressing take long."""
     whole = _merged(plan, taken, pool) if plan.merge else taken[0]
     outcome = whole.outcome
     if not outcome.packets:
@@ -55,7 +58,7 @@ def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Captured
     savefile, content = _file(
         plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool
     )
-    whole.blocks = Blocks()  # the savefile alone decides how long its memory is held
+    whole.blocks = Blocks()  # only the savefile decides how long its memory is held
     return Captured(
         replace(outcome, size=content.size if content else savefile.size, content=content), savefile
     )
@@ -68,13 +71,13 @@ def _file(
     if plan.compress != "none":
         try:
             return compressed(plan.compress, head, blocks, tail, pool)
-        except MemoryError:  # its name then lacks what the compression would add
+        except MemoryError:  # its name then lacks the suffix of the compression
             pass
     return Savefile.of(head, blocks, tail), None
 
 
 def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken:
-    """All as if they were one capture; the counts of each are then of what is left of it."""
+    """Merge the captures into one. The packets of each are then counted as what is left of it."""
     before = sum((_counts(one.outcome) for one in taken), Counts())
     size = before.size + annotation.overhead(plan, plan.captures)
     over = max(0, before.packets - plan.most_packets), max(0, size - plan.most_size)
@@ -86,7 +89,7 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
     except MemoryError:
         blocks = join([one.blocks for one in taken], pool)
         errors.append(
-            "there was no memory to put the packets of all interfaces in one order ([general]"
+            "not enough memory to put the packets of all interfaces in time order ([general]"
             " memory)"
         )
     first, outcomes = taken[0], [one.outcome for one in taken]
@@ -117,7 +120,7 @@ def _what_went_wrong(one: Taken) -> list[str]:
 
 
 def _reason(outcomes: Sequence[Outcome]) -> StopReason:
-    """A limit that one reached ended the others too."""
+    """Return the reason for all: a limit that one capture reached ended the others too."""
     reasons = [one.stop_reason for one in outcomes]
     return next(
         (
@@ -148,7 +151,7 @@ def _lookback(taken: Sequence[Taken], evicted: int, begin: float | None) -> Look
 
 
 def _first_time(blocks: Blocks) -> float | None:
-    """The time in the first Enhanced Packet Block, seconds since the epoch."""
+    """Return the time in the first Enhanced Packet Block, in seconds since the epoch."""
     for view in blocks.views():
         return (
             int.from_bytes(view[12:16], "little") << 32 | int.from_bytes(view[16:20], "little")

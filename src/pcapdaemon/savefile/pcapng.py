@@ -1,8 +1,8 @@
-"""What a pcapng file has beside its packets: draft-ietf-opsawg-pcapng.
+"""The blocks of a pcapng file other than its packets: draft-ietf-opsawg-pcapng. Pure.
 
-Pure; the packets' blocks are written by `_output.pxd`.
+`native/records.pxd` writes the blocks of the packets.
 
-Everything is little-endian, as the packets are; times are nanoseconds since the epoch.
+Everything is little-endian, like the packets. Times are nanoseconds since the epoch.
 """
 
 import ipaddress
@@ -21,10 +21,10 @@ Option = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """An interface.
+    """The description of an interface.
 
-    `linktype` is a LINKTYPE_ value, `speed` bits per second (0: unknown), `networks` addresses with
-    prefixes.
+    `linktype` is a LINKTYPE_ value. `speed` is bits per second, and 0 if it is unknown. `networks`
+    are addresses with prefixes.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a capture on an interface saw.
+    """The counts of a capture on an interface.
 
-    `accepted` matched its filter, `delivered` are in the file.
+    `accepted` packets matched its filter, and `delivered` packets are in the file.
     """
 
     begun: int
@@ -54,15 +54,15 @@ class Statistics:
 
 
 def section(hardware: str, system: str, application: str, comment: str) -> bytes:
-    """A Section Header Block (4.1), of a section whose length is not given."""
+    """Return a Section Header Block (4.1). It leaves the length of its section open."""
     options = [_text(2, hardware), _text(3, system), _text(4, application), _text(1, comment)]
     return _block(SECTION, struct.pack("<IHHQ", BYTE_ORDER, 1, 0, UNKNOWN_LENGTH), options)
 
 
 def interface(one: Description) -> bytes:
-    """An Interface Description Block (4.2).
+    """Return an Interface Description Block (4.2).
 
-    The filter is that of libpcap, which its first byte says.
+    The first byte of its filter option says that the filter is one of libpcap.
     """
     options = [_text(2, one.name), _text(3, one.description)]
     options += [_network(text) for text in one.networks]
@@ -78,7 +78,7 @@ def interface(one: Description) -> bytes:
 
 
 def statistics(number: int, seen: Statistics) -> bytes:
-    """An Interface Statistics Block (4.6) of the interface with this number."""
+    """Return an Interface Statistics Block (4.6) for the interface with this number."""
     values = {
         2: seen.begun >> 32
         | (seen.begun & 0xFFFFFFFF) << 32,  # times are in two halves, the high one first

@@ -1,6 +1,6 @@
-"""A savefile.
+"""Savefiles: blocks in memory that read like a file.
 
-Blocks in memory that read like a file, and may be exchanged for a file on disk while others read.
+A file on disk may replace the blocks while others read.
 """
 
 import errno
@@ -19,18 +19,18 @@ CONTENT_TYPES = {
     ".pcapng": "application/x-pcapng",
     ".pcap": "application/vnd.tcpdump.pcap",
 }
-"""By how a savefile's name ends; IANA has registered all but that of pcapng."""
+"""By the suffix of a savefile's name. IANA has registered all of them except pcapng's."""
 
 _MOST_PARTS = 1024
 """IOV_MAX of writev(2) on Linux."""
 
 _CHUNK = 1024 * 1024
 _LARGEST_WRITE = 8 * _CHUNK
-"""Bytes of a file on disk that are read, and that are held in memory, at a time."""
+"""Bytes that are read from a file on disk at once, and that are held in memory at once."""
 
 
 def content_type(file_name: str) -> str:
-    """The media type of a savefile."""
+    """Return the media type of a savefile by its name."""
     return next(
         (kind for ending, kind in CONTENT_TYPES.items() if file_name.endswith(ending)),
         CONTENT_TYPES[".pcap"],
@@ -45,7 +45,7 @@ class _Memory:
         self.size = len(header) + blocks.size + len(trailer)
 
     def views(self, start: int, size: int) -> Iterator[memoryview]:
-        """The bytes as views without a copy."""
+        """Yield `size` bytes from `start` on, as views without a copy."""
         for part in chain((self._header,), self._blocks.views(), (self._trailer,)):
             if size <= 0:
                 return
@@ -59,14 +59,14 @@ class _Memory:
 class _File:
     """Bytes of a file on disk.
 
-    It is opened for each reading: many may wait, and descriptors are few.
+    The file is opened for each reading, because many savefiles may wait and descriptors are few.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self.size = path, path.stat().st_size
 
     def views(self, start: int, size: int) -> Iterator[memoryview]:
-        """The bytes in chunks; raises OSError."""
+        """Yield `size` bytes from `start` on, in chunks. Raises OSError."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             while size > 0 and (chunk := os.pread(descriptor, min(size, _CHUNK), start)):
@@ -77,17 +77,17 @@ class _File:
 
 
 class _Content:
-    """Where the bytes are now, for a savefile and all its readers."""
+    """Where the bytes are now, shared by a savefile and all its readers."""
 
     def __init__(self, place: _Memory | _File) -> None:
         self.place = place
 
 
 class Savefile(io.RawIOBase):
-    """A finished savefile: read-only, seekable.
+    """A finished savefile, read-only and seekable.
 
-    Its memory goes back to the budget when it and all its readers are closed, or when it was moved
-    to disk. It has one position: give each reader its own by `reader`. Closing a reader ends what
+    Its memory returns to the budget when it and all its readers are closed, or when it is moved to
+    disk. It has one position, so give each reader its own with `reader`. Closing a reader ends what
     another thread reads from it.
     """
 
@@ -99,32 +99,32 @@ class Savefile(io.RawIOBase):
 
     @classmethod
     def of(cls, header: bytes, blocks: Blocks, trailer: bytes = b"") -> "Savefile":
-        """The file made of its header, blocks of records, and what comes after them."""
+        """Make a savefile of a header, blocks of records, and a trailer."""
         return cls(_Content(_Memory(header, blocks, trailer)))
 
     @classmethod
     def on_disk(cls, path: Path) -> "Savefile":
-        """A file that is on disk already; raises OSError."""
+        """Open a savefile that is already on disk. Raises OSError."""
         return cls(_Content(_File(path)))
 
     def reader(self, start: int = 0, size: int | None = None) -> "Savefile":
-        """The same file, or `size` bytes of it, with a position of its own, at the beginning.
+        """Return a reader of the file from `start` on, or of `size` bytes of it.
 
-        Shares the memory.
+        It has a position of its own, at its beginning, and shares the memory.
         """
         left = self.size - start if size is None else min(size, self.size - start)
         return Savefile(self._there(), self._start + start, left)
 
     def part(self, start: int, size: int) -> "Savefile":
-        """A reader of some of it, which is closed with this one."""
+        """Return a reader of `size` bytes from `start` on, which is closed with this one."""
         part = self.reader(start, size)
         self._parts.append(part)
         return part
 
     def move_to(self, path: Path) -> None:
-        """Give the memory back: from now on it and its readers read from a file of the same bytes.
+        """Release the memory, and read from a file on disk with the same bytes from now on.
 
-        Raises OSError.
+        This applies to its readers too. Raises OSError.
         """
         self._there().place = _File(path)
 
@@ -134,26 +134,26 @@ class Savefile(io.RawIOBase):
         return self._content is not None and isinstance(self._content.place, _Memory)
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Release the memory, and close the parts."""
         self._content = None
         for part in self.__dict__.get("_parts", ()):
             part.close()
         super().close()
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It can be sought in."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The position in bytes from the beginning."""
+        """Return the position in bytes from the beginning."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move as in io.IOBase; a position past the end reads as the end."""
+        """Move the position like io.IOBase.seek. A position past the end reads as the end."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if start + offset < 0:
             raise ValueError(f"negative position {start + offset}")
@@ -161,7 +161,7 @@ class Savefile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the file goes; the number of bytes."""
+        """Fill the buffer as far as the file goes, and return the number of bytes."""
         target = memoryview(buffer).cast("B")
         done = 0
         for part in self.views(self._position, len(target)):
@@ -171,18 +171,18 @@ class Savefile(io.RawIOBase):
         return done
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most `size` of them.
+        """Return the next bytes, at most `size` of them.
 
-        The base's own would copy them twice, into pages that are cold.
+        The method of the base class would copy them twice, into cold pages.
         """
         data = b"".join(self.views(self._position, size if size >= 0 else None))
         self._position += len(data)
         return data
 
     def views(self, start: int = 0, size: int | None = None) -> Iterator[memoryview]:
-        """The bytes from `start` on, at most `size` of them.
+        """Yield the bytes from `start` on, at most `size` of them.
 
-        Of what is in memory as views without a copy.
+        Bytes in memory come as views without a copy.
         """
         left = max(0, self.size - start)
         return self._there().place.views(
@@ -195,7 +195,7 @@ class Savefile(io.RawIOBase):
         return content
 
     def write_to(self, descriptor: int) -> None:
-        """Write the whole file with writev(2), without a copy; blocks, and raises OSError."""
+        """Write the whole file with writev(2), without a copy. Blocks, and raises OSError."""
         done = 0
         while done < self.size:
             parts = [
@@ -205,5 +205,5 @@ class Savefile(io.RawIOBase):
                 )
             ]
             if not parts:
-                raise OSError(errno.EIO, "the file on disk is shorter than it was")
+                raise OSError(errno.EIO, "the savefile on disk was truncated")
             done += os.writev(descriptor, parts)

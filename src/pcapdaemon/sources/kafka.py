@@ -53,9 +53,9 @@ class KafkaSettings(Section):
     group: Name | None = Field(
         None,
         description=(
-            "Commit positions under this name, which must contain `{node}`: then requests that were"
-            " sent during a restart are read, up to `[general] maxage`. Absent: the node reads"
-            " what is sent from now on."
+            "Commit positions under this name, which must contain `{node}`. Requests that were sent"
+            " during a restart are then received, up to `[general] maxage`. Absent: the node begins"
+            " with what is sent from now on."
         ),
     )
     metadata_refresh: int = Field(

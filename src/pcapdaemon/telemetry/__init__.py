@@ -1,1 +1,1 @@
-"""Log lines and metrics, made from events."""
+"""Turns events into log lines and metrics."""

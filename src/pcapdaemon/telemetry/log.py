@@ -1,6 +1,6 @@
-"""Writes events as log lines.
+"""Writes events as log lines to stderr and syslog.
 
-To stderr, readable on a terminal and JSON otherwise, and to syslog. A listener.
+On a terminal, stderr is for people, otherwise it is JSON.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 
 WAITING_LINES = 20_000
-"""Log lines that may wait for a reader that stalls; beyond, they are dropped and counted.
+"""Most log lines that wait for a slow reader. More are dropped and counted.
 
 Nothing waits for the log.
 """
@@ -65,46 +65,46 @@ log = structlog.get_logger("pcapdaemon")
 
 
 class Syslog(Section):
-    """Where the log goes beside stderr."""
+    """`[syslog]`: where the log goes in addition to stderr."""
 
-    priority: int = Field(25, ge=0, le=191, description="Facility * 8 + severity.")
-    tag: str = Field("pcapdaemon", min_length=1, description="The program's name in each line.")
+    priority: int = Field(
+        25, ge=0, le=191, description="Facility * 8 + severity, the same for every line."
+    )
+    tag: str = Field("pcapdaemon", min_length=1, description="Name of the program in each line.")
     address: str = Field(
         "/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP."
     )
 
 
 class Telemetry:
-    """Sets logging up for the process, and writes a line for each event."""
+    """Sets up logging for the process, and writes a line for each event."""
 
     def __init__(self, syslog: Syslog | None) -> None:
         self._syslog = syslog
         self._open()
 
     def configure(self, syslog: Syslog | None) -> None:
-        """Write to these outputs from now on.
+        """Write to stderr and this syslog from now on.
 
-        What waits for the old ones is written in the background.
+        What waits for the old outputs is written in the background.
         """
         if syslog == self._syslog:
             return
-        with contextlib.suppress(
-            queue.Full
-        ):  # then its reader stalls, and nothing of it will be read anyway
+        with contextlib.suppress(queue.Full):  # its reader stalls, so the rest is lost anyway
             self._listener.enqueue_sentinel()
         self._syslog = syslog
         self._open()
 
     def started(self, sources: list[str], destinations: list[str], warnings: Sequence[str]) -> None:
-        """Say once what this daemon is and does."""
+        """Log the version, the sources, the destinations and the warnings, once at the start."""
         log.info("started", version=__version__, sources=sources, destinations=destinations)
         for warning in warnings:
             log.warning(warning)
 
     def stopped(self) -> None:
-        """Write what waits, but for a second at most.
+        """Write what waits; blocks for at most a second.
 
-        A reader that stalls must not keep the daemon from ending.
+        A reader that stalls must not keep the daemon from stopping.
         """
         log.info("stopped", log_lines_dropped=self._handler.dropped)
         deadline = time.monotonic() + 1
@@ -112,7 +112,7 @@ class Telemetry:
             time.sleep(0.005)
 
     def on_event(self, event: Event) -> None:
-        """Log one event; one line per fact, with the request's id."""
+        """Log an event, with the id of its request; never blocks."""
         match event:
             case RequestEvent():
                 _on_request_event(event)
@@ -136,8 +136,8 @@ def _on_node_event(event: Event) -> None:
     match event:
         case ClocksDiffer(source, seconds):
             words = (
-                "the clock of this node, the broker or the requester is off, or the request waited"
-                " elsewhere"
+                "the clock of this node, the broker or the requester is off, or the request was"
+                " delayed on its way"
             )
             log.warning("clocks differ", source=source, seconds=round(seconds), meaning=words)
         case SourceConnected(source):
@@ -260,7 +260,7 @@ def _on_capture_event(event: CaptureEvent) -> None:
 
 
 class _DroppingHandler(QueueHandler):
-    """Drops and counts where the listener cannot keep up."""
+    """Drops and counts lines if the listener can't keep up."""
 
     dropped = 0
 
@@ -271,8 +271,7 @@ class _DroppingHandler(QueueHandler):
             self.dropped += 1
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        # the formatter wants structlog's dictionary, not its rendering; and there is no other
-        # process
+        # the formatter needs structlog's dictionary, and there is no other process to pickle it for
         return record
 
 
@@ -283,11 +282,11 @@ def _configure(handler: logging.Handler) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # retries are events of our own
+    stamina.instrumentation.set_on_retry_hooks([])  # our own events report retries
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.raiseExceptions = False  # a syslog that is away must not fill stderr with tracebacks
+    logging.raiseExceptions = False  # a missing syslog must not fill stderr with tracebacks
     for noisy in (
         "uvicorn",
         "uvicorn.error",
@@ -311,7 +310,7 @@ def _shared() -> list[Any]:
 
 
 def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
-    """The outputs, and what is wrong with syslog, if anything; it is tried again with each line."""
+    """Return the outputs, and what is wrong with syslog or "". Each line retries syslog."""
     stderr = logging.StreamHandler(sys.stderr)
     tty = sys.stderr.isatty()
     stderr.setFormatter(
@@ -321,12 +320,11 @@ def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
         return [stderr], ""
     try:
         handler = _syslog_output(syslog)
-    except OSError as error:  # a host that cannot be resolved
+    except OSError as error:  # a host that can't be resolved
         return [stderr], f"[syslog] {syslog.address}: {error.strerror}"
-    missing = (
-        isinstance(handler.address, str) and not Path(handler.address).exists()
-    )  # the handler itself says nothing
-    return [stderr, handler], f"[syslog] {syslog.address}: nobody listens" if missing else ""
+    # the handler itself does not report a missing socket
+    missing = isinstance(handler.address, str) and not Path(handler.address).exists()
+    return [stderr, handler], f"[syslog] {syslog.address}: no such socket" if missing else ""
 
 
 def _formatter(renderer: Any) -> logging.Formatter:
@@ -340,7 +338,7 @@ def _syslog_output(settings: Syslog) -> SysLogHandler:
     host, colon, port = settings.address.rpartition(":")
     address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
     handler = SysLogHandler(address, facility=settings.priority >> 3)
-    # every line at the configured severity, as the original had it
+    # every line has the configured severity, as in the original
     severity = next(
         name for name, number in handler.priority_names.items() if number == settings.priority & 7
     )

@@ -1,6 +1,6 @@
-"""Counters for Prometheus: requests, captures, deliveries, the spool, results, sources.
+"""Metrics for Prometheus: requests, captures, deliveries, the spool, results, sources.
 
-A listener of events.
+It counts events.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,15 +45,17 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.interface import RecorderStatus
 
 QUICK = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+"""Upper bounds of histograms for captures, in seconds."""
+
 SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
-"""Upper bounds of histograms, seconds."""
+"""Upper bounds of histograms for deliveries, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What is not counted but looked up whenever somebody asks.
+    """Gauges that are read at each scrape.
 
-    Sizes are bytes; `spool_oldest` is seconds.
+    `memory_*` and `spool_bytes` are in bytes, and `spool_oldest` is in seconds.
     """
 
     skipped: Callable[[], float] = lambda: 0.0
@@ -68,12 +70,12 @@ class Levels:
 class Metrics:
     """Counts events.
 
-    Its labels are names from the configuration and kinds of outcomes, never anything that a message
-    brings.
+    Labels are names from the configuration and kinds of outcomes, never data from a message,
+    because a message could then create any number of time series.
     """
 
     def __init__(self, levels: Levels = Levels()) -> None:
-        # a line for each counter that says when it was made
+        # omit the line for each counter that says when it was created
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
@@ -82,70 +84,75 @@ class Metrics:
         self._received: dict[str, float] = {}
         self._now_running: set[tuple[str, str]] = set()
         self._requests = counter(
-            "pcapdaemon_requests", "Requests, by what became of them at once", ["source", "outcome"]
+            "pcapdaemon_requests", "Requests, by immediate outcome", ["source", "outcome"]
         )
         gauge("pcapdaemon_messages_skipped", "Messages for other nodes").set_function(
             levels.skipped
         )
         self._connected = gauge(
-            "pcapdaemon_source_connected", "1: the source is connected; 0: it is not", ["source"]
+            "pcapdaemon_source_connected",
+            "Whether the source is connected (1) or not (0)",
+            ["source"],
         )
         self._since = gauge(
-            "pcapdaemon_source_since_timestamp_seconds", "Since when it is so", ["source"]
+            "pcapdaemon_source_since_timestamp_seconds",
+            "When the source was connected or disconnected, in seconds since the epoch",
+            ["source"],
         )
         self._lost = counter(
             "pcapdaemon_source_connections_lost",
             "How often the source lost its connection",
             ["source"],
         )
-        running = gauge("pcapdaemon_captures_running", "Captures that run")
+        running = gauge("pcapdaemon_captures_running", "Running captures")
         running.set_function(lambda: len(self._now_running))
         self._ended = counter(
             "pcapdaemon_captures",
-            "Captures that are over, by stop reason; failed: never began",
+            "Captures that ended, by stop reason, or `failed` if they never began",
             ["reason"],
         )
         self._incomplete = counter(
-            "pcapdaemon_captures_incomplete", "Captures that lack packets they should have"
+            "pcapdaemon_captures_incomplete", "Captures that ended and may lack packets"
         )
         self._packets = counter("pcapdaemon_captured_packets", "Packets in savefiles")
         self._bytes = counter("pcapdaemon_captured_bytes", "Bytes of savefiles")
         self._dropped = counter(
-            "pcapdaemon_dropped_packets", "Packets lost, by whom: kernel or interface", ["by"]
+            "pcapdaemon_dropped_packets", "Packets dropped by the kernel or the interface", ["by"]
         )
-        memory = gauge(
-            "pcapdaemon_memory_used_bytes", "Memory for packets and kernel buffers in use"
-        )
+        memory = gauge("pcapdaemon_memory_used_bytes", "Memory used for packets and kernel buffers")
         memory.set_function(levels.memory_used)
-        gauge("pcapdaemon_memory_budget_bytes", "The most of it: [general] memory").set_function(
-            levels.memory_budget
-        )
+        gauge(
+            "pcapdaemon_memory_budget_bytes", "Limit of that memory, [general] memory"
+        ).set_function(levels.memory_budget)
         self._deliveries = counter(
             "pcapdaemon_deliveries",
-            "delivered, failed (a try; made again), spooled, lost",
+            "Deliveries, by outcome: delivered, failed (and retried), spooled, lost",
             ["destination", "outcome"],
         )
         self._seconds = histogram(
             "pcapdaemon_delivery_seconds",
-            "From the first try until it was there",
+            "Time from the first attempt until the savefile was delivered",
             ["destination"],
             buckets=SLOW,
         )
         self._arming = histogram(
             "pcapdaemon_request_to_armed_seconds",
-            "From a message's arrival until its filter was set",
+            "Time from the arrival of a request until its capture filter was set",
             buckets=QUICK,
         )
         self._late = histogram(
             "pcapdaemon_last_packet_to_delivered_seconds",
-            "What a requester waits for",
+            "Time from the last packet until the savefile was delivered",
             ["destination"],
             buckets=SLOW,
         )
         gauge("pcapdaemon_spool_files", "Savefiles in the spool").set_function(levels.spool_files)
-        gauge("pcapdaemon_spool_bytes", "Bytes of them").set_function(levels.spool_bytes)
+        gauge("pcapdaemon_spool_bytes", "Bytes of savefiles in the spool").set_function(
+            levels.spool_bytes
+        )
         gauge(
-            "pcapdaemon_spool_oldest_seconds", "For how long the oldest of them waits"
+            "pcapdaemon_spool_oldest_seconds",
+            "How long the oldest savefile in the spool has waited",
         ).set_function(levels.spool_oldest)
         registry.register(_RecorderLevels(levels.recorders))
         self._results_lost = counter(
@@ -153,7 +160,7 @@ class Metrics:
         )
 
     def on_event(self, event: Event) -> None:
-        """Count one event."""
+        """Count an event."""
         match event:
             case CaptureEvent():
                 self._on_capture_event(event)
@@ -171,7 +178,7 @@ class Metrics:
                 self._results_lost.labels(place).inc(number)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
 
     def _on_request_event(self, event: RequestEvent) -> None:
@@ -238,25 +245,25 @@ class Metrics:
 
 
 class _RecorderLevels(Collector):
-    """Gauges of recorders, which come and go."""
+    """Gauges of recorders, which a reload may add or remove."""
 
     GAUGES: ClassVar = {
-        "recording": ("recording", "1: the recorder records; 0: its interface can't be had"),
-        "covered": ("covered_seconds", "How far back it reaches, gaps not counted"),
-        "bytes": ("bytes", "What it keeps"),
-        "memory": ("memory_bytes", "The most of it, with the kernel's buffer"),
-        "packets": ("packets", "Packets recorded since it began; rate() of it is its load"),
-        "dropped": ("dropped_packets", "Packets lost since it began"),
-        "captures": ("captures", "Captures that read from it"),
-        "cpu": ("cpu_seconds", "CPU time of its thread since it began"),
+        "recording": ("recording", "Whether the recorder records (1) or not (0)"),
+        "covered": ("covered_seconds", "How far back the recorder reaches, not counting gaps"),
+        "bytes": ("bytes", "Bytes that the recorder keeps"),
+        "memory": ("memory_bytes", "Most memory of the recorder, including the kernel's buffer"),
+        "packets": ("packets", "Packets recorded since the recorder began; rate() is its load"),
+        "dropped": ("dropped_packets", "Packets lost since the recorder began"),
+        "captures": ("captures", "Captures that read from the recorder"),
+        "cpu": ("cpu_seconds", "CPU time of the recorder's thread since it began"),
     }
-    """Fields of RecorderStatus -> the end of the metric's name, and what it is."""
+    """For each field of RecorderStatus: the end of the metric's name, and its help."""
 
     def __init__(self, recorders: Callable[[], Sequence[RecorderStatus]]) -> None:
         self._recorders = recorders
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry for each scrape."""
+        """Yield the gauges; the registry calls it for each scrape."""
         found = self._recorders()
         for name, (end, words) in self.GAUGES.items():
             metric = GaugeMetricFamily(f"pcapdaemon_recorder_{end}", words, labels=["interface"])
