@@ -230,7 +230,7 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "reported"),
     [
-        (["capture"], "interface: give interface or alias"),
+        (["capture"], "interface: must be present; give interface or alias"),
         (["capture", "-i", "nope"], "nope: no such interface on this node"),
         (["capture", "-i", "lo", "--bpf", "portt"], "syntax error"),
         (["capture", "-i", "lo", "--packets", "999999999"], "maxpackets"),
@@ -288,7 +288,7 @@ def test_request_that_is_refused_shows_every_problem(daemon: DaemonProcess) -> N
         "nope",
     )
     assert result.returncode == 1
-    for part in ("packets: 999999 is more", "nodere: not an RE2", "interface: nope"):
+    for part in ("packets: 999999 is more", "nodere: not a valid RE2", "interface: nope"):
         assert f"error: {part}" in result.stderr
 
 

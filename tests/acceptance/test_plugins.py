@@ -65,7 +65,7 @@ def test_the_configuration_knows_them(tmp_path: Path) -> None:
     settings = config.validate(sections(tmp_path), "x.toml")
     assert settings.sources.keys() == {"folder"}
     assert settings.destinations.keys() == {"drawer"}
-    assert "folder may hand out a request again" in settings.warnings[0]
+    assert "folder may redeliver a request" in settings.warnings[0]
     with pytest.raises(Exception, match=r"\[folder\] path"):
         config.validate({**sections(tmp_path), "folder": {"listen": True}})
 

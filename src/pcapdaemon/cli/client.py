@@ -137,8 +137,8 @@ def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Flee
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        show(nodes)
         try:
+            show(nodes)
             time.sleep(SHOW_EVERY)
         except KeyboardInterrupt:
             for api in apis:

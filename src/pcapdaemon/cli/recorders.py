@@ -3,6 +3,7 @@
 They are `pcapdaemon recorders` and `pcapdaemon capture --lookback`.
 """
 
+import contextlib
 import json
 import shutil
 import sys
@@ -113,15 +114,14 @@ def _show(
 def _show_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None:
     """Show the state of the recorders, and update it until Ctrl-C."""
     found, before = look(), {}
-    with Live(
-        _recorders(found, {}), console=Console(highlight=False, markup=False), auto_refresh=False
-    ) as live:
+    console = Console(highlight=False, markup=False)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(_recorders(found, {}), console=console, auto_refresh=False) as live,
+    ):
         while True:
-            try:
-                time.sleep(seconds)
-                before, found = {(one["node"], one["interface"]): one for one in found}, look()
-            except KeyboardInterrupt:
-                return
+            time.sleep(seconds)
+            before, found = {(one["node"], one["interface"]): one for one in found}, look()
             live.update(_recorders(found, before), refresh=True)
 
 
