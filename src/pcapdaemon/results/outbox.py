@@ -91,7 +91,7 @@ class Outbox:
                 if self._now() - result.at > self.keep:
                     self._lose(result)
                 else:
-                    jitter = random.uniform(1, 1.3)  # noqa: S311
+                    jitter = random.uniform(1, 1.3)  # noqa: S311  # no secret
                     await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * jitter)
             except ResultRefused as error:
                 reason = str(error)
