@@ -75,7 +75,7 @@ class Metrics:
     """
 
     def __init__(self, levels: Levels = Levels()) -> None:
-        # omit the line for each counter that says when it was created; the library has no type for it
+        # omit the lines that say when counters were created; the library has no type for it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
