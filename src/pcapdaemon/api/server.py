@@ -113,7 +113,7 @@ class ApiServer:
         """
         self.closing.set()
         self._server.should_exit = True
-        # the linter asks for an event, but uvicorn has none: it looks ten times a second, then closes
+        # uvicorn has no event to wait for: it looks ten times a second, then closes the socket
         while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         self._socket.close()
