@@ -17,20 +17,19 @@ def native(name: str, libraries: list[str]) -> Extension:
 
 
 NAMES = (
-    *(
-        "blocks",
-        "filter",
-        "handle",
-        "limits",
-        "live",
-        "loop",
-        "merge",
-        "reader",
-        "recorded",
-        "recording",
-        "replayed",
-        "ring",
-    ),
+    "blocks",
+    "capture",
+    "filter",
+    "handle",
+    "limits",
+    "live",
+    "loop",
+    "merge",
+    "reader",
+    "recorded",
+    "recording",
+    "replayed",
+    "ring",
 )
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(ext_modules=cythonize(extensions, build_dir="build", include_path=["src"]))

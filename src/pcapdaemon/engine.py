@@ -192,7 +192,7 @@ class Engine:
             self._interfaces(),
             settings.aliases,
             self._places(),
-            delivery.heeded,
+            delivery.destination_fields,
         )
         return View(settings.general, around, delivery.objections)
 

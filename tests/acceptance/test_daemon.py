@@ -69,7 +69,7 @@ def test_second_signal_ends_at_once(make: Make, wire: Wire) -> None:
     eventually(lambda: running(daemon, "stuck"))
     wire.send(10)
     daemon.signal(signal.SIGTERM)
-    eventually(lambda: daemon.logged("delivery failed, it is tried again"))
+    eventually(lambda: daemon.logged("delivery delayed"))
     daemon.signal(signal.SIGINT)
     assert daemon.wait(2) == 1
 

@@ -131,7 +131,7 @@ def test_a_plan_stays_within_what_the_node_allows(
     assert names <= asked & INTERFACES.keys() - {"usbmon0"}
     assert {name for name, _ in plan.unavailable} >= asked - INTERFACES.keys()
     assert plan.capture_filter == (request.capture_filter or "")
-    assert plan.heeded == (request.folder, request.bucket)
+    assert plan.destination_fields == (request.folder, request.bucket)
     assert request.folder != "theirs"
     assert policy.allow_packetdebug or not plan.packet_debug
     assert judged.id == (request.id or "FALLBACK")

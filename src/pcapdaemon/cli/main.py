@@ -15,31 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcapdaemon import __version__
-from pcapdaemon.cli import legacy
+from pcapdaemon.cli import legacy, options
 from pcapdaemon.cli import spool as cli_spool
 from pcapdaemon.cli.failing import fail
-from pcapdaemon.cli.options import (
-    AlertId,
-    Aliases,
-    Bpf,
-    Bytes,
-    Compress,
-    ConfigOption,
-    Customer,
-    Duration,
-    FormatOption,
-    Id,
-    Interfaces,
-    JsonOption,
-    Lookback,
-    Merge,
-    Packets,
-    Snap,
-    Tags,
-    Timeout,
-    TokenFile,
-    Urls,
-)
 from pcapdaemon.cli.request import message_of, request
 from pcapdaemon.cli.run import run
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
@@ -80,17 +58,17 @@ def _top(
 
 @app.command()
 def capture(
-    interface: Interfaces = None,
-    alias: Aliases = None,
-    bpf: Bpf = None,
-    snap: Snap = None,
-    packets: Packets = None,
-    timeout: Timeout = None,
-    duration: Duration = None,
-    bytes_: Bytes = None,
-    customer: Customer = None,
-    alertid: AlertId = None,
-    tags: Tags = None,
+    interface: options.Interfaces = None,
+    alias: options.Aliases = None,
+    bpf: options.Bpf = None,
+    snap: options.Snap = None,
+    packets: options.Packets = None,
+    timeout: options.Timeout = None,
+    duration: options.Duration = None,
+    bytes_: options.Bytes = None,
+    customer: options.Customer = None,
+    alertid: options.AlertId = None,
+    tags: options.Tags = None,
     write: Annotated[
         str | None,
         typer.Option(
@@ -113,15 +91,15 @@ def capture(
         bool,
         typer.Option(help="Play the file at the pace of its packets, with current times."),
     ] = False,
-    id_: Id = None,
-    lookback: Lookback = None,
-    format_: FormatOption = None,
-    compress: Compress = None,
-    merge: Merge = False,
-    url: Urls = None,
-    token_file: TokenFile = None,
-    config_file: ConfigOption = None,
-    json_: JsonOption = False,
+    id_: options.Id = None,
+    lookback: options.Lookback = None,
+    format_: options.FormatOption = None,
+    compress: options.Compress = None,
+    merge: options.Merge = False,
+    url: options.Urls = None,
+    token_file: options.TokenFile = None,
+    config_file: options.ConfigOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     """Capture now on this host, within the limits of the configuration.
 
@@ -162,12 +140,12 @@ def capture(
 
 @app.command()
 def check(
-    config_file: ConfigOption = None,
+    config_file: options.ConfigOption = None,
     request: Annotated[
         Path | None,
         typer.Option(help="A file with a request to check too.", show_default=False),
     ] = None,
-    json_: JsonOption = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """Check the configuration, permissions, interfaces and servers, and report all problems.
 
@@ -184,7 +162,7 @@ def check(
 
 
 @app.command()
-def interfaces(config_file: ConfigOption = None, json_: JsonOption = False) -> None:
+def interfaces(config_file: options.ConfigOption = None, json_: options.JsonOption = False) -> None:
     """List the interfaces of this host with their state, linktype, addresses and aliases.
 
     Example: pcapdaemon interfaces --json
@@ -207,10 +185,10 @@ app.add_typer(cli_spool.app, name="spool")
 
 @app.command()
 def recorders(
-    url: Urls = None,
-    token_file: TokenFile = None,
-    config_file: ConfigOption = None,
-    json_: JsonOption = False,
+    url: options.Urls = None,
+    token_file: options.TokenFile = None,
+    config_file: options.ConfigOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     """Show the recorders of a running daemon; on a terminal, until Ctrl-C.
 
@@ -227,7 +205,7 @@ app.add_typer(sources_app, name="sources")
 
 @sources_app.command()
 def prune(
-    config_file: ConfigOption = None,
+    config_file: options.ConfigOption = None,
     idle: Annotated[float, typer.Option(help="Hours since a node last read.", min=0)] = 168,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be removed.")

@@ -7,57 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
+from pcapdaemon.cli import options
 from pcapdaemon.cli.failing import fail
-from pcapdaemon.cli.options import (
-    AlertId,
-    Aliases,
-    Bpf,
-    Bytes,
-    Compress,
-    ConfigOption,
-    Customer,
-    Duration,
-    FormatOption,
-    Id,
-    Interfaces,
-    JsonOption,
-    Lookback,
-    Merge,
-    Packets,
-    Snap,
-    Tags,
-    Timeout,
-    TokenFile,
-    Urls,
-)
 
 MESSAGE_OPTIONS = (
-    *(
-        "node",
-        "nodere",
-        "interface",
-        "alias",
-        "bpf",
-        "snap",
-        "packets",
-        "timeout",
-        "duration",
-        "bytes",
-    ),
-    *(
-        "customer",
-        "alertid",
-        "tags",
-        "id",
-        "labels",
-        "dryrun",
-        "comment",
-        "reply_to",
-        "lookback",
-        "format",
-        "compress",
-        "merge",
-    ),
+    "node",
+    "nodere",
+    "interface",
+    "alias",
+    "bpf",
+    "snap",
+    "packets",
+    "timeout",
+    "duration",
+    "bytes",
+    "customer",
+    "alertid",
+    "tags",
+    "id",
+    "labels",
+    "dryrun",
+    "comment",
+    "reply_to",
+    "lookback",
+    "format",
+    "compress",
+    "merge",
 )
 
 
@@ -68,22 +43,22 @@ def request(
     nodere: Annotated[
         str | None, typer.Option(help="RE2 expression for names of nodes.", show_default=False)
     ] = None,
-    interface: Interfaces = None,
-    alias: Aliases = None,
-    bpf: Bpf = None,
-    snap: Snap = None,
-    packets: Packets = None,
-    timeout: Timeout = None,
-    duration: Duration = None,
-    bytes_: Bytes = None,
-    lookback: Lookback = None,
-    format_: FormatOption = None,
-    compress: Compress = None,
-    merge: Merge = False,
-    customer: Customer = None,
-    alertid: AlertId = None,
-    tags: Tags = None,
-    id_: Id = None,
+    interface: options.Interfaces = None,
+    alias: options.Aliases = None,
+    bpf: options.Bpf = None,
+    snap: options.Snap = None,
+    packets: options.Packets = None,
+    timeout: options.Timeout = None,
+    duration: options.Duration = None,
+    bytes_: options.Bytes = None,
+    lookback: options.Lookback = None,
+    format_: options.FormatOption = None,
+    compress: options.Compress = None,
+    merge: options.Merge = False,
+    customer: options.Customer = None,
+    alertid: options.AlertId = None,
+    tags: options.Tags = None,
+    id_: options.Id = None,
     message: Annotated[
         str | None,
         typer.Option(help="File with the request as JSON; - is stdin.", show_default=False),
@@ -106,9 +81,9 @@ def request(
     via: Annotated[
         str, typer.Option(help="http, or a bus from --config: kafka, redis, sqs.")
     ] = "http",
-    config_file: ConfigOption = None,
-    url: Urls = None,
-    token_file: TokenFile = None,
+    config_file: options.ConfigOption = None,
+    url: options.Urls = None,
+    token_file: options.TokenFile = None,
     redis: Annotated[
         str | None, typer.Option(help="URL (redis://...) to publish on Redis without --config.")
     ] = None,
@@ -126,7 +101,7 @@ def request(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Don't wait for answers or results.")
     ] = False,
-    json_: JsonOption = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """Send a request over HTTP or a bus, and show the results.
 
@@ -157,15 +132,15 @@ def request(
         sending.by_bus(via, values, origin, body, 0 if no_wait else wait, json_)
 
 
-def _labels(options: list[str] | None) -> dict[str, str] | None:
-    if wrong := [option for option in options or () if "=" not in option]:
+def _labels(given: list[str] | None) -> dict[str, str] | None:
+    if wrong := [label for label in given or () if "=" not in label]:
         fail(2, [f"--label {wrong[0]}: must be NAME=GLOB"])
-    return dict(option.split("=", 1) for option in options or ()) or None
+    return dict(label.split("=", 1) for label in given or ()) or None
 
 
-def message_of(options: dict[str, Any]) -> dict[str, Any]:
+def message_of(given: dict[str, Any]) -> dict[str, Any]:
     """Return the message made from the options of a command."""
-    found = {name: options.get(name, options.get(f"{name}_")) for name in MESSAGE_OPTIONS}
+    found = {name: given.get(name, given.get(f"{name}_")) for name in MESSAGE_OPTIONS}
     return {name: value for name, value in found.items() if value not in (None, [], False)}
 
 

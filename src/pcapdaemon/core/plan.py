@@ -30,8 +30,8 @@ class CapturePlan:
 
     With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
-    `share_recorder`, live packets may come from a recorder too. `heeded` are the values of the
-    request's fields that destinations use.
+    `share_recorder`, live packets may come from a recorder too. `destination_fields` are the values
+    of the request's fields that destinations use.
     """
 
     id: str
@@ -51,7 +51,7 @@ class CapturePlan:
     most_packets: int = 0
     most_size: int = 0
     unavailable: tuple[tuple[str, str], ...] = ()
-    heeded: tuple[object, ...] = ()
+    destination_fields: tuple[object, ...] = ()
 
     @property
     def whole(self) -> InterfacePlan:
@@ -77,7 +77,7 @@ class CapturePlan:
     def _what(self) -> tuple[object, ...]:
         interfaces = frozenset(part.interface.name for part in self.captures)
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.lookback)
-        return interfaces, self.capture_filter, form, self.packet_debug, self.heeded
+        return interfaces, self.capture_filter, form, self.packet_debug, self.destination_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Rejection:
 class Surroundings:
     """What a plan depends on besides the request: this node, now.
 
-    `now` is seconds since the epoch. `places` are where results can go. `heeded` are the names of
-    the request's fields that destinations use.
+    `now` is seconds since the epoch. `places` are where results can go.
+    `destination_fields` are the names of the request's fields that destinations use.
     """
 
     node: str
@@ -103,7 +103,7 @@ class Surroundings:
     interfaces: Mapping[str, Interface]
     aliases: Mapping[str, Sequence[str]]
     places: frozenset[str] = frozenset()
-    heeded: tuple[str, ...] = ()
+    destination_fields: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -152,7 +152,7 @@ def make_plan(
         most_packets=policy.maxpackets,
         most_size=policy.maxbytes,
         unavailable=tuple(unavailable),
-        heeded=tuple(getattr(request, name) for name in around.heeded),
+        destination_fields=tuple(getattr(request, name) for name in around.destination_fields),
     )
 
 

@@ -91,7 +91,7 @@ class Delivery:
         self.retry()
 
     @property
-    def heeded(self) -> tuple[str, ...]:
+    def destination_fields(self) -> tuple[str, ...]:
         """The fields of a request that a destination uses."""
         return tuple(
             name for destination in self._destinations.values() for name in destination.HEEDED

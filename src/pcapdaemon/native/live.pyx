@@ -1,26 +1,16 @@
 # cython: language_level=3
-"""A live capture with libpcap, from opening the interface to the filled blocks.
-
-One thread drives a `LiveCapture`: `open`, `extend`, `set_filter`, `run`, `close`. Those that block
-release the GIL. Meanwhile other threads may only use `stop`, `extend` and the counters.
-"""
-
-import os
+"""A live capture with libpcap, from opening the interface to the filled blocks."""
 
 cimport cython
-from libc.stdint cimport uint64_t
-from posix.unistd cimport write
 
-from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
-from pcapdaemon.native.blocks cimport (
-    Block, BlockPool, append_block, blocks_of, give_all, take_block,
-)
+from pcapdaemon.native.atomic cimport load, load_int, store_int
+from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, take_block
+from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.counters cimport begin_counting
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
-from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING, extend_limits
+from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING
 from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop
-from pcapdaemon.native.merge cimport SharedLimits
 from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport FILE_HEADER
 
@@ -31,40 +21,27 @@ cdef enum:
     SOCKADDR_SIZE = 28               # of an IPv6 address, the larger one
 
 
-@cython.no_gc_clear  # __dealloc__ returns blocks to the pool
-cdef class LiveCapture:
-    """One live capture on one interface, into blocks of `pool`.
+@cython.no_gc_clear
+cdef class LiveCapture(Capture):
+    """One live capture on one interface, into blocks of `pool`. No packet passes before its filter.
 
-    Raises CaptureRefused with libpcap's own words.
-
-    After `open` it has the name of its linktype, its snapshot length in bytes, and `header`. That
-    is the 24 bytes of a pcap file with the handle's linktype and snapshot length, for microseconds,
-    little-endian.
+    The methods that block release the GIL. Raises CaptureRefused with libpcap's own words.
     """
 
     cdef Loop loop
-    cdef Handle handle
-    cdef BlockPool blocks
-    cdef SharedLimits shared
-    cdef readonly str interface
-    cdef readonly str linktype
-    cdef readonly int snaplen
-    cdef readonly bytes header
-    cdef readonly str error
 
     def __cinit__(self, str interface, BlockPool pool):
-        self.loop.wake_fd = -1
-        self.interface = interface
+        self.interface, self.blocks = interface, pool
         self.handle = Handle(interface)
-        self.blocks = pool
-        self.linktype = self.error = ""
-        self.header = b""
-        self.loop.output.pool = &pool.pool
-        self.loop.output.size = FILE_HEADER
-        self.loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.output, self.limits = &self.loop.output, &self.loop.limits
+        self.reason = &self.loop.reason
+        self.output.pool = &pool.pool
+        self.output.size = FILE_HEADER
+        self.make_wake()
+        self.loop.wake_fd = self.wake_fd
 
     def __dealloc__(self):
-        self._give_back()
+        self.give_back()
 
     def open(
         self, *, int snaplen, bint promiscuous, int buffer_size, int buffer_timeout_ms,
@@ -95,23 +72,6 @@ cdef class LiveCapture:
         self.loop.tick_ns = self.handle.tick_ns
         self.loop.buffer_timeout_ms = buffer_timeout_ms
 
-    def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Choose the format of records. Call it before `run`.
-
-        `overhead` is the bytes of the file that are not packets. `number` is the number of the
-        interface description that packets refer to.
-        """
-        self.loop.output.pcapng = pcapng
-        self.loop.output.size = overhead
-        self.loop.output.number = number
-        self.loop.output.cooked = self.linktype == "LINUX_SLL"
-        self.loop.output.mark = pcapng
-
-    def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
-        self.shared = shared
-        self.loop.output.shared = &shared.counts
-
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter on the live handle, and begin to keep packets that match.
 
@@ -125,24 +85,6 @@ cdef class LiveCapture:
             status = pcap_setfilter(self.loop.pcap, &compiled.program)
         if status != 0:
             raise self.handle.refused(status)
-
-    def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Raise the limits to at least these, before or during `run`.
-
-        Returns False if the capture is over or about to be.
-
-        `size` is bytes of the savefile, including headers. `duration` (from the beginning) and
-        `idle_timeout` are seconds.
-        """
-        if load_int(&self.loop.reason) != RUNNING or load_int(&self.loop.phase) != KEEPING:
-            return False
-        extend_limits(&self.loop.limits, packets, size, duration, idle_timeout)
-        return True
-
-    @property
-    def is_running(self):
-        """Whether the end of the capture is not decided yet."""
-        return load_int(&self.loop.reason) == RUNNING and load_int(&self.loop.phase) == KEEPING
 
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
@@ -162,49 +104,10 @@ cdef class LiveCapture:
 
         `run` still takes the packets that the kernel holds. If it has not begun, it ends at once.
         """
-        cdef uint64_t one = 1
-        if self.loop.wake_fd >= 0:
-            # Under the GIL, so that `close` can't run in between.
-            write(self.loop.wake_fd, &one, sizeof(one))
+        self.wake()
 
-    def close(self):
-        """Release the handle, the descriptors, and the blocks that were not taken.
-
-        Blocks for about 25 ms, because the kernel waits for readers of its lists.
-        """
-        self._give_back()
-
-    cdef int _give_back(self) except -1:
-        cdef int wake_fd = self.loop.wake_fd
-        self.loop.wake_fd = -1
-        self.loop.pcap = NULL
-        self.handle = None
-        if wake_fd >= 0:
-            os.close(wake_fd)
-        give_all(self.loop.output.pool, &self.loop.output.blocks)
-        return 0
-
-    def take_blocks(self):
-        """Return the captured records. Call it once, after `run`."""
-        return blocks_of(self.blocks, &self.loop.output.blocks)
-
-    @property
-    def packets(self):
-        """Packets stored so far."""
-        return load(&self.loop.output.packets)
-
-    @property
-    def size(self):
-        """Bytes of the savefile so far."""
-        return load(&self.loop.output.size)
-
-    @property
-    def times(self):
-        """Times of the first and the last packet stored, nanoseconds since the epoch.
-
-        Zeros before the first.
-        """
-        return load_time(&self.loop.output.first_ns), load_time(&self.loop.output.last_ns)
+    cdef bint runs(self):
+        return load_int(&self.loop.reason) == RUNNING and load_int(&self.loop.phase) == KEEPING
 
     @property
     def stats(self):

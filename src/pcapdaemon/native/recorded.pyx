@@ -2,19 +2,18 @@
 """A capture from a recording. It is used like one from an interface."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int, store_time
 from pcapdaemon.native.blocks cimport BlockPool, blocks_of, give_all
+from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, clock_ns
 from pcapdaemon.native.filter cimport filter_free, filter_init
-from pcapdaemon.native.handle cimport Handle, Program
-from pcapdaemon.native.limits cimport RUNNING, extend_limits
-from pcapdaemon.native.merge cimport SharedLimits
+from pcapdaemon.native.handle cimport Program
 from pcapdaemon.native.posix cimport CLOCK_MONOTONIC
 from pcapdaemon.native.reader cimport Reader, catch_up, follow
 from pcapdaemon.native.recording cimport Recording
-from pcapdaemon.native.records cimport FILE_HEADER, Output
+from pcapdaemon.native.records cimport FILE_HEADER
 from pcapdaemon.native.ring cimport ring_enter, ring_leave, ring_notify, ring_wait
 
 from pcapdaemon.core.errors import CaptureRefused
@@ -24,8 +23,8 @@ cdef int64_t SLACK = 30 * MILLISECOND  # added to the packet buffer timeout, for
 
 
 @cython.no_gc_clear
-cdef class RecordedCapture:
-    """One capture of what a recording has and will have. One thread uses it, like a `LiveCapture`.
+cdef class RecordedCapture(Capture):
+    """One capture of what a recording has and will have.
 
     `trigger` and `since` are monotonic nanoseconds. Packets from `since` on are taken. Packets from
     `trigger` on count towards the limits.
@@ -33,17 +32,10 @@ cdef class RecordedCapture:
 
     cdef Reader reader
     cdef Recording recording
-    cdef Handle handle
-    cdef BlockPool blocks
-    cdef SharedLimits shared
     cdef bint entered
     cdef uint64_t dropped_before
     cdef uint64_t ifdropped_before
     cdef int64_t dropped_until
-    cdef bytes file_header
-    cdef readonly str interface
-    cdef readonly str linktype
-    cdef readonly str error
 
     def __cinit__(
         self, Recording recording, BlockPool pool, *, int64_t trigger, int64_t since, int hold_ms
@@ -54,21 +46,22 @@ cdef class RecordedCapture:
         self.blocks = pool
         self.interface = recording.interface
         # Copies, because they are still read after the handle is released.
-        self.linktype, self.file_header = self.handle.linktype, self.handle.file_header
-        self.error = ""
+        self.linktype, self.header = self.handle.linktype, self.handle.file_header
+        self.snaplen = self.handle.snaplen
+        self.output, self.limits, self.reason = &reader.live, &reader.limits, &reader.reason
         reader.ring = &recording.ring
         reader.trigger = reader.last_at = trigger
         reader.since = since
         reader.hold_ns = hold_ms * MILLISECOND + SLACK
         reader.stop_at = NEVER
-        reader.snaplen = self.handle.snaplen
+        reader.snaplen = self.snaplen
         reader.past.pool = reader.live.pool = &pool.pool
         reader.live.size = FILE_HEADER
         reader.most_packets = reader.most_size = reader.most_past = 0xffffffffffffffff
         self._enter()
 
     def __dealloc__(self):
-        self._give_back()
+        self.give_back()
 
     def _enter(self):
         # From here on packets wait for this reader, because compiling its filter may take a while.
@@ -86,22 +79,11 @@ cdef class RecordedCapture:
         self.recording.nudge()
 
     def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Choose the format of records. Call it before `catch_up`.
+        """Choose the format of records. Call it before `catch_up`."""
+        self.describe(&self.reader.past, pcapng, number)
+        Capture.write_as(self, pcapng=pcapng, overhead=overhead, number=number)
 
-        `overhead` is the bytes of the file that are not packets. `number` is the number of the
-        interface description that packets refer to.
-        """
-        self._describe(&self.reader.past, pcapng, number)
-        self._describe(&self.reader.live, pcapng, number)
-        self.reader.live.size = overhead
-        self.reader.live.mark = pcapng
-
-    cdef void _describe(self, Output *output, bint pcapng, int number):
-        output.pcapng = pcapng
-        output.number = number
-        output.cooked = self.linktype == "LINUX_SLL"
-
-    def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, uint32_t snaplen):
+    def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, int snaplen):
         """Limit what is kept.
 
         `packets` and `size` limit the whole file, `past` the bytes from before the trigger, and
@@ -109,12 +91,9 @@ cdef class RecordedCapture:
         """
         self.reader.most_past = past
         self.reader.most_packets, self.reader.most_size = packets, size
-        self.reader.snaplen = min(snaplen, <uint32_t> self.handle.snaplen)
-
-    def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
-        self.shared = shared
-        self.reader.live.shared = &shared.counts
+        self.snaplen = min(snaplen, self.handle.snaplen)
+        self.reader.snaplen = self.snaplen
+        self.header = self.handle.header_with(self.snaplen)
 
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter as for the live handle. Blocks while it resolves names.
@@ -128,21 +107,6 @@ cdef class RecordedCapture:
         if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
             words = "the capture filter tests what recorded packets do not contain"
             raise CaptureRefused(words, kind="unrecorded")
-
-    def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Raise the limits to at least these, before or during `run`.
-
-        Returns False if the capture is over.
-        """
-        if load_int(&self.reader.reason) != RUNNING:
-            return False
-        extend_limits(&self.reader.limits, packets, size, duration, idle_timeout)
-        return True
-
-    @property
-    def is_running(self):
-        """Whether the end of the capture is not decided yet."""
-        return load_int(&self.reader.reason) == RUNNING and not load_int(&self.reader.stopped)
 
     def catch_up(self, bint skip):
         """Take what was recorded until now, or skip it. Blocks.
@@ -171,35 +135,24 @@ cdef class RecordedCapture:
             store_int(&self.reader.stopped, True)
         ring_notify(self.reader.ring)
 
-    def close(self):
-        """Leave the recording, and release the blocks that were not taken."""
-        self._give_back()
+    cdef bint runs(self):
+        return Capture.runs(self) and not load_int(&self.reader.stopped)
 
-    cdef void _give_back(self):
+    cdef int give_back(self) except -1:
+        """Leave the recording too."""
         if self.entered:
             ring_leave(self.reader.ring, self.reader.block)
             self.reader.block = NULL
             self.entered = False
         filter_free(&self.reader.filter)
-        self.handle = None
         give_all(self.reader.past.pool, &self.reader.past.blocks)
-        give_all(self.reader.live.pool, &self.reader.live.blocks)
+        return Capture.give_back(self)
 
     def take_blocks(self):
         """Return the captured records. Call it once, after `run`."""
         taken = blocks_of(self.blocks, &self.reader.past.blocks)
-        taken.extend(blocks_of(self.blocks, &self.reader.live.blocks))
+        taken.extend(Capture.take_blocks(self))
         return taken
-
-    @property
-    def header(self):
-        """The 24 bytes of a pcap file's header, with the snapshot length of this capture."""
-        return self.file_header[:16] + self.snaplen.to_bytes(4, "little") + self.file_header[20:]
-
-    @property
-    def snaplen(self):
-        """Most bytes that are kept of a packet."""
-        return <int> self.reader.snaplen
 
     @property
     def packets(self):

@@ -6,19 +6,16 @@ paced, a packet is kept when its time has come, and gets the current time. Other
 read as fast as possible, and packets keep their times.
 """
 
-import os
-
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from posix.unistd cimport write
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store, store_int
-from pcapdaemon.native.blocks cimport BlockPool, blocks_of, give_all
+from pcapdaemon.native.blocks cimport BlockPool
+from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
-from pcapdaemon.native.merge cimport SharedLimits
 from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport (
     FILE_HEADER, MOST_CAPTURED, Output, all_packets, all_size, last_of_all, may_keep, put_packet,
@@ -129,36 +126,26 @@ cdef void run_replay(Replay *replay) noexcept nogil:
 
 
 @cython.no_gc_clear
-cdef class ReplayedCapture:
-    """One capture from a savefile in place of an interface.
-
-    One thread drives it, like a `LiveCapture`.
+cdef class ReplayedCapture(Capture):
+    """One capture from a savefile in place of an interface, into blocks of `pool`.
 
     `interface` is the name that the file goes by. Raises CaptureRefused with libpcap's own words.
     """
 
     cdef Replay replay
-    cdef Handle handle
     cdef Program program
-    cdef BlockPool blocks
-    cdef SharedLimits shared
-    cdef readonly str interface
-    cdef readonly str linktype
-    cdef readonly int snaplen
-    cdef readonly bytes header
-    cdef readonly str error
 
     def __cinit__(self, str interface, BlockPool pool):
-        self.replay.wake_fd = -1
         self.interface, self.blocks = interface, pool
-        self.linktype = self.error = ""
-        self.header = b""
-        self.replay.output.pool = &pool.pool
-        self.replay.output.size = FILE_HEADER
-        self.replay.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.output, self.limits = &self.replay.output, &self.replay.limits
+        self.reason = &self.replay.reason
+        self.output.pool = &pool.pool
+        self.output.size = FILE_HEADER
+        self.make_wake()
+        self.replay.wake_fd = self.wake_fd
 
     def __dealloc__(self):
-        self._give_back()
+        self.give_back()
 
     def open(self, str path, *, int snaplen, bint paced):
         """Open a pcap or pcapng file. Raises CaptureRefused or OSError."""
@@ -170,42 +157,10 @@ cdef class ReplayedCapture:
         self.replay.snaplen = <uint32_t> self.snaplen
         self.header = self.handle.header_with(self.snaplen)
 
-    def write_as(self, *, bint pcapng, uint64_t overhead, int number=0):
-        """Choose the format of records. Call it before `run`.
-
-        `overhead` is the bytes of the file that are not packets. `number` is the number of the
-        interface description that packets refer to.
-        """
-        self.replay.output.pcapng = pcapng
-        self.replay.output.size = overhead
-        self.replay.output.number = number
-        self.replay.output.cooked = self.linktype == "LINUX_SLL"
-        self.replay.output.mark = pcapng
-
-    def share_limits(self, SharedLimits shared):
-        """Count packets, bytes and idle time together with other captures. Call it before `run`."""
-        self.shared = shared
-        self.replay.output.shared = &shared.counts
-
     def set_filter(self, str expression, bint optimize):
         """Compile the capture filter for the file's linktype. Raises CaptureRefused."""
         self.program = self.handle.compile(expression, optimize)
         self.replay.filter = self.program.program.bf_insns if expression.strip() else NULL
-
-    def extend(self, *, uint64_t packets, uint64_t size, double duration, double idle_timeout):
-        """Raise the limits to at least these, before or during `run`.
-
-        Returns False if the capture is over.
-        """
-        if load_int(&self.replay.reason) != RUNNING:
-            return False
-        extend_limits(&self.replay.limits, packets, size, duration, idle_timeout)
-        return True
-
-    @property
-    def is_running(self):
-        """Whether the end of the capture is not decided yet."""
-        return load_int(&self.replay.reason) == RUNNING and not load_int(&self.replay.stopped)
 
     def run(self):
         """Read until a limit is reached, the file ends or `stop` is called. Blocks.
@@ -220,46 +175,11 @@ cdef class ReplayedCapture:
 
     def stop(self):
         """End `run` soon. May be called from any thread."""
-        cdef uint64_t one = 1
         store_int(&self.replay.stopped, True)
-        if self.replay.wake_fd >= 0:
-            write(self.replay.wake_fd, &one, sizeof(one))
+        self.wake()
 
-    def close(self):
-        """Release the file, the descriptor, and the blocks that were not taken."""
-        self._give_back()
-
-    cdef int _give_back(self) except -1:
-        cdef int wake_fd = self.replay.wake_fd
-        self.replay.wake_fd = -1
-        self.replay.pcap = NULL
-        self.handle = None
-        if wake_fd >= 0:
-            os.close(wake_fd)
-        give_all(self.replay.output.pool, &self.replay.output.blocks)
-        return 0
-
-    def take_blocks(self):
-        """Return the captured records. Call it once, after `run`."""
-        return blocks_of(self.blocks, &self.replay.output.blocks)
-
-    @property
-    def packets(self):
-        """Packets stored so far."""
-        return load(&self.replay.output.packets)
-
-    @property
-    def size(self):
-        """Bytes of the savefile so far."""
-        return load(&self.replay.output.size)
-
-    @property
-    def times(self):
-        """Times of the first and the last packet stored, nanoseconds since the epoch.
-
-        Zeros before the first.
-        """
-        return load_time(&self.replay.output.first_ns), load_time(&self.replay.output.last_ns)
+    cdef bint runs(self):
+        return Capture.runs(self) and not load_int(&self.replay.stopped)
 
     @property
     def stats(self):

@@ -156,7 +156,7 @@ def _on_node_event(event: Event) -> None:
         case SavefileLeftSpool(ids, interface):
             log.info("savefile left the spool", id=ids[0], interface=interface)
         case SpoolFileQuarantined(name, reason):
-            log.warning("file in the spool quarantined", file=name, reason=reason)
+            log.warning("file in the spool quarantined", file_name=name, reason=reason)
         case RecorderChanged(interface, ""):
             log.info("recorder records", interface=interface)
         case RecorderChanged(interface, reason):
@@ -230,9 +230,7 @@ def _on_capture_event(event: CaptureEvent) -> None:
             )
         case DeliveryDelayed():
             words = {"destination": event.destination, "reason": event.reason}
-            log.warning(
-                "delivery failed, it is tried again", **where, **words, attempt=event.attempt
-            )
+            log.warning("delivery delayed", **where, **words, attempt=event.attempt)
         case SavefileSpooled():
             words = {"file_name": event.file_name, "reason": event.reason}
             log.warning(

@@ -1,0 +1,28 @@
+# cython: language_level=3
+"""What all captures have in common, wherever their packets come from."""
+
+from pcapdaemon.native.blocks cimport BlockPool
+from pcapdaemon.native.handle cimport Handle
+from pcapdaemon.native.limits cimport Limits
+from pcapdaemon.native.merge cimport SharedLimits
+from pcapdaemon.native.records cimport Output
+
+cdef class Capture:
+    # Three addresses inside the subclass's own state, which it sets once.
+    cdef Output *output              # of the packets that count towards the limits
+    cdef Limits *limits
+    cdef int *reason                 # a Reason
+    cdef int wake_fd                 # -1: nothing waits for it
+    cdef Handle handle
+    cdef BlockPool blocks
+    cdef SharedLimits shared
+    cdef readonly str interface
+    cdef readonly str linktype
+    cdef readonly int snaplen
+    cdef readonly bytes header
+    cdef readonly str error
+    cdef bint runs(self)
+    cdef void describe(self, Output *output, bint pcapng, int number)
+    cdef int make_wake(self) except -1
+    cdef void wake(self)
+    cdef int give_back(self) except -1
