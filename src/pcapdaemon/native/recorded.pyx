@@ -135,8 +135,10 @@ cdef class RecordedCapture(Capture):
             store_int(&self.reader.stopped, True)
         ring_notify(self.reader.ring)
 
-    cdef bint runs(self):
-        return Capture.runs(self) and not load_int(&self.reader.stopped)
+    @property
+    def is_running(self):
+        """Whether the end of the capture is not decided yet."""
+        return self.runs() and not load_int(&self.reader.stopped)
 
     cdef int give_back(self) except -1:
         """Leave the recording too."""

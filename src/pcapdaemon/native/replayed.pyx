@@ -178,8 +178,10 @@ cdef class ReplayedCapture(Capture):
         store_int(&self.replay.stopped, True)
         self.wake()
 
-    cdef bint runs(self):
-        return Capture.runs(self) and not load_int(&self.replay.stopped)
+    @property
+    def is_running(self):
+        """Whether the end of the capture is not decided yet."""
+        return self.runs() and not load_int(&self.replay.stopped)
 
     @property
     def stats(self):
