@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.contracts.sources import Shared
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_fleet", "test_sources", "test_storm", "test_chaos", "test_recorder")
+"""Files that run first, so that at the end no worker is left with minutes of work."""
+
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 _numbers = count()
 
@@ -42,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are isolated too
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
