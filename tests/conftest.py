@@ -5,6 +5,7 @@ So their interfaces, traffic and servers are isolated from the host.
 
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from itertools import count
@@ -34,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Enter the namespace before the first thread starts: threads and processes inherit it."""
+    # A shell ignores it in what it runs in the background, and programs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("PCAPDAEMON_SANITIZED"):  # only this process, not the programs it starts
         del os.environ["LD_PRELOAD"]
     if config.getoption("--quick") and os.geteuid() != 0:

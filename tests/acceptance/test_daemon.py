@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -348,9 +349,25 @@ def test_systemd_is_told_and_the_watchdog_fed(make: Make, tmp_path: Path) -> Non
 def capability(*names: str) -> list[str]:
     sets = ",".join(["-all", *names])
     return [
+        *reachable(),
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
         *(f"--inh-caps={sets}", f"--ambient-caps={sets}", f"--bounding-set={sets}"),
     ]
+
+
+def reachable() -> list[str]:
+    """Return what shows the project to an ordinary user although it is below a closed directory.
+
+    /root is such a directory. It gets another root directory there, in a mount namespace.
+    """
+    closed = [parent for parent in ROOT.parents if not parent.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return []
+    steps = (
+        'keep=$(mktemp -d) && mount --bind "$0" "$keep" && mount -t tmpfs -o mode=755 tmpfs "$1"'
+        ' && mkdir -p "$0" && mount --move "$keep" "$0" && cd / && shift && exec "$@"'
+    )
+    return ["unshare", "--mount", "sh", "-c", steps, str(ROOT), str(closed[-1])]
 
 
 @pytest.fixture
