@@ -19,6 +19,8 @@ def native(name: str, libraries: list[str]) -> Extension:
 NAMES = (
     "blocks",
     "capture",
+    "compiling",
+    "device",
     "filter",
     "handle",
     "limits",
@@ -30,6 +32,7 @@ NAMES = (
     "recording",
     "replayed",
     "ring",
+    "samples",
 )
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(ext_modules=cythonize(extensions, build_dir="build", include_path=["src"]))

@@ -54,6 +54,11 @@ WORDS = {
     ),
     "seconds": "How long the capture ran. Of a recorder: how long it keeps packets.",
     "trigger": "The moment of the request, from which its limits count.",
+    "down": "Seconds for which the interface was down during the capture.",
+    "filtered_in": (
+        "Where the capture filter ran: `kernel` or `process`. In the process of the daemon, all"
+        " packets of the interface use the buffer of the capture, so more may be dropped."
+    ),
     "first_packet_at": "The time of the first packet.",
     "last_packet_at": "The time of the last packet.",
     "asked": "Of a lookback: seconds that were asked for.",

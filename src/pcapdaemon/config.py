@@ -11,6 +11,7 @@ import difflib
 import os
 import socket
 import tomllib
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
-from pcapdaemon.native.interfaces import list_interfaces
+from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.sources.base import Bus
@@ -104,12 +105,10 @@ def missing_interfaces(settings: Settings) -> list[str]:
     ]
 
 
-def interfaces_of(settings: Settings) -> dict[str, Interface]:
-    """Return what can be captured on now: the host's interfaces, and replayed files."""
-    return {
-        **list_interfaces(),
-        **{one.name: replayed(one) for one in settings.interfaces if one.replay},
-    }
+def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
+    """Return what can be captured on now: replayed files, and the host's interfaces."""
+    files = {one.name: replayed(one) for one in settings.interfaces if one.replay}
+    return ChainMap(files, HostInterfaces())  # type: ignore[arg-type]  # it is only read
 
 
 EMBEDDED: dict[str, Any] = {

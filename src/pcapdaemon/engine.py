@@ -5,7 +5,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Engine:
         settings: Settings,
         runs: Runs,
         publish: Publish,
-        interfaces: Callable[[], dict[str, Interface]],
+        interfaces: Callable[[], Mapping[str, Interface]],
         statedir: Path | None = None,
         places: Callable[[], frozenset[str]] = frozenset,
     ) -> None:

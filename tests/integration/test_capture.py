@@ -107,13 +107,12 @@ async def test_stop_before_it_began_ends_it_at_once(wire: Wire) -> None:
     assert (await captured(session)).outcome.stop_reason is StopReason.STOPPED
 
 
-@pytest.mark.parametrize("how", [["link", "set", "{}", "down"], ["link", "del", "{}"]])
 async def test_interface_that_goes_ends_the_capture_and_keeps_what_came_before(
-    wire: Wire, tmp_path: Path, how: list[str]
+    wire: Wire, tmp_path: Path
 ) -> None:
     def traffic() -> None:
         wire.send(5)
-        subprocess.run(["ip", *(word.format(wire.far) for word in how)], check=True)
+        subprocess.run(["ip", "link", "del", wire.far], check=True)
 
     stopped = await captured(session_for(wire.far), traffic)
     assert stopped.outcome.stop_reason is StopReason.INTERFACE_DOWN

@@ -232,7 +232,7 @@ async def test_an_interface_that_goes_away_is_named_and_it_is_not_complete(
         def traffic() -> None:
             in_turn(wires, 10)
             time.sleep(0.5)
-            subprocess.run(["ip", "link", "set", names[0], "down"], check=True)
+            subprocess.run(["ip", "link", "del", names[0]], check=True)
 
         stopped = await run(session, traffic)
     assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.DURATION, 10)

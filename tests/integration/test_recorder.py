@@ -192,11 +192,11 @@ async def test_an_interface_may_come_go_and_come_back(wire: Wire, tmp_path: Path
         await _make(wire)
         await asyncio.to_thread(eventually, is_open(recorder))
         await asyncio.to_thread(wire.send, 10)
-        await asyncio.to_thread(eventually, has_recorded(recorder, 20))
+        await asyncio.to_thread(eventually, has_recorded(recorder, 10))
         stopped = await captured(session_on(recorder, name, lookback=30, duration=1))
-    assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(10), *range(10)]
+    # a new device with the same name: its packets and those of the old one are not in one file
+    assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(10)]
     assert stopped.outcome.lookback is not None
-    assert "the interface was unavailable for" in stopped.outcome.lookback.reason
     assert "the recorder began later" in stopped.outcome.lookback.reason
     assert 0 < stopped.outcome.lookback.covered < 20
     assert [reason == "" for _, reason in reported] == [False, True, False, True]

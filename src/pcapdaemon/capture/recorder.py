@@ -22,6 +22,7 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.native.memory import BLOCK_SIZE, MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.native.recording import Recording
+from pcapdaemon.native.rtnetlink import find_link
 from pcapdaemon.savefile.packing import NO_ROOM
 
 SECOND = 1_000_000_000
@@ -122,6 +123,11 @@ class Recorder:
         return self._recording.is_open
 
     @property
+    def device(self) -> int:
+        """The index of the device that it records; 0 if it does not record, and for `any`."""
+        return self._recording.device if self.is_open else 0
+
+    @property
     def captures(self) -> int:
         """Number of captures that read from it."""
         return self._recording.followers
@@ -132,7 +138,7 @@ class Recorder:
         Returns None if it does not record.
         """
         recording = self._recording
-        if not recording.is_open:
+        if not recording.is_open or not self._is_current(recording):
             return None
         since = trigger - min(lookback, self.settings.seconds) * SECOND
         return RecordedSource(self, recording, budget, trigger, since)
@@ -189,6 +195,17 @@ class Recorder:
             cpu=cpu / SECOND,
         )
 
+    def down(self, trigger: int) -> float:
+        """Return for how many seconds since `trigger` (monotonic ns) the interface was down."""
+        now = time.monotonic_ns()
+        spans = tuple(self._gaps)
+        return sum(max(0, (end or now) - max(start, trigger)) for start, end in spans) / SECOND
+
+    def _is_current(self, recording: Recording) -> bool:
+        # Between the renaming of a device and the recorder's next turn, its name may be another's.
+        link = find_link(self.interface) if recording.device else None
+        return not recording.device or (link is not None and link.index == recording.device)
+
     def _new_recording(self) -> Recording:
         return Recording(
             self.interface, self.settings.memory - self._buffer, BLOCK_SIZE, self.settings.seconds
@@ -224,8 +241,7 @@ class Recorder:
         )
         if same:
             return 0
-        # The name now belongs to another kind of device, whose packets can't be in one file with
-        # those that were recorded.
+        # The name now belongs to another device. A file must not contain packets of both.
         self._recording, self._began = self._new_recording(), 0
         self._gaps.clear()
         return TRY_EVERY
@@ -237,11 +253,23 @@ class Recorder:
         self._began = self._began or now
         self._changed("")
         word = self._recording.run()
-        self._gaps.append([time.monotonic_ns(), 0])
+        while word in ("link-down", "link-up"):
+            self._follow_link(word == "link-down")
+            word = self._recording.run()
+        if not (self._gaps and not self._gaps[-1][1]):
+            self._gaps.append([time.monotonic_ns(), 0])
         if not self._closing.is_set():
             self._changed(
                 self._recording.error if word == "error" else "the interface went down or away"
             )
+
+    def _follow_link(self, is_down: bool) -> None:
+        now = time.monotonic_ns()
+        if is_down:
+            self._gaps.append([now, 0])
+        elif self._gaps:
+            self._gaps[-1][1] = now
+        self._changed("the interface is down" if is_down else "")
 
     def _changed(self, reason: str) -> None:
         # Once per outage, because "went down" and "No such device" are the same outage.
@@ -307,6 +335,11 @@ class RecordedSource(RecordedCapture):
             snaplen=options.snaplen,
         )
         prepare(self, options)
+
+    @property
+    def down(self) -> float:
+        """Return for how many seconds after the trigger the interface was down."""
+        return self._recorder.down(self._trigger)
 
     def past(self, asked: int) -> Lookback:
         """Return what it has from before the trigger, and why that is not all."""

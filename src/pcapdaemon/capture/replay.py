@@ -35,6 +35,11 @@ class ReplaySource(ReplayedCapture):
             raise CaptureRefused(f"{self._replay.file}: {error}", error.kind) from None
         prepare(self, options)
 
+    @property
+    def down(self) -> float:
+        """Return 0: a file does not go down."""
+        return 0.0
+
     def past(self, asked: int) -> Lookback:
         """Return an empty lookback, because a file has no packets from before its start."""
         return Lookback(asked, 0.0, 0, NOTHING_RECORDED)

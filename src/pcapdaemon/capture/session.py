@@ -11,7 +11,7 @@ from pcapdaemon.capture.replay import ReplaySource
 from pcapdaemon.capture.source import PacketSource, SourceOptions
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.limits import CaptureLimits, StopReason
-from pcapdaemon.core.outcome import Counts, Outcome
+from pcapdaemon.core.outcome import Counts, Outcome, Place
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import SharedLimits
@@ -21,6 +21,7 @@ from pcapdaemon.threads import call_in_loop, run_in_thread
 
 RecorderOf = Callable[[str], Recorder | None]
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
+RENAMED = "its device was renamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Session:
         if not (self.plan.lookback or (self.plan.share_recorder and self._keeps_enough(recorder))):
             return self._live("")
         recorded = recorder.source(self._budget, self._trigger_ns, self.plan.lookback)
-        return recorded or self._live(f"the recorder does not record: {recorder.reason}")
+        return recorded or self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
 
     def _live(self, nothing_recorded: str) -> LiveSource:
         return LiveSource(self.part.interface, self._budget, self._settings, nothing_recorded)
@@ -164,6 +165,7 @@ class Session:
             plan.capture_filter,
             plan.snaplen,
             plan.limits,
+            names=plan.filter_names,
             most_packets=plan.most_packets,
             most_size=plan.most_size,
         )
@@ -198,6 +200,8 @@ class Session:
             first_packet_at=first / 1e9 if source.packets else None,
             last_packet_at=last / 1e9 if source.packets else None,
             lookback=source.past(self.plan.lookback) if self.plan.lookback else None,
+            down=0.0 if reason is StopReason.INTERFACE_DOWN else round(source.down, 3),
+            filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
         )
 

@@ -12,12 +12,6 @@ from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.native.blocks import Blocks
 from pcapdaemon.native.merge import SharedLimits
 
-OPTIMIZED_FILTER = 256
-"""Capture filters of at most this many characters are optimized.
-
-For longer ones, libpcap's optimizer may take seconds of CPU.
-"""
-
 PACKET_BUFFER_TIMEOUT_MS = 70
 """How long the kernel may hold packets back, in order to deliver many at once.
 
@@ -31,14 +25,16 @@ capture is woken this often, and its end is reported this late.
 class SourceOptions:
     """What a capture needs from its source.
 
-    `overhead` is the bytes of the savefile that are not packets. With `shared`, it is one of
-    several captures whose packets go into one pcapng file, and `number` is the number of its
-    interface there. The whole file has at most `most_packets` packets and `most_size` bytes.
+    With `names`, the filter may contain names. `overhead` is the bytes of the savefile that are not
+    packets. With `shared`, it is one of several captures whose packets go into one pcapng file, and
+    `number` is the number of its interface there. The whole file has at most `most_packets` packets
+    and `most_size` bytes.
     """
 
     capture_filter: str
     snaplen: int
     limits: CaptureLimits
+    names: bool = False
     pcapng: bool = False
     overhead: int = 0
     number: int = 0
@@ -111,6 +107,14 @@ class PacketSource(Protocol):
         """
 
     @property
+    def filtered_in_kernel(self) -> bool:
+        """Whether the kernel runs the capture filter. Otherwise it runs in this process."""
+
+    @property
+    def down(self) -> float:
+        """Seconds after the trigger for which the interface was down. Call it after `run`."""
+
+    @property
     def stats(self) -> tuple[int, int, int]:
         """(received, dropped, dropped by interface), see pcap_stats(3pcap)."""
 
@@ -119,7 +123,7 @@ class _Native(Protocol):
     def extend(self, *, packets: int, size: int, duration: float, idle_timeout: float) -> bool: ...
     def write_as(self, *, pcapng: bool, overhead: int, number: int = 0) -> None: ...
     def share_limits(self, shared: SharedLimits) -> None: ...
-    def set_filter(self, expression: str, optimize: bool) -> None: ...
+    def set_filter(self, expression: str, names: bool) -> None: ...
 
 
 def prepare(source: _Native, options: SourceOptions) -> None:
@@ -129,4 +133,4 @@ def prepare(source: _Native, options: SourceOptions) -> None:
         source.write_as(pcapng=True, overhead=options.overhead, number=options.number)
     if options.shared:
         source.share_limits(options.shared)
-    source.set_filter(options.capture_filter, len(options.capture_filter) <= OPTIMIZED_FILTER)
+    source.set_filter(options.capture_filter, options.names)

@@ -129,7 +129,7 @@ def _recorder(name: str, settings: RecorderSettings) -> Finding:
             buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
             loopback=name == "lo",
         )
-        capture.set_filter(settings.filter, optimize=True)
+        capture.set_filter(settings.filter, names=True)
     except CaptureRefused as error:
         waits = error.kind == "interface"
         return Finding(

@@ -31,8 +31,8 @@ class InterfaceKind(StrEnum):
 class Interface:
     """An interface that can be captured on.
 
-    `networks` are addresses with prefixes. `replay` is the file that it plays, or None for a
-    device.
+    `replay` is the file that it plays, or None for a device. `description` and `addresses` are only
+    set where all interfaces are listed.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Interface:
     loopback: bool = False
     up: bool = True
     addresses: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
     replay: Replay | None = None
 
 

@@ -6,6 +6,7 @@ the codec in wire.py.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from pcapdaemon.core.limits import StopReason
@@ -54,13 +55,25 @@ class Content:
     sha256: str
 
 
+class Place(StrEnum):
+    """Where a capture filter ran.
+
+    In the process of the daemon, every packet of the interface uses the capture's buffer, so more
+    are dropped at high rates.
+    """
+
+    KERNEL = "kernel"
+    PROCESS = "process"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Counts):
     """The end of a capture. Times are seconds since the epoch, or None without a packet.
 
     `trigger` is the moment from which its limits count, and `seconds` is how long it ran.
-    `lookback` is set if packets from before the trigger were asked for. `content` is set if the
-    savefile is compressed, and `size` is then the size of the content.
+    `down` is for how many seconds the interface was down meanwhile. `lookback` is set if packets
+    from before the trigger were asked for. `content` is set if the savefile is compressed, and
+    `size` is then the size of the content.
     """
 
     stop_reason: StopReason
@@ -70,6 +83,8 @@ class Outcome(Counts):
     last_packet_at: float | None = None
     lookback: Lookback | None = None
     content: Content | None = None
+    down: float = 0.0
+    filtered_in: Place = Place.KERNEL
     error: str = ""
 
     DERIVED: ClassVar = ("complete", "missing")
@@ -85,7 +100,7 @@ class Outcome(Counts):
                 "the memory for captures ran out before the capture reached a limit"
             ),
             StopReason.SHUTDOWN: ("the daemon was shut down before the capture reached a limit"),
-            StopReason.INTERFACE_DOWN: "the interface went down or away",
+            StopReason.INTERFACE_DOWN: self.error or "the interface went down or away",
             StopReason.ERROR: self.error,
         }
         drops = {
@@ -94,6 +109,7 @@ class Outcome(Counts):
         }
         why = reasons.get(self.stop_reason) or self.error  # one of several interfaces may be gone
         words = [f"{number} {text}" for text, number in drops.items() if number]
+        words += [f"the link was down for {self.down:.1f} s"] if self.down else []
         return (*words, *([why] if why else []))
 
     @property

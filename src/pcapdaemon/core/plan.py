@@ -30,7 +30,8 @@ class CapturePlan:
 
     With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
-    `share_recorder`, live packets may come from a recorder too. `destination_fields` are the values
+    `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
+    filter may contain names of hosts. `destination_fields` are the values
     of the request's fields that destinations use.
     """
 
@@ -48,6 +49,7 @@ class CapturePlan:
     compress: str = "none"
     lookback: int = 0
     share_recorder: bool = True
+    filter_names: bool = False
     most_packets: int = 0
     most_size: int = 0
     unavailable: tuple[tuple[str, str], ...] = ()
@@ -149,6 +151,7 @@ def make_plan(
         compress=request.compress or policy.compress,
         lookback=request.lookback or 0,
         share_recorder=policy.share_recorder,
+        filter_names=policy.filter_names,
         most_packets=policy.maxpackets,
         most_size=policy.maxbytes,
         unavailable=tuple(unavailable),
@@ -236,7 +239,7 @@ def _interfaces(
         elif not _allowed(interface, policy.interfaces):
             unavailable.append((name, "[general] interfaces does not allow it"))
         else:
-            chosen.setdefault(name, (interface, alias))
+            chosen.setdefault(interface.name, (interface, alias))
     problems = (
         []
         if chosen

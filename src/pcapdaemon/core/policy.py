@@ -75,6 +75,13 @@ class Policy(Section):
         500, gt=0, description="Snapshot length in bytes if a request names none."
     )
     maxfilter: int = Field(1024, gt=0, description="Longest capture filter in characters.")
+    filter_names: bool = Field(
+        False,
+        description=(
+            "Whether capture filters may contain names of hosts and networks, which this node then"
+            " looks up. Names of ports and protocols are always allowed."
+        ),
+    )
     maxcaptures: int = Field(
         32, gt=0, le=1024, description="Most captures at the same time, on all interfaces together."
     )

@@ -26,6 +26,7 @@ cdef Block *new_block(size_t size) noexcept nogil:
     if data == MAP_FAILED:
         free(block)
         return NULL
+    madvise(data, size, MADV_DONTFORK)  # a child that compiles a filter must not copy packets
     block.data = <uint8_t *> data
     return block
 

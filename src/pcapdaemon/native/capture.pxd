@@ -21,6 +21,7 @@ cdef class Capture:
     cdef readonly int snaplen
     cdef readonly bytes header
     cdef readonly str error
+    cdef readonly bint filtered_in_kernel
     cdef bint runs(self)
     cdef void describe(self, Output *output, bint pcapng, int number)
     cdef int make_wake(self) except -1

@@ -10,6 +10,7 @@ cdef enum:
 
 cdef struct Filter:
     bpf_insn *code                   # NULL: every packet matches
+    unsigned int start               # index of the first instruction to run
     bint asks_for_tag
     int tag_at                       # offset at which libpcap puts a VLAN tag back in; 0: none
     uint8_t *scratch

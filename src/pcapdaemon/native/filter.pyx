@@ -24,15 +24,20 @@ cdef enum:
     LOAD_IMMEDIATE = 0x00
     LOAD_MEMORY = 0x60
     STORE = 0x02
-    # Instructions before the program, which put the tag into scratch memory.
-    PREFIX = 5
     # The last two of BPF_MEMWORDS. libpcap allocates words from the other end.
     PRESENT_AT = 14
+    # Instructions before the program: those that clear the other words, and those that put the tag
+    # into these two.
+    CLEARING = 1 + PRESENT_AT
+    PREFIX = CLEARING + 5
     TAG_AT = 15
     TAG = 4                          # bytes
 
 cdef bint touches_our_words(const bpf_insn *one) noexcept nogil:
     return one.code in (0x02, 0x03, 0x60, 0x61) and one.k >= PRESENT_AT  # ST, STX, LD MEM, LDX MEM
+
+cdef bint reads_memory(const bpf_insn *one) noexcept nogil:
+    return one.code in (0x60, 0x61)  # LD MEM, LDX MEM
 
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil:
     """Take a program that was compiled on the live handle.
@@ -44,6 +49,7 @@ cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) no
     filter.code = <bpf_insn *> calloc(program.bf_len + PREFIX, sizeof(bpf_insn))
     filter.scratch = <uint8_t *> malloc(SCRATCH)
     filter.tag_at = tag_at
+    filter.start = PREFIX
     if filter.code == NULL or filter.scratch == NULL:
         return False
     memcpy(filter.code + PREFIX, program.bf_insns, program.bf_len * sizeof(bpf_insn))
@@ -51,21 +57,31 @@ cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) no
         one = filter.code + PREFIX + n
         if touches_our_words(one):
             return False
+        if reads_memory(one):
+            filter.start = 0
         if one.code & ~0x18 != LOAD_ABSOLUTE or one.k < BESIDE:
             continue
         if one.k == ANCILLARY + VLAN_TAG or one.k == ANCILLARY + VLAN_TAG_PRESENT:
             one.k = TAG_AT if one.k == ANCILLARY + VLAN_TAG else PRESENT_AT
             one.code = LOAD_MEMORY
             filter.asks_for_tag = True
+            filter.start = min(filter.start, CLEARING)
         else:
             return False
     put_prefix(filter.code)
     return True
 
 cdef void put_prefix(bpf_insn *code) noexcept nogil:
-    code[0].code = code[2].code = code[4].code = LOAD_IMMEDIATE
-    code[1].code = code[3].code = STORE
-    code[1].k, code[3].k = PRESENT_AT, TAG_AT
+    # libpcap forgets to set words that some filters with several of `vlan`, `mpls` and `pppoes`
+    # read. The kernel refuses those.
+    cdef bpf_insn *tag = code + CLEARING
+    cdef unsigned int n
+    code[0].code = LOAD_IMMEDIATE
+    for n in range(PRESENT_AT):
+        code[1 + n].code, code[1 + n].k = STORE, n
+    tag[0].code = tag[2].code = tag[4].code = LOAD_IMMEDIATE
+    tag[1].code = tag[3].code = STORE
+    tag[1].k, tag[3].k = PRESENT_AT, TAG_AT
 
 cdef void filter_free(Filter *filter) noexcept nogil:
     free(filter.code)
@@ -86,17 +102,15 @@ cdef bint filter_matches(
 ) noexcept nogil:
     cdef bint tagged
     cdef uint32_t after
-    cdef const bpf_insn *code
     if filter.code == NULL:
         return True
     tagged = is_tagged(data, captured, filter.tag_at)
     if filter.asks_for_tag:
-        filter.code[0].k = tagged
-        filter.code[2].k = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
+        filter.code[CLEARING].k = tagged
+        filter.code[CLEARING + 2].k = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
     if tagged and captured <= SCRATCH:
         memcpy(filter.scratch, data, filter.tag_at)
         after = filter.tag_at + TAG
         memcpy(filter.scratch + filter.tag_at, data + after, captured - after)
         data, captured, length = filter.scratch, captured - TAG, length - TAG
-    code = filter.code if filter.asks_for_tag else filter.code + PREFIX
-    return bpf_filter(code, data, length, captured) != 0
+    return bpf_filter(filter.code + filter.start, data, length, captured) != 0

@@ -5,19 +5,38 @@ Errors have libpcap's own words.
 """
 
 import os
+from ipaddress import ip_interface
 
-from libc.stdio cimport FILE, fclose
-from libc.stdlib cimport free
+from libc.stdint cimport uint32_t
+from libc.stdio cimport FILE
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
+from pcapdaemon.native.clock cimport clock_ns
+from pcapdaemon.native.compiling cimport *
+from pcapdaemon.native.device cimport device_close, device_init
+from pcapdaemon.native.filter cimport Filter, filter_free, filter_init
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.posix cimport *
+
 from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.filters import is_simple
+from pcapdaemon.native.rtnetlink import networks_of
 
 cdef enum:
-    # BPF_MAXINSNS. The kernel refuses a longer filter, and libpcap would then run it in user space.
-    KERNEL_FILTER = 4096
     SOL_PACKET = 263                 # <bits/socket.h>; linux/if_packet.h does not define it
+    COOKED_HEADER = 16               # SLL_HDR_LEN
+    # Classic BPF, see <linux/bpf_common.h> and <linux/filter.h>.
+    LOAD = 0
+    LOAD_X = 1
+    ABSOLUTE = 0x20
+    INDIRECT = 0x40
+    LENGTH_OF_IP = 0xa0
+    ANCILLARY = 0xfffff000
+    PROTOCOL = 0
+    PACKET_TYPE = 4
 
+cdef uint32_t UNKNOWN = PCAP_NETMASK_UNKNOWN
 cdef bytes MICROSECONDS = b"\xd4\xc3\xb2\xa1"
 
 
@@ -25,7 +44,84 @@ cdef class Program:
     """A compiled capture filter."""
 
     def __dealloc__(self):
-        pcap_freecode(&self.program)
+        free(self.program.bf_insns)
+
+    cdef int take(self, const Compiled *compiled) except -1:
+        """Copy what was compiled."""
+        cdef size_t size = compiled.length * sizeof(bpf_insn)
+        self.program.bf_insns = <bpf_insn *> malloc(size)
+        if self.program.bf_insns == NULL:
+            raise MemoryError("no memory for the capture filter")
+        memcpy(self.program.bf_insns, compiled.code, size)
+        self.program.bf_len = compiled.length
+        return 0
+
+
+cdef object not_compiled(const Compiled *compiled, int error, bint names):
+    """Return the exception for a filter that was not compiled."""
+    cdef bytes words = compiled.error
+    if compiled.state == REFUSED:
+        text = words.decode(errors="replace")
+        if not names and text.startswith(("unknown host", "unknown network", "unknown ether")):
+            text += ": names are not looked up; write the address ([general] filter_names)"
+        return CaptureRefused(text, kind="filter")
+    if compiled.state == TOO_LONG:
+        length = f"the filter compiles to {compiled.length} instructions"
+        return CaptureRefused(
+            f"{length}, but the kernel accepts at most {MOST_INSTRUCTIONS}; shorten it",
+            kind="filter",
+        )
+    if error == ETIMEDOUT:
+        return CaptureRefused("the filter takes too long to compile; shorten it", kind="filter")
+    if error:
+        return CaptureRefused(f"no process to compile the filter: {os.strerror(error)}")
+    return CaptureRefused("the filter takes too much memory to compile; shorten it", kind="filter")
+
+
+cdef bint move_loads(bpf_insn *code, unsigned int length) noexcept nogil:
+    """Make a filter for cooked packets fit what the kernel sees: packets without that header.
+
+    False if it tests what only the header has. Of the header, the kernel knows the packet type and
+    the protocol (libpcap pcap-linux.c, fix_offset).
+    """
+    cdef bpf_insn *one
+    cdef unsigned int n, mode
+    for n in range(length):
+        one = code + n
+        mode = one.code & 0xe0
+        if one.code & 0x07 not in (LOAD, LOAD_X) or mode not in (ABSOLUTE, INDIRECT, LENGTH_OF_IP):
+            continue
+        if one.k >= ANCILLARY:
+            continue
+        if one.k >= COOKED_HEADER:
+            one.k -= COOKED_HEADER
+        elif one.k == 0:
+            one.k = ANCILLARY + PACKET_TYPE
+        elif one.k == 14:
+            one.k = ANCILLARY + PROTOCOL
+        else:
+            return False
+    return True
+
+
+cdef bint attach_to_socket(int fd, Program program, bint cooked) noexcept:
+    """Have the kernel run a filter.
+
+    False if it can't: with a jump back, longer than net.core.optmem_max, or of the header.
+    """
+    cdef size_t size = program.program.bf_len * sizeof(bpf_insn)
+    cdef bpf_insn *code = <bpf_insn *> malloc(size)
+    cdef sock_fprog offered
+    cdef bint taken = False
+    if code == NULL:
+        return False
+    memcpy(code, program.program.bf_insns, size)
+    if not cooked or move_loads(code, program.program.bf_len):
+        offered.len = <unsigned short> program.program.bf_len
+        offered.filter = <sock_filter *> code
+        taken = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &offered, sizeof(offered)) == 0
+    free(code)
+    return taken
 
 
 cdef class Handle:
@@ -35,12 +131,14 @@ cdef class Handle:
     """
 
     def __cinit__(self, str interface):
+        self.device.link_fd = -1
         self.interface = interface
         self.name = interface.encode()
 
     def __dealloc__(self):
         cdef pcap_t *handle = self.pcap
         self.pcap = NULL
+        device_close(&self.device)
         if handle != NULL:
             with nogil:
                 pcap_close(handle)
@@ -79,6 +177,10 @@ cdef class Handle:
             raise CaptureRefused(error.decode(errors="replace"))
         if pcap_get_selectable_fd(self.pcap) < 0:
             raise CaptureRefused("libpcap can't wait for packets on this kind of device")
+        if not device_init(&self.device, pcap_get_selectable_fd(self.pcap), self.name):
+            raise CaptureRefused(
+                f"{self.interface} was renamed while it was opened", kind="interface"
+            )
         self._describe()
 
     def read(self, str path):
@@ -113,30 +215,80 @@ cdef class Handle:
         """Return the 24 bytes of a pcap file's header with another snapshot length."""
         return self.file_header[:16] + snaplen.to_bytes(4, "little") + self.file_header[20:]
 
-    cdef Program compile(self, str expression, bint optimize):
-        """Compile a capture filter for this handle. Blocks while it resolves names.
+    cdef Program compile(self, str expression, bint names):
+        """Compile a capture filter for this handle. With `names`, it may look up names.
 
-        The netmask is PCAP_NETMASK_UNKNOWN, see pcap_compile(3pcap), so an interface without an
-        IPv4 address is no error. libpcap changes nothing in the handle except the text of its last
-        error. So several threads may compile at once, and one thread may read packets meanwhile.
-        Raises CaptureRefused.
+        Blocks for at most five seconds, and without `names` for one. libpcap changes nothing in the
+        handle except the text of its last error. So several threads may compile at once, and one
+        thread may read packets meanwhile. Raises CaptureRefused.
         """
         cdef Program made = Program.__new__(Program)
+        cdef Compiled *out = <Compiled *> calloc(1, sizeof(Compiled))
         cdef bytes text = expression.encode()
         cdef const char *words = text
-        cdef int status
+        cdef bint simple = is_simple(expression)
+        cdef uint32_t netmask = self._netmask() if "broadcast" in expression else UNKNOWN
+        cdef int error = 0
+        if out == NULL:
+            raise MemoryError("no memory to compile the capture filter")
         with nogil:
-            status = pcap_compile(self.pcap, &made.program, words, optimize, PCAP_NETMASK_UNKNOWN)
-            if status == 0 and made.program.bf_len > KERNEL_FILTER and not optimize:
-                pcap_freecode(&made.program)
-                status = pcap_compile(self.pcap, &made.program, words, True, PCAP_NETMASK_UNKNOWN)
-        if status != 0:
-            raise CaptureRefused(pcap_geterr(self.pcap).decode(errors="replace"), kind="filter")
-        if made.program.bf_len > KERNEL_FILTER:
-            length = f"the filter compiles to {made.program.bf_len} instructions"
-            limit = f"the kernel accepts at most {KERNEL_FILTER}"
-            raise CaptureRefused(f"{length}, but {limit}; shorten it", kind="filter")
+            if simple:
+                compile_here(self.pcap, words, netmask, out)
+            else:
+                error = compile_apart(self.pcap, words, netmask, names, out)
+        try:
+            if out.state != COMPILED:
+                raise not_compiled(out, error, names)
+            made.take(out)
+        finally:
+            free(out)
         return made
+
+    def _netmask(self):
+        """The netmask for `ip broadcast`, in network byte order, chosen as by tcpdump."""
+        if not self.device.index:
+            return UNKNOWN
+        networks = [ip_interface(one) for one in networks_of(self.device.index) if "." in one]
+        return int.from_bytes(networks[0].netmask.packed, "little") if networks else 0
+
+    cdef bint attach(self, Program program) except -1:
+        """Set the capture filter. From here on, matching packets pass.
+
+        Returns False if the kernel can't run it: then all packets pass, and the caller filters
+        them. Not with pcap_setfilter: libpcap would filter in user space too, but there `inbound`
+        and `ifindex` match nothing, which is also what happens to the first block of packets; it
+        counts packets that do not match as received, and writes warnings to stderr.
+        """
+        cdef int status
+        if self.is_socket:
+            if attach_to_socket(pcap_get_selectable_fd(self.pcap), program, self.is_cooked()):
+                return True
+            self._let_all_pass()
+            return False
+        with nogil:
+            status = pcap_setfilter(self.pcap, &program.program)
+        if status != 0:
+            raise self.refused(status)
+        return True
+
+    cdef bint is_cooked(self):
+        """Whether libpcap puts a header in front of packets, which the kernel's filter lacks."""
+        return self.linktype == "LINUX_SLL"
+
+    cdef int tag_at(self):
+        """The offset at which libpcap puts a VLAN tag back in; 0 if it does not."""
+        return {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
+
+    cdef int filter_here(self, Filter *filter, Program program) except -1:
+        """Prepare a filter that the kernel can't run, for the packets that libpcap delivers."""
+        filter_free(filter)
+        if not filter_init(filter, &program.program, self.tag_at()):
+            raise CaptureRefused(
+                "the kernel can't run this filter, and it tests what packets do not contain;"
+                " use protochain without inbound, outbound and ifindex",
+                kind="filter",
+            )
+        return 0
 
     cdef object refused(self, int status):
         """Return the exception for an error of libpcap."""
@@ -160,17 +312,29 @@ cdef class Handle:
         cdef int fd = pcap_get_selectable_fd(self.pcap)
         setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes))
 
-    def _reject_all(self):
-        # Compiling the real filter takes a while. Until then no packet may fill the buffer or count
-        # as a match.
+    cdef int _reject_all(self) except -1:
+        # Until the real filter is compiled, no packet may fill the buffer or count as a match.
         cdef bpf_insn instruction
-        cdef bpf_program program
+        cdef sock_fprog program
+        cdef pcap_stat seen
+        cdef int fd = pcap_get_selectable_fd(self.pcap)
         instruction.code = 0x06      # BPF_RET | BPF_K: keep 0 bytes
         instruction.jt = instruction.jf = 0
         instruction.k = 0
-        program.bf_len = 1
-        program.bf_insns = &instruction
-        pcap_setfilter(self.pcap, &program)
+        program.len = 1
+        program.filter = <sock_filter *> &instruction
+        self.is_socket = setsockopt(
+            fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)
+        ) == 0
+        self.opened_ns = clock_ns(CLOCK_REALTIME)
+        if pcap_stats(self.pcap, &seen) == 0:
+            self.early = seen.ps_recv - seen.ps_drop
+        return 0
+
+    cdef void _let_all_pass(self):
+        cdef int unused = 0
+        cdef int fd = pcap_get_selectable_fd(self.pcap)
+        setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused))
 
     def _savefile_header(self):
         # libpcap writes the header, because only libpcap can map its DLT_ values to the LINKTYPE_

@@ -3,10 +3,13 @@
 
 cimport cython
 
-from pcapdaemon.native.atomic cimport load, load_int, store_int
+from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
 from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, take_block
 from pcapdaemon.native.capture cimport Capture
+from pcapdaemon.native.clock cimport SECOND
 from pcapdaemon.native.counters cimport begin_counting
+from pcapdaemon.native.device cimport GONE, device_state, new_name
+from pcapdaemon.native.filter cimport filter_free
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING
@@ -69,22 +72,22 @@ cdef class LiveCapture(Capture):
         self.linktype, self.snaplen = self.handle.linktype, self.handle.snaplen
         self.header = self.handle.file_header
         self.loop.pcap = self.handle.pcap
+        self.loop.device = &self.handle.device
         self.loop.tick_ns = self.handle.tick_ns
         self.loop.buffer_timeout_ms = buffer_timeout_ms
 
-    def set_filter(self, str expression, bint optimize):
+    def set_filter(self, str expression, bint names):
         """Compile the capture filter on the live handle, and begin to keep packets that match.
 
-        Blocks while it resolves names. Raises CaptureRefused.
+        With `names`, it may look up names. Blocks for at most five seconds. Raises CaptureRefused.
         """
-        cdef Program compiled = self.handle.compile(expression, optimize)
-        cdef int status
+        cdef Program compiled = self.handle.compile(expression, names)
         # Packets from before the filter do not belong to this capture.
         begin_counting(&self.loop.counters, self.loop.pcap)
-        with nogil:
-            status = pcap_setfilter(self.loop.pcap, &compiled.program)
-        if status != 0:
-            raise self.handle.refused(status)
+        self.loop.early, self.loop.opened_ns = self.handle.early, self.handle.opened_ns
+        self.filtered_in_kernel = self.handle.attach(compiled) and self.handle.is_socket
+        if self.handle.is_socket and not self.filtered_in_kernel:
+            self.handle.filter_here(&self.loop.filter, compiled)
 
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
@@ -95,8 +98,11 @@ cdef class LiveCapture(Capture):
             run_loop(&self.loop)
         if self.loop.reason == FAILED:
             self.error = pcap_geterr(self.loop.pcap).decode(errors="replace")
-            if self.interface != "any" and if_nametoindex(self.handle.name) == 0:
+            if device_state(self.loop.device) == GONE:
                 store_int(&self.loop.reason, INTERFACE_DOWN)
+        if self.loop.reason == INTERFACE_DOWN:
+            name = new_name(self.loop.device)
+            self.error = f"{self.interface} was renamed to {name}" if name else ""
         return STOP_REASONS[self.loop.reason]
 
     def stop(self):
@@ -116,8 +122,20 @@ cdef class LiveCapture(Capture):
         While packets arrive, they are at most about a second old.
         """
         counters = &self.loop.counters
-        by_interface = load(&counters.dropped_by_interface)
-        return load(&counters.received), load(&counters.dropped), by_interface
+        dropped, by_interface = load(&counters.dropped), load(&counters.dropped_by_interface)
+        if self.filtered_in_kernel:
+            return load(&counters.received), dropped, by_interface
+        # The kernel counts packets that do not match too.
+        return load(&self.loop.output.packets) + dropped, dropped, by_interface
+
+    @property
+    def down(self):
+        """Seconds for which the interface was down, as far as is known at the end."""
+        return load_time(&self.loop.down_ns) / <double> SECOND
+
+    cdef int give_back(self) except -1:
+        filter_free(&self.loop.filter)
+        return Capture.give_back(self)
 
 
 def list_devices():

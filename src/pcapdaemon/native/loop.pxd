@@ -4,6 +4,8 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from pcapdaemon.native.counters cimport Counters
+from pcapdaemon.native.device cimport Device
+from pcapdaemon.native.filter cimport Filter
 from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
@@ -20,6 +22,12 @@ cdef enum Phase:
 # The capture's thread writes everything except `limits`. Any thread may `load` the words marked *.
 cdef struct Loop:
     pcap_t *pcap
+    Device *device
+    # Packets from before any filter, and the wall clock at their end, see `Handle`.
+    uint64_t early
+    int64_t opened_ns
+    # What the kernel can't run; runs on every packet that libpcap delivers.
+    Filter filter
     Output output                    # *
     Limits limits                    # written by any thread
     Counters counters                # *
@@ -33,6 +41,8 @@ cdef struct Loop:
     int64_t tick_ns                  # nanoseconds per unit of `tv_usec` in a packet's time
     int64_t last_at                  # monotonic: when the last packet arrived, or the loop began
     int64_t sampled_at
+    int64_t down_at                  # monotonic: when the interface was seen to be down; 0: it is up
+    int64_t down_ns                  # * how long it was down before that
     int wake_fd                      # set before the loop runs
     int buffer_timeout_ms
 

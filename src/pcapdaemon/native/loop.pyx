@@ -13,9 +13,13 @@ capture.
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from pcapdaemon.native.atomic cimport load, load_time, store, store_int
+from pcapdaemon.native.atomic cimport load, load_time, store, store_int, store_time
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
 from pcapdaemon.native.counters cimport sample
+from pcapdaemon.native.device cimport (
+    DOWN, GONE, UP, DeviceState, device_state, skip_link_changes,
+)
+from pcapdaemon.native.filter cimport filter_matches
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
 from pcapdaemon.native.posix cimport *
@@ -54,7 +58,13 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * loop.tick_ns
     # pcap_breakloop ends the batch only when libpcap checks for it. Some device types deliver a few
     # more packets.
-    if loop.reason != RUNNING or not belongs(loop, ns):
+    if loop.reason != RUNNING:
+        return
+    if loop.early:
+        loop.early -= 1
+        if ns <= loop.opened_ns:
+            return
+    if not filter_matches(&loop.filter, data, header.caplen, header.len) or not belongs(loop, ns):
         return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&loop.counters.dropped, loop.counters.dropped + 1)
@@ -141,9 +151,31 @@ cdef void look_at_error(Loop *loop, short events) noexcept nogil:
     cdef int error = take_error(pcap_get_selectable_fd(loop.pcap))
     if error not in (ENETDOWN, ENODEV, ENXIO) and not events & (POLLHUP | POLLNVAL):
         return
+    if loop.device.index and not events & (POLLHUP | POLLNVAL):
+        look_at_device(loop)
+        return
     drain(loop, DRAINING, NEVER)
     if loop.reason == RUNNING:
         store_int(&loop.reason, INTERFACE_DOWN)
+
+cdef void look_at_device(Loop *loop) noexcept nogil:
+    """End the capture if its device is gone. If that is only down, it may come up again.
+
+    The kernel resumes the delivery of packets by itself then, see packet_notifier in af_packet.c.
+    """
+    cdef DeviceState state = device_state(loop.device)
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    if state == GONE:
+        finish(loop, INTERFACE_DOWN, 0)
+    elif state == DOWN and loop.down_at == 0:
+        loop.down_at = now
+    elif state == UP and loop.down_at:
+        count_down(loop, now)
+
+cdef void count_down(Loop *loop, int64_t now) noexcept nogil:
+    if loop.down_at:
+        store_time(&loop.down_ns, loop.down_ns + now - loop.down_at)
+        loop.down_at = 0
 
 cdef void run_loop(Loop *loop) noexcept nogil:
     """Store packets until a limit is reached.
@@ -152,16 +184,18 @@ cdef void run_loop(Loop *loop) noexcept nogil:
     """
     loop.sampled_at = clock_ns(CLOCK_MONOTONIC)
     wait_and_dispatch(loop)
+    count_down(loop, clock_ns(CLOCK_MONOTONIC))
     sample_stats(loop, 0)
 
 cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
-    cdef pollfd ready[2]
+    cdef pollfd ready[3]
     cdef int64_t begun = clock_ns(CLOCK_MONOTONIC)
     cdef int64_t now, end_at, idle_at
     loop.last_at = begun
     ready[0].fd = pcap_get_selectable_fd(loop.pcap)
     ready[1].fd = loop.wake_fd
-    ready[0].events = ready[1].events = POLLIN
+    ready[2].fd = loop.device.link_fd
+    ready[0].events = ready[1].events = ready[2].events = POLLIN
     while loop.reason == RUNNING:
         now = clock_ns(CLOCK_MONOTONIC)
         end_at = begun + load_time(&loop.limits.duration_ns)
@@ -172,10 +206,13 @@ cdef void wait_and_dispatch(Loop *loop) noexcept nogil:
         if now >= idle_at:
             finish_if_idle(loop, now - idle_at)
             continue
-        ready[0].revents = ready[1].revents = 0
-        poll(ready, 2, <int> (min(min(end_at, idle_at) - now, LONGEST_WAIT) // MILLISECOND + 1))
+        ready[0].revents = ready[1].revents = ready[2].revents = 0
+        poll(ready, 3, <int> (min(min(end_at, idle_at) - now, LONGEST_WAIT) // MILLISECOND + 1))
         if ready[1].revents:
             finish(loop, STOPPED, 0)
+        elif ready[2].revents:
+            skip_link_changes(loop.device)
+            look_at_device(loop)
         elif ready[0].revents & (POLLERR | POLLHUP | POLLNVAL):
             look_at_error(loop, ready[0].revents)
         elif ready[0].revents & POLLIN:

@@ -95,16 +95,17 @@ cdef class RecordedCapture(Capture):
         self.reader.snaplen = self.snaplen
         self.header = self.handle.header_with(self.snaplen)
 
-    def set_filter(self, str expression, bint optimize):
-        """Compile the capture filter as for the live handle. Blocks while it resolves names.
+    def set_filter(self, str expression, bint names):
+        """Compile the capture filter as for the live handle. Blocks for at most five seconds.
 
-        Raises CaptureRefused. Its kind is "unrecorded" if the filter tests what recorded packets do
+        With `names`, it may look up names. Raises CaptureRefused. Its kind is "unrecorded" if the filter tests what recorded packets do
         not contain.
         """
         cdef Program compiled
-        cdef int tag_at = {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
-        compiled = self.handle.compile(expression, optimize)
-        if expression.strip() and not filter_init(&self.reader.filter, &compiled.program, tag_at):
+        compiled = self.handle.compile(expression, names)
+        if not expression.strip():
+            return
+        if not filter_init(&self.reader.filter, &compiled.program, self.handle.tag_at()):
             words = "the capture filter tests what recorded packets do not contain"
             raise CaptureRefused(words, kind="unrecorded")
 

@@ -3,18 +3,28 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from pcapdaemon.native.device cimport Device
+from pcapdaemon.native.filter cimport Filter
 from pcapdaemon.native.handle cimport Handle
 from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.ring cimport Ring
 
 cdef enum End:
     GOING_ON = 0
-    ENDED, WENT_DOWN, BROKE
+    ENDED, WENT_AWAY, BROKE
+    # The interface exists, and the recorder goes on when it is up again.
+    LINK_DOWN, LINK_UP
 
 # only the recording thread uses it, except `stopped` and the constant `wake_fd`
 cdef struct Recorder:
     Ring *ring
     pcap_t *pcap
+    Device *device
+    # Packets from before any filter, and the wall clock at their end, see `Handle`.
+    uint64_t early
+    int64_t opened_ns
+    Filter filter                    # what the kernel can't run
+    bint is_down
     int64_t tick_ns
     int64_t keep_ns
     # As of the last look at the clocks: monotonic, and the offset of the wall clock to it.

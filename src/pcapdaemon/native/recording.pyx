@@ -22,6 +22,10 @@ from pcapdaemon.native.atomic cimport (
 )
 from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
 from pcapdaemon.native.counters cimport begin_counting, sample
+from pcapdaemon.native.device cimport (
+    DOWN, GONE, DeviceState, device_state, skip_link_changes,
+)
+from pcapdaemon.native.filter cimport filter_free, filter_matches
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.posix cimport *
@@ -38,7 +42,7 @@ cdef int64_t STEP = 50 * MILLISECOND        # a clock that is off by this much w
 # Readers are not woken more often than this, and the more readers, the less often.
 cdef int64_t NOTIFY_EVERY = 5 * MILLISECOND
 
-WORDS = ("recording", "stopped", "interface-down", "error")
+WORDS = ("recording", "stopped", "interface-down", "error", "link-down", "link-up")
 
 
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
@@ -59,6 +63,13 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef RingBlock *block = ring.newest
     cdef size_t size = (sizeof(PacketHeader) + header.caplen + 7) & ~<size_t> 7
     cdef PacketHeader *packet
+    cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * recorder.tick_ns
+    if recorder.early:
+        recorder.early -= 1
+        if ns <= recorder.opened_ns:
+            return
+    if not filter_matches(&recorder.filter, data, header.caplen, header.len):
+        return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&ring.missed, ring.missed + 1)
         return
@@ -68,7 +79,7 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
             store(&ring.missed, ring.missed + 1)
             return
     packet = <PacketHeader *> (block.data + block.used)
-    packet.ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * recorder.tick_ns
+    packet.ns = ns
     packet.captured = header.caplen
     packet.length = header.len
     memcpy(packet + 1, data, header.caplen)
@@ -97,12 +108,23 @@ cdef void notify_readers(Recorder *recorder, bint quiet) noexcept nogil:
     recorder.notified_at = recorder.now
     ring_notify(ring)
 
-cdef bint went_down(Recorder *recorder, short events) noexcept nogil:
+cdef bint went_away(Recorder *recorder, short events) noexcept nogil:
     # packet(7): ENETDOWN when the interface went down or away. Packets from before are still there.
     cdef int error = 0
     cdef socklen_t length = sizeof(error)
     getsockopt(pcap_get_selectable_fd(recorder.pcap), SOL_SOCKET, SO_ERROR, &error, &length)
-    return error in (ENETDOWN, ENODEV, ENXIO) or events & (POLLHUP | POLLNVAL)
+    if events & (POLLHUP | POLLNVAL):
+        return True
+    return error in (ENETDOWN, ENODEV, ENXIO) and not recorder.device.index
+
+cdef void look_at_device(Recorder *recorder) noexcept nogil:
+    """End the recording if its device is gone. If that is only down, it may come up again."""
+    cdef DeviceState state = device_state(recorder.device)
+    if state == GONE:
+        recorder.end = WENT_AWAY
+    elif (state == DOWN) != recorder.is_down:
+        recorder.is_down = state == DOWN
+        recorder.end = LINK_DOWN if recorder.is_down else LINK_UP
 
 cdef void dispatch(Recorder *recorder) noexcept nogil:
     if pcap_dispatch(recorder.pcap, BATCH, on_packet, <uint8_t *> recorder) == PCAP_ERROR:
@@ -115,10 +137,10 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
     cdef int64_t begun = clock_ns(CLOCK_MONOTONIC)
     cdef uint64_t nudges
     cdef bint quiet
-    ready[0].revents = ready[1].revents = 0
-    if poll(ready, 2, 0) == 0:
+    ready[0].revents = ready[1].revents = ready[2].revents = 0
+    if poll(ready, 3, 0) == 0:
         store_time(&ring.quiet_at, begun)  # nothing waits: everything from before is recorded
-        poll(ready, 2, WATCHED_MS if load_int(&ring.followers) else AT_REST_MS)
+        poll(ready, 3, WATCHED_MS if load_int(&ring.followers) else AT_REST_MS)
     look_at_clocks(recorder)
     store_time(&ring.turned_at, recorder.now)
     quiet = not ready[0].revents & POLLIN
@@ -128,23 +150,24 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
         ring_begin(ring, recorder.now, recorder.offset)
     if ready[0].revents & POLLIN:
         dispatch(recorder)
-    elif (
-        ready[0].revents & (POLLERR | POLLHUP | POLLNVAL)
-        and went_down(recorder, ready[0].revents)
-    ):
+    elif ready[0].revents and went_away(recorder, ready[0].revents):
         dispatch(recorder)
-        recorder.end = WENT_DOWN
+        recorder.end = WENT_AWAY
+    if ready[0].revents & ~POLLIN or ready[2].revents:
+        skip_link_changes(recorder.device)
+        look_at_device(recorder)
     notify_readers(recorder, quiet)
 
 cdef int64_t abs_of(int64_t value) noexcept nogil:
     return -value if value < 0 else value
 
 cdef void run_recorder(Recorder *recorder) noexcept nogil:
-    cdef pollfd ready[2]
+    cdef pollfd ready[3]
     recorder.end = GOING_ON
     ready[0].fd = pcap_get_selectable_fd(recorder.pcap)
     ready[1].fd = recorder.wake_fd
-    ready[0].events = ready[1].events = POLLIN
+    ready[2].fd = recorder.device.link_fd
+    ready[0].events = ready[1].events = ready[2].events = POLLIN
     look_at_clocks(recorder)
     store_time(&recorder.ring.quiet_at, recorder.now)
     store_time(&recorder.ring.turned_at, recorder.now)
@@ -154,7 +177,12 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
     if recorder.end == GOING_ON:
         recorder.end = ENDED
     look_around(recorder)
-    ring_set_run(recorder.ring, False)
+    if recorder.end != LINK_DOWN and recorder.end != LINK_UP:
+        ring_set_run(recorder.ring, False)
+
+
+cdef bint is_device_of(Handle one, Handle other):
+    return one.device.index == other.device.index and one.linktype == other.linktype
 
 
 @cython.no_gc_clear
@@ -180,37 +208,41 @@ cdef class Recording:
     def __dealloc__(self):
         if self.recorder.wake_fd >= 0:
             os.close(self.recorder.wake_fd)
+        filter_free(&self.recorder.filter)
         ring_free(&self.ring)
 
     def open(self, str expression, **options):
         """Open the interface as `Handle.open` does, and begin to keep packets that match.
 
-        Returns False if its linktype is not the same as before. Raises CaptureRefused.
+        Returns False if it is not the device of before. Raises CaptureRefused.
         """
         cdef Handle handle = Handle(self.interface)
         cdef Program compiled
         handle.open(**options)
-        if self.handle is not None and handle.linktype != self.handle.linktype:
+        if self.handle is not None and not is_device_of(handle, self.handle):
             return False
         compiled = handle.compile(expression, True)
         self.recorder.pcap, self.recorder.tick_ns = handle.pcap, handle.tick_ns
+        self.recorder.device, self.recorder.is_down = &handle.device, False
         begin_counting(&self.ring.counters, handle.pcap)
-        if pcap_setfilter(handle.pcap, &compiled.program) != 0:
-            raise handle.refused(PCAP_ERROR)
+        self.recorder.early, self.recorder.opened_ns = handle.early, handle.opened_ns
+        if not handle.attach(compiled):
+            handle.filter_here(&self.recorder.filter, compiled)
         self.handle = handle
         return True
 
     def run(self):
         """Record until `stop` is called or the interface is gone. Blocks.
 
-        Returns the word of WORDS for what ended it.
+        Returns the word of WORDS for what ended it. After "link-down" and "link-up", captures still
+        read from it, and `run` has to be called again.
         """
         with nogil:
             run_recorder(&self.recorder)
         if self.recorder.end == BROKE:
             self.error = pcap_geterr(self.recorder.pcap).decode(errors="replace")
-            if self.interface != "any" and if_nametoindex(self.handle.name) == 0:
-                self.recorder.end = WENT_DOWN
+            if device_state(self.recorder.device) == GONE:
+                self.recorder.end = WENT_AWAY
         return WORDS[self.recorder.end]
 
     def stop(self):
@@ -221,6 +253,11 @@ cdef class Recording:
     cdef void nudge(self):
         cdef uint64_t one = 1
         write(self.recorder.wake_fd, &one, sizeof(one))
+
+    @property
+    def device(self):
+        """The index of the device that it records; 0 before it was first open, and for `any`."""
+        return self.handle.device.index if self.handle is not None else 0
 
     @property
     def is_open(self):

@@ -157,9 +157,9 @@ cdef class ReplayedCapture(Capture):
         self.replay.snaplen = <uint32_t> self.snaplen
         self.header = self.handle.header_with(self.snaplen)
 
-    def set_filter(self, str expression, bint optimize):
+    def set_filter(self, str expression, bint names):
         """Compile the capture filter for the file's linktype. Raises CaptureRefused."""
-        self.program = self.handle.compile(expression, optimize)
+        self.program = self.handle.compile(expression, names)
         self.replay.filter = self.program.program.bf_insns if expression.strip() else NULL
 
     def run(self):

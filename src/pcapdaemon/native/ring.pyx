@@ -37,6 +37,7 @@ cdef bint ring_init(Ring *ring, size_t count, size_t block_size) noexcept nogil:
         free(ring.blocks)
         ring.blocks = NULL
         return False
+    madvise(memory, count * block_size, MADV_DONTFORK)
     ring.memory, ring.count, ring.block_size = <uint8_t *> memory, count, block_size
     for n in range(count):
         ring.blocks[n].data = ring.memory + n * block_size

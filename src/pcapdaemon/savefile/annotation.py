@@ -14,7 +14,7 @@ from pcapdaemon.core.outcome import Counts, Outcome
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.wire import to_wire
-from pcapdaemon.native.interfaces import hardware
+from pcapdaemon.native.interfaces import hardware, networks
 from pcapdaemon.native.live import library_version
 from pcapdaemon.savefile.pcapng import Description, Statistics, interface, section, statistics
 
@@ -79,7 +79,7 @@ def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Descr
         system=SYSTEM,
         hardware_address=address if any(address) else b"",
         speed=speed,
-        networks=device.networks,
+        networks=() if device.replay else networks(device.name),
     )
 
 

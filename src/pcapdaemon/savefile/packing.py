@@ -104,6 +104,8 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
             (one.last_packet_at for one in outcomes if one.last_packet_at), default=None
         ),
         lookback=_lookback(taken, before.packets - counts.packets, begin),
+        down=max(one.down for one in outcomes),
+        filtered_in=max(one.filtered_in for one in outcomes),  # "process" if one of them says so
         error="; ".join(errors),
     )
     return Taken(first.part, outcome, first.header, blocks)

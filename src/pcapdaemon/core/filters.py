@@ -1,0 +1,46 @@
+"""What is known of a capture filter before it is compiled. Pure."""
+
+import re
+
+LONGEST_SIMPLE = 256
+DEEPEST_SIMPLE = 16
+
+PRIMITIVES = frozenset(
+    "host net mask port portrange proto protochain gateway src dst and or not ether link"
+    " llc ppp slip fddi tr wlan arp rarp ip ip6 inet inet6 tcp udp sctp icmp icmp6 igmp igrp"
+    " pim vrrp carp ah esp atalk aarp decnet lat sca moprc mopdl iso esis es-is isis is-is"
+    " clnp stp ipx netbeui radio broadcast multicast less greater len inbound outbound"
+    " ifindex vlan mpls pppoed pppoes geneve type subtype dir direction ra ta addr1 addr2"
+    " addr3 addr4 l1 l2 iih lsp snp csnp psnp tcpflags icmptype icmpcode icmp6type icmp6code"
+    " tcp-fin tcp-syn tcp-rst tcp-push tcp-ack tcp-urg tcp-ece tcp-cwr".split()
+)
+"""Words of pcap-filter(7) that libpcap's parser knows itself, so it never looks them up."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_.:\-]+|[()!&|=<>+*/%^\[\]]|\s+")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+(-[0-9]+)?")
+_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){1,3}|(?=.*:)[0-9a-fA-F:]+(\.[0-9]+){0,3}")
+
+
+def is_simple(expression: str) -> bool:
+    """Return whether libpcap compiles an expression without a lookup, in little time and memory.
+
+    Only such an expression may be compiled in the daemon's own process.
+    """
+    if len(expression) > LONGEST_SIMPLE or _depth(expression) > DEEPEST_SIMPLE:
+        return False
+    tokens = _TOKEN.findall(expression)
+    return "".join(tokens) == expression and all(
+        _is_known(token) for token in tokens if token[0].isalnum()
+    )
+
+
+def _is_known(word: str) -> bool:
+    return bool(word in PRIMITIVES or _NUMBER.fullmatch(word) or _ADDRESS.fullmatch(word))
+
+
+def _depth(expression: str) -> int:
+    deepest = depth = 0
+    for character in expression:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        deepest = max(deepest, depth)
+    return deepest
