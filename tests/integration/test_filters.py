@@ -112,7 +112,8 @@ def traffic() -> list[bytes]:
 
 
 def combinations(seed: int, number: int) -> list[str]:
-    rng, found = random.Random(seed), []
+    rng = random.Random(seed)
+    found: list[str] = []
     while len(found) < number:
         terms = rng.choices(PRIMITIVES, k=rng.choice((2, 2, 3, 4, 12)))
         text = terms[0]
