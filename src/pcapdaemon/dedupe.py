@@ -5,19 +5,22 @@ It covers all sources and survives a restart.
 
 import asyncio
 import json
+import math
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.threads import run_in_thread
+from pcapdaemon.uptime import since, uptime
 
 MOST = 10_000
 """Most requests that are remembered. If there are more, the oldest are forgotten.
@@ -37,7 +40,7 @@ log = structlog.get_logger()
 class Known:
     """A request that was accepted or, while `answer` is None, is being decided.
 
-    `at` is in seconds since the epoch.
+    `at` is an uptime.
     """
 
     at: float
@@ -51,7 +54,7 @@ class Dedupe:
     All methods except `_write` run in the event loop.
     """
 
-    def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path | None, now: Callable[[], float] = uptime) -> None:
         self._path = directory / FILE_NAME if directory else None
         self._now = now
         self._known: OrderedDict[str, Known] = OrderedDict()
@@ -124,10 +127,11 @@ class Dedupe:
             )
 
     def _forget_the_oldest(self) -> None:
-        for key in [key for key, known in self._known.items() if known.answer is not None][
-            : max(0, len(self._known) - MOST)
-        ]:
-            del self._known[key]
+        too_many = len(self._known) - MOST
+        if too_many > 0:
+            decided = (key for key, known in self._known.items() if known.answer is not None)
+            for key in list(islice(decided, too_many)):
+                del self._known[key]
 
     def _current(self) -> Iterator[str]:
         return (
@@ -172,7 +176,18 @@ class Dedupe:
                     AnswerKind.ACCEPTED,
                     interfaces=tuple(map(str, entry["interfaces"])),
                 )
-                self._known[str(entry["key"])] = Known(float(entry["at"]), answer)
+                self._known[str(entry["key"])] = Known(self._uptime_of(entry), answer)
+
+    def _uptime_of(self, entry: Mapping[str, float]) -> float:
+        """Return when an entry was written, as an uptime.
+
+        If the machine was started meanwhile, the wall clock decides. A time in the future is one
+        that was wrong, and counts as now.
+        """
+        now = self._now()
+        if entry.get("uptime", math.inf) <= now:
+            return float(entry["uptime"])
+        return now - max(0.0, time.time() - entry["at"])
 
 
 def _replace(path: Path, text: str) -> None:
@@ -185,5 +200,11 @@ def _replace(path: Path, text: str) -> None:
 
 def _line(key: str, known: Known) -> str:
     answer = known.answer or Answer("", AnswerKind.ACCEPTED)
-    entry = {"key": key, "at": known.at, "id": answer.id, "interfaces": answer.interfaces}
+    entry = {
+        "key": key,
+        "uptime": known.at,
+        "at": time.time() - since(known.at),
+        "id": answer.id,
+        "interfaces": answer.interfaces,
+    }
     return json.dumps(entry) + "\n"

@@ -37,6 +37,7 @@ from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
 from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.uptime import uptime
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a request is accepted even if no capture has begun yet.
@@ -83,6 +84,7 @@ class Run:
     received_at: float
     wanted_by: set[str]
     begun_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=uptime)
     joined: list[str] = field(default_factory=list)
     followed: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -189,9 +191,9 @@ class Runs:
 
         The longest limits of both apply. Returns None without such a request.
         """
-        youngest = time.time() - self._settings.general.coalesce
+        youngest = uptime() - self._settings.general.coalesce
         for run in self._runs.values():
-            recent = run.followed and run.begun_at > youngest and run.wanted_by
+            recent = run.followed and run.began > youngest and run.wanted_by
             if recent and plan.equals(run.plan) and _extended(run.tasks, plan):
                 run.joined.append(plan.id)
                 run.wanted_by.add(plan.id)

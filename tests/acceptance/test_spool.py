@@ -177,7 +177,7 @@ def test_a_spool_that_cannot_be_is_said_at_start(make: Make, tmp_path: Path) -> 
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "spool").mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / "spool"], check=True
+        ["mount", "-t", "tmpfs", "-o", "mode=700,size=1m", "tmpfs", tmp_path / "spool"], check=True
     )
     yield tmp_path / "spool"
     subprocess.run(["umount", "-l", tmp_path / "spool"], check=True)

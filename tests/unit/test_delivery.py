@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import stamina
 
-from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.errors import ConfigError, DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.events import (
     CaptureStopped,
     DeliveryDelayed,
@@ -22,6 +23,7 @@ from pcapdaemon.core.events import (
     SavefileNotSpooled,
     SavefileResumed,
     SavefileSpooled,
+    SpoolFileIgnored,
     SpoolFileQuarantined,
 )
 from pcapdaemon.core.limits import CaptureLimits, StopReason
@@ -30,13 +32,14 @@ from pcapdaemon.core.request import validate
 from pcapdaemon.delivery import delivery as module
 from pcapdaemon.delivery import spooling
 from pcapdaemon.delivery.delivery import Delivery
-from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.delivery.parcel import Parcel, began_to_wait
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.destinations.memory import MemoryDestination
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.uptime import uptime
 from tests.helpers import savefile_of
 
 CONTENT = b"packets" * 1000
@@ -70,7 +73,7 @@ class Down(MemoryDestination):
         return await super().deliver(savefile, info)
 
 
-def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None = None) -> Parcel:
+def parcel(name: str = "x.pcap", content: bytes = CONTENT) -> Parcel:
     info = SavefileInfo(
         "ID",
         "lo",
@@ -89,7 +92,7 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
         last_packet_at=2.0,
     )
     stopped = CaptureStopped("ID", "lo", name, outcome)
-    made = Parcel(
+    return Parcel(
         info,
         stopped,
         CaptureLimits(3, 99, 1.0, 1.0),
@@ -98,8 +101,6 @@ def parcel(name: str = "x.pcap", content: bytes = CONTENT, since: float | None =
         5.0,
         savefile_of(content),
     )
-    made.since = since or made.since
-    return made
 
 
 class Desk:
@@ -390,14 +391,17 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
         "changed",
         "no manifest",
         "no savefile",
-        "foreign",
         "hidden",
         "manifest",
         "list",
         "since",
+        "path",
+        "pipe",
+        "manifest is a pipe",
+        "link",
     ],
 )
-async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str) -> None:
+async def test_what_is_torn_is_quarantined(tmp_path: Path, damage: str) -> None:
     first = await Desk(Down(), spool=tmp_path).begin()
     task = asyncio.create_task(first.deliver(parcel()))
     await first.until(lambda: first.reported(DeliveryDelayed))
@@ -418,14 +422,24 @@ async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str)
         manifest.write_text("[]")
     elif damage == "since":
         manifest.write_text(manifest.read_text().replace('"since": ', '"since": "then", "other": '))
-    elif damage == "foreign":
-        (tmp_path / "0*[note").write_text("mine")
+    elif damage == "path":
+        text = manifest.read_text().replace('"file_name": "x.pcap"', '"file_name": "../../x.pcap"')
+        manifest.write_text(text)
+    elif damage == "pipe":
+        savefile.unlink()
+        os.mkfifo(savefile)
+    elif damage == "manifest is a pipe":
+        manifest.unlink()
+        os.mkfifo(manifest)
+    elif damage == "link":
+        savefile.rename(tmp_path.parent / "elsewhere")
+        savefile.symlink_to(tmp_path.parent / "elsewhere")
     else:
         (tmp_path / f".{savefile.name}").write_bytes(b"half")
     good = MemoryDestination()
     second = await Desk(good, spool=tmp_path).begin()
-    assert len(second.reported(SpoolFileQuarantined)) == 1
-    if damage in ("foreign", "hidden"):
+    assert len(second.reported(SpoolFileQuarantined)) == (damage != "hidden")
+    if damage == "hidden":
         await second.until(lambda: good.savefiles)
     else:
         assert not second.reported(SavefileResumed)
@@ -435,6 +449,29 @@ async def test_what_is_torn_or_foreign_is_set_aside(tmp_path: Path, damage: str)
     )
     assert bool(quarantined) == (damage != "hidden")
     await second.close()
+
+
+async def test_what_is_not_the_spools_is_left_there(tmp_path: Path) -> None:
+    (tmp_path / "0*[note").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    desk = await Desk(spool=tmp_path).begin()
+    assert len(desk.reported(SpoolFileIgnored)) == 2
+    assert (tmp_path / "0*[note").read_text() == "mine"
+    await desk.close()
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o770, 0), (0o700, 12345)])
+def test_a_directory_that_others_can_write_to_is_refused(
+    tmp_path: Path, mode: int, owner: int
+) -> None:
+    if os.geteuid():
+        owner = os.geteuid()
+    os.chown(tmp_path, owner, -1)
+    tmp_path.chmod(mode)
+    if mode == 0o700 and owner in (0, os.geteuid()):
+        return  # only root can give a directory away
+    with pytest.raises(ConfigError, match=r"others can write|another user"):
+        Spool(SpoolSettings(dir=str(tmp_path)))
 
 
 async def test_room_is_made_by_the_oldest_which_is_named(tmp_path: Path) -> None:
@@ -468,7 +505,9 @@ async def test_a_savefile_that_is_delivered_anyway_drives_no_older_one_out(tmp_p
 async def test_too_old_is_dropped_and_named(tmp_path: Path) -> None:
     desk = await Desk(Down(), spool=tmp_path, maxage=100).begin()
     desk.pressed = True
-    await desk.deliver(parcel(since=time.time() - 101))
+    old = parcel()
+    old.began -= 101
+    await desk.deliver(old)
     watching = asyncio.create_task(desk.delivery.keep_watch())
     await desk.until(lambda: desk.reported(SavefileLost))
     assert "more than 100 s" in desk.reported(SavefileLost)[0].reason
@@ -576,3 +615,25 @@ async def test_a_capture_that_ends_too_late_for_the_end_of_the_daemon_is_told(
         (1, 0) if spooled else (0, 1)
     )
     await desk.close()
+
+
+@pytest.mark.parametrize(
+    ("waited", "written", "now", "expected"),
+    [
+        (0.0, 100.0, 100.0, 0.0),
+        (0.0, 100.0, 160.0, 60.0),
+        (50.0, 100.0, 160.0, 110.0),
+        (50.0, 10_000.0, 30.0, 50.0),  # the machine was started again: its time off does not count
+        (-50.0, 100.0, 160.0, 60.0),
+    ],
+)
+def test_the_age_of_a_savefile_does_not_depend_on_the_wall_clock(
+    monkeypatch: pytest.MonkeyPatch, waited: float, written: float, now: float, expected: float
+) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda _: now)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert now - began_to_wait({"waited": waited, "uptime": written}) == expected
+
+
+async def test_a_manifest_of_before_uptimes_is_as_old_as_its_daemon(tmp_path: Path) -> None:
+    assert uptime() - began_to_wait({}) < 1

@@ -14,15 +14,16 @@ SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NATIVE = sorted((SOURCE / "native").glob("*.p[yx][xd]"))
 
-SMALL = {"core", "threads", "secrets", "plugins", "files"}
+SMALL = {"core", "threads", "secrets", "plugins", "files", "uptime"}
 MAY_IMPORT = {
     "core": set(),
     "threads": set(),
     "systemd": set(),
     "files": set(),
+    "uptime": set(),
     "secrets": {"core"},
     "plugins": {"core"},
-    "dedupe": {"core", "threads"},
+    "dedupe": {"core", "threads", "uptime"},
     "native": {"core"},
     "savefile": {"core", "native"},
     "capture": {"core", "native", "savefile", "threads"},

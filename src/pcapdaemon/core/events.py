@@ -278,6 +278,14 @@ class SpoolFileQuarantined(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolFileIgnored(NodeEvent):
+    """A file in the spool's directory is not the spool's, and was left there."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryDelayed(CaptureEvent):
     """A destination failed temporarily, and the delivery will be retried."""
 

@@ -12,9 +12,11 @@ from pcapdaemon.core.events import CaptureStopped, SavefileResumed
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import CaptureRequest
+from pcapdaemon.core.text import path_safe
 from pcapdaemon.core.wire import from_wire, to_wire
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.uptime import since, uptime
 
 VERSION = 2
 """The version of the manifest. Files of other versions are quarantined unchanged."""
@@ -26,7 +28,7 @@ class Parcel:
 
     `ids` are the requests that it belongs to; `info.id` is the first. `pending` are the
     destinations that do not have it yet. `spool_name` is its name in the spool, or empty. Times are
-    seconds since the epoch.
+    seconds since the epoch, except `began`: the uptime from which it waits.
     """
 
     info: SavefileInfo
@@ -39,6 +41,7 @@ class Parcel:
     pending: list[str] = field(default_factory=list)
     delivered: dict[str, Receipt] = field(default_factory=dict)
     since: float = field(default_factory=time.time)
+    began: float = field(default_factory=uptime)
     spool_name: str = ""
 
     @property
@@ -71,6 +74,8 @@ class Parcel:
             "source": self.source,
             "received_at": self.received_at,
             "since": self.since,
+            "waited": uptime() - self.began,
+            "uptime": uptime(),
             "request": self.info.request.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "tags": self.info.tags,
             "limits": to_wire(self.limits),
@@ -92,7 +97,7 @@ class Parcel:
         info = SavefileInfo(
             str(found["id"]),
             str(end["interface"]),
-            str(end["file_name"]),
+            _one_component(str(end["file_name"])),
             str(found["tags"]),
             request,
         )
@@ -111,4 +116,22 @@ class Parcel:
             pending,
             {name: from_wire(Receipt, receipt) for name, receipt in found["delivered"].items()},
             float(found["since"]),
+            began_to_wait(found),
         )
+
+
+def began_to_wait(found: Mapping[str, Any]) -> float:
+    """Return the uptime from which a savefile in the spool waits, by its manifest.
+
+    The time for which the machine was off does not count. So no savefile is dropped as too old
+    because a clock was wrong.
+    """
+    written = float(found.get("uptime", uptime()))
+    return uptime() - since(written) - max(0.0, float(found.get("waited", 0.0)))
+
+
+def _one_component(name: str) -> str:
+    # The manifest may have been written by another: a path in it would be written to.
+    if path_safe(name, 255) != name:
+        raise ValueError(f"not the name of a savefile: {name!r}")
+    return name

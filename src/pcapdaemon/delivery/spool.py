@@ -13,7 +13,6 @@ import json
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +25,15 @@ from ulid import ULID
 from pcapdaemon.core.errors import ConfigError, SpoolError
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.section import Section
-from pcapdaemon.files import opened_directory
+from pcapdaemon.delivery.parcel import began_to_wait
+from pcapdaemon.files import opened_directory, opened_file, require_private
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.uptime import uptime
 
 QUARANTINE = "quarantine"
+LONGEST_MANIFEST = 1 << 20
+"""Most bytes of a manifest. A longer one is damaged."""
+
 _OURS = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.(?:json|savefile)")
 _ORDER = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\.(retry|drop)")
 _LOCK = ".lock"
@@ -73,10 +77,10 @@ class SpoolSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A savefile in the spool: its bytes, and since when it waits, in seconds since the epoch."""
+    """A savefile in the spool: its bytes, and the uptime from which it waits."""
 
     size: int
-    since: float
+    began: float
 
 
 class Spool:
@@ -93,6 +97,7 @@ class Spool:
         self._lock_file = -1
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            require_private(self.directory)
             if lock:
                 self._lock_file = os.open(
                     self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -102,6 +107,11 @@ class Spool:
             raise ConfigError(
                 [f"[spool] dir: {self.directory}: another daemon uses it"],
                 "give each daemon its own directory",
+            ) from None
+        except PermissionError as error:
+            words = f"[spool] dir: {self.directory}: {error.strerror}"
+            raise ConfigError(
+                [words], "savefiles wait there, so only the daemon may write to it"
             ) from None
         except OSError as error:
             raise ConfigError([f"[spool] dir: {self.directory}: {error.strerror}"]) from None
@@ -115,12 +125,13 @@ class Spool:
         """Return the path of a savefile's bytes. Does not block."""
         return self.directory / f"{name}.savefile"
 
-    def overdue(self, now: float) -> list[str]:
+    def overdue(self) -> list[str]:
         """Return the names of savefiles older than `maxage`. Does not block."""
+        now = uptime()
         return [
             name
             for name, stored in list(self.stored.items())
-            if now - stored.since > self.settings.maxage
+            if now - stored.began > self.settings.maxage
         ]
 
     def in_the_way_of(self, size: int) -> list[str]:
@@ -140,7 +151,7 @@ class Spool:
             names.append(name)
         return names
 
-    def put(self, savefile: Savefile, manifest: Mapping[str, Any], since: float) -> str:
+    def put(self, savefile: Savefile, manifest: Mapping[str, Any], began: float) -> str:
         """Write a savefile and its manifest, regardless of limits, and return its name.
 
         Raises SpoolError, and leaves no files behind then.
@@ -165,7 +176,7 @@ class Spool:
                 f"{self.directory}: {os.strerror(getattr(error, 'errno', None) or errno.EIO)}"
             ) from None
         with self._changing:
-            self.stored[name] = Stored(savefile.size, since)
+            self.stored[name] = Stored(savefile.size, began)
         return name
 
     def note(self, name: str, manifest: Mapping[str, Any]) -> None:
@@ -182,6 +193,7 @@ class Spool:
                     os.rename(
                         f".{name}.json", f"{name}.json", src_dir_fd=directory, dst_dir_fd=directory
                     )
+                    os.fsync(directory)
             except OSError:
                 self._unlink(f".{name}")
 
@@ -215,8 +227,8 @@ class Spool:
             }
         ):
             try:
-                manifest = _manifest((self.directory / f"{name}.json").read_text())
-                size = self.path(name).stat().st_size
+                manifest = _manifest(self._read(f"{name}.json"))
+                size = self._size(f"{name}.savefile")
                 wrong = (
                     ""
                     if size == manifest["bytes"]
@@ -231,28 +243,39 @@ class Spool:
     def load(self) -> list[tuple[str, dict[str, Any] | str]]:
         """Return the result of `manifests` at the start of a daemon, and fill `stored`.
 
-        Removes what a crash left partially written, and also returns files that are not its own.
+        Removes what a crash left partially written.
         """
         try:
-            found: list[tuple[str, dict[str, Any] | str]] = [*self._strangers(), *self.manifests()]
+            self._remove_partial()
+            found = list(self.manifests())
         except OSError as error:
             return [("", f"can't be read: {error.strerror}")]
+        began = {name: began_to_wait(one) for name, one in found if isinstance(one, dict)}
+        found.sort(key=lambda pair: began.get(pair[0], 0.0))
         for name, manifest in found:
             if isinstance(manifest, dict):
-                self.stored[name] = Stored(manifest["bytes"], manifest["since"])
+                self.stored[name] = Stored(manifest["bytes"], began[name])
         return found
 
-    def _strangers(self) -> Iterator[tuple[str, str]]:
+    def strangers(self) -> list[str]:
+        """Return the names of files that are not the spool's, or [] if it can't be read."""
+        with suppress(OSError):
+            return [entry.name for entry in os.scandir(self.directory) if not _is_ours(entry.name)]
+        return []
+
+    def _remove_partial(self) -> None:
         for entry in list(os.scandir(self.directory)):
             if entry.name.startswith(".") and _OURS.fullmatch(entry.name[1:]):
                 (self.directory / entry.name).unlink(missing_ok=True)
-                yield entry.name, "partially written, removed"
-            elif (
-                entry.name not in (_LOCK, QUARANTINE)
-                and not _OURS.fullmatch(entry.name)
-                and not _ORDER.fullmatch(entry.name)
-            ):
-                yield entry.name, "not a file of the spool"
+
+    def _read(self, name: str) -> str:
+        """Return the text of a manifest. Raises OSError if it is not a regular file."""
+        with opened_file(self.directory / name) as file:
+            return file.read(LONGEST_MANIFEST).decode()
+
+    def _size(self, name: str) -> int:
+        with opened_file(self.directory / name) as file:
+            return os.fstat(file.fileno()).st_size
 
     def orders(self) -> list[tuple[str, str]]:
         """Return new orders from the command line as ("retry" or "drop", name), each once."""
@@ -332,4 +355,9 @@ def digest(savefile: Savefile) -> str:
 
 def age(stored: Mapping[str, Stored]) -> float:
     """Return how many seconds the oldest savefile has waited, or 0 without one."""
-    return max((time.time() - one.since for one in list(stored.values())), default=0.0)
+    return max((uptime() - one.began for one in list(stored.values())), default=0.0)
+
+
+def _is_ours(name: str) -> bool:
+    known = name in (_LOCK, QUARANTINE) or _ORDER.fullmatch(name)
+    return bool(known or _OURS.fullmatch(name.removeprefix(".")))

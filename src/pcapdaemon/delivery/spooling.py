@@ -1,7 +1,6 @@
 """The spool's policy: which savefiles are stored, resumed and dropped, and when."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ from pcapdaemon.core.events import (
     Publish,
     SavefileNotSpooled,
     SavefileSpooled,
+    SpoolFileIgnored,
     SpoolFileQuarantined,
 )
 from pcapdaemon.delivery.parcel import Parcel
@@ -46,6 +46,9 @@ class Spooling:
 
         What can't be used is quarantined.
         """
+        for name in await run_in_thread(self.spool.strangers):
+            path = str(self.spool.directory / name)
+            self._publish(SpoolFileIgnored(path, "not a file of the spool; it is left there"))
         for name, manifest in left:
             if isinstance(manifest, str):
                 await self._quarantine(name, manifest)
@@ -63,7 +66,7 @@ class Spooling:
             for verb, name in await run_in_thread(spool.orders):
                 words = "dropped by 'pcapdaemon spool drop'"
                 retry(name) if verb == "retry" else await drop(name, words)
-            for name in spool.overdue(time.time()):
+            for name in spool.overdue():
                 await drop(
                     name,
                     f"it was in the spool for more than {spool.settings.maxage} s ([spool] maxage)",
@@ -127,7 +130,7 @@ class Spooling:
     async def _put(self, parcel: Parcel) -> str:
         reader = parcel.savefile.reader()
         writing = asyncio.ensure_future(
-            run_in_thread(self.spool.put, reader, parcel.as_json(), parcel.since)
+            run_in_thread(self.spool.put, reader, parcel.as_json(), parcel.began)
         )
         try:
             async with asyncio.timeout(STORE_WITHIN):

@@ -21,6 +21,7 @@ cdef struct Compiled:
     char error[256]
     bpf_insn code[MOST_INSTRUCTIONS]
 
-cdef void compile_here(pcap_t *pcap, const char *text, uint32_t netmask, Compiled *out) noexcept nogil
+cdef void compile_here(
+    pcap_t *pcap, const char *text, uint32_t netmask, Compiled *out) noexcept nogil
 cdef int compile_apart(
     pcap_t *pcap, const char *text, uint32_t netmask, bint names, Compiled *out) noexcept nogil

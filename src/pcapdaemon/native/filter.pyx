@@ -107,7 +107,8 @@ cdef bint filter_matches(
     tagged = is_tagged(data, captured, filter.tag_at)
     if filter.asks_for_tag:
         filter.code[CLEARING].k = tagged
-        filter.code[CLEARING + 2].k = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
+        after = data[filter.tag_at + 2] << 8 | data[filter.tag_at + 3] if tagged else 0
+        filter.code[CLEARING + 2].k = after
     if tagged and captured <= SCRATCH:
         memcpy(filter.scratch, data, filter.tag_at)
         after = filter.tag_at + TAG

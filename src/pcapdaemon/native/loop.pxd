@@ -41,7 +41,7 @@ cdef struct Loop:
     int64_t tick_ns                  # nanoseconds per unit of `tv_usec` in a packet's time
     int64_t last_at                  # monotonic: when the last packet arrived, or the loop began
     int64_t sampled_at
-    int64_t down_at                  # monotonic: when the interface was seen to be down; 0: it is up
+    int64_t down_at                  # monotonic: when the interface went down; 0: it is up
     int64_t down_ns                  # * how long it was down before that
     int wake_fd                      # set before the loop runs
     int buffer_timeout_ms

@@ -98,11 +98,10 @@ cdef class RecordedCapture(Capture):
     def set_filter(self, str expression, bint names):
         """Compile the capture filter as for the live handle. Blocks for at most five seconds.
 
-        With `names`, it may look up names. Raises CaptureRefused. Its kind is "unrecorded" if the filter tests what recorded packets do
-        not contain.
+        With `names`, it may look up names. Raises CaptureRefused. Its kind is "unrecorded" if the
+        filter tests what recorded packets do not contain.
         """
-        cdef Program compiled
-        compiled = self.handle.compile(expression, names)
+        cdef Program compiled = self.handle.compile(expression, names)
         if not expression.strip():
             return
         if not filter_init(&self.reader.filter, &compiled.program, self.handle.tag_at()):

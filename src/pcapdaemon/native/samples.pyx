@@ -185,13 +185,13 @@ cdef void make_packet(Walk *walk, const bpf_program *program) noexcept nogil:
     cdef const bpf_insn *one
     cdef uint32_t kind
     cdef long at = 0
-    cdef int steps
+    cdef int _
     memset(walk.data, 0, PACKET)
     memset(walk.fixed, 0, PACKET)
     memset(walk.memory, 0, sizeof(walk.memory))
     memset(walk.memory_width, 0, sizeof(walk.memory_width))
     walk.width = walk.accumulator = walk.index = 0
-    for steps in range(MOST_STEPS):
+    for _ in range(MOST_STEPS):
         if at < 0 or at >= program.bf_len:
             return
         one = &program.bf_insns[at]
@@ -226,10 +226,10 @@ cdef bint step(Walk *walk, const bpf_insn *one, uint32_t kind) noexcept nogil:
 cdef bint agree(const bpf_program *plain, const bpf_program *other) noexcept nogil:
     """Return whether both forms decide alike about all generated packets."""
     cdef Walk walk
-    cdef int n
+    cdef int _
     cdef bint keeps
     walk.random = plain.bf_len
-    for n in range(min(MOST_SAMPLES, <int> plain.bf_len * 4)):
+    for _ in range(min(MOST_SAMPLES, <int> plain.bf_len * 4)):
         make_packet(&walk, plain)
         keeps = bpf_filter(plain.bf_insns, walk.data, PACKET, PACKET) != 0
         if (bpf_filter(other.bf_insns, walk.data, PACKET, PACKET) != 0) != keeps:

@@ -56,6 +56,10 @@ class _Memory:
             start = max(0, start - part.nbytes)
 
 
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""How a file is opened: a link is refused, and opening a pipe does not block."""
+
+
 class _File:
     """Bytes of a file on disk.
 
@@ -67,7 +71,7 @@ class _File:
 
     def views(self, start: int, size: int) -> Iterator[memoryview]:
         """Yield `size` bytes from `start` on, in chunks. Raises OSError."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(self._path, _READ)
         try:
             while size > 0 and (chunk := os.pread(descriptor, min(size, _CHUNK), start)):
                 start, size = start + len(chunk), size - len(chunk)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import queue
 import sys
+import threading
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from logging.handlers import QueueHandler, QueueListener, SysLogHandler
@@ -49,6 +50,7 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
     SourceConnected,
     SourceDisconnected,
+    SpoolFileIgnored,
     SpoolFileQuarantined,
 )
 from pcapdaemon.core.request import ON_THE_WIRE
@@ -108,8 +110,9 @@ class Telemetry:
         """
         log.info("stopped", log_lines_dropped=self._handler.dropped)
         deadline = time.monotonic() + 1
+        pause = threading.Event()  # not time.sleep, which fails under some fakes of the clock
         while not self._queue.empty() and time.monotonic() < deadline:
-            time.sleep(0.005)
+            pause.wait(0.005)
 
     def on_event(self, event: Event) -> None:
         """Log an event, with the id of its request; never blocks."""
@@ -155,8 +158,9 @@ def _on_node_event(event: Event) -> None:
             log.info("delivery resumed from the spool", id=ids[0], **facts)
         case SavefileLeftSpool(ids, interface):
             log.info("savefile left the spool", id=ids[0], interface=interface)
-        case SpoolFileQuarantined(name, reason):
-            log.warning("file in the spool quarantined", file_name=name, reason=reason)
+        case SpoolFileIgnored(name, reason) | SpoolFileQuarantined(name, reason):
+            what = "ignored" if isinstance(event, SpoolFileIgnored) else "quarantined"
+            log.warning(f"file in the spool {what}", file_name=name, reason=reason)
         case RecorderChanged(interface, ""):
             log.info("recorder records", interface=interface)
         case RecorderChanged(interface, reason):
