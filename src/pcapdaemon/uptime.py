@@ -4,12 +4,12 @@ import time
 
 
 def uptime() -> float:
-    """Return seconds since the machine was started, including sleep.
+    """Return seconds since the machine was started, without sleep; the same in all processes.
 
     Ages are differences of it, because the wall clock is set: by NTP after a boot with an empty
     battery, by people, by a hypervisor.
     """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def since(moment: float) -> float:
