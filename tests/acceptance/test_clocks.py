@@ -131,6 +131,7 @@ def test_what_was_accepted_is_not_captured_again(
     wait_for_file(stepped.captures, "*once.pcap")
     clock.off(step)
     assert stepped.request(interface=[wire.far], id="once").status_code == 202
+    eventually(lambda: stepped.logged("request seen before", id="once"))
     stepped.kill()
     clock.off(-step)
     stepped.start()
