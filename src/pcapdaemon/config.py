@@ -8,11 +8,11 @@ is turned on.
 """
 
 import difflib
+import json
 import os
 import socket
-import tomllib
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,8 @@ from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.section import Section
+from pcapdaemon.core.section import Section, in_words, secret_names
+from pcapdaemon.core.text import shortened
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.native.interfaces import HostInterfaces
@@ -116,23 +117,6 @@ EMBEDDED: dict[str, Any] = {
     "general": {"writelocal": True, "localdir": "./captures"},
 }
 """The configuration if neither a file nor a flag is given."""
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return the file's tables with names in lower case, because the original accepts any case.
-
-    Raises ConfigError.
-    """
-    try:
-        with path.open("rb") as file:
-            values: dict[str, Any] = _lower(tomllib.load(file), str(path))
-            return values
-    except OSError as error:
-        raise ConfigError(
-            [f"{path}: {error.strerror}"], "pass an existing file with --config"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
 
 
 def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -260,6 +244,7 @@ class _Reader:
             for one in settings.destinations.values()
             for words in one.flaws()
         ]
+        self._results(settings)
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
         }
@@ -287,6 +272,17 @@ class _Reader:
                 f"{self.origin}: no destination is turned on, so no savefile can be kept; set"
                 f" {keys}"
             )
+
+    def _results(self, settings: Settings) -> None:
+        """Refuse places for results from which requests come: results would be heard again."""
+        for name, one in settings.sources.items():
+            results = getattr(one, "results", None) or ()
+            places = {results} if isinstance(results, str) else set(results)
+            self.problems += [
+                f"{self.origin}: [{sources.TABLE[name].section}] results: requests come from"
+                f" {place} too; choose another place"
+                for place in sorted(places & set(_heard(one)))
+            ]
 
     def _recorders(self, settings: Settings) -> None:
         seen: set[str] = set()
@@ -327,8 +323,8 @@ class _Reader:
             return model.model_validate(resolved)
         except ValidationError as error:
             self.problems += [
-                _words(self.origin, label, e)
-                for e in error.errors(include_url=False, include_input=False)
+                _words(self.origin, label, e, secret_names(model))
+                for e in error.errors(include_url=False)
             ]
             return model.model_construct()
 
@@ -350,21 +346,17 @@ class _Reader:
                 self.warnings.append(f"{self.origin}: unknown section [{name}]{meant}")
 
 
-def _words(origin: str, label: str, error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    return f"{origin}: {label} {key}: {error['msg']}".replace(" : ", ": ").replace(
-        "Value error, ", ""
-    )
+def _heard(bus: Section) -> Iterator[str]:
+    """Yield the channels, topics or queues that a bus receives requests from."""
+    for key in ("channel", "stream", "topic", "url", "queue"):
+        value = getattr(bus, key, None) or ()
+        yield from (value,) if isinstance(value, str) else value
 
 
-def _lower(values: Any, where: str) -> Any:
-    if isinstance(values, list):
-        return [_lower(value, where) for value in values]
-    if not isinstance(values, dict):
-        return values
-    lowered: dict[str, Any] = {}
-    for name, value in values.items():
-        if name.lower() in lowered:
-            raise ConfigError([f"{where}: {name} appears twice, in different case"])
-        lowered[name.lower()] = _lower(value, where)
-    return lowered
+def _words(origin: str, label: str, error: Any, secrets: Sequence[str]) -> str:
+    path = [str(part) for part in error["loc"]]
+    words = f"{origin}: {label} {'.'.join(path)}: {in_words(error)}".replace(" : ", ": ")
+    value = error["input"]
+    if not path or set(path) & set(secrets) or not isinstance(value, str | int | float):
+        return words
+    return f"{words} (it is {shortened(json.dumps(value, ensure_ascii=False), 100)})"

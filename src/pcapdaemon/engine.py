@@ -16,6 +16,7 @@ from pcapdaemon.config import Settings
 from pcapdaemon.core import intake
 from pcapdaemon.core.admission import Rates, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
+from pcapdaemon.core.cloudevents import is_result
 from pcapdaemon.core.events import ClocksDiffer, Publish, RequestCancelled, RequestLogged
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View
 from pcapdaemon.core.interface import Interface
@@ -80,6 +81,9 @@ class Engine:
             rejection = Rejection(new_id(), (Problem("", str(error)),))
             self._log_message(message, rejection.id)
             self._conclude(message, intake.rejected(message.source, rejection))
+            return
+        if is_result(fields):  # a place for results that requests come from too
+            self._conclude(message, Conclusion(Verdict.DONE))
             return
         if addressed_to(fields, self.node, self._settings.general.labels):
             self._spawn(self._handle_or_say_why_not(message, fields))
@@ -211,7 +215,7 @@ class Engine:
     async def _try_out(
         self, source: str, plan: CapturePlan, warnings: tuple[str, ...]
     ) -> Conclusion:
-        if words := self.runs.no_room_for(plan):
+        if words := self._rate_exceeded(plan):
             return intake.rejected(
                 source,
                 Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY),
@@ -220,7 +224,7 @@ class Engine:
             )
         if rejection := await self.runs.try_out(plan):
             return intake.rejected(source, rejection, warnings, plan.request)
-        return intake.dry_run(plan, warnings)
+        return intake.dry_run(source, plan, warnings)
 
     async def _take_once(
         self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
@@ -264,12 +268,13 @@ class Engine:
                 warnings,
                 plan.request,
             )
+        if busy := self._rate_exceeded(plan):
+            return self._refused(
+                message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
+            )
         if general.coalesce and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
-        busy = self.runs.no_room_for(plan) or self._rates.refusal(
-            plan.request.customer, general.rate, general.customer_rate, time.monotonic()
-        )
-        if busy:
+        if busy := self.runs.no_room_for(plan):
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
             )
@@ -278,6 +283,13 @@ class Engine:
             self._refused(message, rejection, judged)
             if rejection
             else intake.accepted(envelope, plan, warnings)
+        )
+
+    def _rate_exceeded(self, plan: CapturePlan) -> str:
+        """Count a request that this node would do something for; return which rate it exceeds."""
+        general = self._settings.general
+        return self._rates.refusal(
+            plan.request.customer, general.rate, general.customer_rate, time.monotonic()
         )
 
     def _refused(self, message: Message, rejection: Rejection, judged: Judged) -> Conclusion:

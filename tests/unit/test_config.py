@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pcapdaemon import config
+from pcapdaemon import config, tables
 from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.core.units import in_bytes, in_seconds
 from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.sources.redis import RedisSettings
 
@@ -35,7 +38,7 @@ def test_defaults_are_those_of_the_originals_example() -> None:
 
 
 def test_the_originals_example_works_as_it_is() -> None:
-    settings = config.validate(config.read(ORIGINAL), "x.toml")
+    settings = config.validate(tables.read(ORIGINAL), "x.toml")
     assert settings.aliases == {"main": ["eth0"], "public": ["eth0"], "local": ["lo"]}
     redis = settings.sources["redis"]
     assert isinstance(redis, RedisSettings)
@@ -80,7 +83,7 @@ def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
         "[HTTP]\nListen = true\n[General]\nWriteLocal = true\nMaxPackets ="
         ' 7\n[[Interface]]\nName="lo"\nAlias=["X"]\n'
     )
-    settings = config.validate(config.read(path))
+    settings = config.validate(tables.read(path))
     assert settings.general.maxpackets == 7
     assert settings.aliases == {"X": ["lo"]}
 
@@ -90,7 +93,7 @@ def test_names_in_any_case_as_the_original_took_them(tmp_path: Path) -> None:
     [
         ("[general", "not valid TOML"),
         ("[a]\nb=1\nB=2\n", "different case"),
-        ("\xff", "not valid TOML"),
+        ("\xff", "line 1 is not UTF-8"),
     ],
 )
 def test_what_is_no_configuration_is_refused_with_its_name(
@@ -99,13 +102,13 @@ def test_what_is_no_configuration_is_refused_with_its_name(
     path = tmp_path / "c.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=words) as refusal:
-        config.read(path)
+        tables.read(path)
     assert str(path) in str(refusal.value)
 
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match=r"/no/such\.toml: No such file"):
-        config.read(Path("/no/such.toml"))
+        tables.read(Path("/no/such.toml"))
 
 
 def test_unknown_keys_are_warned_of_with_what_may_be_meant() -> None:
@@ -219,3 +222,99 @@ def test_sources_that_may_repeat_a_request_want_a_state_directory(
     assert not warnings("redis") + warnings("kafka")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/pcapdaemon")
     assert not warnings("sqs", queue="q")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MiB", 64 << 20), ("1.5 kB", 1500), ("2g", 2 * 10**9), ("100B", 100), ("7 b", 7)],
+)
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert in_bytes(text) == in_bytes(size) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("1.5m", 90), ("24h", 86400), ("7d", 604800), ("5 min", 300)]
+)
+def test_times_have_units(text: str, seconds: int) -> None:
+    assert in_seconds(text) == in_seconds(seconds) == seconds
+
+
+@given(st.text(max_size=12) | st.from_regex(r"[0-9.]{1,6} ?[a-zA-Z]{0,3}"))
+def test_any_text_is_a_number_of_units_or_refused(text: str) -> None:
+    for parse in (in_bytes, in_seconds):
+        try:
+            assert parse(text) >= 0
+        except ValueError as error:
+            assert str(error).startswith("must be a number")
+
+
+def test_units_are_taken_everywhere() -> None:
+    general = {"memory": "256MiB", "maxage": "24h", "draintime": "1m", "maxbytes": "1GB"}
+    settings = config.validate(
+        {
+            "http": {"listen": True},
+            "general": {"writelocal": True, **general},
+            "recorder": [{"interface": "lo", "seconds": "1m", "memory": "64MiB"}],
+            "spool": {"maxbytes": "2GiB", "maxage": "7d"},
+            "capture": {"buffer": "4MiB"},
+        }
+    )
+    found = settings.general
+    assert (found.memory, found.maxage, found.draintime, found.maxbytes) == (
+        256 << 20,
+        86400,
+        60,
+        10**9,
+    )
+    assert (settings.recorder[0].seconds, settings.spool.maxage) == (60, 604800)
+
+
+def test_a_wrong_value_is_shown_and_a_secret_is_not() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.validate(
+            {
+                "http": {"listen": True, "token": "short"},
+                "general": {"writelocal": True, "memory": "lots", "maxcaptures": 5000},
+                "interface": [{"name": "lo", "alias": 5}],
+            }
+        )
+    text = "\n".join(caught.value.problems)
+    assert 'memory: must be a number of bytes, or a size like "64MiB" (it is "lots")' in text
+    assert "maxcaptures: must be at most 1024 (it is 5000)" in text
+    assert "token: must have at least 8 characters" in text
+    assert "short" not in text
+    assert "must be an array of strings, not an integer" in text
+    assert "Input" not in text
+
+
+def test_an_alias_may_be_one_text() -> None:
+    settings = config.validate(
+        {
+            "http": {"listen": True},
+            "general": {"writelocal": True},
+            "interface": [{"name": "lo", "alias": "public"}],
+        }
+    )
+    assert settings.aliases == {"public": ["lo"]}
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b'\xef\xbb\xbf[general]\nnode = "x"\n')
+    assert tables.read(path) == {"general": {"node": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("redis", {"host": "h", "results": "capture"}),
+        ("redis", {"host": "h", "stream": "s", "results": ["r", "s"]}),
+        ("kafka", {"server": ["h:9092"], "results": "capture"}),
+        ("sqs", {"queue": "q", "results": "q", "region": "eu-west-1"}),
+    ],
+)
+def test_results_to_where_requests_come_from_are_refused(
+    section: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="requests come from"):
+        config.validate({"general": {"writelocal": True}, section: {"listen": True, **values}})

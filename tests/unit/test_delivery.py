@@ -23,8 +23,7 @@ from pcapdaemon.core.events import (
     SavefileNotSpooled,
     SavefileResumed,
     SavefileSpooled,
-    SpoolFileIgnored,
-    SpoolFileQuarantined,
+    SpoolFileRefused,
 )
 from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Outcome, Receipt
@@ -438,7 +437,7 @@ async def test_what_is_torn_is_quarantined(tmp_path: Path, damage: str) -> None:
         (tmp_path / f".{savefile.name}").write_bytes(b"half")
     good = MemoryDestination()
     second = await Desk(good, spool=tmp_path).begin()
-    assert len(second.reported(SpoolFileQuarantined)) == (damage != "hidden")
+    assert len(second.reported(SpoolFileRefused)) == (damage != "hidden")
     if damage == "hidden":
         await second.until(lambda: good.savefiles)
     else:
@@ -455,7 +454,7 @@ async def test_what_is_not_the_spools_is_left_there(tmp_path: Path) -> None:
     (tmp_path / "0*[note").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
     desk = await Desk(spool=tmp_path).begin()
-    assert len(desk.reported(SpoolFileIgnored)) == 2
+    assert len(desk.reported(SpoolFileRefused)) == 2
     assert (tmp_path / "0*[note").read_text() == "mine"
     await desk.close()
 

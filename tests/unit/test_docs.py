@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pcapdaemon import config
+from pcapdaemon import config, tables
 from pcapdaemon.core.request import validate
 from scripts import generate_docs
 
@@ -46,5 +46,5 @@ def test_examples_of_messages_and_configurations_are_valid(
             fields = json.loads(text)
             assert "node" not in fields or validate(fields)[1] == []
         else:
-            settings = config.validate(config._lower(tomllib.loads(text), "example"))
+            settings = config.validate(tables._lower(tomllib.loads(text), "example"))
             assert not settings.warnings

@@ -22,13 +22,13 @@ from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.record import CaptureRecord, CaptureState
+from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestState
 from pcapdaemon.core.request import Problem, validate
-from pcapdaemon.results.history import KEPT, History
+from pcapdaemon.results.history import KEPT, KEPT_REJECTED, History
 
 
-def accepted(request_id: str = "ID") -> RequestAccepted:
-    request, _ = validate({"node": "any", "interface": ["eth0", "eth1"]})
+def accepted(request_id: str = "ID", **fields: object) -> RequestAccepted:
+    request, _ = validate({"node": "any", "interface": ["eth0", "eth1"], **fields})
     interfaces = {name: Interface(name, InterfaceKind.NETWORK) for name in ("eth0", "eth1")}
     plan = make_plan(request_id, request, [], Policy(), Surroundings("n", 1.0, interfaces, {}))
     assert isinstance(plan, CapturePlan)
@@ -119,10 +119,36 @@ def test_only_the_last_ones_are_kept_and_all_that_run() -> None:
     history = History()
     history.on_event(accepted("running"))
     for number in range(KEPT + 50):
-        history.on_event(RequestRejected(str(number), "redis", (Problem("", "bad"),)))
+        history.on_event(accepted(str(number)))
+        history.on_event(RequestFinished(str(number)))
     assert len(history.requests) == KEPT
     assert "running" in history.requests
     assert str(KEPT + 49) in history.requests
+
+
+def test_what_is_rejected_drives_out_nothing_else() -> None:
+    history = History()
+    history.on_event(accepted("real"))
+    history.on_event(RequestFinished("real"))
+    for number in range(KEPT + 50):
+        history.on_event(RequestRejected(str(number), "redis", (Problem("", "bad"),)))
+    history.on_event(RequestRejected("real", "redis", (Problem("", "of another with its id"),)))
+    assert len(history.requests) == KEPT_REJECTED + 1
+    assert history.requests["real"].state is RequestState.FINISHED
+
+
+def test_a_record_shows_what_people_search_by() -> None:
+    history = History()
+    history.on_event(accepted("x", customer="acme", alertid="a-1", bpf="udp", comment="why"))
+    found = history.as_json("x")
+    assert found
+    assert {name: found.get(name) for name in ("customer", "alertid", "bpf", "comment")} == {
+        "customer": "acme",
+        "alertid": "a-1",
+        "bpf": "udp",
+        "comment": "why",
+    }
+    assert "tags" not in found
 
 
 def test_a_source_that_stays_deaf_is_deaf_since_the_beginning() -> None:

@@ -218,3 +218,25 @@ def test_a_message_of_another_kind_is_an_order_or_says_what_is_wrong() -> None:
     assert isinstance(judged, Judged)
     assert isinstance(judged.plan, Rejection)
     assert (judged.id, judged.request) == ("FALLBACK", None)
+
+
+def test_a_time_in_the_future_is_refused_by_the_brokers_clock_if_there_is_one() -> None:
+    message = {"node": "any", "interface": ["eth0"], "issued_at": "2023-11-14T22:33:20Z"}
+    ahead = 20 * 60
+    for sent_at, good in ((None, False), (NOW, False), (NOW + ahead, True)):
+        envelope = Envelope("test", NOW, "fallback", sent_at, "")
+        judged = judge(message, envelope, view(Policy(maxage=0)))
+        assert isinstance(judged, Judged)
+        assert isinstance(judged.plan, CapturePlan) == good
+        if isinstance(judged.plan, Rejection):
+            assert "1200 s in the future" in str(judged.plan.problems[0])
+
+
+def test_what_a_stranger_wrote_is_cut() -> None:
+    message = {"node": "any", "interface": ["eth0"], "reply_to": "x" * 4096}
+    judged = judge(message, Envelope("test", NOW, "fallback", None, ""), view(Policy()))
+    assert isinstance(judged, Judged)
+    assert isinstance(judged.plan, Rejection)
+    conclusion = intake.rejected("test", judged.plan)
+    assert conclusion.answer
+    assert len(str(conclusion.answer.problems[0])) < 320

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "systemd": set(),
     "files": set(),
     "uptime": set(),
+    "tables": {"core"},
     "secrets": {"core"},
     "plugins": {"core"},
     "dedupe": {"core", "threads", "uptime"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "telemetry": {"core"},
     "config": {
         *SMALL,
+        "tables",
         "native",
         "capture",
         "destinations",
@@ -59,6 +61,7 @@ MAY_IMPORT = {
     | {"config", "runs", "engine", "api"},
     "cli": {
         *SMALL,
+        "tables",
         "native",
         "savefile",
         "capture",

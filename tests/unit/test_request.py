@@ -1,5 +1,7 @@
 """Messages are read as Go's encoding/json does, and all their problems are reported."""
 
+import base64
+import gzip
 import json
 import time
 from typing import Any
@@ -88,7 +90,7 @@ def test_only_packets_may_not_be_zero() -> None:
         ("packets", "50", "must be an integer, not a string"),
         ("packets", 50.0, "must be an integer, not a number with a fraction or exponent"),
         ("timeout", True, "must be an integer, not true or false"),
-        ("interface", "eth0", "must be an array of strings, not a string"),
+        ("interface", 5, "must be an array of strings, not an integer"),
         ("encryption", 1, "must be true or false, not an integer"),
         ("bpf", 7, "must be a string, not an integer"),
     ],
@@ -220,3 +222,76 @@ def test_any_values_give_a_request_or_problems_that_name_a_field(values: dict[st
     request, found = validate(read(body.encode("utf-8", "replace")))
     assert isinstance(request, CaptureRequest)
     assert all(problem.field.partition(".")[0] in FIELDS and problem.message for problem in found)
+
+
+@pytest.mark.parametrize("name", ["interface", "alias"])
+def test_a_string_is_taken_where_an_array_of_one_is_meant(name: str) -> None:
+    request, problems = validate({"node": "any", name: "eth0"})
+    assert not problems
+    assert ("eth0",) in (request.interfaces, request.aliases)
+
+
+@pytest.mark.parametrize("value", ["a-17", 17, 0, ""])
+def test_an_alert_has_a_number_or_a_text(value: str | int) -> None:
+    request, problems = validate({"node": "any", "interface": ["lo"], "alertid": value})
+    assert not problems
+    assert request.alert_id == value
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        ("2026-01-31T12:00:00Z", True),
+        ("2026-01-31t12:00:00.5+01:00", True),
+        ("2026-01-31 12:00:00Z", True),
+        ("2026-01-31", False),
+        ("1767225600", False),
+        ("2026-01-31T12:00Z", False),
+        ("2026-01-31T12:00:00", False),
+        ("2026-02-31T12:00:00Z", False),
+        ("٢٠٢٦-01-31T12:00:00Z", False),
+    ],
+)
+def test_times_are_strict(value: str, good: bool) -> None:
+    _, problems = validate({"node": "any", "interface": ["lo"], "issued_at": value})
+    assert (not problems) == good
+
+
+def test_a_pattern_for_others_costs_little() -> None:
+    begun = time.process_time()
+    for number in range(200):
+        assert not addressed_to({"nodere": f"^x{number}(a|b){{200}}(c?){{200}}$"}, "web1", {})
+    assert time.process_time() - begun < 2
+    assert addressed_to({"nodere": "x" * 257}, "web1", {}), "it is answered, and not compiled"
+    _, problems = validate({"nodere": "x" * 257, "interface": ["lo"]})
+    assert "256" in problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b"\xff\xfe{\0}\0", "UTF-16"),
+        (gzip.compress(b"{}"), "gzip"),
+        (b"\0\0\0\0\x07{}", "schema registry"),
+        (base64.b64encode(b'{"node": "any"}'), "base64"),
+    ],
+)
+def test_a_body_is_named_for_what_it_is(body: bytes, words: str) -> None:
+    with pytest.raises(UnreadableMessage, match=words):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"receiver": "x", "alerts": []}, "Alertmanager"),
+        ({"output_fields": {}, "rule": "x"}, "Falco"),
+        ({"specversion": "1.0", "type": "x"}, "CloudEvent"),
+        ({"Type": "Notification", "TopicArn": "x", "Message": "{}"}, "SNS"),
+        ({"Records": []}, "S3"),
+    ],
+)
+def test_an_alert_is_named_for_what_it_is(body: dict[str, Any], words: str) -> None:
+    _, problems = validate(read(json.dumps(body).encode()))
+    assert words in str(problems[0])

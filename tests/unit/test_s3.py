@@ -346,7 +346,7 @@ def test_all_objections_are_told_at_once() -> None:
         ({"allow_endpoints": ["not a host"]}, "not a host"),
         ({"presign": -1}, "presign"),
         ({"presign": 604_801}, "presign"),
-        ({"presign": "3600"}, "presign"),
+        ({"presign": "an hour"}, "presign"),
         ({"addressing_style": "both"}, "addressing_style"),
         ({"checksums": "never"}, "checksums"),
         ({"object_tags": {str(number): "x" for number in range(11)}}, "object_tags"),

@@ -102,7 +102,8 @@ class Api:
         answer = await self._source.submit(await _body(request))
         if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
             await self._history.finished(answer.id)
-            return JSONResponse(self._view(answer.id))
+            view = self._view(answer.id)
+            return JSONResponse({**view, "warnings": answer.warnings or view["warnings"]})
         return _response(answer)
 
     async def last(self, limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:

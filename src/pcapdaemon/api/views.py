@@ -12,7 +12,7 @@ from pydantic import BaseModel, create_model
 
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.outcome import Counts, Outcome
-from pcapdaemon.core.record import CaptureRecord, RequestRecord
+from pcapdaemon.core.record import ASKED, CaptureRecord, RequestRecord
 from pcapdaemon.core.request import ON_THE_WIRE
 
 
@@ -51,9 +51,11 @@ CAPTURE = create_model(
     complete=(bool | None, None),
     missing=(list[str] | None, None),
 )
+_ASKED: dict[str, Any] = {ON_THE_WIRE[name]: (str | int | None, None) for name in ASKED}
 REQUEST = create_model(
     "Request",
-    **_members(RequestRecord, without=("captures",)),
+    **_members(RequestRecord, without=("captures", "asked")),
+    **_ASKED,
     captures=(list[CAPTURE], ...),
 )
 RECORDER: Any = _model(RecorderStatus)

@@ -8,6 +8,7 @@ from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, p
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Bytes
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import MemoryBudget
 
@@ -15,7 +16,7 @@ from pcapdaemon.native.memory import MemoryBudget
 class CaptureSettings(Section):
     """How captures are made."""
 
-    buffer: int = Field(
+    buffer: Bytes = Field(
         8 * 1024**2,
         ge=128 * 1024,
         lt=2**31,

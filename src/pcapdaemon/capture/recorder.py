@@ -19,6 +19,7 @@ from pcapdaemon.core.interface import Coverage, RecorderStatus
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Bytes, Time
 from pcapdaemon.native.memory import BLOCK_SIZE, MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.native.recording import Recording
@@ -45,13 +46,13 @@ class RecorderSettings(Section):
         min_length=1,
         description="Alias, instead of `interface`. Each of its interfaces gets a recorder.",
     )
-    seconds: int = Field(
+    seconds: Time = Field(
         30,
         gt=0,
         le=86400,
         description="How long packets are kept, if `memory` is large enough.",
     )
-    memory: int = Field(
+    memory: Bytes = Field(
         64 * 1024**2,
         ge=8 * 1024**2,
         description=(
@@ -59,7 +60,7 @@ class RecorderSettings(Section):
             " part of `[general] memory`."
         ),
     )
-    snaplen: int = Field(
+    snaplen: Bytes = Field(
         MAX_SNAPLEN, gt=0, le=MAX_SNAPLEN, description="Bytes kept of each packet."
     )
     filter: str = Field(

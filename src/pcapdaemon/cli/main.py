@@ -151,12 +151,12 @@ def check(
 
     Example: pcapdaemon check --config pcapdaemon.toml --request request.json
     """
-    from pcapdaemon import config
+    from pcapdaemon import config, tables
     from pcapdaemon.cli import check as checks
     from pcapdaemon.cli import show
 
     settings = config.validate(
-        config.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default")
+        tables.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default")
     )
     show.findings(asyncio.run(checks.found(settings, request)), json_)
 
@@ -215,12 +215,12 @@ def prune(
 
     Example: pcapdaemon sources prune --config pcapdaemon.toml --dry-run
     """
-    from pcapdaemon import config
+    from pcapdaemon import config, tables
     from pcapdaemon.sources import redis_stream
     from pcapdaemon.sources.redis import RedisSettings
 
     bus = config.bus(
-        "redis", config.read(config_file) if config_file else {}, str(config_file or "default")
+        "redis", tables.read(config_file) if config_file else {}, str(config_file or "default")
     )
     if not isinstance(bus.settings, RedisSettings) or bus.settings.stream is None:
         fail(2, ["[redis] stream is not set, and only a stream has consumer groups"])
@@ -232,9 +232,9 @@ def prune(
 
 
 def _settings_or_local(path: Path | None) -> "Settings":
-    from pcapdaemon import config
+    from pcapdaemon import config, tables
 
-    return config.validate(config.read(path) if path else config.EMBEDDED, str(path or "default"))
+    return config.validate(tables.read(path) if path else config.EMBEDDED, str(path or "default"))
 
 
 @contextmanager

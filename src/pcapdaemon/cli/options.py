@@ -42,7 +42,7 @@ Bytes = Annotated[
 ]
 Customer = Annotated[str | None, typer.Option(help="Becomes a tag.", show_default=False)]
 AlertId = Annotated[
-    int | None, typer.Option("--alertid", help="Becomes a tag.", show_default=False)
+    str | None, typer.Option("--alertid", help="Becomes a tag.", show_default=False)
 ]
 Tags = Annotated[
     str | None, typer.Option(help="Comma-separated tags of the savefile.", show_default=False)

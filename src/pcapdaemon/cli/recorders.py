@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pcapdaemon import config
+from pcapdaemon import tables
 from pcapdaemon.cli import client, show
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.show import errors
@@ -92,7 +92,7 @@ def _copy(record: dict[str, Any], write: str) -> None:
 def _apis(
     config_file: Path | None, urls: list[str] | None, token_file: Path | None
 ) -> list[client.ApiClient]:
-    values = config.read(config_file) if config_file else {}
+    values = tables.read(config_file) if config_file else {}
     return [client.api_of(values, one, token_file) for one in (urls or [""])]
 
 

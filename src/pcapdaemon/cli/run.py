@@ -70,13 +70,13 @@ def run(
         for k, v in locals().items()
         if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None
     }
-    from pcapdaemon import config
+    from pcapdaemon import config, tables
     from pcapdaemon.daemon import Daemon
 
     embedded = config_file is None and not {k for k, v in flags.items() if v is not False}
 
     def load() -> "Settings":
-        values = config.EMBEDDED if embedded else config.read(config_file) if config_file else {}
+        values = config.EMBEDDED if embedded else tables.read(config_file) if config_file else {}
         origin = str(config_file) if config_file else "command line"
         return config.validate(config.merge(values, legacy.overrides(flags, values)), origin)
 

@@ -12,7 +12,7 @@ from pcapdaemon.core.record import RequestState
 
 def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
     """Return the tables of the configuration, and its name in messages."""
-    return (config.read(config_file), str(config_file)) if config_file else ({}, "command line")
+    return (tables.read(config_file), str(config_file)) if config_file else ({}, "command line")
 
 
 def by_bus(

@@ -60,10 +60,10 @@ def spool_drop(
 
 
 def _spool(config_file: Path | None) -> "Spool":
-    from pcapdaemon import config
+    from pcapdaemon import config, tables
     from pcapdaemon.delivery.spool import Spool, SpoolSettings
 
-    values = config.read(config_file) if config_file else {}
+    values = tables.read(config_file) if config_file else {}
     settings = config.section("spool", SpoolSettings, values, str(config_file or "command line"))
     if not settings.dir or not Path(settings.dir).is_dir():
         fail(

@@ -31,6 +31,12 @@ def encode(kind: str, request_id: str, data: Mapping[str, Any], node: str, now: 
     return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
 
 
+def is_result(fields: Mapping[str, Any]) -> bool:
+    """Return whether a message is a result that a node sent, by its fields in lower case."""
+    kind = fields.get("type")
+    return "specversion" in fields and isinstance(kind, str) and kind.startswith(TYPE)
+
+
 def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
     """Return what happened and its `data`, or None if the message is something else."""
     try:

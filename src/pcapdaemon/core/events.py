@@ -270,19 +270,12 @@ class RecorderChanged(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFileQuarantined(NodeEvent):
-    """A file in the spool's directory can't be used, and was quarantined."""
+class SpoolFileRefused(NodeEvent):
+    """A file in the spool's directory can't be used. It is quarantined if it is the spool's."""
 
     name: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolFileIgnored(NodeEvent):
-    """A file in the spool's directory is not the spool's, and was left there."""
-
-    name: str
-    reason: str
+    quarantined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +302,14 @@ class SavefileLost(CaptureEvent):
     reason: str
     file_name: str
     packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTriedOut(RequestEvent):
+    """A dry run found nothing that speaks against a request."""
+
+    id: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pcapdaemon.core.admission import age_of
+from pcapdaemon.core.admission import CLOCK_OFF, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -22,11 +22,13 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestReturned,
     RequestSeenBefore,
+    RequestTriedOut,
 )
 from pcapdaemon.core.orders import Order, find_order
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
+from pcapdaemon.core.text import shortened
 from pcapdaemon.core.wire import to_wire
 
 MOST_PROBLEMS = 20
@@ -106,6 +108,7 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     issued_at = request.issued_at.timestamp() if request.issued_at else None
     age = age_of(envelope.sent_at, issued_at, view.around.now)
     request_id = request.id or envelope.fallback_id
+    problems += _from_the_future(envelope, issued_at, view.around.now)
     plan = _expired(request_id, age.seconds, issued_at, view.policy) or make_plan(
         request_id, request, [*problems, *view.objections(request)], view.policy, view.around
     )
@@ -136,6 +139,14 @@ def _expired(
     return Rejection(
         request_id, (Problem("issued_at" if issued_at else "", words),), AnswerKind.EXPIRED
     )
+
+
+def _from_the_future(envelope: Envelope, issued_at: float | None, now: float) -> list[Problem]:
+    """Return the problem with a time that the broker, or without one this node, has not reached."""
+    ahead = issued_at - (envelope.sent_at or now) if issued_at else 0.0
+    if ahead <= CLOCK_OFF:
+        return []
+    return [Problem("issued_at", f"is {ahead:.0f} s in the future; set it to the current time")]
 
 
 def _key(envelope: Envelope, request: CaptureRequest) -> str:
@@ -215,7 +226,7 @@ def joined(
     return Conclusion(Verdict.TAKEN, answer, (event,))
 
 
-def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
+def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
     """Return the answer of a dry run: what would be captured."""
     details = {
         "limits": to_wire(plan.limits),
@@ -232,7 +243,7 @@ def dry_run(plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
         details=details,
         reply_to=to,
     )
-    return Conclusion(Verdict.DONE, answer)
+    return Conclusion(Verdict.DONE, answer, (RequestTriedOut(plan.id, source),))
 
 
 def listed(order: Order, running: Iterable[Mapping[str, Any]]) -> Conclusion:
@@ -259,6 +270,7 @@ def _names(plan: CapturePlan) -> tuple[str, ...]:
 
 
 def _cut(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    problems = tuple(replace(one, message=shortened(one.message)) for one in problems)
     if len(problems) <= MOST_PROBLEMS:
         return problems
     return (

@@ -1,6 +1,7 @@
 """The body of a message: JSON, read as strictly as Go reads it. Pure."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 MAX_MESSAGE = 65536
@@ -17,6 +18,8 @@ def read(body: bytes) -> dict[str, Any]:
     If names differ only in case, the last one wins. `null` changes nothing. Bytes that are not
     UTF-8 become U+FFFD. Raises UnreadableMessage.
     """
+    if kind := _encoding_of(body):
+        raise UnreadableMessage(f"not JSON: {kind}; send the JSON text itself, in UTF-8")
     if len(body) > MAX_MESSAGE:
         raise UnreadableMessage(f"{len(body)} bytes long; a message may have at most {MAX_MESSAGE}")
     try:
@@ -32,6 +35,42 @@ def read(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UnreadableMessage(f"not a request: must be a JSON object, not {json_type(fields)}")
     return fields
+
+
+BEGINNINGS = {
+    b"\xef\xbb\xbf": "it begins with a byte order mark",
+    b"\xff\xfe": "it is UTF-16",
+    b"\xfe\xff": "it is UTF-16",
+    b"\x1f\x8b": "it is compressed with gzip",
+    b"\x28\xb5\x2f\xfd": "it is compressed with zstd",
+    b"\x04\x22\x4d\x18": "it is compressed with lz4",
+    b"\0": "it begins with the five bytes of a schema registry",
+    b"eyJ": "it is base64",
+    b"Obj\x01": "it is an Avro file",
+}
+"""The first bytes of what is often sent instead of JSON."""
+
+ALERTS = {
+    ("receiver", "alerts"): "an alert of Prometheus Alertmanager or Grafana",
+    ("output_fields", "rule"): "an alert of Falco",
+    ("event_type", "flow_id"): "an event of Suricata",
+    ("specversion", "type"): "a CloudEvent",
+    ("type", "topicarn"): "a notification of Amazon SNS",
+    ("records",): "an event notification of Amazon S3 or Lambda",
+    ("s3bucketname", "s3key"): "a pointer to a message in S3",
+    ("id.orig_h", "uid"): "a log line of Zeek",
+    ("rule", "agent", "manager"): "an alert of Wazuh",
+}
+"""Fields, in lower case, by which well-known messages are recognized."""
+
+
+def _encoding_of(body: bytes) -> str:
+    return next((words for start, words in BEGINNINGS.items() if body.startswith(start)), "")
+
+
+def alert_of(fields: Mapping[str, Any]) -> str:
+    """Return what a message is if it is a well-known one of another program, or ""."""
+    return next((words for names, words in ALERTS.items() if all(n in fields for n in names)), "")
 
 
 def json_type(value: object) -> str:

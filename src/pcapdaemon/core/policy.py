@@ -3,13 +3,15 @@
 from string import Formatter
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from pcapdaemon.core.request import Compression, Format
-from pcapdaemon.core.section import Section
+from pcapdaemon.core.section import Section, one_or_several
+from pcapdaemon.core.units import Bytes, Time
 
-Seconds = Annotated[int, Field(gt=0, le=366 * 86400)]
-Strings = Annotated[tuple[str, ...], Field(strict=False)]
+Seconds = Annotated[Time, Field(gt=0, le=366 * 86400)]
+Strings = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(one_or_several)]
+"""An array of strings, or a string where one is meant."""
 
 
 def _template(text: str) -> str:
@@ -53,14 +55,14 @@ class Policy(Section):
         gt=0,
         description="Most packets of a capture, and the default.",
     )
-    maxbytes: int = Field(
+    maxbytes: Bytes = Field(
         100_000_000,
         gt=0,
         description="Most bytes of a savefile, including headers, and the default.",
     )
     maxduration: Seconds = Field(3600, description="Longest duration in seconds, and the default.")
     maxtimeout: Seconds = Field(3600, description="Longest idle timeout in seconds.")
-    maxlookback: int = Field(60, ge=0, le=86400, description="Longest `lookback` in seconds.")
+    maxlookback: Time = Field(60, ge=0, le=86400, description="Longest `lookback` in seconds.")
     share_recorder: bool = Field(
         True,
         description=(
@@ -71,7 +73,7 @@ class Policy(Section):
     defaulttimeout: Seconds = Field(
         10, description="Idle timeout in seconds if a request names none."
     )
-    snaplength: int = Field(
+    snaplength: Bytes = Field(
         500, gt=0, description="Snapshot length in bytes if a request names none."
     )
     maxfilter: int = Field(1024, gt=0, description="Longest capture filter in characters.")
@@ -85,7 +87,7 @@ class Policy(Section):
     maxcaptures: int = Field(
         32, gt=0, le=1024, description="Most captures at the same time, on all interfaces together."
     )
-    memory: int = Field(
+    memory: Bytes = Field(
         256 * 1024**2,
         ge=4 * 1024**2,
         description=(
@@ -93,7 +95,7 @@ class Policy(Section):
             " together."
         ),
     )
-    maxage: int = Field(
+    maxage: Time = Field(
         60,
         ge=0,
         description=(
@@ -101,7 +103,7 @@ class Policy(Section):
             " broker's time or their `issued_at`. 0: any age."
         ),
     )
-    dedupe: int = Field(
+    dedupe: Time = Field(
         600,
         ge=0,
         le=7 * 86400,
@@ -123,7 +125,7 @@ class Policy(Section):
     customer_rate: int = Field(
         0, ge=0, description="Most requests accepted per minute for each `customer`. 0: any number."
     )
-    coalesce: int = Field(
+    coalesce: Time = Field(
         0,
         ge=0,
         description=(

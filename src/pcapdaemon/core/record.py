@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
+from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest
 from pcapdaemon.core.wire import to_wire
 
 
@@ -132,7 +133,8 @@ class CaptureRecord:
 class RequestRecord:
     """A request and its captures.
 
-    `joined` is the id of the request whose captures serve this one too.
+    `joined` is the id of the request whose captures serve this one too. `asked` is what `asked`
+    returns.
     """
 
     id: str
@@ -145,6 +147,7 @@ class RequestRecord:
     warnings: list[str] = field(default_factory=list)
     captures: list[CaptureRecord] = field(default_factory=list)
     joined: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -164,5 +167,16 @@ class RequestRecord:
     def as_json(self, live: Mapping[str, Counts] | None = None) -> dict[str, Any]:
         """Return all of it; `live` has the current counts of its captures, by interface."""
         found: dict[str, Any] = to_wire({**vars(self), "captures": ()})
+        found |= found.pop("asked")
         found["captures"] = [one.as_json((live or {}).get(one.interface)) for one in self.captures]
         return found
+
+
+ASKED = ("capture_filter", "customer", "alert_id", "tags", "comment")
+"""The fields of a request that its record shows as they were sent."""
+
+
+def asked(request: CaptureRequest) -> dict[str, Any]:
+    """Return what people search a request by, with the message's words, if it was sent."""
+    found = {ON_THE_WIRE[name]: getattr(request, name) for name in ASKED}
+    return {name: value for name, value in found.items() if value not in (None, "", 0)}

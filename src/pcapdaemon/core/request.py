@@ -7,28 +7,40 @@ is answered with all its problems at once: `read` (JSON as strict as Go's, in me
 `addressed_to` (is it for this node?), `validate`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
-from pcapdaemon.core.message import json_type
+from pcapdaemon.core.message import alert_of, json_type
+from pcapdaemon.core.section import in_words, one_or_several
+from pcapdaemon.core.units import Bytes, Time
 
 MAX_ID = 128
+LONGEST_PATTERN = 256
+"""Most characters of `nodere`. Compiling one takes less than a millisecond."""
+
 MOST_NAMED = 10
 """Most unknown fields that a warning names."""
 _INT64 = 2**63
 
 Text = Annotated[str, Field(max_length=4096)]
+
+
 Names = Annotated[
-    tuple[Annotated[str, Field(max_length=64)], ...], Field(strict=False, max_length=64)
+    tuple[Annotated[str, Field(max_length=127)], ...],
+    Field(strict=False, max_length=64),
+    BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
 ]
-Count = Annotated[int, Field(ge=0, lt=_INT64)]
+Size = Annotated[Bytes, Field(ge=0, lt=_INT64)]
+Seconds = Annotated[Time, Field(ge=0, lt=_INT64)]
 Label = Annotated[str, Field(max_length=128)]
 Format = Literal["pcap", "pcapng"]
 Compression = Literal["none", "gzip", "zstd"]
@@ -46,10 +58,15 @@ ResultKind = Literal[
 """Kinds of results, in the order in which they happen."""
 
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
 def _text_of_a_time(value: object) -> object:
     if not isinstance(value, str):
         # pydantic turns a ValueError into a problem, but not a TypeError
         raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
+    if not _RFC_3339.fullmatch(value):
+        raise ValueError("must be a time in RFC 3339, for example 2026-01-31T12:00:00Z")
     return value
 
 
@@ -81,7 +98,7 @@ class CaptureRequest(BaseModel):
         None,
         description="Exact name of the node, or `any`. Give exactly one of `node` and `nodere`.",
     )
-    node_pattern: Text | None = Field(
+    node_pattern: Annotated[str, Field(max_length=LONGEST_PATTERN)] | None = Field(
         None,
         alias="nodere",
         description=(
@@ -122,19 +139,17 @@ class CaptureRequest(BaseModel):
         None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet."
     )
     customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
-    alert_id: int | None = Field(
+    alert_id: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Text | None = Field(
         None,
         alias="alertid",
-        ge=-_INT64,
-        lt=_INT64,
-        description="Becomes the tag `alertid:...`. 0 or absent: no tag.",
+        description="Becomes the tag `alertid:...`. 0, empty or absent: no tag.",
     )
     alert_text: Text | int | None = Field(
         None,
         alias="alertstr",
         description="Kept with the request. The original declared it but never used it.",
     )
-    snaplen: Count | None = Field(
+    snaplen: Size | None = Field(
         None,
         alias="snap",
         description="Snapshot length in bytes. 0 or absent: `[general] snaplength`.",
@@ -145,7 +160,7 @@ class CaptureRequest(BaseModel):
             "Stop after this many packets. Absent: `maxpackets`, which is also the maximum."
         ),
     )
-    idle_timeout: Count | None = Field(
+    idle_timeout: Seconds | None = Field(
         None,
         alias="timeout",
         description=(
@@ -153,13 +168,13 @@ class CaptureRequest(BaseModel):
             " `defaulttimeout`. The maximum is `maxtimeout`."
         ),
     )
-    duration: Count | None = Field(
+    duration: Seconds | None = Field(
         None,
         description=(
             "Stop after this many seconds. 0 or absent: `maxduration`, which is also the maximum."
         ),
     )
-    size: Count | None = Field(
+    size: Size | None = Field(
         None,
         alias="bytes",
         description=(
@@ -167,7 +182,7 @@ class CaptureRequest(BaseModel):
             " and 16 per packet). 0 or absent: `maxbytes`, which is also the maximum."
         ),
     )
-    lookback: Count | None = Field(
+    lookback: Seconds | None = Field(
         None,
         description=(
             "Begin the savefile this many seconds before the request, if a recorder of the"
@@ -260,7 +275,7 @@ def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -
     name, pattern = fields.get("node"), fields.get("nodere")
     if name and not pattern and isinstance(name, str):
         return name in (node, "any")
-    if pattern and not name and isinstance(pattern, str):
+    if pattern and not name and isinstance(pattern, str) and len(pattern) <= LONGEST_PATTERN:
         try:
             return _compiled(pattern).search(node) is not None
         except re2.error:
@@ -288,16 +303,11 @@ def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> list[str]:
-    """Return the names of a message's unknown fields, in lower case.
+    """Return the names of a message's unknown fields, in lower case, at most MOST_NAMED.
 
-    Long names are cut, and at most MOST_NAMED are named.
+    Long names are cut.
     """
-    found = [name[:64] for name in fields if name not in FIELDS]
-    return (
-        found
-        if len(found) <= MOST_NAMED
-        else [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
-    )
+    return list(islice((name[:64] for name in fields if name not in FIELDS), MOST_NAMED))
 
 
 def new_id() -> str:
@@ -316,7 +326,9 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
         if fields.get(one) and fields.get(other):
             problems.append(Problem(one, f"give {one} or {other}, not both"))
         elif not fields.get(one) and not fields.get(other):
-            problems.append(Problem(one, f"must be present; give {one} or {other}"))
+            product = alert_of(fields) if one == "node" else ""
+            looks = f"; this looks like {product}, not like a request" if product else ""
+            problems.append(Problem(one, f"must be present; give {one} or {other}{looks}"))
     if request.node_pattern:
         problems += _pattern_problems(request.node_pattern)
     if request.id is not None and not request.id.isprintable():
@@ -341,30 +353,16 @@ def _pattern_problems(pattern: str) -> list[Problem]:
     return []
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _compiled(pattern: str) -> Any:
     # RE2 has Go's syntax and takes linear time. Python's `re` takes seconds for 27 characters of
     # `(a+)+$`.
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = 1 << 20
+    options.max_mem = 1 << 18
     return re2.compile(pattern, options)
 
 
 def _problem(error: Any) -> Problem:
     path = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in FIELDS)
-    return Problem(path, _words(error))
-
-
-def _words(error: Any) -> str:
-    wanted = {
-        "int_type": "an integer",
-        "string_type": "a string",
-        "bool_type": "true or false",
-        "tuple_type": "an array of strings",
-        "dict_type": "an object",
-    }.get(error["type"])
-    if wanted:
-        return f"must be {wanted}, not {json_type(error['input'])}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]}"
+    return Problem(path, in_words(error))

@@ -19,6 +19,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, longest: int = 300) -> str:
+    """Return a text for people with at most `longest` characters.
+
+    >>> shortened("a" * 400)[-20:]
+    'a ... (400 in total)'
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - 20]} ... ({len(text)} in total)"
+
+
 def path_safe(text: str, longest: int = 200) -> str:
     """Return one path component without separators, control characters or a leading dot.
 

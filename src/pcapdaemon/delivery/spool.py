@@ -25,6 +25,7 @@ from ulid import ULID
 from pcapdaemon.core.errors import ConfigError, SpoolError
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Bytes
 from pcapdaemon.delivery.parcel import began_to_wait
 from pcapdaemon.files import opened_directory, opened_file, require_private
 from pcapdaemon.savefile.savefile import Savefile
@@ -50,7 +51,7 @@ class SpoolSettings(Section):
             " only."
         ),
     )
-    maxbytes: int = Field(
+    maxbytes: Bytes = Field(
         1 << 30,
         ge=1 << 20,
         description="Most bytes of all savefiles in it. If there are more, the oldest is lost.",

@@ -10,8 +10,7 @@ from pcapdaemon.core.events import (
     Publish,
     SavefileNotSpooled,
     SavefileSpooled,
-    SpoolFileIgnored,
-    SpoolFileQuarantined,
+    SpoolFileRefused,
 )
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
@@ -20,6 +19,8 @@ from pcapdaemon.threads import run_in_thread
 
 LOOK_EVERY = 0.5
 """Seconds between two checks for new orders from the command line and for overdue savefiles."""
+
+NOT_OURS = "not a file of the spool; it is left there"
 
 STORE_WITHIN = 10.0
 """Most seconds that the end of a capture waits for the spool's disk."""
@@ -48,7 +49,7 @@ class Spooling:
         """
         for name in await run_in_thread(self.spool.strangers):
             path = str(self.spool.directory / name)
-            self._publish(SpoolFileIgnored(path, "not a file of the spool; it is left there"))
+            self._publish(SpoolFileRefused(path, NOT_OURS, False))
         for name, manifest in left:
             if isinstance(manifest, str):
                 await self._quarantine(name, manifest)
@@ -156,7 +157,7 @@ class Spooling:
 
     async def _quarantine(self, name: str, reason: str) -> None:
         await run_in_thread(self.spool.quarantine, name)
-        self._publish(SpoolFileQuarantined(str(self.spool.directory / name), reason))
+        self._publish(SpoolFileRefused(str(self.spool.directory / name), reason, True))
 
 
 def _take_back(spool: Spool, written: "asyncio.Future[str]") -> None:

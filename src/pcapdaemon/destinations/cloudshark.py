@@ -21,6 +21,7 @@ from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
+from pcapdaemon.core.units import Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.secrets import CertificateFile
@@ -59,7 +60,7 @@ class CloudSharkSettings(Section):
     )
     port: int = Field(0, ge=0, le=65535, description="The server's port; 0: the scheme's default.")
     token: SecretStr | None = Field(None, description="The API token. Required.")
-    timeout: int = Field(
+    timeout: Time = Field(
         0,
         ge=0,
         description=(

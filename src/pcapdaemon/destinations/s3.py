@@ -21,6 +21,7 @@ from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.destinations.s3_errors import refusal
 from pcapdaemon.destinations.s3_names import REGION, endpoint_url, folder_problem, region_in
@@ -96,7 +97,7 @@ class S3Settings(Section):
     object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field(
         {}, description="Tags of each object (not metadata)."
     )
-    presign: int = Field(
+    presign: Time = Field(
         0,
         ge=0,
         le=604_800,

@@ -31,11 +31,14 @@ from pcapdaemon.core.events import (
     SourceSwitchedOn,
 )
 from pcapdaemon.core.outcome import Counts
-from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, RequestState
+from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, RequestState, asked
 from pcapdaemon.core.wire import to_wire
 
 KEPT = 1000
 """Most requests that are kept. Requests in progress are kept even if there are more."""
+
+KEPT_REJECTED = 200
+"""Most rejected requests among them."""
 
 KEPT_CAPTURES = 3000
 """Most captures of finished requests, because a request may name many missing interfaces."""
@@ -104,13 +107,13 @@ class History:
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
                 record.captures = [CaptureRecord(part.interface.name) for part in plan.outcomes]
-                record.limits = to_wire(plan.limits)
+                record.limits, record.asked = to_wire(plan.limits), asked(plan.request)
                 self._remember(record)
-            case RequestJoined(request_id, source, joined, received_at, _, warnings):
+            case RequestJoined(request_id, source, joined, received_at, request, warnings):
                 record = RequestRecord(
                     request_id, source, received_at, warnings=list(warnings), joined=joined
                 )
-                record.limits = self.requests[joined].limits
+                record.limits, record.asked = self.requests[joined].limits, asked(request)
                 # the same objects: changes apply to both records
                 record.captures = self.requests[joined].captures
                 self._remember(record)
@@ -119,7 +122,7 @@ class History:
             case RequestRejected(request_id, source, problems, _, warnings):
                 known = self.requests.get(request_id)
                 # otherwise the record belongs to another request with the same id
-                if known is None or known.is_over:
+                if known is None or known.state is RequestState.REJECTED:
                     state, words = RequestState.REJECTED, [str(problem) for problem in problems]
                     self._remember(
                         RequestRecord(
@@ -136,6 +139,7 @@ class History:
         record.node = self._node
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
+        self._forget_rejected()
         over = [r for r in self.requests.values() if r.is_over]
         captures = sum(len(r.captures) for r in over)
         for old in over:
@@ -144,11 +148,18 @@ class History:
             captures -= len(old.captures)
             del self.requests[old.id]
 
+    def _forget_rejected(self) -> None:
+        # Apart from the others, so that junk does not drive out the records of real requests.
+        rejected = [r for r in self.requests.values() if r.state is RequestState.REJECTED]
+        for old in rejected[: max(0, len(rejected) - KEPT_REJECTED)]:
+            del self.requests[old.id]
+
     def _resume(self, event: SavefileResumed) -> None:
         """Restore the record of a request of an earlier process from what the spool knows."""
         first, *others = event.ids
         origin = event.source, event.received_at, "", RequestState.FINISHED
         record = self.requests.get(first) or RequestRecord(first, *origin)
+        record.asked = asked(event.request)
         capture = record.capture(event.stopped.interface)
         _note(capture, event.stopped)
         capture.state = CaptureState.SPOOLED

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
+from pcapdaemon.core.units import Time
 from pcapdaemon.secrets import resolve_indirect
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
@@ -58,7 +59,7 @@ class KafkaSettings(Section):
             " with what is sent from now on."
         ),
     )
-    metadata_refresh: int = Field(
+    metadata_refresh: Time = Field(
         30, ge=1, le=3600, description="Seconds between checks for new partitions and topics."
     )
     results: Name | Places | None = Field(

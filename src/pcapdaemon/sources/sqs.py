@@ -23,6 +23,7 @@ from pydantic import Field, SecretStr, model_validator
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Time
 from pcapdaemon.sources.base import Bus, Message, Places
 from pcapdaemon.sources.sqs_envelopes import unwrap
 from pcapdaemon.sources.sqs_errors import reason_of
@@ -65,14 +66,14 @@ class SqsSettings(Section):
         None, description="Access key ID; absent: AWS's default chain (role, environment, files)."
     )
     accesskey: SecretStr | None = Field(None, description="Secret access key.")
-    waitseconds: int = Field(
+    waitseconds: Time = Field(
         20,
         ge=0,
         le=20,
         description="Seconds that a request to an empty queue waits for a message.",
     )
     chunksize: int = Field(10, ge=1, le=10, description="Most messages per request.")
-    visibility: int = Field(
+    visibility: Time = Field(
         30,
         ge=5,
         le=43200,

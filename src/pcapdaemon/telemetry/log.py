@@ -41,6 +41,7 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestReturned,
     RequestSeenBefore,
+    RequestTriedOut,
     ResultsLost,
     SavefileDelivered,
     SavefileLeftSpool,
@@ -50,8 +51,7 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
     SourceConnected,
     SourceDisconnected,
-    SpoolFileIgnored,
-    SpoolFileQuarantined,
+    SpoolFileRefused,
 )
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.section import Section
@@ -158,8 +158,8 @@ def _on_node_event(event: Event) -> None:
             log.info("delivery resumed from the spool", id=ids[0], **facts)
         case SavefileLeftSpool(ids, interface):
             log.info("savefile left the spool", id=ids[0], interface=interface)
-        case SpoolFileIgnored(name, reason) | SpoolFileQuarantined(name, reason):
-            what = "ignored" if isinstance(event, SpoolFileIgnored) else "quarantined"
+        case SpoolFileRefused(name, reason, quarantined):
+            what = "quarantined" if quarantined else "ignored"
             log.warning(f"file in the spool {what}", file_name=name, reason=reason)
         case RecorderChanged(interface, ""):
             log.info("recorder records", interface=interface)
@@ -202,6 +202,8 @@ def _on_request_event(event: RequestEvent) -> None:
             log.info("request returned to its source", id=request_id, source=source, reason=reason)
         case RequestCancelled(request_id, source):
             log.info("request cancelled", id=request_id, source=source)
+        case RequestTriedOut(request_id, source):
+            log.info("request tried out", id=request_id, source=source)
         case RequestFinished(request_id):
             log.info("request finished", id=request_id)
 

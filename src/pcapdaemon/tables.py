@@ -1,0 +1,46 @@
+"""Reads the configuration file as tables."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon.core.errors import ConfigError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the file's tables with names in lower case, because the original accepts any case.
+
+    Raises ConfigError.
+    """
+    try:
+        values: dict[str, Any] = _lower(tomllib.loads(_text_of(path)), str(path))
+    except OSError as error:
+        raise ConfigError(
+            [f"{path}: {error.strerror}"], "pass an existing file with --config"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
+    return values
+
+
+def _text_of(path: Path) -> str:
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # some editors put it there
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        words = f"{path}: line {line} is not UTF-8, perhaps Latin-1 or UTF-16"
+        raise ConfigError([words], "save the file as UTF-8") from None
+
+
+def _lower(values: Any, where: str) -> Any:
+    if isinstance(values, list):
+        return [_lower(value, where) for value in values]
+    if not isinstance(values, dict):
+        return values
+    lowered: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.lower() in lowered:
+            raise ConfigError([f"{where}: {name} appears twice, in different case"])
+        lowered[name.lower()] = _lower(value, where)
+    return lowered
