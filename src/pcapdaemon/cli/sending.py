@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from pcapdaemon import config, sources
+from pcapdaemon import config, sources, tables
 from pcapdaemon.cli import client, show
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.core.record import RequestState
