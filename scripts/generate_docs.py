@@ -23,8 +23,8 @@ from pcapdaemon.core.section import secret_names
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.results.settings import ResultsSettings
-from pcapdaemon.telemetry.log import Syslog
 from pcapdaemon.telemetry.metrics import Levels, Metrics
+from pcapdaemon.telemetry.output import Syslog
 from scripts.words import WORDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"

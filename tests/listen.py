@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from pcapdaemon.core.answers import Verdict
-from pcapdaemon.core.events import Event, SourceConnected, SourceDisconnected
+from pcapdaemon.core.events import Event
+from pcapdaemon.core.node_events import SourceConnected, SourceDisconnected
 from pcapdaemon.sources.base import Message, Source
 from pcapdaemon.sources.pump import close, end, pump
 

@@ -34,7 +34,7 @@ from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.sources.base import Bus
-from pcapdaemon.telemetry.log import Syslog
+from pcapdaemon.telemetry.output import Syslog
 
 S = TypeVar("S", bound=BaseModel)
 

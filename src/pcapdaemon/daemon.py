@@ -22,11 +22,11 @@ from pcapdaemon.config import (
     state_directory,
 )
 from pcapdaemon.core.errors import ConfigError
-from pcapdaemon.core.events import (
+from pcapdaemon.core.events import Event
+from pcapdaemon.core.node_events import (
     ConfigurationRefused,
     ConfigurationReloaded,
     DestinationNotReady,
-    Event,
     SourceSwitchedOff,
     SourceSwitchedOn,
 )
@@ -35,6 +35,7 @@ from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
+from pcapdaemon.files import allow_descriptors
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
@@ -108,6 +109,7 @@ class Daemon:
         Raises ConfigError if it can't start.
         """
         self._handle_signals()
+        allow_descriptors()
         left = await run_in_thread(self._spool.load) if self._spool else []
         await self._apply(self._settings)
         work = (
@@ -220,10 +222,10 @@ class Daemon:
         if old and http and http.port == old.port:
             await self._stop_api(None)  # it holds the same port on another address
         try:
-            api = ApiServer(http) if http else None
+            api = ApiServer(http, self._publish) if http else None
         except ConfigError:
             if self.api is None and old:
-                self.api = ApiServer(old)
+                self.api = ApiServer(old, self._publish)
                 self._serve_api()
             raise
         await self._stop_api(None)

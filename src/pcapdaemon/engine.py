@@ -17,10 +17,11 @@ from pcapdaemon.core import intake
 from pcapdaemon.core.admission import Rates, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.cloudevents import is_result
-from pcapdaemon.core.events import ClocksDiffer, Publish, RequestCancelled, RequestLogged
+from pcapdaemon.core.events import Publish, RequestCancelled, RequestLogged
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.message import UnreadableMessage, read
+from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings

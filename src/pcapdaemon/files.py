@@ -1,6 +1,7 @@
 """Helpers for files that several packages use."""
 
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,3 +42,17 @@ def require_private(directory: Path) -> None:
         raise PermissionError(0, f"belongs to another user (uid {found.st_uid})")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(0, f"others can write to it (mode {stat.S_IMODE(found.st_mode):o})")
+
+
+MOST_DESCRIPTORS = 65536
+
+
+def allow_descriptors() -> None:
+    """Use as many descriptors as the system allows this process, up to MOST_DESCRIPTORS.
+
+    The usual soft limit is 1024, which connections of clients alone could reach.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,7 +1,9 @@
 """The HTTP API, used like any client would."""
 
 import json
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -9,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Make
 from tests.helpers import Wire, eventually
-from tests.servers import DaemonProcess
+from tests.servers import DaemonProcess, wait_for_file
 
 
 def post(daemon: DaemonProcess, body: bytes, **headers: str) -> httpx2.Response:
@@ -214,7 +216,6 @@ def test_openapi_describes_the_message(daemon: DaemonProcess) -> None:
 def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(
     daemon: DaemonProcess, wire: Wire
 ) -> None:
-    import socket
 
     slow = socket.create_connection(("127.0.0.1", daemon.port))
     slow.sendall(
@@ -225,3 +226,74 @@ def test_a_client_that_sends_slowly_or_goes_holds_up_nobody(
     slow.close()
     assert daemon.api("GET", "/healthz").status_code == 200
     assert json.loads(daemon.api("GET", "/captures/quick").text)["state"] == "running"
+
+
+def test_what_balancers_proxies_and_browsers_expect(make: Make) -> None:
+    daemon = make({"http": {"names": ["captures.example.com"]}}).start()
+    for path in ("/healthz", "/readyz", "/captures", "/metrics", "/docs"):
+        head, got = daemon.api("HEAD", path), daemon.api("GET", path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert got.headers["cache-control"] == "no-store"
+        assert got.headers["x-content-type-options"] == "nosniff"
+        assert got.headers["x-frame-options"] == "DENY"
+    wrong = daemon.api("PUT", "/captures")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    named = {"host": "captures.example.com"}
+    assert daemon.api("GET", "/healthz", headers=named).status_code == 200
+    assert daemon.api("GET", "/healthz", headers={"host": "example.com"}).status_code == 421
+    front = daemon.api("GET", "/", follow_redirects=True)
+    assert "POST /captures" in front.text
+
+
+def test_the_description_is_openapi_3_1(daemon: DaemonProcess) -> None:
+    text = daemon.api("GET", "/openapi.json").text
+    assert "itemSchema" not in text
+    paths = json.loads(text)["paths"]
+    assert "404" in paths["/captures/{request_id}"]["get"]["responses"]
+    assert "422" in paths["/captures"]["get"]["responses"]
+
+
+def test_idle_and_slow_connections_are_closed_and_further_ones_too(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(1100)]
+    slow = idle[-1]
+    slow.sendall(b"POST /captures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
+    assert daemon.api("GET", "/healthz").status_code == 200
+    assert daemon.request(interface=[wire.far], id="amid", packets=3).status_code == 202
+    wire.send(3)
+    wait_for_file(daemon.captures, "*amid.pcap")
+    slow.settimeout(20)
+    assert slow.recv(1000) == b"", "it is closed after 10 s"
+    for one in idle:
+        one.close()
+    assert daemon.stop() == 0
+
+
+def test_wrong_tokens_leave_a_trace_that_is_bounded(make: Make) -> None:
+    daemon = make({"http": {"token": "a-long-token"}}).start()
+
+    def knock(_: int) -> int:
+        return daemon.api("GET", "/captures", headers={"authorization": "Bearer wrong"}).status_code
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(knock, range(150))) == {401}
+    metrics = daemon.api("GET", "/metrics", headers={"authorization": "Bearer a-long-token"}).text
+    assert "pcapdaemon_http_unauthorized_total 150.0" in metrics
+    lines = daemon.logged("request without a valid token")
+    assert 50 < len(lines) < 70
+    assert lines[0]["client"] == "127.0.0.1"
+
+
+def test_a_repeated_id_that_is_waited_for_says_so(daemon: DaemonProcess, wire: Wire) -> None:
+    message: dict[str, Any] = {
+        "interface": [wire.far],
+        "id": "twice",
+        "packets": 1,
+        "customer": "acme",
+    }
+    assert daemon.request(**message).status_code == 202
+    wire.send(1)
+    again = daemon.request(wait=True, **message).json()
+    assert again["customer"] == "acme"
+    assert "accepted before" in " ".join(again["warnings"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pcapdaemon.core.errors import NotConnected
-from pcapdaemon.core.events import Event, SourceDisconnected
+from pcapdaemon.core.events import Event
+from pcapdaemon.core.node_events import SourceDisconnected
 from pcapdaemon.sources import redis_stream
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import end, pump

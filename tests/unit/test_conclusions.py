@@ -13,7 +13,6 @@ from pcapdaemon.capture.session import Armed, Session
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
-    ClocksDiffer,
     Event,
     RequestAccepted,
     RequestFinished,
@@ -23,6 +22,7 @@ from pcapdaemon.core.events import (
 )
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.outcome import Outcome
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.settings import DeliverySettings

@@ -18,14 +18,12 @@ from pcapdaemon.core.events import (
     DeliveryDelayed,
     Event,
     SavefileDelivered,
-    SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
-    SavefileResumed,
     SavefileSpooled,
-    SpoolFileRefused,
 )
 from pcapdaemon.core.limits import CaptureLimits, StopReason
+from pcapdaemon.core.node_events import SavefileLeftSpool, SavefileResumed, SpoolFileRefused
 from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import validate
 from pcapdaemon.delivery import delivery as module

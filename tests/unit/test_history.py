@@ -14,11 +14,10 @@ from pcapdaemon.core.events import (
     RequestRejected,
     SavefileDelivered,
     SavefileLost,
-    SourceConnected,
-    SourceDisconnected,
 )
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.node_events import SourceConnected, SourceDisconnected
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy

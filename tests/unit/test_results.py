@@ -22,13 +22,12 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestSeenBefore,
     SavefileDelivered,
-    SavefileLeftSpool,
     SavefileLost,
-    SavefileResumed,
     SavefileSpooled,
 )
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
+from pcapdaemon.core.node_events import SavefileLeftSpool, SavefileResumed
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy

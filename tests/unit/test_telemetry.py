@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import structlog
 
-from pcapdaemon.core.events import Event, RequestRejected, SourceDisconnected
+from pcapdaemon.core.events import Event, RequestRejected
+from pcapdaemon.core.node_events import SourceDisconnected
 from pcapdaemon.core.request import Problem
-from pcapdaemon.telemetry.log import Syslog, Telemetry
+from pcapdaemon.telemetry.log import Telemetry
+from pcapdaemon.telemetry.output import Syslog
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Error responses: problem details of RFC 9457."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
@@ -21,7 +22,9 @@ TITLES = {
 """The title of each status."""
 
 
-def problem(status: int, detail: str = "", **members: Any) -> Response:
+def problem(
+    status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
     """Return a problem details response; `members` are added to its object."""
     body = {
         "type": "about:blank",
@@ -30,7 +33,9 @@ def problem(status: int, detail: str = "", **members: Any) -> Response:
         "detail": detail,
         **members,
     }
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    more = {"Retry-After": "1"} if status in (429, 503) else {}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+        more["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(
+        body, status, {**more, **(headers or {})}, media_type="application/problem+json"
+    )

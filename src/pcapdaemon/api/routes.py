@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -34,6 +34,7 @@ STATUS = {
     AnswerKind.UNAVAILABLE: 503,
 }
 
+Responses = dict[int | str, dict[str, Any]]
 Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
 
 
@@ -65,8 +66,9 @@ class Api:
         app.add_exception_handler(StarletteHTTPException, _refused)
         app.add_exception_handler(RequestValidationError, _invalid)
         message = {"required": True, "content": {"application/json": {"schema": json_schema()}}}
-        refusals: dict[int | str, dict[str, Any]] = {
-            status: {"description": title} for status, title in TITLES.items()
+        refusals: Responses = {
+            status: {"description": title, "content": {"application/problem+json": {}}}
+            for status, title in TITLES.items()
         }
         add, one = app.add_api_route, "/captures/{request_id:path}"
         add(
@@ -77,15 +79,27 @@ class Api:
             responses=refusals,
             openapi_extra={"requestBody": message},
         )
-        add("/captures", self.last, response_model=list[REQUEST])
-        add(one, self.tell, response_model=REQUEST)
-        add(one, self.end, methods=["DELETE"], status_code=202, response_model=REQUEST)
+        unknown: Responses = {404: refusals[404]}
+        wrong: Responses = {422: refusals[422]}
+        add("/captures", self.last, response_model=list[REQUEST], responses=wrong)
+        add(one, self.record, response_model=REQUEST, responses=unknown)
+        add(
+            one,
+            self.end,
+            methods=["DELETE"],
+            status_code=202,
+            response_model=REQUEST,
+            responses=unknown,
+        )
         add("/recorders", self.recorders, response_model=list[RECORDER])
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
         add("/metrics", self.metrics, response_class=Response)
         add("/docs", self.docs, include_in_schema=False)
+        add("/", self.index, include_in_schema=False)
+        describe = app.openapi
+        app.openapi = lambda: _without_newer_words(describe())  # type: ignore[method-assign]
         return app
 
     async def start(
@@ -114,7 +128,7 @@ class Api:
         ]
         return [self._view(request_id) for request_id in newest]
 
-    async def tell(self, request_id: str) -> dict[str, Any]:
+    async def record(self, request_id: str) -> dict[str, Any]:
         """Return the state, the current counts and the outcome of a request."""
         return self._view(request_id)
 
@@ -165,14 +179,30 @@ class Api:
         """Return the description of these routes as a page for people."""
         return HTMLResponse(docs_page.render(request.app.openapi()), headers=docs_page.HEADERS)
 
+    async def index(self) -> Response:
+        """Lead people to the description of the API."""
+        return RedirectResponse("/docs")
+
     def _view(self, request_id: str) -> dict[str, Any]:
         if (record := self._history.as_json(request_id, self._engine.counts(request_id))) is None:
             raise HTTPException(404, f"this node has no record of request {request_id!r}")
         return record
 
 
+def _without_newer_words(description: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI 3.1 document without `itemSchema`, which is a word of OpenAPI 3.2."""
+    for methods in description["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                for content in response.get("content", {}).values():
+                    if content.pop("itemSchema", None):
+                        content["schema"] = {"type": "string"}
+    return description
+
+
 async def _refused(_: Request, error: Exception) -> Response:
-    return problem(getattr(error, "status_code", 500), str(getattr(error, "detail", "")))
+    status, detail = getattr(error, "status_code", 500), str(getattr(error, "detail", ""))
+    return problem(status, detail, headers=getattr(error, "headers", None))
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

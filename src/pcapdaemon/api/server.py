@@ -11,16 +11,31 @@ from typing import Any
 import uvicorn
 from fastapi.responses import Response
 
+from pcapdaemon.api.connection import Connection
 from pcapdaemon.api.problems import problem
 from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.core.events import Publish
+from pcapdaemon.core.node_events import TokenRefused
 from pcapdaemon.sources.http import HttpSettings, address_family, is_loopback
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+"""Headers of every response, unless it has its own: records and packets belong in no cache."""
+
+WRONG_TOKEN_DELAY = 0.5
+"""Seconds that a client waits after a wrong token, so that guessing takes long."""
+
+
 class Guard:
-    """Rejects unauthorized requests.
+    """Rejects unauthorized requests, and adds headers for browsers to all responses.
 
     If a token is configured, every request needs it. `/healthz` does not, because it reveals
     nothing and probes use it.
@@ -34,21 +49,40 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve an ASGI scope, or reject it."""
-        if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
-            await refusal(scope, receive, send)
-        else:
-            await self._server.app(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        refusal = self._refusal(scope)
+        if refusal and refusal.status_code == 401:
+            self._server.publish(TokenRefused((scope["client"] or ("",))[0]))
+            await asyncio.sleep(WRONG_TOKEN_DELAY)
+        if scope["method"] == "HEAD":  # uvicorn leaves out the body
+            scope = {**scope, "method": "GET"}
+        await (refusal or self._server.app)(scope, receive, _with_headers(send))
 
     def _refusal(self, scope: Scope) -> Response | None:
         settings, headers = self._server.settings, dict(scope["headers"])
-        if is_loopback(settings.host) and not is_loopback(_host_name(headers.get(b"host", b""))):
-            return problem(421, "use the name localhost or the address 127.0.0.1")
+        name = _host_name(headers.get(b"host", b""))
+        if is_loopback(settings.host) and not (is_loopback(name) or name in settings.names):
+            return problem(
+                421, "use localhost or 127.0.0.1, or add the name to [http] names", host=name
+            )
         if settings.token is not None and scope["path"] != "/healthz":
             scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
             right = hmac.compare_digest(shown.strip(), settings.token.get_secret_value().encode())
             if scheme.lower() != b"bearer" or not right:
                 return problem(401, "send the header 'Authorization: Bearer TOKEN'")
         return None
+
+
+def _with_headers(send: Any) -> Any:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message["headers"]}
+            more = [header for header in HEADERS if header[0] not in names]
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return sending
 
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+?)\.?)(?::\d+)?", re.IGNORECASE)
@@ -76,8 +110,8 @@ class ApiServer:
     be replaced if host and port stay the same. `closing` is set when endless responses must end.
     """
 
-    def __init__(self, settings: HttpSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: HttpSettings, publish: Publish) -> None:
+        self.settings, self.publish = settings, publish
         self.app: Asgi = _not_yet
         self.closing = asyncio.Event()
         family = address_family(settings.host)
@@ -96,7 +130,7 @@ class ApiServer:
                 Guard(self),
                 log_config=None,
                 access_log=False,
-                limit_concurrency=2000,
+                http=Connection,
                 server_header=False,
                 lifespan="off",
             )

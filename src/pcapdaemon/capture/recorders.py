@@ -6,8 +6,9 @@ from functools import partial
 
 from pcapdaemon.capture.recorder import Recorder, RecorderSettings
 from pcapdaemon.core.errors import ConfigError
-from pcapdaemon.core.events import Publish, RecorderChanged
+from pcapdaemon.core.events import Publish
 from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.node_events import RecorderChanged
 from pcapdaemon.threads import call_in_loop, run_in_thread
 
 LOOK_EVERY = 0.5

@@ -46,6 +46,26 @@ class _Bucket:
 
 
 @dataclass
+class Tally:
+    """Lets at most `most` things of each key pass in a minute, and counts the others."""
+
+    most: int
+    _buckets: "OrderedDict[str, _Bucket]" = field(default_factory=OrderedDict)
+    _held: dict[str, int] = field(default_factory=dict)
+
+    def passes(self, key: str, now: float) -> int | None:
+        """Return how many were held back since the last one that passed, or None to hold it."""
+        bucket = _bucket_of(self._buckets, key, self.most, now)
+        for gone in self._held.keys() - self._buckets.keys():
+            del self._held[gone]
+        if bucket.left < 1:
+            self._held[key] = self._held.get(key, 0) + 1
+            return None
+        bucket.left -= 1
+        return self._held.pop(key, 0)
+
+
+@dataclass
 class Rates:
     """Counts requests per minute, in total and for each customer."""
 
@@ -56,9 +76,9 @@ class Rates:
 
         A refused request does not count. A rate of 0 means no limit.
         """
-        everybody = self._bucket("", rate, now)
+        everybody = _bucket_of(self._buckets, "", rate, now)
         one = (
-            self._bucket(f"customer {customer}", customer_rate, now)
+            _bucket_of(self._buckets, f"customer {customer}", customer_rate, now)
             if customer and customer_rate
             else None
         )
@@ -74,10 +94,11 @@ class Rates:
                 bucket.left -= 1
         return ""
 
-    def _bucket(self, name: str, rate: int, now: float) -> _Bucket:
-        bucket = self._buckets.setdefault(name, _Bucket(float(rate), now))
-        self._buckets.move_to_end(name)
-        bucket.refill(rate, now)
-        while len(self._buckets) > MOST_CUSTOMERS:
-            self._buckets.popitem(last=False)
-        return bucket
+
+def _bucket_of(buckets: "OrderedDict[str, _Bucket]", name: str, rate: int, now: float) -> _Bucket:
+    bucket = buckets.setdefault(name, _Bucket(float(rate), now))
+    buckets.move_to_end(name)
+    bucket.refill(rate, now)
+    while len(buckets) > MOST_CUSTOMERS:
+        buckets.popitem(last=False)
+    return bucket

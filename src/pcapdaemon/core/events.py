@@ -124,17 +124,6 @@ class RequestCancelled(RequestEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class ClocksDiffer(NodeEvent):
-    """A request's time shows that a clock is off: the requester's, the broker's or this node's.
-
-    It is published once per source. `seconds` is the difference.
-    """
-
-    source: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class CaptureStarted(CaptureEvent):
     """The filter is set, and matching packets are kept from now on."""
 
@@ -235,50 +224,6 @@ class SavefileNotSpooled(CaptureEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SavefileResumed(NodeEvent):
-    """The delivery of a savefile that an earlier process left in the spool was resumed."""
-
-    ids: tuple[str, ...]
-    source: str
-    received_at: float
-    request: CaptureRequest
-    stopped: CaptureStopped
-    delivered: tuple[tuple[str, Receipt], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SavefileLeftSpool(NodeEvent):
-    """A savefile left the spool: all destinations have it, or it was dropped.
-
-    `ids` are the requests that it belongs to. They may not be finished, because captures on other
-    interfaces may still run.
-    """
-
-    ids: tuple[str, ...]
-    interface: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderChanged(NodeEvent):
-    """A recorder began to record, or stopped.
-
-    `reason` says why it does not record, and is empty if it does.
-    """
-
-    interface: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolFileRefused(NodeEvent):
-    """A file in the spool's directory can't be used. It is quarantined if it is the spool's."""
-
-    name: str
-    reason: str
-    quarantined: bool
-
-
-@dataclass(frozen=True, slots=True)
 class DeliveryDelayed(CaptureEvent):
     """A destination failed temporarily, and the delivery will be retried."""
 
@@ -338,63 +283,3 @@ class RequestLogged(RequestEvent):
     id: str
     source: str
     body: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSwitchedOn(NodeEvent):
-    """A source was turned on. It receives nothing before SourceConnected."""
-
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSwitchedOff(NodeEvent):
-    """A source was turned off. No more events follow for it."""
-
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceConnected(NodeEvent):
-    """A source is connected and receives messages."""
-
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceDisconnected(NodeEvent):
-    """A source is disconnected. What is sent meanwhile may be lost, as its documentation says."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationNotReady(NodeEvent):
-    """A destination could not receive a savefile at this time."""
-
-    destination: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResultsLost(NodeEvent):
-    """`number` results could not be sent to a place, and were dropped."""
-
-    place: str
-    number: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationReloaded(NodeEvent):
-    """SIGHUP reloaded the configuration."""
-
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationRefused(NodeEvent):
-    """SIGHUP found a wrong configuration; the old one stays in force as a whole."""
-
-    problems: tuple[str, ...]

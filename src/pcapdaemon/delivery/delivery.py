@@ -11,13 +11,8 @@ import stamina
 import structlog
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.core.events import (
-    DeliveryDelayed,
-    Publish,
-    SavefileDelivered,
-    SavefileLeftSpool,
-    SavefileLost,
-)
+from pcapdaemon.core.events import DeliveryDelayed, Publish, SavefileDelivered, SavefileLost
+from pcapdaemon.core.node_events import SavefileLeftSpool
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.delivery.parcel import Parcel

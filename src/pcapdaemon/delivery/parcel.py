@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pcapdaemon.core.events import CaptureStopped, SavefileResumed
+from pcapdaemon.core.events import CaptureStopped
 from pcapdaemon.core.limits import CaptureLimits
+from pcapdaemon.core.node_events import SavefileResumed
 from pcapdaemon.core.outcome import Outcome, Receipt
 from pcapdaemon.core.request import CaptureRequest
 from pcapdaemon.core.text import path_safe

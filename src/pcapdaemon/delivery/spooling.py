@@ -6,12 +6,8 @@ from functools import partial
 from typing import Any
 
 from pcapdaemon.core.errors import SpoolError
-from pcapdaemon.core.events import (
-    Publish,
-    SavefileNotSpooled,
-    SavefileSpooled,
-    SpoolFileRefused,
-)
+from pcapdaemon.core.events import Publish, SavefileNotSpooled, SavefileSpooled
+from pcapdaemon.core.node_events import SpoolFileRefused
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
 from pcapdaemon.savefile.savefile import Savefile

@@ -302,6 +302,8 @@ cdef class Handle:
             return CaptureRefused(words, kind="permission")
         if status in (PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_IFACE_NOT_UP):
             return CaptureRefused(words, kind="interface")
+        if "Too many open files" in words:
+            return CaptureRefused(words, kind="busy")
         return CaptureRefused(words)
 
     def _ignore_outgoing(self):

@@ -23,8 +23,10 @@ from pcapdaemon.core.events import (
     RequestRejected,
     SavefileDelivered,
     SavefileLost,
-    SavefileResumed,
     SavefileSpooled,
+)
+from pcapdaemon.core.node_events import (
+    SavefileResumed,
     SourceConnected,
     SourceDisconnected,
     SourceSwitchedOff,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pcapdaemon.core.admission import Tally
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.cloudevents import encode
 from pcapdaemon.core.events import (
@@ -25,14 +26,12 @@ from pcapdaemon.core.events import (
     RequestJoined,
     RequestRejected,
     RequestSeenBefore,
-    ResultsLost,
     SavefileDelivered,
-    SavefileLeftSpool,
     SavefileLost,
-    SavefileResumed,
     SavefileSpooled,
 )
 from pcapdaemon.core.intake import SEEN_BEFORE
+from pcapdaemon.core.node_events import ResultsLost, SavefileLeftSpool, SavefileResumed
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest
 from pcapdaemon.core.wire import to_wire
@@ -50,6 +49,11 @@ WEBHOOK: _Place = ("", "webhook")
 
 DIRECT = (AnswerKind.DRYRUN, AnswerKind.LIST, AnswerKind.CANCELLED)
 """Answers that no event reports, so they are always sent as answers."""
+
+REJECTIONS_A_MINUTE = 600
+"""Most rejections that are sent to requesters of one source in a minute."""
+
+TOO_MANY = f"more than {REJECTIONS_A_MINUTE} rejections in a minute"
 
 LOOK_EVERY = 0.5
 """Seconds without a result after which a subscriber checks whether it must end."""
@@ -79,6 +83,7 @@ class Results:
         self.node, self.settings = node, settings
         self._record_of, self._publish = record, publish
         self._webhook: Webhook | None = None
+        self._tally = Tally(REJECTIONS_A_MINUTE)
         self._boxes: dict[_Place, Outbox] = {}
         self._places: dict[str, tuple[str, ...]] = {}
         self._routes: dict[str, _Route] = {}
@@ -147,6 +152,9 @@ class Results:
         """Send the result of an event, if it is about a request."""
         match event:
             case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
+                if self._tally.passes(source, time.monotonic()) is None:
+                    self._publish(ResultsLost(source, 1, TOO_MANY))
+                    return
                 data = {"kind": kind, "problems": problems, "hint": hint, "warnings": warnings}
                 self._send("rejected", request_id, to_wire(data), _route(source, request))
             case RequestAccepted():

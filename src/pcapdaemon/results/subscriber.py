@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
-MOST_WAITING = 1000
-"""Most results that wait for one client."""
+MOST_WAITING, MOST_BYTES = 1000, 4 << 20
+"""Most results that wait for one client, and most bytes of them."""
 
 
 class Subscriber:
@@ -19,16 +19,18 @@ class Subscriber:
         self.request_id = request_id
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._there = asyncio.Event()
-        self.left_out = 0
+        self._size = self.left_out = 0
 
     def put(self, kind: str, body: bytes) -> None:
         """Queue a result: what happened, and the CloudEvent."""
-        if len(self._waiting) >= MOST_WAITING:
-            self._waiting.remove(
-                next((one for one in self._waiting if one[0] == "progress"), self._waiting[0])
-            )
-            self.left_out += 1
         self._waiting.append((kind, body))
+        self._size += len(body)
+        while len(self._waiting) > MOST_WAITING or self._size > MOST_BYTES:
+            progress = (one for one in self._waiting if one[0] == "progress")
+            dropped = next(progress, self._waiting[0])
+            self._waiting.remove(dropped)
+            self._size -= len(dropped[1])
+            self.left_out += 1
         self._there.set()
 
     async def next(self, seconds: float) -> tuple[str, bytes] | None:
@@ -38,4 +40,8 @@ class Subscriber:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._there.wait()
-        return self._waiting.popleft() if self._waiting else None
+        if not self._waiting:
+            return None
+        kind, body = self._waiting.popleft()
+        self._size -= len(body)
+        return kind, body

@@ -10,6 +10,7 @@ import socket
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.sources.base import Message, Source
@@ -40,6 +41,13 @@ class HttpSettings(Section):
     listen: bool = Field(False, description="Serve the API, and receive requests on it.")
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8723, ge=0, le=65535, description="The port to listen on; 0: any free port.")
+    names: Strings = Field(
+        (),
+        description=(
+            "Names in the `Host` header under which a proxy or a browser reaches the API on"
+            " loopback, besides `localhost`."
+        ),
+    )
     token: SecretStr | None = Field(
         None,
         min_length=8,

@@ -9,7 +9,8 @@ import stamina
 import structlog
 
 from pcapdaemon.core.errors import NotConnected
-from pcapdaemon.core.events import Publish, SourceConnected, SourceDisconnected
+from pcapdaemon.core.events import Publish
+from pcapdaemon.core.node_events import SourceConnected, SourceDisconnected
 from pcapdaemon.sources.base import Message, Source
 
 log = structlog.get_logger()

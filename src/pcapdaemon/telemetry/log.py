@@ -6,32 +6,23 @@ On a terminal, stderr is for people, otherwise it is JSON.
 import contextlib
 import logging
 import queue
-import sys
 import threading
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
-from logging.handlers import QueueHandler, QueueListener, SysLogHandler
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import stamina.instrumentation
 import structlog
-from pydantic import Field
 
 from pcapdaemon import __version__
+from pcapdaemon.core.admission import Tally
 from pcapdaemon.core.events import (
     CaptureEvent,
     CaptureFailed,
     CaptureStarted,
     CaptureStopped,
-    ClocksDiffer,
-    ConfigurationRefused,
-    ConfigurationReloaded,
     DeliveryDelayed,
-    DestinationNotReady,
     Event,
     PacketsLogged,
-    RecorderChanged,
     RequestAccepted,
     RequestCancelled,
     RequestEvent,
@@ -42,40 +33,39 @@ from pcapdaemon.core.events import (
     RequestReturned,
     RequestSeenBefore,
     RequestTriedOut,
-    ResultsLost,
     SavefileDelivered,
-    SavefileLeftSpool,
     SavefileLost,
     SavefileNotSpooled,
-    SavefileResumed,
     SavefileSpooled,
+)
+from pcapdaemon.core.node_events import (
+    ClocksDiffer,
+    ConfigurationRefused,
+    ConfigurationReloaded,
+    DestinationNotReady,
+    RecorderChanged,
+    ResultsLost,
+    SavefileLeftSpool,
+    SavefileResumed,
     SourceConnected,
     SourceDisconnected,
     SpoolFileRefused,
+    TokenRefused,
 )
 from pcapdaemon.core.request import ON_THE_WIRE
-from pcapdaemon.core.section import Section
-from pcapdaemon.core.text import printable
+from pcapdaemon.telemetry.output import (
+    WAITING_LINES,
+    CountingListener,
+    DroppingHandler,
+    Syslog,
+    configure,
+    make_outputs,
+)
 
-WAITING_LINES = 20_000
-"""Most log lines that wait for a slow reader. More are dropped and counted.
-
-Nothing waits for the log.
-"""
+REFUSALS_A_MINUTE = 60
+"""Most refusals of each source that are logged in a minute. The next line counts the others."""
 
 log = structlog.get_logger("pcapdaemon")
-
-
-class Syslog(Section):
-    """`[syslog]`: where the log goes in addition to stderr."""
-
-    priority: int = Field(
-        25, ge=0, le=191, description="Facility * 8 + severity, the same for every line."
-    )
-    tag: str = Field("pcapdaemon", min_length=1, description="Name of the program in each line.")
-    address: str = Field(
-        "/dev/log", min_length=1, description="Path of the socket, or `host:port` for UDP."
-    )
 
 
 class Telemetry:
@@ -83,6 +73,7 @@ class Telemetry:
 
     def __init__(self, syslog: Syslog | None) -> None:
         self._syslog = syslog
+        self._tally = Tally(REFUSALS_A_MINUTE)
         self._open()
 
     def configure(self, syslog: Syslog | None) -> None:
@@ -117,6 +108,8 @@ class Telemetry:
     def on_event(self, event: Event) -> None:
         """Log an event, with the id of its request; never blocks."""
         match event:
+            case RequestRejected() | TokenRefused():
+                self._refused(event)
             case RequestEvent():
                 _on_request_event(event)
             case CaptureEvent():
@@ -124,13 +117,20 @@ class Telemetry:
             case _:
                 _on_node_event(event)
 
+    def _refused(self, event: RequestRejected | TokenRefused) -> None:
+        """Log a refusal, unless there were many of its source; then only count it."""
+        key = event.source if isinstance(event, RequestRejected) else "token"
+        before = self._tally.passes(key, time.monotonic())
+        if before is not None:
+            _on_refusal(event, {"similar_before": before} if before else {})
+
     def _open(self) -> None:
         self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
-        self._handler = _DroppingHandler(self._queue)
-        outputs, problem = _outputs(self._syslog)
-        self._listener = QueueListener(self._queue, *outputs)
+        self._handler = DroppingHandler(self._queue)
+        outputs, problem = make_outputs(self._syslog)
+        self._listener = CountingListener(self._handler, *outputs)
         self._listener.start()
-        _configure(self._handler)
+        configure(self._handler)
         if problem:
             log.warning("no syslog", reason=problem)
 
@@ -173,16 +173,18 @@ def _on_node_event(event: Event) -> None:
             log.error("configuration refused, the old one is kept", problems=list(problems))
 
 
+def _on_refusal(event: RequestRejected | TokenRefused, more: dict[str, int]) -> None:
+    """Log a refusal. `more` has the number of those that were not logged since the last one."""
+    if isinstance(event, TokenRefused):
+        log.warning("request without a valid token", client=event.client, **more)
+        return
+    problems = [str(problem) for problem in event.problems]
+    facts = {"id": event.id, "source": event.source, "kind": event.kind}
+    log.warning("request rejected", **facts, problems=problems, **more)
+
+
 def _on_request_event(event: RequestEvent) -> None:
     match event:
-        case RequestRejected(request_id, source, problems, kind):
-            log.warning(
-                "request rejected",
-                id=request_id,
-                source=source,
-                kind=kind,
-                problems=[str(p) for p in problems],
-            )
         case RequestAccepted(source, plan, _, warnings):
             names = [part.interface.name for part in plan.captures]
             accepted: dict[str, Any] = {
@@ -261,105 +263,3 @@ def _on_capture_event(event: CaptureEvent) -> None:
         case PacketsLogged():
             for line in event.lines:
                 log.info("packet", **where, packet=line)
-
-
-class _DroppingHandler(QueueHandler):
-    """Drops and counts lines if the listener can't keep up."""
-
-    dropped = 0
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        # the formatter needs structlog's dictionary, and there is no other process to pickle it for
-        return record
-
-
-def _configure(handler: logging.Handler) -> None:
-    structlog.configure(
-        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    stamina.instrumentation.set_on_retry_hooks([])  # our own events report retries
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    logging.raiseExceptions = False  # a missing syslog must not fill stderr with tracebacks
-    for noisy in (
-        "uvicorn",
-        "uvicorn.error",
-        "httpx2",
-        "httpcore2",
-        "asyncio",
-        "botocore",
-        "boto3",
-        "urllib3",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _shared() -> list[Any]:
-    return [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _printable_values,
-    ]
-
-
-def _outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
-    """Return the outputs, and what is wrong with syslog or "". Each line retries syslog."""
-    stderr = logging.StreamHandler(sys.stderr)
-    tty = sys.stderr.isatty()
-    stderr.setFormatter(
-        _formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer())
-    )
-    if syslog is None:
-        return [stderr], ""
-    try:
-        handler = _syslog_output(syslog)
-    except OSError as error:  # a host that can't be resolved
-        return [stderr], f"[syslog] {syslog.address}: {error.strerror}"
-    # the handler itself does not report a missing socket
-    missing = isinstance(handler.address, str) and not Path(handler.address).exists()
-    return [stderr, handler], f"[syslog] {syslog.address}: no such socket" if missing else ""
-
-
-def _formatter(renderer: Any) -> logging.Formatter:
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared(),
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-    )
-
-
-def _syslog_output(settings: Syslog) -> SysLogHandler:
-    host, colon, port = settings.address.rpartition(":")
-    address: Any = (host, int(port)) if colon and port.isdigit() else settings.address
-    handler = SysLogHandler(address, facility=settings.priority >> 3)
-    # every line has the configured severity, as in the original
-    severity = next(
-        name for name, number in handler.priority_names.items() if number == settings.priority & 7
-    )
-    vars(handler)["priority_map"] = dict.fromkeys(logging.getLevelNamesMapping(), severity)
-    handler.append_nul = False
-    handler.ident = f"{settings.tag}: "
-    handler.setFormatter(_formatter(structlog.processors.LogfmtRenderer(key_order=["event", "id"])))
-    return handler
-
-
-def _printable_values(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value if key == "exception" else _escaped(value) for key, value in event.items()}
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, list | tuple):
-        return [_escaped(item) for item in value]
-    return value

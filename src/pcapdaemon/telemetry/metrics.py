@@ -33,16 +33,19 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestReturned,
     RequestSeenBefore,
-    ResultsLost,
     SavefileDelivered,
     SavefileLost,
     SavefileSpooled,
+)
+from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.node_events import (
+    ResultsLost,
     SourceConnected,
     SourceDisconnected,
     SourceSwitchedOff,
     SourceSwitchedOn,
+    TokenRefused,
 )
-from pcapdaemon.core.interface import RecorderStatus
 
 QUICK = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Upper bounds of histograms for captures, in seconds."""
@@ -155,6 +158,9 @@ class Metrics:
             "How long the oldest savefile in the spool has waited",
         ).set_function(levels.spool_oldest)
         registry.register(_RecorderLevels(levels.recorders))
+        self._unauthorized = counter(
+            "pcapdaemon_http_unauthorized", "Requests to the API without a valid token"
+        )
         self._results_lost = counter(
             "pcapdaemon_results_lost", "Results that were dropped", ["place"]
         )
@@ -174,6 +180,8 @@ class Metrics:
                 self._source(source, connected=True)
             case SourceDisconnected(source, _):
                 self._source(source, connected=False)
+            case TokenRefused():
+                self._unauthorized.inc()
             case ResultsLost(place, number):
                 self._results_lost.labels(place).inc(number)
 
