@@ -129,3 +129,25 @@ def test_messages_for_others_while_32_captures_run(storm: Storm, make: Make, wir
     assert daemon.api("GET", "/readyz").status_code == 200
     assert daemon.stop() == 0
     assert len(daemon.logged("request finished")) == 33
+
+
+@pytest.mark.timeout(120)
+def test_messages_of_30_mib_neither_deafen_a_node_nor_fill_its_memory(
+    make: Make, tmp_path: Path, wire: Wire
+) -> None:
+    redis = RedisServer(tmp_path).start()
+    section = {"listen": True, "host": "127.0.0.1", "port": redis.port, "stream": "requests"}
+    daemon = make({"redis": section}).start()
+    eventually(lambda: daemon.logged("source connected", source="redis-stream"))
+    with redis.client() as client:
+        for _ in range(6):
+            client.xadd("requests", {"request": b"x" * (30 << 20)})
+        request = {"node": "any", "interface": [wire.far], "id": "after"}
+        client.xadd("requests", {"request": json.dumps(request)})
+    eventually(lambda: daemon.logged("capture started", id="after"), 60)
+    assert daemon.process
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0])
+    assert peak < 400 * 1024, "three copies of one message beside the program"
+    assert daemon.stop() == 0
+    redis.kill()

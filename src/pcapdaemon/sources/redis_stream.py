@@ -13,6 +13,7 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from pcapdaemon.core.answers import Verdict
@@ -20,10 +21,18 @@ from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.sources.base import Message
 from pcapdaemon.sources.redis import RedisBus, RedisSettings, drop
 
+log = structlog.get_logger()
+
 BLOCK_MS = 1000
 """Milliseconds that one read waits; acknowledgements are sent with the next read."""
 
-ENTRIES_AT_ONCE = 500
+MOST_AT_ONCE = 32
+"""Most entries of one read. It begins with one, and grows while entries are short."""
+
+MOST_FAILURES = 3
+
+LONG_ENTRY = 256 * 1024
+"""Bytes of an entry after which the next read asks for only one: none is longer than a request."""
 
 SIGN_OF_LIFE = 60.0
 """Seconds between reads of the pending entries, even if there are none.
@@ -50,6 +59,7 @@ class RedisStreamSource(RedisBus):
         self._held: set[bytes] = set()
         self._acks: list[bytes] = []
         self._pending_from: bytes | None = b"0"
+        self._at_once, self._failures, self._failed_at = 1, 0, b""
         self._again_at = time.monotonic() + SIGN_OF_LIFE
 
     @classmethod
@@ -77,6 +87,7 @@ class RedisStreamSource(RedisBus):
             raise self.lost(error) from None
         self._been_connected = True
         self._pending_from = b"0"
+        await self._skip_unreadable()
 
     async def receive(self) -> Message:
         """Return the next entry."""
@@ -84,6 +95,7 @@ class RedisStreamSource(RedisBus):
             try:
                 await self._read()
             except (RedisError, OSError) as error:
+                self._at_once, self._failures = 1, self._failures + 1
                 raise self.lost(error) from None
         return self._buffer.popleft()
 
@@ -117,13 +129,38 @@ class RedisStreamSource(RedisBus):
             (self._pending_from, None) if self._pending_from is not None else (b">", BLOCK_MS)
         )
         reply: Any = await client.xreadgroup(
-            self._group, self.node, {self._stream: since}, count=ENTRIES_AT_ONCE, block=block
+            self._group, self.node, {self._stream: since}, count=self._at_once, block=block
         )
         entries = reply[0][1] if reply else []
+        self._failures = 0
+        long = any(_length(fields) > LONG_ENTRY for _, fields in entries)
+        self._at_once = 1 if long else min(self._at_once * 2, MOST_AT_ONCE)
         if self._pending_from is not None:
             self._pending_from = entries[-1][0] if entries else None
         for entry_id, fields in entries:
             self._take_in(entry_id, fields)
+
+    async def _skip_unreadable(self) -> None:
+        """Acknowledge the first pending entry if MOST_FAILURES reads of it failed, one by one.
+
+        Otherwise an entry that is too long to be read in time would make this node deaf for good.
+        """
+        if not self._failures:
+            return
+        client: Any = self.client
+        try:
+            pending = await client.xpending_range(
+                self._stream, self._group, min="-", max="+", count=1, consumername=self.node
+            )
+        except (RedisError, OSError):  # the user may lack this command
+            return
+        first = pending[0]["message_id"] if pending else b""
+        if first != self._failed_at:
+            self._failed_at, self._failures = first, 1
+        elif first and first not in self._held and self._failures >= MOST_FAILURES:
+            log.error("an entry that can't be read is skipped", source=self.name, entry=first)
+            self._acks.append(first)
+            self._failures = 0
 
     def _take_in(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> None:
         if entry_id in self._held:  # read again after a reconnect, while the engine has it
@@ -181,6 +218,10 @@ async def prune(
                 if not dry_run:
                     await client.xgroup_destroy(settings.stream, name)
     return found
+
+
+def _length(fields: dict[bytes, bytes] | None) -> int:
+    return sum(len(name) + len(value) for name, value in (fields or {}).items())
 
 
 def _body(fields: dict[bytes, bytes]) -> bytes:
