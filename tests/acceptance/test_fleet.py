@@ -173,7 +173,9 @@ class OnKafka(Bus):
 class OnRedisStream(Bus):
     def __init__(self, directory: Path) -> None:
         self.redis = RedisServer(
-            directory, "--appendonly", "yes", "--protected-mode", "no", "--bind", "0.0.0.0"
+            directory,
+            *("--appendonly", "yes", "--appendfsync", "always"),  # else a kill may lose 2 s
+            *("--protected-mode", "no", "--bind", "0.0.0.0"),
         ).start()
 
     def sections(self, node: str) -> dict[str, Any]:
