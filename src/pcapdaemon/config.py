@@ -36,6 +36,9 @@ from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.telemetry.output import Syslog
 
+MOST_READY = 8
+"""Interfaces that are kept open without being asked for."""
+
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -72,6 +75,15 @@ class Settings:
             for alias in interface.alias:
                 found.setdefault(alias, []).append(interface.name)
         return found
+
+    @property
+    def ready(self) -> list[str]:
+        """The interfaces that are kept open, see `[[interface]] ready`."""
+        recorded = self.recorders if self.general.share_recorder else {}
+        able = [one for one in self.interfaces if not one.replay and one.name not in recorded]
+        chosen = [one.name for one in able if one.ready]
+        chosen += [one.name for one in able if one.ready is None][:MOST_READY]
+        return list(dict.fromkeys(chosen))
 
     @property
     def recorders(self) -> dict[str, RecorderSettings]:

@@ -13,7 +13,9 @@ import structlog
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api.routes import Api
 from pcapdaemon.api.server import ApiServer
+from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
+from pcapdaemon.capture.session import Origins
 from pcapdaemon.config import (
     Settings,
     interfaces_of,
@@ -84,7 +86,9 @@ class Daemon:
             spooling,
             lambda: budget.used > budget.limit / 2,
         )
-        runs = Runs(settings, budget, self._delivery, self._publish, self._recorders.get)
+        self._ready = Ready(budget)
+        origins = Origins(self._recorders.get, self._ready.take)
+        runs = Runs(settings, budget, self._delivery, self._publish, origins)
         self._engine = Engine(
             node,
             settings,
@@ -131,6 +135,7 @@ class Daemon:
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
+        await run_in_thread(self._ready.close)
         await self._results.close(LAST_RESULTS)
         # after the last verdict on their messages
         await asyncio.gather(*(close(source) for source in ending))
@@ -175,6 +180,7 @@ class Daemon:
         await self._results.configure(node, settings.results)
         self._engine.configure(node, settings)
         self._budget.configure(settings.general.memory)
+        self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
         for destination in made.values():
             self._look_at(destination)
@@ -272,6 +278,7 @@ class Daemon:
             spool_bytes=lambda: spool.size if spool else 0,
             spool_oldest=lambda: age(spool.stored) if spool else 0.0,
             recorders=self._recorders.status,
+            ready=lambda: len(self._ready),
         )
 
     def _publish(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
-from pcapdaemon.capture.session import Armed, RecorderOf
+from pcapdaemon.capture.session import Armed, Origins
 from pcapdaemon.config import Settings
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.errors import Busy, CaptureRefused
@@ -104,10 +104,10 @@ class Runs:
         budget: MemoryBudget,
         delivery: Delivery,
         publish: Publish,
-        recorder_of: RecorderOf,
+        origins: Origins,
     ) -> None:
         self._settings, self.delivery, self._budget = settings, delivery, budget
-        self._recorder_of = recorder_of
+        self._origins = origins
         self._publish = publish
         self._runs: dict[str, Run] = {}
         self._active: set[AnySession] = set()
@@ -261,7 +261,7 @@ class Runs:
         del self._runs[run.plan.id]
 
     def _sessions(self, plan: CapturePlan) -> list[AnySession]:
-        return sessions_of(plan, self._budget, self._settings.capture, self._recorder_of)
+        return sessions_of(plan, self._budget, self._settings.capture, self._origins)
 
     async def _run(self, session: AnySession) -> Captured | CaptureFailed:
         """Run one capture from beginning to end, and return its savefile or its failure."""

@@ -222,10 +222,14 @@ def test_an_interface_is_found_by_each_of_its_names(wire: Wire) -> None:
 @pytest.mark.parametrize("name", ["a.10", "über0", "a:b", "-dash0", "x" * 15, "%d%%"])
 async def test_what_linux_takes_for_a_name_is_taken(tmp_path: Path, name: str) -> None:
     made = subprocess.run(
-        ["ip", "link", "add", "name", name, "type", "dummy"], check=False, stderr=subprocess.DEVNULL
+        ["ip", "link", "add", "name", name, "type", "veth", "peer", "name", "peer9"],
+        check=False,
+        stderr=subprocess.DEVNULL,
     )
     if made.returncode:
-        return  # this kernel or this ip does not take it
+        assert name not in HostInterfaces(), "this ip does not take it for a name"
+        return
+    ip("link", "set", "dev", "peer9", "up")
     try:
         ip("link", "set", "dev", name, "up")
         plan = plan_for(name, duration=1)

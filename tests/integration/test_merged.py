@@ -17,6 +17,7 @@ import pytest
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.merged import MergedSession
 from pcapdaemon.capture.recorder import Recorder
+from pcapdaemon.capture.session import Origins
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.blocks import BlockPool
 from pcapdaemon.native.memory import MemoryBudget
@@ -52,7 +53,9 @@ def merged(
     plans = [plan_for(name, merge=True, **fields) for name in names]
     captures = tuple(plan.captures[0] for plan in plans)
     plan = replace(plans[0], captures=captures, most_packets=most, most_size=10**12)
-    return MergedSession(plan, MemoryBudget(256 * MIB), CaptureSettings(), (recorders or {}).get)
+    return MergedSession(
+        plan, MemoryBudget(256 * MIB), CaptureSettings(), Origins((recorders or {}).get)
+    )
 
 
 async def run(session: MergedSession, traffic: Callable[[], object]) -> Captured:

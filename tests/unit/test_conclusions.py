@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config
-from pcapdaemon.capture.session import Armed, Session
+from pcapdaemon.capture.session import Armed, Origins, Session
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
@@ -56,7 +56,7 @@ class Desk:
         settings = config.validate({**BASE, "general": {**BASE["general"], **general}})
         delivery = Delivery({}, self.events.append, DeliverySettings())
         interfaces = {"e0": Interface("e0", InterfaceKind.NETWORK)}
-        runs = Runs(settings, MemoryBudget(64 << 20), delivery, self.events.append, lambda _: None)
+        runs = Runs(settings, MemoryBudget(64 << 20), delivery, self.events.append, Origins())
         self.engine = Engine("here", settings, runs, self.events.append, lambda: interfaces)
 
     def _run(self) -> Callable[[Session], Any]:

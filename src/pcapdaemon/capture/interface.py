@@ -22,6 +22,14 @@ class InterfaceSettings(Section):
     optional: bool = Field(
         False, description="It is no error if the host lacks it when the daemon starts."
     )
+    ready: bool | None = Field(
+        None,
+        description=(
+            "Keep the interface open before requests come, so that a capture begins within a"
+            " millisecond. It takes `[capture] buffer` of `[general] memory`. Absent: true for the"
+            " first eight interfaces that have no recorder."
+        ),
+    )
     replay: str | None = Field(
         None,
         min_length=1,

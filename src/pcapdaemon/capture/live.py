@@ -1,16 +1,19 @@
 """A capture on an interface of this host."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from pydantic import Field
 
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
 from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.units import Bytes
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.rtnetlink import find_link
 
 
 class CaptureSettings(Section):
@@ -29,13 +32,60 @@ class CaptureSettings(Section):
     )
 
 
+class Spare(LiveCapture):
+    """An open handle of an interface, for a capture that comes later. No packet passes.
+
+    `buffer` is the bytes of the kernel's buffer, which counts towards the budget. The constructor
+    blocks for about 10 ms. It raises CaptureRefused or Busy.
+    """
+
+    def __new__(cls, interface: str, budget: MemoryBudget, settings: CaptureSettings) -> Self:
+        """Pass only a name and a pool to the native part."""
+        return super().__new__(cls, interface, budget.pool)
+
+    def __init__(self, interface: str, budget: MemoryBudget, settings: CaptureSettings) -> None:
+        self.settings, self._budget = settings, budget
+        self.buffer = budget.take_kernel_buffer(settings.buffer)
+        link = find_link(interface)
+        try:
+            self.open_handle(
+                snaplen=MAX_SNAPLEN,
+                promiscuous=settings.promiscuous,
+                buffer_size=self.buffer,
+                buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
+                loopback=link is not None and link.loopback,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def hand_over(self) -> int:
+        """Return the bytes of its buffer, for which the caller is responsible from now on."""
+        buffer, self.buffer = self.buffer, 0
+        return buffer
+
+    def close(self) -> None:
+        """Close the interface if its handle was not adopted."""
+        super().close()
+        self._budget.give_kernel_buffer(self.hand_over())
+
+
+SpareOf = Callable[[str, CaptureSettings], Spare | None]
+"""Returns an open handle of an interface, or None."""
+
+
+def no_spare(_: str, __: CaptureSettings) -> None:
+    """Return None: every capture opens its interface."""
+    return
+
+
 class LiveSource(LiveCapture):
     """Packets from a socket of its own.
 
     `nothing_recorded` says why it has no packets from before the trigger.
     """
 
-    def __new__(cls, interface: Interface, budget: MemoryBudget, *more: Any) -> Self:
+    def __new__(cls, interface: Interface, budget: MemoryBudget, *_: Any, **__: Any) -> Self:
         """Pass only a name and a pool to the native part."""
         return super().__new__(cls, interface.name, budget.pool)
 
@@ -45,15 +95,24 @@ class LiveSource(LiveCapture):
         budget: MemoryBudget,
         settings: CaptureSettings,
         nothing_recorded: str = "",
+        spare_of: SpareOf = no_spare,
     ) -> None:
         self._loopback, self._budget, self._settings = interface.loopback, budget, settings
-        self._nothing_recorded, self._buffer = nothing_recorded, 0
+        self._nothing_recorded, self._buffer, self._spare_of = nothing_recorded, 0, spare_of
 
     def arm(self, options: SourceOptions) -> None:
-        """Open the interface, and set the filter.
+        """Open the interface, or use a handle that is open, and set the filter.
 
-        Blocks for about 10 ms, or longer while it resolves names.
+        Blocks for about 10 ms, for less with an open handle, and for more while it resolves names.
         """
+        if spare := self._spare_of(self.interface, self._settings):
+            self._buffer = spare.hand_over()
+            self.adopt(spare, snaplen=options.snaplen, buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS)
+        else:
+            self._open(options)
+        prepare(self, options)
+
+    def _open(self, options: SourceOptions) -> None:
         self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         self.open(
             snaplen=options.snaplen,
@@ -62,7 +121,6 @@ class LiveSource(LiveCapture):
             buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
             loopback=self._loopback,
         )
-        prepare(self, options)
 
     def past(self, asked: int) -> Lookback:
         """Return an empty lookback: a live source has no packets from before its trigger."""

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import replace
 
 from pcapdaemon.capture.live import CaptureSettings
-from pcapdaemon.capture.session import Armed, RecorderOf, Session
+from pcapdaemon.capture.session import Armed, Origins, Session
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Counts, Outcome
@@ -34,13 +34,22 @@ class MergedSession:
         plan: CapturePlan,
         budget: MemoryBudget,
         settings: CaptureSettings,
-        recorder_of: RecorderOf,
+        origins: Origins,
     ) -> None:
         self.plan, self.part = plan, plan.whole
         self._budget = budget
         shared = SharedLimits(annotation.overhead(plan, plan.captures))
         self._sessions = [
-            Session(plan, part, budget, settings, recorder_of(part.interface.name), shared, number)
+            Session(
+                plan,
+                part,
+                budget,
+                settings,
+                origins.recorder_of(part.interface.name),
+                shared,
+                number,
+                origins.spare_of,
+            )
             for number, part in enumerate(plan.captures)
         ]
         self.armed: asyncio.Future[Armed] = asyncio.get_running_loop().create_future()
@@ -125,13 +134,20 @@ AnySession = Session | MergedSession
 
 
 def sessions_of(
-    plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, recorder_of: RecorderOf
+    plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, origins: Origins
 ) -> list[AnySession]:
     """Return what runs a plan: one session for each interface, or one for all."""
     if plan.merge:
-        return [MergedSession(plan, budget, settings, recorder_of)]
+        return [MergedSession(plan, budget, settings, origins)]
     return [
-        Session(plan, part, budget, settings, recorder_of(part.interface.name))
+        Session(
+            plan,
+            part,
+            budget,
+            settings,
+            origins.recorder_of(part.interface.name),
+            spare_of=origins.spare_of,
+        )
         for part in plan.captures
     ]
 

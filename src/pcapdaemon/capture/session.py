@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from pcapdaemon.capture.live import CaptureSettings, LiveSource
+from pcapdaemon.capture.live import CaptureSettings, LiveSource, SpareOf, no_spare
 from pcapdaemon.capture.recorder import RecordedSource, Recorder
 from pcapdaemon.capture.replay import ReplaySource
 from pcapdaemon.capture.source import PacketSource, SourceOptions
@@ -20,6 +20,21 @@ from pcapdaemon.savefile.packing import Captured, Taken, pack
 from pcapdaemon.threads import call_in_loop, run_in_thread
 
 RecorderOf = Callable[[str], Recorder | None]
+
+
+def no_recorder(_: str) -> None:
+    """Return None: no interface has a recorder."""
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """What captures may use instead of opening an interface: recorders, and open handles."""
+
+    recorder_of: RecorderOf = no_recorder
+    spare_of: SpareOf = no_spare
+
+
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
 RENAMED = "its device was renamed"
 
@@ -52,9 +67,10 @@ class Session:
         recorder: Recorder | None = None,
         shared: SharedLimits | None = None,
         number: int = 0,
+        spare_of: SpareOf = no_spare,
     ) -> None:
         self.plan, self.part = plan, part
-        self._shared, self._number = shared, number
+        self._shared, self._number, self._spare_of = shared, number, spare_of
         self._budget, self._settings, self._recorder = budget, settings, recorder
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
         self._shutdown = self._stopping = self._trying = False
@@ -123,7 +139,9 @@ class Session:
         return recorded or self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
 
     def _live(self, nothing_recorded: str) -> LiveSource:
-        return LiveSource(self.part.interface, self._budget, self._settings, nothing_recorded)
+        return LiveSource(
+            self.part.interface, self._budget, self._settings, nothing_recorded, self._spare_of
+        )
 
     def _keeps_enough(self, recorder: Recorder) -> bool:
         kept = recorder.settings

@@ -17,6 +17,7 @@ from typing import Any
 
 from pcapdaemon import destinations
 from pcapdaemon.capture.interface import InterfaceSettings
+from pcapdaemon.capture.session import Origins
 from pcapdaemon.config import Settings, interfaces_of, node_name
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.errors import ConfigError, DeliveryRefused
@@ -140,7 +141,7 @@ async def _capture(
 ) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
     delivery = Delivery(to, history.on_event, settings.delivery)
-    runs = Runs(settings, budget, delivery, history.on_event, lambda _: None)
+    runs = Runs(settings, budget, delivery, history.on_event, Origins())
     engine = Engine(
         node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
     )

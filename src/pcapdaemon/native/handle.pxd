@@ -1,7 +1,7 @@
 # cython: language_level=3
 """An open interface or file, and a compiled capture filter."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pcapdaemon.native.compiling cimport Compiled
 from pcapdaemon.native.device cimport Device
@@ -26,6 +26,7 @@ cdef class Handle:
     # Packets that arrived before anything was filtered, and the wall clock at their end. They are
     # the first that libpcap delivers.
     cdef uint64_t early
+    cdef uint32_t keep               # bytes of a packet that the kernel's filter keeps
     cdef int64_t opened_ns
     cdef bint is_cooked(self)
     cdef Program compile(self, str expression, bint names)

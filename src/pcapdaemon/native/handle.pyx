@@ -32,6 +32,7 @@ cdef enum:
     ABSOLUTE = 0x20
     INDIRECT = 0x40
     LENGTH_OF_IP = 0xa0
+    RETURN = 0x06                    # BPF_RET | BPF_K
     ANCILLARY = 0xfffff000
     PROTOCOL = 0
     PACKET_TYPE = 4
@@ -104,7 +105,15 @@ cdef bint move_loads(bpf_insn *code, unsigned int length) noexcept nogil:
     return True
 
 
-cdef bint attach_to_socket(int fd, Program program, bint cooked) noexcept:
+cdef void cut_to(bpf_insn *code, unsigned int length, uint32_t snaplen) noexcept nogil:
+    """Have a filter keep this many bytes of a matching packet."""
+    cdef unsigned int n
+    for n in range(length):
+        if code[n].code == RETURN and code[n].k:
+            code[n].k = snaplen
+
+
+cdef bint attach_to_socket(int fd, Program program, bint cooked, uint32_t snaplen) noexcept:
     """Have the kernel run a filter.
 
     False if it can't: with a jump back, longer than net.core.optmem_max, or of the header.
@@ -116,6 +125,7 @@ cdef bint attach_to_socket(int fd, Program program, bint cooked) noexcept:
     if code == NULL:
         return False
     memcpy(code, program.program.bf_insns, size)
+    cut_to(code, program.program.bf_len, snaplen)
     if not cooked or move_loads(code, program.program.bf_len):
         offered.len = <unsigned short> program.program.bf_len
         offered.filter = <sock_filter *> code
@@ -207,6 +217,7 @@ cdef class Handle:
     cdef int _describe(self) except -1:
         cdef const char *linktype = pcap_datalink_val_to_name(pcap_datalink(self.pcap))
         self.snaplen = pcap_snapshot(self.pcap)
+        self.keep = self.snaplen
         self.linktype = linktype.decode() if linktype != NULL else f"DLT {pcap_datalink(self.pcap)}"
         self.file_header = MICROSECONDS + self._savefile_header()[4:]
         return 0
@@ -261,7 +272,9 @@ cdef class Handle:
         """
         cdef int status
         if self.is_socket:
-            if attach_to_socket(pcap_get_selectable_fd(self.pcap), program, self.is_cooked()):
+            if attach_to_socket(
+                pcap_get_selectable_fd(self.pcap), program, self.is_cooked(), self.keep
+            ):
                 return True
             self._let_all_pass()
             return False

@@ -2,13 +2,14 @@
 """A live capture with libpcap, from opening the interface to the filled blocks."""
 
 cimport cython
+from libc.stdint cimport uint32_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
 from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, take_block
 from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport SECOND
 from pcapdaemon.native.counters cimport begin_counting
-from pcapdaemon.native.device cimport GONE, device_state, new_name
+from pcapdaemon.native.device cimport GONE, UP, device_state, new_name
 from pcapdaemon.native.filter cimport filter_free
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
@@ -57,24 +58,51 @@ cdef class LiveCapture(Capture):
         `snaplen` and `buffer_size` are bytes. Raises CaptureRefused, or MemoryError if the pool has
         no block left.
         """
-        cdef Block *block = take_block(self.loop.output.pool)
-        if block == NULL:
-            raise MemoryError("all memory for captures is in use ([general] memory)")
-        append_block(&self.loop.output.blocks, block)
-        self.handle.open(
+        self._take_block()
+        self.open_handle(
             snaplen=snaplen,
             promiscuous=promiscuous,
             buffer_size=buffer_size,
             buffer_timeout_ms=buffer_timeout_ms,
             loopback=loopback,
         )
+        self._use_handle(self.handle.snaplen, buffer_timeout_ms)
+
+    def open_handle(self, **options):
+        """Open the interface as `open` does, for another capture, which will `adopt` the handle."""
+        self.handle.open(**options)
+
+    def adopt(self, LiveCapture other, *, int snaplen, int buffer_timeout_ms):
+        """Take the open handle of another capture on the same interface, in place of `open`.
+
+        Raises MemoryError if the pool has no block left.
+        """
+        self._take_block()
+        self.handle, other.handle = other.handle, None
+        self._use_handle(min(snaplen, self.handle.snaplen), buffer_timeout_ms)
+
+    @property
+    def is_usable(self):
+        """Whether its handle is open, and still of the device with this name."""
+        return self.handle is not None and device_state(&self.handle.device) == UP
+
+    cdef int _take_block(self) except -1:
+        cdef Block *block = take_block(self.loop.output.pool)
+        if block == NULL:
+            raise MemoryError("all memory for captures is in use ([general] memory)")
+        append_block(&self.loop.output.blocks, block)
+        return 0
+
+    cdef int _use_handle(self, int snaplen, int buffer_timeout_ms) except -1:
         # Copies, because they are still read after the handle is closed.
-        self.linktype, self.snaplen = self.handle.linktype, self.handle.snaplen
-        self.header = self.handle.file_header
+        self.linktype, self.snaplen = self.handle.linktype, snaplen
+        self.header = self.handle.header_with(snaplen)
+        self.handle.keep = self.loop.snaplen = <uint32_t> snaplen
         self.loop.pcap = self.handle.pcap
         self.loop.device = &self.handle.device
         self.loop.tick_ns = self.handle.tick_ns
         self.loop.buffer_timeout_ms = buffer_timeout_ms
+        return 0
 
     def set_filter(self, str expression, bint names):
         """Compile the capture filter on the live handle, and begin to keep packets that match.

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The state of one packet loop, and the function that runs it."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pcapdaemon.native.counters cimport Counters
 from pcapdaemon.native.device cimport Device
@@ -38,6 +38,7 @@ cdef struct Loop:
     # Monotonic: when the last packet of all captures that share limits arrived, as known when
     # DOUBTING began.
     int64_t doubted_at
+    uint32_t snaplen
     int64_t tick_ns                  # nanoseconds per unit of `tv_usec` in a packet's time
     int64_t last_at                  # monotonic: when the last packet arrived, or the loop began
     int64_t sampled_at

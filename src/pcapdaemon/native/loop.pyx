@@ -70,7 +70,7 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
         store(&loop.counters.dropped, loop.counters.dropped + 1)
         return
     if may_keep(&loop.output, load(&loop.limits.packets), load(&loop.limits.size)):
-        if not put_packet(&loop.output, ns, header.caplen, header.len, data):
+        if not put_packet(&loop.output, ns, min(header.caplen, loop.snaplen), header.len, data):
             end(loop, MEMORY)
             return
     if all_packets(&loop.output) >= load(&loop.limits.packets):

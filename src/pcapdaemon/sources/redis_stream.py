@@ -143,7 +143,8 @@ class RedisStreamSource(RedisBus):
     async def _skip_unreadable(self) -> None:
         """Acknowledge the first pending entry if MOST_FAILURES reads of it failed, one by one.
 
-        Otherwise an entry that is too long to be read in time would make this node deaf for good.
+        Otherwise an entry that is too long to be read in time would keep this node from all later
+        entries.
         """
         if not self._failures:
             return

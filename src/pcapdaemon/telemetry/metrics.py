@@ -68,6 +68,7 @@ class Levels:
     spool_bytes: Callable[[], float] = lambda: 0.0
     spool_oldest: Callable[[], float] = lambda: 0.0
     recorders: Callable[[], Sequence[RecorderStatus]] = tuple
+    ready: Callable[[], float] = lambda: 0.0
 
 
 class Metrics:
@@ -127,6 +128,9 @@ class Metrics:
         gauge(
             "pcapdaemon_memory_budget_bytes", "Limit of that memory, [general] memory"
         ).set_function(levels.memory_budget)
+        gauge(
+            "pcapdaemon_interfaces_ready", "Interfaces that are open before a request comes"
+        ).set_function(levels.ready)
         self._deliveries = counter(
             "pcapdaemon_deliveries",
             "Deliveries, by outcome: delivered, failed (and retried), spooled, lost",

@@ -1,0 +1,107 @@
+"""Interfaces that are open before a request comes."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pcapdaemon.capture.live import CaptureSettings, LiveSource
+from pcapdaemon.capture.ready import Ready
+from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.native.memory import MemoryBudget
+from tests.contracts.captures import frame, run
+from tests.helpers import Wire, eventually
+from tests.integration.test_filters import options, send
+from tests.integration.test_packet_sources import read
+
+SETTINGS = CaptureSettings(buffer=2 << 20)
+
+
+@contextmanager
+def ready(budget: MemoryBudget, *names: str) -> Iterator[Ready]:
+    made = Ready(budget)
+    made.configure(names, SETTINGS)
+    yield made
+    made.close()
+    assert budget.used == 0
+
+
+def source(made: Ready, name: str, budget: MemoryBudget) -> LiveSource:
+    interface = Interface(name, InterfaceKind.NETWORK)
+    return LiveSource(interface, budget, SETTINGS, spare_of=made.take)
+
+
+@pytest.mark.parametrize("snaplen", [262144, 60])
+def test_a_capture_on_an_open_handle_has_only_its_own_packets(
+    wire: Wire, tmp_path: Path, snaplen: int
+) -> None:
+    budget = MemoryBudget(64 << 20)
+    with ready(budget, wire.far) as made:
+        for number in range(3):
+            eventually(lambda: len(made) == 1)
+            send(wire, [frame(1000)] * 50)  # before the request: nobody asked for them
+            capture = source(made, wire.far, budget)
+            capture.arm(replace(options("udp"), snaplen=snaplen))
+            running = run(capture)
+            send(wire, [frame(n) for n in range(number, number + 5)])
+            time.sleep(0.2)
+            capture.stop()
+            assert running.reason() == "stopped"
+            taken = read(tmp_path, capture)
+            assert taken == [frame(n)[:snaplen] for n in range(number, number + 5)]
+            assert capture.stats == (5, 0, 0)
+            assert capture.snaplen == snaplen
+            capture.close()
+
+
+def test_it_is_replaced_after_it_was_taken_and_its_memory_counts(wire: Wire) -> None:
+    budget = MemoryBudget(64 << 20)
+    with ready(budget, wire.far) as made:
+        eventually(lambda: len(made) == 1)
+        assert budget.used == SETTINGS.buffer
+        spare = made.take(wire.far, SETTINGS)
+        assert spare
+        eventually(lambda: len(made) == 1)
+        assert budget.used == 2 * SETTINGS.buffer
+        spare.close()
+        assert made.take(wire.far, CaptureSettings(promiscuous=False)) is None
+
+
+def test_all_of_them_take_a_quarter_of_the_memory_at_most(wire: Wire) -> None:
+    budget = MemoryBudget(3 * SETTINGS.buffer)
+    with ready(budget, wire.far) as made:
+        time.sleep(0.2)
+        assert (len(made), budget.used) == (0, 0)
+
+
+def test_a_handle_of_another_device_is_not_used(wire: Wire) -> None:
+    budget = MemoryBudget(64 << 20)
+    with ready(budget, wire.far) as made:
+        eventually(lambda: len(made) == 1)
+        for words in (["down"], ["name", "renamed9"], ["up"]):
+            name = "renamed9" if words == ["up"] else wire.far
+            subprocess.run(["ip", "link", "set", "dev", name, *words], check=True)
+        assert made.take(wire.far, SETTINGS) is None
+    subprocess.run(["ip", "link", "del", "renamed9"], check=True)
+
+
+def test_what_is_not_there_yet_is_opened_when_it_comes(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcapdaemon.capture.ready.TRY_EVERY", 0.1)
+    budget = MemoryBudget(64 << 20)
+    with ready(budget, "later9") as made:
+        time.sleep(0.2)
+        assert len(made) == 0
+        subprocess.run(
+            ["ip", "link", "add", "later9", "type", "veth", "peer", "name", "later9p"], check=True
+        )
+        subprocess.run(["ip", "link", "set", "later9", "up"], check=True)
+        eventually(lambda: len(made) == 1)
+        made.configure((), SETTINGS)
+        eventually(lambda: len(made) == 0)
+    subprocess.run(["ip", "link", "del", "later9"], check=True)
