@@ -170,6 +170,8 @@ class Daemon:
         await self._configure(node, settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
+        places = (" ".join(filter(None, place)) for place in self._results.boxes)
+        self._metrics.expect(settings.sources, settings.destinations, places)
         self._serve_api()
 
     async def _configure(self, node: str, settings: Settings, made: dict[str, Destination]) -> None:

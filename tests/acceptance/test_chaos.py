@@ -44,7 +44,9 @@ class Day:
         self.disk, self.spool = directory / "disk", directory / "spool"
         for mount in (self.disk, self.spool):
             mount.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", mount], check=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "mode=700,size=200m", "tmpfs", mount], check=True
+            )
         self.s3 = ChaosProxy(free_port(), shared.moto.port, SEED)
         self.cloudshark = ChaosProxy(free_port(), shared.cloudshark.port, SEED + 1)
         s3 = {**shared.moto.section(self.bucket), "endpoint": f"http://127.0.0.1:{self.s3.port}"}

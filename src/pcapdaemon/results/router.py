@@ -92,6 +92,11 @@ class Results:
         self._subscribers: set[Subscriber] = set()
 
     @property
+    def boxes(self) -> tuple[_Place, ...]:
+        """The buses and their places to which results go."""
+        return tuple(self._boxes)
+
+    @property
     def places(self) -> frozenset[str]:
         """What a request's `reply_to` may name."""
         return frozenset(name for _, name in self._boxes)

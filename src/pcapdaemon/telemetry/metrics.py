@@ -3,7 +3,7 @@
 It counts events.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.events import (
     CaptureEvent,
     CaptureFailed,
@@ -33,11 +34,14 @@ from pcapdaemon.core.events import (
     RequestRejected,
     RequestReturned,
     RequestSeenBefore,
+    RequestTriedOut,
     SavefileDelivered,
     SavefileLost,
+    SavefileNotSpooled,
     SavefileSpooled,
 )
 from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import (
     ResultsLost,
     SourceConnected,
@@ -52,6 +56,14 @@ QUICK = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 """Upper bounds of histograms for deliveries, in seconds."""
+
+
+OUTCOMES = (
+    *("accepted", "joined", "seen-before", "returned", "dryrun"),
+    *(AnswerKind.INVALID, AnswerKind.CONFLICT, AnswerKind.EXPIRED, AnswerKind.BUSY),
+    AnswerKind.UNAVAILABLE,
+)
+"""The immediate outcomes of requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +174,9 @@ class Metrics:
             "How long the oldest savefile in the spool has waited",
         ).set_function(levels.spool_oldest)
         registry.register(_RecorderLevels(levels.recorders))
+        self._not_spooled = counter(
+            "pcapdaemon_savefiles_not_spooled", "Savefiles that the spool could not keep"
+        )
         self._unauthorized = counter(
             "pcapdaemon_http_unauthorized", "Requests to the API without a valid token"
         )
@@ -189,6 +204,23 @@ class Metrics:
             case ResultsLost(place, number):
                 self._results_lost.labels(place).inc(number)
 
+    def expect(
+        self, sources: Iterable[str], destinations: Iterable[str], places: Iterable[str]
+    ) -> None:
+        """Begin all series of these at 0. An alert on a series that did not exist never fires."""
+        for source in sources:
+            for outcome in OUTCOMES:
+                self._requests.labels(source, outcome)
+        for destination in destinations:
+            for outcome in ("delivered", "failed", "spooled", "lost"):
+                self._deliveries.labels(destination, outcome)
+        for reason in ("failed", *StopReason):
+            self._ended.labels(reason)
+        for by in ("kernel", "interface"):
+            self._dropped.labels(by)
+        for place in places:
+            self._results_lost.labels(place)
+
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
@@ -208,6 +240,8 @@ class Metrics:
                 self._requests.labels(source, "seen-before").inc()
             case RequestReturned(_, source):
                 self._requests.labels(source, "returned").inc()
+            case RequestTriedOut(_, source):
+                self._requests.labels(source, "dryrun").inc()
 
     def _on_capture_event(self, event: CaptureEvent) -> None:
         match event:
@@ -229,6 +263,8 @@ class Metrics:
             case SavefileSpooled():
                 for destination in event.pending:
                     self._deliveries.labels(destination, "spooled").inc()
+            case SavefileNotSpooled():
+                self._not_spooled.inc()
             case SavefileLost():
                 self._deliveries.labels(event.destination, "lost").inc()
 
