@@ -130,6 +130,17 @@ EMBEDDED: dict[str, Any] = {
 }
 """The configuration if neither a file nor a flag is given."""
 
+TERMINAL: dict[str, Any] = {
+    **EMBEDDED,
+    "general": {
+        **EMBEDDED["general"],
+        **{"maxpackets": 2**40, "maxbytes": 2**50},
+        **{"maxduration": 366 * 86400, "maxtimeout": 366 * 86400},
+        "filter_names": True,
+    },
+}
+"""The configuration of a capture at a terminal: only its memory is limited."""
+
 
 def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the file's values, overridden by those of the command line."""

@@ -1,12 +1,12 @@
 """Helpers for files that several packages use."""
 
+import io
 import os
 import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def opened_directory(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def opened_file(path: Path) -> Iterator[BinaryIO]:
+def opened_file(path: Path) -> Iterator[io.BufferedReader]:
     """Open a regular file for reading, and close it at the end of the block.
 
     Raises OSError if it is something else: opening a pipe would block, and a link leads elsewhere.

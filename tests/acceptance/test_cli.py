@@ -8,14 +8,16 @@ import socket
 import subprocess
 import threading
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pcapdaemon.cli.recorders import copy_savefile
 from tests.acceptance.conftest import Make
 from tests.contracts.sources import Shared
-from tests.helpers import Wire, eventually, numbers
+from tests.helpers import Wire, eventually, numbers, tshark
 from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer
 
 
@@ -233,7 +235,7 @@ def test_capture_shows_live_counters_on_a_terminal(wire: Wire, tmp_path: Path) -
         (["capture"], "interface: must be present; give interface or alias"),
         (["capture", "-i", "nope"], "nope: no such interface on this node"),
         (["capture", "-i", "lo", "--bpf", "portt"], "syntax error"),
-        (["capture", "-i", "lo", "--packets", "999999999"], "maxpackets"),
+        (["capture", "-i", "lo", "--packets", "9999999999999"], "maxpackets"),
         (["run", "--config", "/no/such"], "/no/such: No such file"),
         (["run", "--maxpackets", "5"], "no source is turned on"),
         (["-config", "/no/such"], "/no/such: No such file"),
@@ -565,3 +567,80 @@ def test_sources_prune(tmp_path: Path) -> None:
     assert (refused.returncode, "stream is not set" in refused.stderr) == (2, True)
     away = command("sources", "prune", "--config", config)
     assert (away.returncode, "Traceback" in away.stderr) == (1, False)
+
+
+def test_capture_is_used_like_tcpdump(wire: Wire, tmp_path: Path) -> None:
+    words = [
+        "capture",
+        "-n",
+        "-i",
+        wire.far,
+        "-c",
+        "5",
+        "-w",
+        "x.pcapng",
+        "udp",
+        "and",
+        "port",
+        "10000",
+    ]
+    process = subprocess.Popen(
+        [PCAPDAEMON, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    assert "snapshot length 262144" in process.stderr.readline()
+    wire.send(5, size=1400)
+    assert process.wait(20) == 0
+    process.stderr.close()
+    rows = tshark(tmp_path / "x.pcapng", "frame.cap_len")
+    assert rows == [["1400"]] * 5
+    assert (tmp_path / "x.pcapng").read_bytes()[:4] == b"\n\r\r\n"
+
+
+def test_an_empty_capture_has_a_status_of_its_own(wire: Wire, tmp_path: Path) -> None:
+    words = ["capture", "-i", wire.far, "--duration", "1s", "-w", "x.pcap", "icmp"]
+    result = command(*words, cwd=tmp_path)
+    assert (result.returncode, "no packet was captured" in result.stderr) == (3, True)
+    assert not (tmp_path / "x.pcap").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--duration", "5 parsecs"], "a time like"),
+        (["-s", "1XB"], "a size like"),
+        (["--bpf", "udp", "tcp"], "not both"),
+    ],
+)
+def test_wrong_units_and_two_filters_are_refused(words: list[str], problem: str) -> None:
+    result = command("capture", "-i", "lo", *words)
+    assert result.returncode == 2
+    assert problem in result.stderr.replace("\n", " ")
+
+
+def test_help_has_a_short_letter() -> None:
+    for words in (["-h"], ["capture", "-h"], ["spool", "list", "-h"]):
+        result = command(*words)
+        assert (result.returncode, "Usage" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_end_in_words(stream: str) -> None:
+    shell = f"{PCAPDAEMON} interfaces {stream}"
+    result = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == (2 if stream == ">&-" else 0)
+
+
+def test_who_answers_in_place_of_the_daemon_gets_no_file_copied(tmp_path: Path) -> None:
+    secret = tmp_path / "shadow"
+    secret.write_text("root:secret")
+    with pytest.raises(SystemExit):
+        copy_savefile(secret, "0" * 64, str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+    copy_savefile(secret, sha256(secret.read_bytes()).hexdigest(), str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_text() == "root:secret"
+    link = tmp_path / "link"
+    link.symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic"):
+        copy_savefile(link, "0" * 64, str(tmp_path / "copy2"))

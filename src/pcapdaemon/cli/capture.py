@@ -91,8 +91,31 @@ class GivenFile(Destination):
         return "stdout" if self._file == "-" else self._file
 
 
-def contradiction(read: str | None, paced: bool, lookback: int | None) -> str:
+SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
+
+
+def completed(message: dict[str, Any], words: list[str], write: str | None) -> dict[str, Any]:
+    """Return a message with the filter in the trailing words, and the format of the file's name."""
+    more: dict[str, Any] = {"bpf": " ".join(words)} if words else {}
+    path = Path(write or "")
+    if path.suffix in SUFFIXES:
+        more["compress"] = SUFFIXES[path.suffix]
+        path = path.with_suffix("")
+    if path.suffix == ".pcapng":
+        more["format"] = "pcapng"
+    return {**more, **message}
+
+
+def patience(settings: Settings) -> dict[str, Any]:
+    """Return the limits of a capture at a terminal: whole packets, until a person ends it."""
+    general = settings.general
+    return {"snap": MAX_SNAPLEN, "timeout": general.maxtimeout, "duration": general.maxduration}
+
+
+def contradiction(read: str | None, paced: bool, lookback: int | None, twice: Any) -> str:
     """Return what is wrong with the combination of these options, or ""."""
+    if twice:
+        return "give the capture filter as --bpf or as the last words, not both"
     if read and lookback:
         return "--lookback can't be used with --read, because a file has no recorder"
     return "--paced requires --read FILE" if paced and not read else ""
@@ -107,10 +130,8 @@ def replayed(
     the configuration first.
     """
     name = (message.get("interface") or [path_safe(Path(file).name, 64)])[0]
-    general = settings.general
-    widest = {"snap": MAX_SNAPLEN, "timeout": general.maxtimeout, "duration": general.maxduration}
     played = InterfaceSettings(name=name, replay=file, replay_pace="file" if paced else "fast")
-    return {**widest, **message, "interface": [name]}, replace(
+    return {**patience(settings), **message, "interface": [name]}, replace(
         settings, interfaces=(*settings.interfaces, played)
     )
 

@@ -20,6 +20,7 @@ from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ResultKind, new_id
+from pcapdaemon.core.text import printable
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
 
@@ -94,6 +95,9 @@ class ApiClient:
             raise PcapdaemonError(
                 f"{self._url}: status {response.status_code}, but not from pcapdaemon"
             ) from None
+        body = _harmless(body)
+        if not isinstance(body, dict | list):
+            raise PcapdaemonError(f"{self._url}: the answer is not from pcapdaemon")
         if response.is_success:
             return body
         errors = [
@@ -103,6 +107,17 @@ class ApiClient:
             f"{body.get('title', '')}: {body.get('detail', '')} (status {response.status_code})"
         )
         raise Refused(errors or [fallback], body.get("hint", ""))
+
+
+def _harmless(value: Any) -> Any:
+    """Return a JSON value without characters that a terminal would obey."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_harmless(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(name): _harmless(one) for name, one in value.items()}
+    return value
 
 
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:

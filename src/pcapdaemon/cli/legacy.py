@@ -41,7 +41,7 @@ def translate(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
     """
     if arguments and arguments[0] == "run":
         return ["run", *(_translated(argument) for argument in arguments[1:])]
-    if arguments and (arguments[0] in commands or arguments[0] in ("--help", "--version")):
+    if arguments and (arguments[0] in commands or arguments[0] in ("-h", "--help", "--version")):
         return list(arguments)
     if arguments and arguments[0].startswith(("--install-completion", "--show-completion")):
         return list(arguments)

@@ -30,6 +30,7 @@ app = typer.Typer(
     help="Packet captures on request, for a whole fleet.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
 
@@ -42,8 +43,11 @@ def main() -> None:
         if command.callback
     ]
     commands += [str(group.name) for group in app.registered_groups]
+    closed = _reopen_streams()
     with _mistakes_in_words():
         sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
+        if closed and sys.argv[1:2] != ["run"]:
+            fail(2, ["stdout is closed"], "redirect it to a file, or to /dev/null")
         app()
 
 
@@ -100,29 +104,37 @@ def capture(
     token_file: options.TokenFile = None,
     config_file: options.ConfigOption = None,
     json_: options.JsonOption = False,
+    numeric: Annotated[
+        bool, typer.Option("-n", help="Accepted because of tcpdump; it changes nothing.")
+    ] = False,
+    expression: Annotated[
+        list[str] | None,
+        typer.Argument(help="Capture filter, as for tcpdump, in place of --bpf."),
+    ] = None,
 ) -> None:
-    """Capture now on this host, within the limits of the configuration.
+    """Capture now on this host, until Ctrl-C or a limit. Packets are whole unless -s cuts them.
 
-    Ctrl-C ends the capture and keeps what was captured.
+    The limits of --config apply. The status is 3 if no packet was captured.
 
     --lookback asks the running daemon (--url, --config), because only its recorder has earlier
     packets.
 
     --read plays a file in place of an interface, to see what a capture would have caught.
 
-    Example: pcapdaemon capture -i lo --packets 10 -w - | tcpdump -nr -
+    Example: pcapdaemon capture -i eth0 -c 100 -w dns.pcapng udp port 53
     """
     from pcapdaemon.cli import capture as once
     from pcapdaemon.cli import recorders as cli_recorders
     from pcapdaemon.cli import show
 
-    message = message_of(locals())
-    if problem := once.contradiction(read, paced, lookback):
+    message = once.completed(message_of(locals()), expression or [], write)
+    if problem := once.contradiction(read, paced, lookback, bpf and expression):
         fail(2, [problem])
     if lookback:
         cli_recorders.capture(message, write, config_file, url, token_file, json_)
         return
     settings = _settings_or_local(config_file)
+    message = {**(once.patience(settings) if read is None else {}), **message}
     if write == "-" and sys.stdout.isatty():
         fail(
             2,
@@ -231,10 +243,23 @@ def prune(
         )
 
 
+def _reopen_streams() -> bool:
+    """Open /dev/null in place of closed standard streams; return whether stdout was closed.
+
+    Otherwise the next file that is opened would take their place, and messages would go there.
+    """
+    closed = sys.stdout is None
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115  # it stays open
+    return closed
+
+
 def _settings_or_local(path: Path | None) -> "Settings":
     from pcapdaemon import config, tables
 
-    return config.validate(tables.read(path) if path else config.EMBEDDED, str(path or "default"))
+    return config.validate(tables.read(path) if path else config.TERMINAL, str(path or "default"))
 
 
 @contextmanager

@@ -1,16 +1,47 @@
 """Options that several commands share."""
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from pcapdaemon.core.units import in_bytes, in_seconds
+
+
+def _of_units(parse: Callable[[Any], Any], name: str) -> Callable[[str], int]:
+    """Return a parser of a number, or of a text with a unit, for an option."""
+
+    def parser(text: str) -> int:
+        try:
+            number = int(text) if text.isascii() and text.isdigit() else int(parse(text))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return number
+
+    parser.__name__ = name  # the help shows it as the kind of the value
+    return parser
+
+
+SECONDS, BYTES = _of_units(in_seconds, "time"), _of_units(in_bytes, "size")
+
+
+def interface_names(incomplete: str) -> list[str]:
+    """Return the interfaces of this host that begin so, for the completion of a shell."""
+    names = ("any", *(name for _, name in socket.if_nameindex()))
+    return [name for name in names if name.startswith(incomplete)]
+
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The configuration file (TOML).", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Interfaces = Annotated[
-    list[str] | None, typer.Option("--interface", "-i", help="Interface; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--interface", "-i", help="Interface; may be repeated.", autocompletion=interface_names
+    ),
 ]
 Aliases = Annotated[
     list[str] | None,
@@ -22,7 +53,9 @@ Bpf = Annotated[
 ]
 Snap = Annotated[
     int | None,
-    typer.Option("--snap", "-s", help="Snapshot length in bytes.", min=0, show_default=False),
+    typer.Option(
+        "--snap", "-s", help="Snapshot length.", parser=BYTES, metavar="SIZE", show_default=False
+    ),
 ]
 Packets = Annotated[
     int | None,
@@ -31,14 +64,27 @@ Packets = Annotated[
     ),
 ]
 Timeout = Annotated[
-    int | None, typer.Option(help="Idle timeout in seconds.", min=0, show_default=False)
+    int | None,
+    typer.Option(
+        help="Stop when no packet comes for this long.",
+        parser=SECONDS,
+        metavar="TIME",
+        show_default=False,
+    ),
 ]
 Duration = Annotated[
-    int | None, typer.Option(help="Stop after this many seconds.", min=0, show_default=False)
+    int | None,
+    typer.Option(help="Stop after this long.", parser=SECONDS, metavar="TIME", show_default=False),
 ]
 Bytes = Annotated[
     int | None,
-    typer.Option("--bytes", help="Stop at this size of the savefile.", min=0, show_default=False),
+    typer.Option(
+        "--bytes",
+        help="Stop at this size of the savefile.",
+        parser=BYTES,
+        metavar="SIZE",
+        show_default=False,
+    ),
 ]
 Customer = Annotated[str | None, typer.Option(help="Becomes a tag.", show_default=False)]
 AlertId = Annotated[
@@ -54,8 +100,9 @@ Id = Annotated[
 Lookback = Annotated[
     int | None,
     typer.Option(
-        help="Begin this many seconds before now, if a recorder has them.",
-        min=0,
+        help="Begin this long before now, if a recorder has it.",
+        parser=SECONDS,
+        metavar="TIME",
         show_default=False,
     ),
 ]

@@ -4,6 +4,7 @@ They are `pcapdaemon recorders` and `pcapdaemon capture --lookback`.
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 import sys
@@ -23,6 +24,7 @@ from pcapdaemon.cli.show import errors
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
+from pcapdaemon.files import opened_file
 
 REFRESH_EVERY = 1.0
 """Seconds between two updates on a terminal."""
@@ -82,11 +84,20 @@ def _copy(record: dict[str, Any], write: str) -> None:
         several = "several savefiles can't be copied to one file"
         errors.print(f"warning: -w {write}: {why if len(captures) < 2 else several}", markup=False)
         return
-    with (
-        Path(places[0]).open("rb") as source,
-        open(1 if write == "-" else write, "wb", closefd=write != "-") as copy,
-    ):
-        shutil.copyfileobj(source, copy)
+    copy_savefile(Path(places[0]), captures[0]["sha256"], write)
+
+
+def copy_savefile(source: Path, sha256: str, write: str) -> None:
+    """Copy a savefile to a file, or to stdout for `-`, if it has this digest.
+
+    Whoever answers in place of the daemon can't know the digest of a file that only root may read.
+    """
+    with opened_file(source) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            fail(1, [f"{source}: is not the savefile that was captured"])
+        file.seek(0)
+        with open(1 if write == "-" else write, "wb", closefd=write != "-") as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def _apis(

@@ -81,12 +81,22 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
         errors.print(f"hint: {hint}", markup=False)
 
 
+NOTHING_CAPTURED = 3
+"""The exit status if no packet was captured, though nothing failed."""
+
+
 def fail_if_lost(captures: list[dict[str, Any]]) -> None:
-    """Exit with status 1 if a capture failed or ended with an error, or its savefile was lost."""
+    """Exit with status 1 if a capture failed or ended with an error, or its savefile was lost.
+
+    Exits with NOTHING_CAPTURED if there is no packet.
+    """
     if any(
         one["state"] in FAILURES or one.get("stop_reason") == StopReason.ERROR for one in captures
     ):
         raise typer.Exit(1)
+    if captures and not any(one["packets"] for one in captures):
+        errors.print("no packet was captured; no savefile was written", markup=False)
+        raise typer.Exit(NOTHING_CAPTURED)
 
 
 def findings(found: Sequence[Any], as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """Where log lines go: stderr, and syslog if it is configured. Nothing waits for them."""
 
 import logging
+import os
 import queue
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -116,9 +117,8 @@ def make_outputs(syslog: Syslog | None) -> tuple[list[logging.Handler], str]:
     """Return the outputs, and what is wrong with syslog or "". Each line retries syslog."""
     stderr = logging.StreamHandler(sys.stderr)
     tty = sys.stderr.isatty()
-    stderr.setFormatter(
-        _formatter(structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer())
-    )
+    for_people = structlog.dev.ConsoleRenderer(colors=tty and "NO_COLOR" not in os.environ)
+    stderr.setFormatter(_formatter(for_people if tty else structlog.processors.JSONRenderer()))
     if syslog is None:
         return [stderr], ""
     try:
