@@ -582,7 +582,7 @@ def test_capture_is_used_like_tcpdump(wire: Wire, tmp_path: Path) -> None:
         "udp",
         "and",
         "port",
-        "10000",
+        "9000",
     ]
     process = subprocess.Popen(
         [PCAPDAEMON, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
