@@ -47,6 +47,7 @@ class Strict:
 
     def __init__(self, *errors: tuple[int, str]) -> None:
         self.errors, self.headers, self.port = list(errors), [], free_port()  # type: ignore[var-annotated]
+        self.encrypts = True
         strict = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,6 +65,9 @@ class Strict:
                 body = b"not XML" if code == "garbage" else body
                 self.send_response(status)
                 self.send_header("ETag", '"etag"')
+                encryption = self.headers.get("x-amz-server-side-encryption")
+                if encryption and strict.encrypts:
+                    self.send_header("x-amz-server-side-encryption", encryption)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -122,6 +126,17 @@ async def test_what_a_request_chooses(shared: Shared, bucket: str) -> None:
     )
     assert receipt.where == f"s3://{other}/theirs/a.pcap"
     assert head(shared, receipt.where)["ServerSideEncryption"] == "AES256"
+
+
+@pytest.mark.parametrize("asked", [{"encryption": True}, {"kms_key_id": "k"}])
+async def test_a_server_that_ignores_encryption_is_found_out(
+    strict: Strict, asked: dict[str, Any]
+) -> None:
+    strict.encrypts = False
+    with pytest.raises(DeliveryRefused, match="did not encrypt with"):
+        await strict.destination(**asked).deliver(savefile(), facts("a.pcap"))
+    strict.encrypts = True
+    assert (await strict.destination(**asked).deliver(savefile(), facts("a.pcap"))).id == "etag"
 
 
 async def test_what_is_not_allowed_any_more_is_not_sent_there(

@@ -23,7 +23,7 @@ from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.units import Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
-from pcapdaemon.destinations.s3_errors import refusal
+from pcapdaemon.destinations.s3_errors import refusal, require_encrypted
 from pcapdaemon.destinations.s3_names import REGION, endpoint_url, folder_problem, region_in
 from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
 from pcapdaemon.savefile.savefile import Savefile, content_type
@@ -297,9 +297,9 @@ class S3(Destination):
         if savefile.size <= MULTIPART_ABOVE:
             with savefile.part(0, savefile.size) as body:
                 content: Any = body
-                return etag_of(
-                    await run_in_thread(client.put_object, **target, **options, Body=content)
-                )
+                put = await run_in_thread(client.put_object, **target, **options, Body=content)
+                require_encrypted(put, options, "the object is stored, but not encrypted")
+                return etag_of(put)
         # checksums of parts must be announced first (API reference of CreateMultipartUpload)
         checksums = (
             getattr(client.meta.config, "request_checksum_calculation", "") == "when_supported"
@@ -310,6 +310,7 @@ class S3(Destination):
             raise DeliveryFailed("the answer has no upload ID: is this an S3 server?")
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
+            require_encrypted(begun, options, "nothing was uploaded")
             parts: Any = {"Parts": await send_parts(client, savefile, {**upload, **extra})}
             return etag_of(
                 await run_in_thread(

@@ -1,5 +1,8 @@
 """What S3's errors mean for a delivery: whether a retry may help, and what to do next."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from botocore.exceptions import (
     ClientError,
     HTTPClientError,
@@ -66,3 +69,18 @@ def refusal(error: Exception) -> DeliveryFailed | DeliveryRefused:
         return DeliveryRefused(printable(str(error))[:500])
     reason = error.kwargs.get("error", error) if isinstance(error, HTTPClientError) else error
     return DeliveryFailed(printable(str(reason))[:500])
+
+
+def require_encrypted(answer: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
+    """Raise DeliveryRefused if the server ignored the encryption that was asked for.
+
+    S3 repeats it in its answer (API reference of PutObject). Some compatible servers ignore it, and
+    answer as if all were well.
+    """
+    wanted, got = asked.get("ServerSideEncryption"), answer.get("ServerSideEncryption")
+    if wanted and got != wanted:
+        raise DeliveryRefused(
+            f"the server did not encrypt with {wanted}: its answer has {got or 'no encryption'};"
+            f" {what}",
+            "set up encryption on the server, or remove [s3] encryption and kms_key_id",
+        )
