@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,41 @@ async def test_the_same_one_under_its_second_name_is_found(local: LocalDirectory
     first = await local.deliver(savefile(), facts("a.pcap"))
     assert await local.deliver(savefile(), facts("a.pcap")) == first
     assert len(list(local.directory.iterdir())) == 2
+
+
+def limited(directory: Path, **limits: int) -> LocalDirectory:
+    return LocalDirectory(LocalSettings(writelocal=True, localdir=str(directory), **limits))
+
+
+def names(local: LocalDirectory) -> list[str]:
+    return sorted(path.name for path in local.directory.iterdir())
+
+
+async def test_the_oldest_savefiles_make_room_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    size = len(savefile().read())
+    local = limited(tmp_path / "captures", localmaxbytes=3 * size)
+    foreign = local.directory / "of-somebody.pcap"
+    foreign.write_bytes(b"x" * 10 * size)
+    foreign.chmod(0o644)
+    (local.directory / "notes.txt").write_text("mine")
+    for number in range(5):
+        where = Path((await local.deliver(savefile(), facts(f"{number}.pcap"))).where)
+        os.utime(where, (1000 + number, 1000 + number))
+    assert names(local) == ["2.pcap", "3.pcap", "4.pcap", "notes.txt", "of-somebody.pcap"]
+
+
+async def test_what_is_too_old_is_removed(tmp_path: Path) -> None:
+    local = limited(tmp_path / "captures", localmaxage=3600)
+    for name, at in (("old.pcapng.gz", time.time() - 3700), ("new.pcap", time.time() - 100)):
+        where = Path((await local.deliver(savefile(), facts(name))).where)
+        os.utime(where, (at, at))
+    await local.deliver(savefile(), facts("last.pcap"))
+    assert names(local) == ["last.pcap", "new.pcap"]
+
+
+async def test_without_room_a_delivery_fails_for_now(tmp_path: Path) -> None:
+    for limits in ({"localmaxbytes": 1}, {"localminfree": 1 << 60}):
+        local = limited(tmp_path / "captures", **limits)
+        with pytest.raises(DeliveryFailed, match="No space left"):
+            await local.deliver(savefile(), facts())
+        assert names(local) == []

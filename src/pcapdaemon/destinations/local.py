@@ -13,12 +13,13 @@ from pydantic import Field
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.units import Bytes, Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
+from pcapdaemon.destinations.local_limits import MODE, Limits, make_room
 from pcapdaemon.files import opened_directory
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import InTurn, run_in_thread
 
-MODE = 0o640
 MOST_NAMES = 1000
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEVER = {errno.ENAMETOOLONG, errno.EINVAL}
@@ -37,6 +38,30 @@ class LocalSettings(Section):
             " only at start."
         ),
     )
+    localmaxbytes: Bytes = Field(
+        0,
+        ge=0,
+        description=(
+            "Most bytes of all savefiles in `localdir`: the oldest are removed for a new one. Only"
+            " savefiles of the daemon's own user are counted and removed. 0: any number."
+        ),
+    )
+    localminfree: Bytes = Field(
+        0,
+        ge=0,
+        description=(
+            "Bytes that stay free on the disk of `localdir`: the oldest savefiles are removed for a"
+            " new one. 0: none."
+        ),
+    )
+    localmaxage: Time = Field(
+        0, ge=0, description="Savefiles older than this many seconds are removed. 0: never."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the directory."""
+        return Limits(self.localmaxbytes, self.localminfree, self.localmaxage)
 
 
 class LocalDirectory(Destination):
@@ -54,7 +79,7 @@ class LocalDirectory(Destination):
     Settings = LocalSettings
 
     def __init__(self, settings: LocalSettings) -> None:
-        self.directory = Path(settings.localdir).absolute()
+        self.directory, self._limits = Path(settings.localdir).absolute(), settings.limits
         self._writing = InTurn()
         with contextlib.suppress(OSError):  # `check` and each delivery report it
             self.directory.mkdir(mode=0o750, exist_ok=True)
@@ -77,8 +102,10 @@ class LocalDirectory(Destination):
     def _write(self, savefile: Savefile, name: str) -> str:
         try:
             with savefile, opened_directory(self.directory) as directory:
-                there = _find(directory, savefile, name)
-                return str(self.directory / (there or _store(directory, savefile, name)))
+                if there := _find(directory, savefile, name):
+                    return str(self.directory / there)
+                make_room(directory, self._limits, savefile.size)
+                return str(self.directory / _store(directory, savefile, name))
         except OSError as error:
             number = error.errno or 0
         # raised outside of `except`: else it would refer to the first error, whose frames hold the
