@@ -91,8 +91,8 @@ def end_of_it(harness: Harness) -> tuple[str, ...]:
 
 
 def test_packets_come_whole_and_in_order(harness: Harness) -> None:
-    reason, packets = taken(harness, [(0, 20)])
-    assert reason in end_of_it(harness)
+    reason, packets = taken(harness, [(0, 20)], packets=20, idle_timeout=20)
+    assert reason == "packets"
     assert packets == frames(20)
 
 
