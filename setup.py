@@ -3,8 +3,19 @@
 All other metadata is in pyproject.toml, which cannot describe how to compile Cython.
 """
 
+import os
+import shutil
+import sys
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+NEEDED = "a C compiler and the headers of libpcap and Python"
+if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+    sys.exit(
+        f"error: no C compiler was found; this needs {NEEDED}\n"
+        "hint: on Debian: apt-get install gcc libc6-dev libpcap-dev python3-dev"
+    )
 
 
 def native(name: str, libraries: list[str]) -> Extension:

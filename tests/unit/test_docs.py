@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -48,3 +51,30 @@ def test_examples_of_messages_and_configurations_are_valid(
         else:
             settings = config.validate(tables._lower(tomllib.loads(text), "example"))
             assert not settings.warnings
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_the_example_configuration_is_valid_as_it_is_and_with_everything_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_of_it: bool
+) -> None:
+    text = (ROOT / "packaging" / "pcapdaemon.toml").read_text()
+    for name in re.findall(r'_file = "(.*)"', text):
+        (tmp_path / Path(name).name).write_text("a-long-token")
+    text = text.replace("/etc/pcapdaemon/", f"{tmp_path}/")
+    if all_of_it:
+        text = re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
+        text = text.replace('host = "0.0.0.0"\n', 'host = "127.0.0.1"\n')
+    settings = config.validate(tables._lower(tomllib.loads(text), "example"))
+    assert not settings.warnings
+    assert len(settings.sources) == (4 if all_of_it else 1)
+    assert len(settings.destinations) == (3 if all_of_it else 1)
+
+
+def test_the_source_distribution_has_what_a_build_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "sdist", "--formats=tar", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar"))) as made:
+        there = {name.partition("/")[2] for name in made.getnames()}
+    native = {str(one.relative_to(ROOT)) for one in ROOT.glob("src/pcapdaemon/native/*.p[yx][xdi]")}
+    assert native
+    assert native | {"setup.py", "pyproject.toml", "LICENSE"} <= there

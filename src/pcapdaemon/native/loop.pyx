@@ -64,7 +64,10 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
         loop.early -= 1
         if ns <= loop.opened_ns:
             return
-    if not filter_matches(&loop.filter, data, header.caplen, header.len) or not belongs(loop, ns):
+    if loop.filter.code != NULL:
+        if not filter_matches(&loop.filter, data, header.caplen, header.len):
+            return
+    if not belongs(loop, ns):
         return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&loop.counters.dropped, loop.counters.dropped + 1)

@@ -68,8 +68,9 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
         recorder.early -= 1
         if ns <= recorder.opened_ns:
             return
-    if not filter_matches(&recorder.filter, data, header.caplen, header.len):
-        return
+    if recorder.filter.code != NULL:
+        if not filter_matches(&recorder.filter, data, header.caplen, header.len):
+            return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&ring.missed, ring.missed + 1)
         return
