@@ -1,6 +1,7 @@
 """Secrets and certificates that the configuration names, in files or environment variables."""
 
 import os
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +79,11 @@ def _from_environment(name: str) -> str:
 
 def _reason(error: Exception, where: str) -> str:
     if isinstance(error, KeyError):
-        return f"the environment variable {where} is not set"
+        if re.fullmatch(r"[A-Z]+(_[A-Z0-9]+)+", where):
+            return f"the environment variable {where} is not set"
+        return "no such variable; give the name of an environment variable, not the secret itself"
     if isinstance(error, OSError):
+        if "/" not in where and "." not in where:  # perhaps the secret itself
+            return f"can't read it: {error.strerror}; give the path of a file"
         return f"can't read {where}: {error.strerror}"
     return f"{where!r} is not text"

@@ -157,11 +157,11 @@ def test_a_secret_that_cannot_be_had_is_a_problem_without_the_secret() -> None:
         {
             **MINIMAL,
             "http": {"listen": True, "token_file": "/no/such"},
-            "redis": {"listen": True, "auth_env": "NO"},
+            "redis": {"listen": True, "auth_env": "NO_SUCH"},
         }
     )
     assert "[http] token_file: can't read /no/such" in words
-    assert "[redis] auth_env: the environment variable NO is not set" in words
+    assert "[redis] auth_env: the environment variable NO_SUCH is not set" in words
 
 
 def test_an_address_that_others_can_reach_needs_a_token() -> None:
@@ -318,3 +318,12 @@ def test_results_to_where_requests_come_from_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="requests come from"):
         config.validate({"general": {"writelocal": True}, section: {"listen": True, **values}})
+
+
+@pytest.mark.parametrize("key", ["token_env", "token_file"])
+def test_a_secret_in_the_place_of_its_name_is_not_shown(key: str) -> None:
+    words = problems({**MINIMAL, "http": {"listen": True, key: "hunter2hunter2"}})
+    assert key in words
+    assert "hunter2" not in words
+    named = problems({**MINIMAL, "http": {"listen": True, "token_env": "API_TOKEN"}})
+    assert "API_TOKEN is not set" in named
