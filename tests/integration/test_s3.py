@@ -478,8 +478,15 @@ async def test_that_parts_could_not_be_given_up_hides_no_error(in_parts: InParts
         "part": (503, ERROR.format("SlowDown")),
         "abort": (500, ERROR.format("InternalError")),
     }
+    destination = in_parts.destination()
     with pytest.raises(DeliveryFailed, match="SlowDown"):
-        await in_parts.destination().deliver(savefile(LARGE), facts())
+        await destination.deliver(savefile(LARGE), facts())
+    assert in_parts.asked.count("abort") == 1
+    in_parts.answers = {}
+    await destination.deliver(savefile(LARGE), facts())
+    assert in_parts.asked.count("abort") == 2, "the server is back"
+    await destination.deliver(savefile(LARGE), facts())
+    assert in_parts.asked.count("abort") == 2
 
 
 @pytest.mark.parametrize("size", [CONTENT, LARGE])

@@ -25,7 +25,7 @@ from pcapdaemon.core.units import Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.destinations.s3_errors import refusal, require_encrypted
 from pcapdaemon.destinations.s3_names import REGION, endpoint_url, folder_problem, region_in
-from pcapdaemon.destinations.s3_parts import abort, etag_of, metadata, send_parts
+from pcapdaemon.destinations.s3_parts import Uploads, etag_of, metadata, send_parts
 from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.threads import look_at, run_in_thread
 
@@ -178,7 +178,7 @@ class S3(Destination):
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._clients: OrderedDict[tuple[str | None, str | None], S3Client] = OrderedDict()
-        self._making = threading.Lock()
+        self._making, self._uploads = threading.Lock(), Uploads()
 
     @property
     def address(self) -> str:
@@ -266,10 +266,8 @@ class S3(Destination):
             "Key": self._key(request.folder, info.file_name),
         }
         options = self._options(request.acl or "", request.encryption)
-        options |= {
-            "ContentType": content_type(info.file_name),
-            "Metadata": {"tags": metadata(info.tags)},
-        }
+        options["ContentType"] = content_type(info.file_name)
+        options["Metadata"] = {"tags": metadata(info.tags)}
         try:
             etag = await self._put(client, savefile, target, options)
         except ClientError as error:
@@ -286,6 +284,7 @@ class S3(Destination):
                 acl=acl,
             )
             etag = await self._put(client, savefile, target, options)
+        await run_in_thread(self._uploads.try_again)
         link = (
             client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign)
             if settings.presign
@@ -320,7 +319,7 @@ class S3(Destination):
         except BaseException:  # parts left behind are billed
             with suppress(TimeoutError):
                 async with asyncio.timeout(ABORT_WITHIN):
-                    await run_in_thread(abort, client, upload)
+                    await run_in_thread(self._uploads.abort, client, upload)
             raise
 
     def _key(self, folder: str | None, name: str) -> str:

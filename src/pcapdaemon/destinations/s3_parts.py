@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from email.header import Header
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +106,33 @@ def etag_of(answer: Any) -> str:
     return str(etag)
 
 
-def abort(client: "S3Client", upload: Any) -> None:
-    """Abort an upload in parts; an error is only logged."""
-    try:
-        client.abort_multipart_upload(**upload)
-    except (BotoCoreError, ClientError) as error:
-        where = f"s3://{upload['Bucket']}/{upload['Key']}"
-        log.warning(
-            "parts of an upload are left behind: a lifecycle rule removes them",
-            upload=where,
-            reason=str(error)[:200],
-        )
+MOST_LEFT = 100
+"""Most uploads in parts that are remembered because they could not be aborted."""
+
+
+class Uploads:
+    """Aborts uploads in parts, those of a server that is down when it is back. Methods block."""
+
+    def __init__(self) -> None:
+        self._left: deque[tuple[S3Client, Any]] = deque(maxlen=MOST_LEFT)
+
+    def abort(self, client: "S3Client", upload: Any) -> None:
+        """Abort an upload, or remember it for `try_again`; an error is only logged."""
+        try:
+            client.abort_multipart_upload(**upload)
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and "NoSuchUpload" in str(error):
+                return
+            self._left.append((client, upload))
+            where = f"s3://{upload['Bucket']}/{upload['Key']}"
+            log.warning(
+                "parts of an upload are left behind until the server answers again",
+                upload=where,
+                reason=str(error)[:200],
+            )
+
+    def try_again(self) -> None:
+        """Abort what could not be aborted before. Call it after the server took something."""
+        for _ in range(len(self._left)):
+            with suppress(IndexError):  # another thread took it
+                self.abort(*self._left.popleft())
