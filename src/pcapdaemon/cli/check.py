@@ -13,6 +13,7 @@ import httpx2
 
 from pcapdaemon import destinations, sources
 from pcapdaemon.capture.merged import try_out
+from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
@@ -71,6 +72,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for problem in missing_interfaces(settings):
         hint = "run 'pcapdaemon interfaces' to list this host's interfaces"
         yield Finding("interfaces", False, problem, hint)
+    if settings.ready:
+        yield _ready(settings)
     for name, recorder in settings.recorders.items():
         yield _recorder(name, recorder)
     if directory := state_directory(settings.general):
@@ -91,6 +94,14 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     if request:
         for finding in await _request(settings, request):
             yield finding
+
+
+def _ready(settings: Settings) -> Finding:
+    names, size = settings.ready, len(settings.ready) * settings.capture.buffer
+    words = f"{', '.join(names)}: kept open, {size} of {settings.general.memory} bytes"
+    enough = size <= settings.general.memory // MOST_OF_BUDGET
+    hint = "raise [general] memory, lower [capture] buffer, or set ready = false for some"
+    return Finding("ready", enough, f"{words} of [general] memory", "" if enough else hint)
 
 
 def _state(directory: Path) -> Finding:
