@@ -5,7 +5,7 @@ import json
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +72,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for problem in missing_interfaces(settings):
         hint = "run 'pcapdaemon interfaces' to list this host's interfaces"
         yield Finding("interfaces", False, problem, hint)
-    if settings.ready:
-        yield _ready(settings)
-    for name, recorder in settings.recorders.items():
-        yield _recorder(name, recorder)
+    for finding in _open_before_requests(settings):
+        yield finding
     if directory := state_directory(settings.general):
         yield _state(directory)
     if settings.spool.dir:
@@ -94,6 +92,13 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     if request:
         for finding in await _request(settings, request):
             yield finding
+
+
+def _open_before_requests(settings: Settings) -> Iterator[Finding]:
+    if settings.ready:
+        yield _ready(settings)
+    for name, recorder in settings.recorders.items():
+        yield _recorder(name, recorder)
 
 
 def _ready(settings: Settings) -> Finding:
