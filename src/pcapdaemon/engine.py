@@ -84,7 +84,8 @@ class Engine:
             self._conclude(message, intake.rejected(message.source, rejection))
             return
         if is_result(fields):  # a place for results that requests come from too
-            self._conclude(message, Conclusion(Verdict.DONE))
+            answer = Answer("", AnswerKind.ELSEWHERE)
+            self._conclude(message, Conclusion(Verdict.DONE, answer))
             return
         if addressed_to(fields, self.node, self._settings.general.labels):
             self._spawn(self._handle_or_say_why_not(message, fields))

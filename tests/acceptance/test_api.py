@@ -301,3 +301,9 @@ def test_a_repeated_id_that_is_waited_for_says_so(daemon: DaemonProcess, wire: W
     again = daemon.request(wait=True, **message).json()
     assert again["customer"] == "acme"
     assert "accepted before" in " ".join(again["warnings"])
+
+
+def test_a_result_that_comes_as_a_request_is_answered(daemon: DaemonProcess) -> None:
+    body = json.dumps({"specversion": "1.0", "type": "pcapdaemon.request.finished", "data": {}})
+    answer = post(daemon, body.encode())
+    assert (answer.status_code, answer.json()["state"]) == (200, "elsewhere")

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,28 @@ def send(wire: Wire, frames: list[bytes]) -> None:
 
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("text", ["udp port 9999", "ip protochain 17 and udp port 9999"])
+def test_a_filter_sees_more_of_a_packet_than_is_kept(wire: Wire, tmp_path: Path, text: str) -> None:
+    packet = bytes(Ether(src=MAC_A, dst=MAC_B) / IP(src=A, dst=B) / UDP(dport=9999)) + bytes(80)
+    settings = RecorderSettings(interface=wire.far, memory=16 << 20, snaplen=20, filter=text)
+    narrow = Recorder(settings, wire.far, 2 << 20, lambda *_: None)
+    narrow.start()
+    eventually(lambda: narrow.is_open)
+    budget = MemoryBudget(64 << 20)
+    recorded = narrow.source(budget, time.monotonic_ns(), 0)
+    assert recorded
+    found = []
+    for source, expression in ((live(wire, budget), text), (recorded, "")):
+        source.arm(replace(options(expression), snaplen=20))
+        found.append((source, run(source)))
+    send(wire, [packet] * 5)
+    time.sleep(0.3)
+    for source, running in found:
+        source.stop()
+        assert running.reason() == "stopped"
+        assert read(tmp_path, source) == [packet[:20]] * 5
+        assert source.snaplen == 20
+        source.close()
+    narrow.close()

@@ -129,3 +129,13 @@ async def test_without_room_a_delivery_fails_for_now(tmp_path: Path) -> None:
         with pytest.raises(DeliveryFailed, match="No space left"):
             await local.deliver(savefile(), facts())
         assert names(local) == []
+
+
+async def test_what_can_never_fit_removes_nothing(tmp_path: Path) -> None:
+    size = len(savefile().read())
+    local = limited(tmp_path / "captures", localmaxbytes=3 * size)
+    await local.deliver(savefile(), facts("old.pcap"))
+    for limits in ({"localmaxbytes": size - 1}, {"localminfree": 1 << 60}):
+        with pytest.raises(DeliveryFailed, match="No space left"):
+            await limited(local.directory, **limits).deliver(savefile(), facts("new.pcap"))
+    assert names(local) == ["old.pcap"]

@@ -6,6 +6,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
+from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
@@ -45,8 +46,8 @@ class Spare(LiveCapture):
 
     def __init__(self, interface: str, budget: MemoryBudget, settings: CaptureSettings) -> None:
         self.settings, self._budget = settings, budget
-        self.buffer = budget.take_kernel_buffer(settings.buffer)
         link = find_link(interface)
+        self.buffer = budget.take_kernel_buffer(settings.buffer)
         try:
             self.open_handle(
                 snaplen=MAX_SNAPLEN,
@@ -55,6 +56,8 @@ class Spare(LiveCapture):
                 buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
                 loopback=link is not None and link.loopback,
             )
+            if not self.is_packet_socket:
+                raise CaptureRefused(f"{interface} is no network interface", "interface")
         except BaseException:
             self.close()
             raise

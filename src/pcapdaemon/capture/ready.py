@@ -6,11 +6,14 @@ buffer is set up. Setting the filter of an open one takes a fraction of a millis
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+
+import structlog
 
 from pcapdaemon.capture.live import CaptureSettings, Spare
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.native.memory import MemoryBudget
+
+log = structlog.get_logger()
 
 TRY_EVERY = 5.0
 """Seconds between attempts to open what could not be opened."""
@@ -99,12 +102,17 @@ class Ready:
         return [name for name in self._wanted if name not in self._there]
 
     def _open(self, name: str) -> bool:
-        settings, held = self._settings, sum(one.buffer for one in self._there.values())
+        with self._changed:
+            settings, held = self._settings, sum(one.buffer for one in self._there.values())
         if held + settings.buffer > self._budget.limit // MOST_OF_BUDGET:
             return False
-        with suppress(CaptureRefused, Busy, OSError):
+        try:
             spare = Spare(name, self._budget, settings)
-            with self._changed:
-                self._there[name] = spare
-            return True
-        return False
+        except (CaptureRefused, Busy, OSError):
+            return False
+        except Exception:  # a bug must not end the thread
+            log.exception("an interface could not be opened in advance", interface=name)
+            return False
+        with self._changed:
+            self._there[name] = spare
+        return True

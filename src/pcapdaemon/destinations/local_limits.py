@@ -45,6 +45,8 @@ def make_room(directory: int, limits: Limits, size: int) -> None:
         return
     files = sorted(_savefiles(directory), key=lambda one: one.at)
     total = sum(one.size for one in files)
+    if _never_fits(directory, limits, total, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     removed = 0
     for one in files:
         old = limits.maxage and time.time() - one.at > limits.maxage
@@ -57,6 +59,16 @@ def make_room(directory: int, limits: Limits, size: int) -> None:
         log.info("old savefiles removed", destination="local", files=removed)
     if _is_short(directory, limits, total, size):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _never_fits(directory: int, limits: Limits, total: int, size: int) -> bool:
+    """Return whether even the removal of all savefiles would not make enough room."""
+    disk = os.fstatvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    return bool(
+        (limits.maxbytes and size > limits.maxbytes)
+        or (limits.minfree and free + total < limits.minfree + size)
+    )
 
 
 def _is_short(directory: int, limits: Limits, total: int, size: int) -> bool:
@@ -73,7 +85,10 @@ def _savefiles(directory: int) -> Iterator[_File]:
         for entry in entries:
             if entry.name.startswith(".") or not entry.name.endswith(SUFFIXES):
                 continue
-            found = entry.stat(follow_symlinks=False)
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # another delivery removed it
+                continue
             ours = found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == MODE
             if ours and stat.S_ISREG(found.st_mode):
                 yield _File(found.st_mtime, entry.name, found.st_size)

@@ -284,7 +284,7 @@ class S3(Destination):
                 acl=acl,
             )
             etag = await self._put(client, savefile, target, options)
-        await run_in_thread(self._uploads.try_again)
+        await run_in_thread(self._uploads.try_again, client)
         link = (
             client.generate_presigned_url("get_object", Params=target, ExpiresIn=settings.presign)
             if settings.presign

@@ -121,18 +121,19 @@ class Uploads:
         try:
             client.abort_multipart_upload(**upload)
         except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and "NoSuchUpload" in str(error):
-                return
-            self._left.append((client, upload))
+            status = getattr(error, "response", {}).get("ResponseMetadata", {})
+            if status.get("HTTPStatusCode", 500) < 500:
+                what = "parts of an upload are left behind: a lifecycle rule removes them"
+            else:
+                what = "parts of an upload are left behind until the server answers again"
+                self._left.append((client, upload))
             where = f"s3://{upload['Bucket']}/{upload['Key']}"
-            log.warning(
-                "parts of an upload are left behind until the server answers again",
-                upload=where,
-                reason=str(error)[:200],
-            )
+            log.warning(what, upload=where, reason=str(error)[:200])
 
-    def try_again(self) -> None:
-        """Abort what could not be aborted before. Call it after the server took something."""
-        for _ in range(len(self._left)):
-            with suppress(IndexError):  # another thread took it
-                self.abort(*self._left.popleft())
+    def try_again(self, client: "S3Client") -> None:
+        """Abort one of those that this client could not abort. It just stored something."""
+        left = next((one for one in list(self._left) if one[0] is client), None)
+        if left:
+            with suppress(ValueError):  # another thread took it
+                self._left.remove(left)
+                self.abort(*left)

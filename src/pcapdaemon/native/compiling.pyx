@@ -12,6 +12,7 @@ from libc.signal cimport SIGKILL
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, strncpy
 
+from pcapdaemon.native.atomic cimport store_int
 from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.posix cimport *
@@ -33,12 +34,14 @@ cdef void put(Compiled *out, const bpf_program *program) noexcept nogil:
         out.state = TOO_LONG
         return
     memcpy(out.code, program.bf_insns, program.bf_len * sizeof(bpf_insn))
-    out.state = COMPILED
+    store_int(&out.state, COMPILED)  # last, because this process may be ended at any moment
 
 cdef void compile_here(
     pcap_t *pcap, const char *text, uint32_t netmask, Compiled *out
 ) noexcept nogil:
-    """Compile in this process. The optimizer is only trusted if samples show no difference.
+    """Compile in this process, into two places: as it is, and the optimized form if it is better.
+
+    The optimizer is only trusted if samples show no difference.
 
     `netmask` is for `ip broadcast`, see pcap_compile(3pcap).
     """
@@ -51,7 +54,7 @@ cdef void compile_here(
     if plain.bf_len > SHORT:
         if pcap_compile(pcap, &optimized, text, 1, netmask) == 0:
             if agree(&plain, &optimized):
-                put(out, &optimized)
+                put(out + 1, &optimized)
             pcap_freecode(&optimized)
     pcap_freecode(&plain)
 
@@ -67,7 +70,7 @@ cdef void limit_this_process() noexcept nogil:
     if status != NULL:
         fscanf(status, "%ld", &pages)
         fclose(status)
-    memory.rlim_cur = memory.rlim_max = pages * 4096 + CHILD_MEMORY
+    memory.rlim_cur = memory.rlim_max = pages * sysconf(_SC_PAGESIZE) + CHILD_MEMORY
     seconds.rlim_cur = seconds.rlim_max = LONGEST_WITH_NAMES // SECOND
     none.rlim_cur = none.rlim_max = 0
     if pages:
@@ -106,7 +109,7 @@ cdef int compile_apart(
     cdef int64_t longest = LONGEST_WITH_NAMES if names else LONGEST
     cdef int outcome
     cdef void *memory = mmap(
-        NULL, sizeof(Compiled), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0
+        NULL, 2 * sizeof(Compiled), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0
     )
     if memory == MAP_FAILED:
         return errno
@@ -118,6 +121,6 @@ cdef int compile_apart(
         compile_here(pcap, text, netmask, <Compiled *> memory)
         _exit(0)
     outcome = errno if child < 0 else wait_for(child, clock_ns(CLOCK_MONOTONIC) + longest)
-    memcpy(out, memory, sizeof(Compiled))
-    munmap(memory, sizeof(Compiled))
+    memcpy(out, memory, 2 * sizeof(Compiled))
+    munmap(memory, 2 * sizeof(Compiled))
     return 0 if out.state != UNDONE else outcome

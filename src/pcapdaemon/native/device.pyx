@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Follows the device behind an interface's name, through rtnetlink(7)."""
 
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memset, strcmp
 
 from pcapdaemon.native.posix cimport *
 
@@ -29,8 +29,9 @@ cdef bint device_init(Device *device, int packet_fd, const char *name) noexcept 
     groups.nl_family = AF_NETLINK
     groups.nl_groups = RTMGRP_LINK
     device.link_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)
-    if device.link_fd >= 0:
-        bind(device.link_fd, <sockaddr *> &groups, sizeof(groups))
+    if device.link_fd < 0:
+        return True                  # it can't be followed: only errors of the socket count
+    bind(device.link_fd, <sockaddr *> &groups, sizeof(groups))
     device.index = bound.sll_ifindex
     return (
         if_indextoname(device.index, device.name) != NULL
@@ -43,14 +44,16 @@ cdef void device_close(Device *device) noexcept nogil:
     device.link_fd = -1
 
 cdef DeviceState device_state(Device *device) noexcept nogil:
-    cdef char name[NAME]
     cdef ifreq request
     if device.index == 0 or device.link_fd < 0:
         return UP
-    if if_indextoname(device.index, name) == NULL or strcmp(name, device.name) != 0:
-        return GONE
+    # Not if_indextoname, which needs a descriptor: there may be none left.
     memset(&request, 0, sizeof(request))
-    memcpy(request.ifr_name, name, NAME)
+    request.ifr_ifindex = device.index
+    if ioctl(device.link_fd, SIOCGIFNAME, &request) != 0:
+        return GONE
+    if strcmp(request.ifr_name, device.name) != 0:
+        return GONE
     if ioctl(device.link_fd, SIOCGIFFLAGS, &request) != 0:
         return GONE
     return UP if request.ifr_flags & IFF_UP else DOWN

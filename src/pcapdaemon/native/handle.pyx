@@ -105,6 +105,16 @@ cdef bint move_loads(bpf_insn *code, unsigned int length) noexcept nogil:
     return True
 
 
+cdef bint is_packet_socket(int fd) noexcept nogil:
+    # On other sockets, a filter would see headers that libpcap's programs do not expect.
+    cdef sockaddr_ll bound
+    cdef socklen_t length = sizeof(bound)
+    bound.sll_family = 0
+    return (
+        getsockname(fd, <sockaddr *> &bound, &length) == 0 and bound.sll_family == AF_PACKET
+    )
+
+
 cdef void cut_to(bpf_insn *code, unsigned int length, uint32_t snaplen) noexcept nogil:
     """Have a filter keep this many bytes of a matching packet."""
     cdef unsigned int n
@@ -234,7 +244,8 @@ cdef class Handle:
         thread may read packets meanwhile. Raises CaptureRefused.
         """
         cdef Program made = Program.__new__(Program)
-        cdef Compiled *out = <Compiled *> calloc(1, sizeof(Compiled))
+        cdef Compiled *out = <Compiled *> calloc(2, sizeof(Compiled))
+        cdef Compiled *best
         cdef bytes text = expression.encode()
         cdef const char *words = text
         cdef bint simple = is_simple(expression)
@@ -247,10 +258,11 @@ cdef class Handle:
                 compile_here(self.pcap, words, netmask, out)
             else:
                 error = compile_apart(self.pcap, words, netmask, names, out)
+        best = out + 1 if out[1].state == COMPILED else out
         try:
-            if out.state != COMPILED:
-                raise not_compiled(out, error, names)
-            made.take(out)
+            if best.state != COMPILED:
+                raise not_compiled(best, error, names)
+            made.take(best)
         finally:
             free(out)
         return made
@@ -331,6 +343,7 @@ cdef class Handle:
         # Until the real filter is compiled, no packet may fill the buffer or count as a match.
         cdef bpf_insn instruction
         cdef sock_fprog program
+        cdef bpf_program whole
         cdef pcap_stat seen
         cdef int fd = pcap_get_selectable_fd(self.pcap)
         instruction.code = 0x06      # BPF_RET | BPF_K: keep 0 bytes
@@ -338,9 +351,12 @@ cdef class Handle:
         instruction.k = 0
         program.len = 1
         program.filter = <sock_filter *> &instruction
-        self.is_socket = setsockopt(
+        self.is_socket = is_packet_socket(fd) and setsockopt(
             fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)
         ) == 0
+        if not self.is_socket:       # libpcap filters these itself: netlink, USB, Bluetooth
+            whole.bf_len, whole.bf_insns = 1, &instruction
+            pcap_setfilter(self.pcap, &whole)
         self.opened_ns = clock_ns(CLOCK_REALTIME)
         if pcap_stats(self.pcap, &seen) == 0:
             self.early = seen.ps_recv - seen.ps_drop

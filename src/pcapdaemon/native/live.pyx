@@ -23,6 +23,7 @@ from pcapdaemon.native.limits import STOP_REASONS
 
 cdef enum:
     SOCKADDR_SIZE = 28               # of an IPv6 address, the larger one
+    MOST_SNAPLEN = 262144            # libpcap's MAXIMUM_SNAPLEN
 
 
 @cython.no_gc_clear
@@ -59,14 +60,15 @@ cdef class LiveCapture(Capture):
         no block left.
         """
         self._take_block()
+        # Whole packets, because a filter that runs in this process needs more than is kept.
         self.open_handle(
-            snaplen=snaplen,
+            snaplen=MOST_SNAPLEN,
             promiscuous=promiscuous,
             buffer_size=buffer_size,
             buffer_timeout_ms=buffer_timeout_ms,
             loopback=loopback,
         )
-        self._use_handle(self.handle.snaplen, buffer_timeout_ms)
+        self._use_handle(min(snaplen, self.handle.snaplen), buffer_timeout_ms)
 
     def open_handle(self, **options):
         """Open the interface as `open` does, for another capture, which will `adopt` the handle."""
@@ -80,6 +82,11 @@ cdef class LiveCapture(Capture):
         self._take_block()
         self.handle, other.handle = other.handle, None
         self._use_handle(min(snaplen, self.handle.snaplen), buffer_timeout_ms)
+
+    @property
+    def is_packet_socket(self):
+        """Whether the kernel runs its filter, so that nothing is buffered before it is adopted."""
+        return self.handle is not None and self.handle.is_socket
 
     @property
     def is_usable(self):

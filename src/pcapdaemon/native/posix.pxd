@@ -100,14 +100,17 @@ cdef extern from "<net/if.h>" nogil:
     struct ifreq:
         char ifr_name[16]
         short ifr_flags
+        int ifr_ifindex
     int IF_NAMESIZE, IFF_UP
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
-    int SIOCGIFFLAGS
+    int SIOCGIFFLAGS, SIOCGIFNAME
 
 cdef extern from "<unistd.h>" nogil:
     int fork()
+    long sysconf(int name)
+    int _SC_PAGESIZE
     void _exit(int status)
     int close(int fd)
 

@@ -46,8 +46,9 @@ cdef class RecordedCapture(Capture):
         self.blocks = pool
         self.interface = recording.interface
         # Copies, because they are still read after the handle is released.
-        self.linktype, self.header = self.handle.linktype, self.handle.file_header
-        self.snaplen = self.handle.snaplen
+        self.linktype = self.handle.linktype
+        self.header = self.handle.header_with(recording.recorder.snaplen)
+        self.snaplen = recording.recorder.snaplen
         self.output, self.limits, self.reason = &reader.live, &reader.limits, &reader.reason
         reader.ring = &recording.ring
         reader.trigger = reader.last_at = trigger
@@ -91,7 +92,7 @@ cdef class RecordedCapture(Capture):
         """
         self.reader.most_past = past
         self.reader.most_packets, self.reader.most_size = packets, size
-        self.snaplen = min(snaplen, self.handle.snaplen)
+        self.snaplen = min(snaplen, <int> self.recording.recorder.snaplen)
         self.reader.snaplen = self.snaplen
         self.header = self.handle.header_with(self.snaplen)
 

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """A recording: an open interface, and the ring of blocks that it fills."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pcapdaemon.native.device cimport Device
 from pcapdaemon.native.filter cimport Filter
@@ -27,6 +27,7 @@ cdef struct Recorder:
     bint is_down
     int64_t tick_ns
     int64_t keep_ns
+    uint32_t snaplen
     # As of the last look at the clocks: monotonic, and the offset of the wall clock to it.
     int64_t now
     int64_t offset

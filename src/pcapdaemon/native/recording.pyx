@@ -13,7 +13,7 @@ import os
 cimport cython
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.unistd cimport read, write
 
@@ -61,7 +61,8 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef Recorder *recorder = <Recorder *> user
     cdef Ring *ring = recorder.ring
     cdef RingBlock *block = ring.newest
-    cdef size_t size = (sizeof(PacketHeader) + header.caplen + 7) & ~<size_t> 7
+    cdef uint32_t captured = min(header.caplen, recorder.snaplen)
+    cdef size_t size = (sizeof(PacketHeader) + captured + 7) & ~<size_t> 7
     cdef PacketHeader *packet
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * recorder.tick_ns
     if recorder.early:
@@ -81,9 +82,9 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
             return
     packet = <PacketHeader *> (block.data + block.used)
     packet.ns = ns
-    packet.captured = header.caplen
+    packet.captured = captured
     packet.length = header.len
-    memcpy(packet + 1, data, header.caplen)
+    memcpy(packet + 1, data, captured)
     store(&ring.packets, ring.packets + 1)
     store_size(&block.used, block.used + size)
 
@@ -219,10 +220,13 @@ cdef class Recording:
         """
         cdef Handle handle = Handle(self.interface)
         cdef Program compiled
-        handle.open(**options)
+        keep = options["snaplen"]
+        handle.open(**{**options, "snaplen": MOST_CAPTURED - 4})
+        handle.keep = min(<int> keep, handle.snaplen)
         if self.handle is not None and not is_device_of(handle, self.handle):
             return False
         compiled = handle.compile(expression, True)
+        self.recorder.snaplen = handle.keep
         self.recorder.pcap, self.recorder.tick_ns = handle.pcap, handle.tick_ns
         self.recorder.device, self.recorder.is_down = &handle.device, False
         begin_counting(&self.ring.counters, handle.pcap)
@@ -273,7 +277,7 @@ cdef class Recording:
     @property
     def snaplen(self):
         """Most bytes that are kept of a packet; 0 before the interface was first open."""
-        return self.handle.snaplen if self.handle is not None else 0
+        return self.recorder.snaplen
 
     @property
     def followers(self):

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR = 16, 18, 20, 22
@@ -65,8 +66,8 @@ def networks_of(index: int) -> tuple[str, ...]:
 def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asking:
         asking.settimeout(1)
-        # Otherwise a dump has the addresses of all interfaces.
-        asking.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        with suppress(OSError):  # before Linux 4.20, a dump has the addresses of all interfaces
+            asking.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         length = _HEADER.size + len(body)
         asking.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 1, 0) + body)
         while True:

@@ -157,8 +157,7 @@ class Results:
         """Send the result of an event, if it is about a request."""
         match event:
             case RequestRejected(request_id, source, problems, kind, warnings, hint, request):
-                if self._tally.passes(source, time.monotonic()) is None:
-                    self._publish(ResultsLost(source, 1, TOO_MANY))
+                if not self._may_reject(_route(source, request)):
                     return
                 data = {"kind": kind, "problems": problems, "hint": hint, "warnings": warnings}
                 self._send("rejected", request_id, to_wire(data), _route(source, request))
@@ -186,6 +185,16 @@ class Results:
                     self._finished(request_id)
             case CaptureEvent():
                 self._on_capture_event(event)
+
+    def _may_reject(self, route: _Route) -> bool:
+        """Return whether one more rejection may be sent; report those that were not before."""
+        places = self._where(route)
+        if not places:
+            return True
+        held = self._tally.passes(route.source, time.monotonic())
+        if held:
+            self._lost(places[0], held, TOO_MANY)
+        return held is not None
 
     def _accepted(self, event: RequestAccepted) -> None:
         plan = event.plan

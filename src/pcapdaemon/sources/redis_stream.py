@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.errors import NotConnected
@@ -95,7 +96,10 @@ class RedisStreamSource(RedisBus):
             try:
                 await self._read()
             except (RedisError, OSError) as error:
-                self._at_once, self._failures = 1, self._failures + 1
+                # Only an answer that does not come in time can be the fault of an entry.
+                late = isinstance(error, RedisTimeout) and self._pending_from is not None
+                self._failures += late and self._at_once == 1
+                self._at_once = 1
                 raise self.lost(error) from None
         return self._buffer.popleft()
 
