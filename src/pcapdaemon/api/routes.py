@@ -99,6 +99,7 @@ class Api:
         add("/docs", self.docs, include_in_schema=False)
         add("/", self.index, include_in_schema=False)
         describe = app.openapi
+        # FastAPI's own way to change the description is to replace the method
         app.openapi = lambda: _without_newer_words(describe())  # type: ignore[method-assign]
         return app
 
