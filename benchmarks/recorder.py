@@ -20,7 +20,7 @@ from benchmarks.packet_loop import tcpdump_cpu
 from benchmarks.report import Figure
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import Recorder, RecorderSettings
-from pcapdaemon.capture.session import Session
+from pcapdaemon.capture.session import Origins, Session
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packing import Captured
 from tests.helpers import Wire, eventually, plan_for
@@ -51,7 +51,7 @@ def _recording(wire: Wire, memory: int) -> Iterator[Recorder]:
 
 def _session(recorder: Recorder | None, wire: Wire, budget: MemoryBudget, **fields: Any) -> Session:
     plan = replace(plan_for(wire.far, **fields), most_packets=10**12, most_size=10**15)
-    return Session(plan, plan.captures[0], budget, CaptureSettings(), recorder)
+    return Session(plan, plan.captures[0], budget, CaptureSettings(), Origins(lambda _: recorder))
 
 
 def _seam(wire: Wire, directory: Path) -> list[Figure]:

@@ -14,7 +14,7 @@ import pytest
 
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import Recorder
-from pcapdaemon.capture.session import Session
+from pcapdaemon.capture.session import Origins, Session
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.native.memory import MemoryBudget
@@ -96,7 +96,7 @@ def _clean() -> object:
 def session(wire: Wire, recorder: Recorder | None, **fields: object) -> Session:
     plan = plan_for(wire.far, **{"timeout": 30, "duration": 20, "bpf": "udp", **fields})
     budget = MemoryBudget(64 << 20)
-    return Session(plan, plan.captures[0], budget, CaptureSettings(), recorder)
+    return Session(plan, plan.captures[0], budget, CaptureSettings(), Origins(lambda _: recorder))
 
 
 def sends(wire: Wire) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import NOT_BEGUN, Recorder, RecorderSettings
-from pcapdaemon.capture.session import NO_RECORDER, Session
+from pcapdaemon.capture.session import NO_RECORDER, Origins, Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.memory import MemoryBudget
@@ -60,7 +60,13 @@ def session_on(
     **fields: Any,
 ) -> Session:
     plan = replace(plan_for(interface, **fields), most_packets=most[0], most_size=most[1])
-    return Session(plan, plan.captures[0], MemoryBudget(256 * MIB), CaptureSettings(), recorder)
+    return Session(
+        plan,
+        plan.captures[0],
+        MemoryBudget(256 * MIB),
+        CaptureSettings(),
+        Origins(lambda _: recorder),
+    )
 
 
 def is_open(recorder: Recorder) -> Callable[[], bool]:
@@ -444,7 +450,11 @@ async def test_memory_that_is_spent_gives_up_the_past_first(wire: Wire, tmp_path
         eventually(has_recorded(recorder, 12_000))
         plan = plan_for(wire.far, lookback=20, packets=4000)
         session = Session(
-            plan, plan.captures[0], MemoryBudget(8 * MIB), CaptureSettings(), recorder
+            plan,
+            plan.captures[0],
+            MemoryBudget(8 * MIB),
+            CaptureSettings(),
+            Origins(lambda _: recorder),
         )
         stopped = await captured(session, lambda: wire.send(4000, 1000))
     assert stopped.outcome.stop_reason is StopReason.PACKETS

@@ -40,16 +40,7 @@ class MergedSession:
         self._budget = budget
         shared = SharedLimits(annotation.overhead(plan, plan.captures))
         self._sessions = [
-            Session(
-                plan,
-                part,
-                budget,
-                settings,
-                origins.recorder_of(part.interface.name),
-                shared,
-                number,
-                origins.spare_of,
-            )
+            Session(plan, part, budget, settings, origins, shared, number)
             for number, part in enumerate(plan.captures)
         ]
         self.armed: asyncio.Future[Armed] = asyncio.get_running_loop().create_future()
@@ -139,17 +130,7 @@ def sessions_of(
     """Return what runs a plan: one session for each interface, or one for all."""
     if plan.merge:
         return [MergedSession(plan, budget, settings, origins)]
-    return [
-        Session(
-            plan,
-            part,
-            budget,
-            settings,
-            origins.recorder_of(part.interface.name),
-            spare_of=origins.spare_of,
-        )
-        for part in plan.captures
-    ]
+    return [Session(plan, part, budget, settings, origins) for part in plan.captures]
 
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:

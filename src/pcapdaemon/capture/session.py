@@ -35,6 +35,7 @@ class Origins:
     spare_of: SpareOf = no_spare
 
 
+NOTHING_OPEN = Origins()
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
 RENAMED = "its device was renamed"
 
@@ -64,14 +65,14 @@ class Session:
         part: InterfacePlan,
         budget: MemoryBudget,
         settings: CaptureSettings,
-        recorder: Recorder | None = None,
+        origins: Origins = NOTHING_OPEN,
         shared: SharedLimits | None = None,
         number: int = 0,
-        spare_of: SpareOf = no_spare,
     ) -> None:
         self.plan, self.part = plan, part
-        self._shared, self._number, self._spare_of = shared, number, spare_of
-        self._budget, self._settings, self._recorder = budget, settings, recorder
+        self._shared, self._number, self._spare_of = shared, number, origins.spare_of
+        self._budget, self._settings = budget, settings
+        self._recorder = origins.recorder_of(part.interface.name)
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
         self._shutdown = self._stopping = self._trying = False
         self._source = self._choose_source()

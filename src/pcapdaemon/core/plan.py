@@ -119,11 +119,10 @@ def make_plan(
 
     `problems` are those that were found before. A rejection contains them too.
     """
-    limits, limit_problems = _limits(request, policy)
     chosen, unavailable, interface_problems = _interfaces(request, policy, around)
     found = [
         *problems,
-        *limit_problems,
+        *_limit_problems(request, policy),
         *_filter_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
@@ -131,6 +130,17 @@ def make_plan(
     ]
     if found:
         return Rejection(request_id, tuple(found))
+    return _plan(request_id, request, policy, around, chosen, unavailable)
+
+
+def _plan(
+    request_id: str,
+    request: CaptureRequest,
+    policy: Policy,
+    around: Surroundings,
+    chosen: Sequence[tuple[Interface, str]],
+    unavailable: Sequence[tuple[str, str]],
+) -> CapturePlan:
     snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
     return CapturePlan(
         id=request_id,
@@ -138,7 +148,7 @@ def make_plan(
         captures=tuple(
             _capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen
         ),
-        limits=limits,
+        limits=_limits(request, policy),
         snaplen=snaplen,
         capture_filter=request.capture_filter or "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
@@ -159,7 +169,16 @@ def make_plan(
     )
 
 
-def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, list[Problem]]:
+def _limits(request: CaptureRequest, policy: Policy) -> CaptureLimits:
+    return CaptureLimits(
+        packets=request.packets or policy.maxpackets,
+        size=request.size or policy.maxbytes,
+        duration=request.duration or policy.maxduration,
+        idle_timeout=request.idle_timeout or policy.defaulttimeout,
+    )
+
+
+def _limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
     # Zero means absent, except for packets: `validate` has rejected it there.
     asked = {
         "packets": (request.packets, policy.maxpackets, "maxpackets"),
@@ -168,20 +187,13 @@ def _limits(request: CaptureRequest, policy: Policy) -> tuple[CaptureLimits, lis
         "idle_timeout": (request.idle_timeout, policy.maxtimeout, "maxtimeout"),
         "lookback": (request.lookback, policy.maxlookback, "maxlookback"),
     }
-    problems = [
+    return [
         Problem(
             ON_THE_WIRE[field], f"{value} is more than this node allows ([general] {key} = {most})"
         )
         for field, (value, most, key) in asked.items()
         if value and value > most
     ]
-    limits = CaptureLimits(
-        packets=request.packets or policy.maxpackets,
-        size=request.size or policy.maxbytes,
-        duration=request.duration or policy.maxduration,
-        idle_timeout=request.idle_timeout or policy.defaulttimeout,
-    )
-    return limits, problems
 
 
 def _filter_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:

@@ -119,10 +119,11 @@ cdef class LiveCapture(Capture):
         cdef Program compiled = self.handle.compile(expression, names)
         # Packets from before the filter do not belong to this capture.
         begin_counting(&self.loop.counters, self.loop.pcap)
-        self.loop.early, self.loop.opened_ns = self.handle.early, self.handle.opened_ns
+        self.loop.entrance.early = self.handle.early
+        self.loop.entrance.opened_ns = self.handle.opened_ns
         self.filtered_in_kernel = self.handle.attach(compiled) and self.handle.is_socket
         if self.handle.is_socket and not self.filtered_in_kernel:
-            self.handle.filter_here(&self.loop.filter, compiled)
+            self.handle.filter_here(&self.loop.entrance.filter, compiled)
 
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
@@ -169,7 +170,7 @@ cdef class LiveCapture(Capture):
         return load_time(&self.loop.down_ns) / <double> SECOND
 
     cdef int give_back(self) except -1:
-        filter_free(&self.loop.filter)
+        filter_free(&self.loop.entrance.filter)
         return Capture.give_back(self)
 
 

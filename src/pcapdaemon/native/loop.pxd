@@ -1,11 +1,11 @@
 # cython: language_level=3
 """The state of one packet loop, and the function that runs it."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from pcapdaemon.native.counters cimport Counters
 from pcapdaemon.native.device cimport Device
-from pcapdaemon.native.filter cimport Filter
+from pcapdaemon.native.filter cimport Entrance
 from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
@@ -23,11 +23,7 @@ cdef enum Phase:
 cdef struct Loop:
     pcap_t *pcap
     Device *device
-    # Packets from before any filter, and the wall clock at their end, see `Handle`.
-    uint64_t early
-    int64_t opened_ns
-    # What the kernel can't run; runs on every packet that libpcap delivers.
-    Filter filter
+    Entrance entrance
     Output output                    # *
     Limits limits                    # written by any thread
     Counters counters                # *

@@ -19,7 +19,7 @@ from pcapdaemon.native.counters cimport sample
 from pcapdaemon.native.device cimport (
     DOWN, GONE, UP, DeviceState, device_state, skip_link_changes,
 )
-from pcapdaemon.native.filter cimport filter_matches
+from pcapdaemon.native.filter cimport passes
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
 from pcapdaemon.native.posix cimport *
@@ -60,14 +60,7 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     # more packets.
     if loop.reason != RUNNING:
         return
-    if loop.early:
-        loop.early -= 1
-        if ns <= loop.opened_ns:
-            return
-    if loop.filter.code != NULL:
-        if not filter_matches(&loop.filter, data, header.caplen, header.len):
-            return
-    if not belongs(loop, ns):
+    if not passes(&loop.entrance, ns, header, data) or not belongs(loop, ns):
         return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&loop.counters.dropped, loop.counters.dropped + 1)

@@ -1,10 +1,10 @@
 # cython: language_level=3
 """A recording: an open interface, and the ring of blocks that it fills."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from pcapdaemon.native.device cimport Device
-from pcapdaemon.native.filter cimport Filter
+from pcapdaemon.native.filter cimport Entrance
 from pcapdaemon.native.handle cimport Handle
 from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.ring cimport Ring
@@ -20,10 +20,7 @@ cdef struct Recorder:
     Ring *ring
     pcap_t *pcap
     Device *device
-    # Packets from before any filter, and the wall clock at their end, see `Handle`.
-    uint64_t early
-    int64_t opened_ns
-    Filter filter                    # what the kernel can't run
+    Entrance entrance
     bint is_down
     int64_t tick_ns
     int64_t keep_ns

@@ -25,7 +25,7 @@ from pcapdaemon.native.counters cimport begin_counting, sample
 from pcapdaemon.native.device cimport (
     DOWN, GONE, DeviceState, device_state, skip_link_changes,
 )
-from pcapdaemon.native.filter cimport filter_free, filter_matches
+from pcapdaemon.native.filter cimport filter_free, passes
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.posix cimport *
@@ -65,13 +65,8 @@ cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *dat
     cdef size_t size = (sizeof(PacketHeader) + captured + 7) & ~<size_t> 7
     cdef PacketHeader *packet
     cdef int64_t ns = header.ts.tv_sec * SECOND + header.ts.tv_usec * recorder.tick_ns
-    if recorder.early:
-        recorder.early -= 1
-        if ns <= recorder.opened_ns:
-            return
-    if recorder.filter.code != NULL:
-        if not filter_matches(&recorder.filter, data, header.caplen, header.len):
-            return
+    if not passes(&recorder.entrance, ns, header, data):
+        return
     if header.caplen > MOST_CAPTURED:  # a device that exceeds libpcap's own maximum
         store(&ring.missed, ring.missed + 1)
         return
@@ -210,7 +205,7 @@ cdef class Recording:
     def __dealloc__(self):
         if self.recorder.wake_fd >= 0:
             os.close(self.recorder.wake_fd)
-        filter_free(&self.recorder.filter)
+        filter_free(&self.recorder.entrance.filter)
         ring_free(&self.ring)
 
     def open(self, str expression, **options):
@@ -230,9 +225,10 @@ cdef class Recording:
         self.recorder.pcap, self.recorder.tick_ns = handle.pcap, handle.tick_ns
         self.recorder.device, self.recorder.is_down = &handle.device, False
         begin_counting(&self.ring.counters, handle.pcap)
-        self.recorder.early, self.recorder.opened_ns = handle.early, handle.opened_ns
+        self.recorder.entrance.early = handle.early
+        self.recorder.entrance.opened_ns = handle.opened_ns
         if not handle.attach(compiled):
-            handle.filter_here(&self.recorder.filter, compiled)
+            handle.filter_here(&self.recorder.entrance.filter, compiled)
         self.handle = handle
         return True
 

@@ -226,6 +226,15 @@ def _on_capture_event(event: CaptureEvent) -> None:
             )
         case CaptureStopped():
             log.info("capture stopped", id=event.id, **event.as_json())
+        case PacketsLogged():
+            for line in event.lines:
+                log.info("packet", **where, packet=line)
+        case _:
+            _on_savefile_event(event, where)
+
+
+def _on_savefile_event(event: CaptureEvent, where: dict[str, str]) -> None:
+    match event:
         case SavefileDelivered():
             seconds, since_last = round(event.seconds, 3), round(event.since_last_packet, 3)
             words = {"destination": event.destination, "where": event.receipt.where}
@@ -260,6 +269,3 @@ def _on_capture_event(event: CaptureEvent) -> None:
                 "file_name": event.file_name,
             }
             log.error("savefile lost", **where, **words, packets=event.packets)
-        case PacketsLogged():
-            for line in event.lines:
-                log.info("packet", **where, packet=line)
