@@ -9,20 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 
 import httpx2
 
+from pcapdaemon.cli import reading
 from pcapdaemon.cli.fleet import Fleet
+from pcapdaemon.cli.holder import refuse_strangers
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ResultKind, new_id
-from pcapdaemon.core.text import printable
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
+
+T = TypeVar("T")
 
 POLL_EVERY = 0.25
 """Seconds between two requests for a record."""
@@ -58,6 +61,7 @@ class ApiClient:
         """Send a request, and return the immediate answer of the daemon."""
         # not `json=`: httpx rejects NaN itself, but the daemon must report all problems
         return self._call(
+            reading.answer,
             "POST",
             "/captures",
             content=json.dumps(message),
@@ -67,7 +71,7 @@ class ApiClient:
     def follow(self, request_id: str) -> Iterator[dict[str, Any]]:
         """Yield the record of a request repeatedly until it is finished."""
         while True:
-            record = self._call("GET", f"/captures/{quote(request_id, safe='')}")
+            record = self._call(reading.record, "GET", f"/captures/{quote(request_id, safe='')}")
             yield record
             if record["state"] != RequestState.RUNNING:
                 return
@@ -75,65 +79,49 @@ class ApiClient:
 
     def stop(self, request_id: str) -> None:
         """Have the captures of a request ended and delivered."""
-        self._call("DELETE", f"/captures/{quote(request_id, safe='')}")
+        self._call(reading.record, "DELETE", f"/captures/{quote(request_id, safe='')}")
 
     def recorders(self) -> list[dict[str, Any]]:
         """Return the state of the daemon's recorders."""
-        found: Any = self._call("GET", "/recorders")
-        return list(found)
+        return self._call(reading.recorders, "GET", "/recorders")
 
-    def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    def _call(self, read: Callable[[Any], T], method: str, path: str, **more: Any) -> T:
         try:
             response = self._http.request(method, path, **more)
-            body: dict[str, Any] = response.json()
         except httpx2.TransportError as error:
             raise PcapdaemonError(
                 f"{self._url}: {error}",
                 "check that a daemon runs there, or start one with 'pcapdaemon run'",
             ) from None
-        except ValueError:
+        try:
+            body: Any = response.json()
+            if response.is_success:
+                return read(body)
+            refusal = reading.refusal(body)
+        except (ValueError, RecursionError):
             raise PcapdaemonError(
-                f"{self._url}: status {response.status_code}, but not from pcapdaemon"
+                f"{self._url}: status {response.status_code}, and the answer is not from"
+                " pcapdaemon",
+                "check the port: another program may listen there",
             ) from None
-        body = _harmless(body)
-        if not isinstance(body, dict | list):
-            raise PcapdaemonError(f"{self._url}: the answer is not from pcapdaemon")
-        if response.is_success:
-            return body
-        errors = [
-            f"{e['field']}: {e['message']}".removeprefix(": ") for e in body.get("errors", [])
-        ]
-        fallback = (
-            f"{body.get('title', '')}: {body.get('detail', '')} (status {response.status_code})"
-        )
-        raise Refused(errors or [fallback], body.get("hint", ""))
-
-
-def _harmless(value: Any) -> Any:
-    """Return a JSON value without characters that a terminal would obey."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, list):
-        return [_harmless(one) for one in value]
-    if isinstance(value, dict):
-        return {printable(name): _harmless(one) for name, one in value.items()}
-    return value
+        words = f"{refusal.title}: {refusal.detail} (status {response.status_code})"
+        raise Refused(refusal.problems or [words], refusal.hint)
 
 
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
     """Return a client of the API at `url` or, if that is empty, at the configuration's `[http]`.
 
-    The default is http://127.0.0.1:8723.
+    The default is http://127.0.0.1:8723. Raises PcapdaemonError if a stranger listens there.
     """
     http = values.get("http", {})
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
     file = token_file or (
         Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None
     )
-    return ApiClient(
-        url or f"http://{f'[{host}]' if ':' in host else host}:{port}",
-        file.read_text().strip() if file else "",
-    )
+    url = url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if file:
+        refuse_strangers(url, file)
+    return ApiClient(url, file.read_text().strip() if file else "")
 
 
 Show = Callable[[Fleet], None]
@@ -167,24 +155,14 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
     try:
         found = api.submit(message)
         if found["state"] != RequestState.RUNNING:
-            nodes.records[api.url] = {"captures": [], "node": api.url, **found}
+            nodes.records[api.url] = reading.record({**found, "node": api.url})
             return
         for record in api.follow(found["id"]):
             nodes.records[api.url] = record
     except Refused as error:
-        nodes.records[api.url] = {
-            "node": api.url,
-            "state": RequestState.REJECTED,
-            "problems": error.problems,
-            "captures": [],
-        }
+        nodes.failed(api.url, RequestState.REJECTED, error.problems)
     except PcapdaemonError as error:
-        nodes.records[api.url] = {
-            "node": api.url,
-            "state": RequestState.UNREACHABLE,
-            "problems": [str(error)],
-            "captures": [],
-        }
+        nodes.failed(api.url, RequestState.UNREACHABLE, [str(error)])
 
 
 async def ask(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from pcapdaemon.cli import reading
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.record import FAILURES, CaptureRecord, RequestRecord, RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
@@ -41,7 +42,7 @@ class Fleet:
 
         Results that are malformed or have another version are ignored.
         """
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
+        with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self._note(kind, data, now)
 
     def _note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
@@ -58,17 +59,21 @@ class Fleet:
                 if kind == RequestState.FINISHED
                 else {**data, "state": kind, "problems": problems}
             )
-            self.records[node] = {**record.as_json(), **shown}
+            self.records[node] = reading.record({**record.as_json(), **shown})
             return
         if kind == "accepted":
             record.captures = [CaptureRecord(str(name)) for name in data.get(INTERFACES, ())]
         elif "interface" in data:
             _note(record.capture(str(data["interface"])), kind, data)
         answer = data if kind == "accepted" else self.records.get(node, {})
-        self.records[node] = {
-            **record.as_json(),
-            **{name: answer[name] for name in OF_ANSWER if answer.get(name)},
-        }
+        known = {name: answer[name] for name in OF_ANSWER if answer.get(name)}
+        self.records[node] = reading.record({**record.as_json(), **known})
+
+    def failed(self, node: str, state: RequestState, problems: list[str]) -> None:
+        """Record that a node rejected the request, or was not reached."""
+        self.records[node] = reading.record(
+            {"id": "", "node": node, "state": state, "problems": problems}
+        )
 
     def look(self, now: float) -> None:
         """Mark nodes as silent that have sent no result for too long."""

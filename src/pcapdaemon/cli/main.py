@@ -125,7 +125,7 @@ def capture(
     """
     from pcapdaemon.cli import capture as once
     from pcapdaemon.cli import recorders as cli_recorders
-    from pcapdaemon.cli import show
+    from pcapdaemon.cli import show, watching
 
     message = once.completed(message_of(locals()), expression or [], write)
     if problem := once.contradiction(read, paced, lookback, bpf and expression):
@@ -144,7 +144,7 @@ def capture(
     if read:
         message, settings = once.replayed(message, settings, read, paced)
     results = asyncio.run(
-        once.capture({**message, "node": "any"}, settings, write, show.progress())
+        once.capture({**message, "node": "any"}, settings, write, watching.progress())
     )
     show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
     show.fail_if_lost(results)

@@ -9,21 +9,21 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from pcapdaemon import tables
-from pcapdaemon.cli import client, show
+from pcapdaemon.cli import client, show, watching
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.show import errors
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
-from pcapdaemon.core.text import printable
+from pcapdaemon.core.units import size_in_words
 from pcapdaemon.files import opened_file
 
 REFRESH_EVERY = 1.0
@@ -66,7 +66,7 @@ def capture(
         )
     record = api.submit({**message, "node": "any"})
     if record.get("state") == RequestState.RUNNING:
-        record = show.follow(api, record["id"])
+        record = watching.follow(api, record["id"])
     if write is not None:
         _copy(record, write)
     show.record(record, as_json and write != "-", sys.stderr if write == "-" else sys.stdout)
@@ -136,36 +136,32 @@ def _show_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None
             live.update(_recorders(found, before), refresh=True)
 
 
-def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Table:
-    rows = show.table(
-        "interface",
-        "state",
-        "covered",
-        "bytes",
-        "packets",
-        "dropped",
-        "captures",
-        "packets/s",
-        "CPU %",
-        "filter",
-    )
+def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Group:
+    """Return a table of at most 80 columns, and below it what does not fit into that."""
+    columns = "interface covered memory packets /s CPU% dropped captures".split()
+    rows = show.table(*columns, gap=1)
     for one in found:
-        rate, cpu = _rates(one, before.get((one["node"], one["interface"])))
-        state = "recording" if one["recording"] else one["reason"]
-        numbers = [
-            f"{one['covered']:.1f} of {one['seconds']} s",
-            f"{one['bytes']} of {one['memory']}",
+        rows.add_row(
+            _name(one),
+            f"{one['covered']:.1f}/{one['seconds']} s",
+            size_in_words(one["bytes"]),
             str(one["packets"]),
-        ]
-        cells = [
-            f"{one['node']} {one['interface']}".strip(),
-            state,
-            *numbers,
+            *_rates(one, before.get((one["node"], one["interface"]))),
             str(one["dropped"]),
             str(one["captures"]),
-        ]
-        rows.add_row(*(printable(cell) for cell in (*cells, rate, cpu, one[FILTER])))
-    return rows
+        )
+    return Group(rows, *(Text(line, overflow="fold") for one in found for line in _notes(one)))
+
+
+def _name(one: dict[str, Any]) -> str:
+    return f"{one['node']} {one['interface']}".strip()
+
+
+def _notes(one: dict[str, Any]) -> Iterator[str]:
+    if not one["recording"]:
+        yield f"{_name(one)}: does not record: {one['reason']}"
+    if one[FILTER]:
+        yield f"{_name(one)}: records only packets that match: {one[FILTER]}"
 
 
 def _rates(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon import config, sources, tables
-from pcapdaemon.cli import client, show
+from pcapdaemon.cli import client, show, watching
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.core.record import RequestState
 
@@ -22,7 +22,7 @@ def by_bus(
     if via not in sources.buses():
         fail(2, [f"--via: must be one of {', '.join(('http', *sources.buses()))}, not {via}"])
     bus = config.bus(via, values, origin)
-    with show.Watch() as watch:
+    with watching.Watch() as watch:
         found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show))
     show.nodes_or_receivers(found, receivers, bus.address, as_json)
 
@@ -40,12 +40,12 @@ def by_http(
     needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
     message = body if needs_no_node else {"node": "any", **body}
     if len(apis) > 1 and wait:
-        with show.Watch() as watch:
+        with watching.Watch() as watch:
             found = client.ask_each(apis, message, watch.show)
         show.nodes(found, as_json)
         return
     for api in apis:
         record = api.submit(message)
         if record.get("state") == RequestState.RUNNING and wait:
-            record = show.follow(api, record["id"])
+            record = watching.follow(api, record["id"])
         show.record(record, as_json)

@@ -8,59 +8,87 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from pcapdaemon.cli.fleet import INTERFACES, OVER, SNAPLEN, Fleet
+from pcapdaemon.cli.fleet import Fleet
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.core.record import FAILURES, CaptureState, RequestState
+from pcapdaemon.core.record import FAILURES, RequestState
+from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
+from pcapdaemon.core.units import size_in_words
 from pcapdaemon.core.wire import to_wire
+
+NOTHING_CAPTURED = 3
+"""The exit status if no packet was captured, though nothing failed."""
+
+TIMES = (ON_THE_WIRE["duration"], ON_THE_WIRE["idle_timeout"])
+"""Limits in seconds."""
+
+LONGEST_LINE = 4096
+"""Characters of a table's line; what is longer is cut."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def follow(api: Any, request_id: str) -> dict[str, Any]:
-    """Show the progress of a request until it is finished, and return its record.
-
-    Ctrl-C ends the request early, and what was captured is delivered.
-    """
-    found: dict[str, Any] = {}
-    say, nodes = progress(live=False), Fleet()
-    with Watch() as watch:
-        while not found or found["state"] == RequestState.RUNNING:
-            try:
-                for found in api.follow(request_id):
-                    say(found["captures"])
-                    nodes.records[found["node"]] = found
-                    if errors.is_terminal:
-                        watch.show(nodes)
-            except KeyboardInterrupt:
-                errors.print("stopping; what was captured is delivered")
-                api.stop(request_id)
-    return found
-
-
 def record(found: dict[str, Any], as_json: bool, to: Any = sys.stdout) -> None:
-    """Show a daemon's record of a request.
+    """Show a daemon's record of a request, or its answer to a message that captures nothing.
 
-    Exits with status 1 if the request was rejected or a capture failed.
+    Exits with status 1 if the request was rejected or a capture failed, and with
+    NOTHING_CAPTURED if the request is for another node.
     """
     if as_json:
         print(json.dumps(found), file=to)
-    elif "captures" in found:
+    elif found.get("captures"):
         results(found["captures"], False, to)
+    elif found["state"] == RequestState.LIST:
+        _running(found["running"], to)
     else:
-        print(f"{found['state']}: {_words(found)}", file=to)
-    if found["state"] == RequestState.REJECTED or any(
-        one["state"] in FAILURES for one in found.get("captures", [])
-    ):
+        print(*_words(found), sep="\n", file=to)
+    captures = found.get("captures", [])
+    if found["state"] == RequestState.REJECTED or any(one["state"] in FAILURES for one in captures):
         raise typer.Exit(1)
+    if found["state"] == RequestState.ELSEWHERE:
+        raise typer.Exit(NOTHING_CAPTURED)
 
 
-def _words(found: dict[str, Any]) -> str:
-    words = found.get("href") or found.get("detail")
-    return str(words or json.dumps({k: v for k, v in found.items() if k not in ("id", "state")}))
+def _words(found: dict[str, Any]) -> list[str]:
+    """Return an answer that is no table, in words, one line for each."""
+    if found["state"] == RequestState.DRYRUN:
+        return _dry_run(found)
+    words = found["href"] or found["detail"] or found["id"]
+    return [f"{found['state']}: {words}", *(f"warning: {one}" for one in found["warnings"])]
+
+
+def _dry_run(found: dict[str, Any]) -> list[str]:
+    limits = ", ".join(f"{name} {_limit(name, value)}" for name, value in found["limits"].items())
+    return [
+        f"dryrun: it would capture on {', '.join(found['interface'])}",
+        *([f"limits: {limits}"] if limits else []),
+        *(f"unavailable: {name}: {reason}" for name, reason in found["unavailable"].items()),
+        *(f"warning: {one}" for one in found["warnings"]),
+    ]
+
+
+def _limit(name: str, value: float) -> str:
+    if name == ON_THE_WIRE["size"]:
+        return size_in_words(int(value))
+    return f"{value:g} s" if name in TIMES else f"{value:g}"
+
+
+def _running(running: list[dict[str, Any]], to: Any) -> None:
+    if not running:
+        print("no request is running", file=to)
+        return
+    rows = table("request", "since", "interface", "packets", "size", "filter")
+    for one in running:
+        for name, counts in one["captures"].items():
+            numbers = str(counts["packets"]), size_in_words(counts["bytes"])
+            rows.add_row(one["id"], _moment(one["since"]), name, *numbers, one["bpf"])
+    wide(to).print(rows)
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
@@ -68,7 +96,7 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
     if as_json:
         print(json.dumps(captures))
         return
-    rows = table("interface", "state", "packets", "bytes", "dropped", "stop reason", "where")
+    rows = table("interface", "state", "packets", "size", "dropped", "stop reason", "where")
     for one in captures:
         rows.add_row(
             one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"])
@@ -79,10 +107,6 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
             errors.print(f"{one['interface']}: {words}", markup=False)
     for hint in dict.fromkeys(one["hint"] for one in captures if one["hint"]):
         errors.print(f"hint: {hint}", markup=False)
-
-
-NOTHING_CAPTURED = 3
-"""The exit status if no packet was captured, though nothing failed."""
 
 
 def fail_if_lost(captures: list[dict[str, Any]]) -> None:
@@ -118,90 +142,16 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(box=None, header_style="")
-    for column in ("name", "state", "linktype"):
-        table.add_column(column, no_wrap=True)
-    for column in ("addresses", "aliases"):
-        table.add_column(column, overflow="fold")
+    shown = table("name", "state", "linktype", "addresses", "aliases")
     for row in rows:
-        table.add_row(
+        shown.add_row(
             row["name"],
             row["state"],
             row["linktype"],
             "\n".join(row["addresses"]),
             "\n".join(row["aliases"]),
         )
-    wide(sys.stdout).print(table)
-
-
-def progress(live: bool = True) -> Any:
-    """Return a function that prints once for each capture that it began.
-
-    On a terminal, if `live`, it also shows the counts of all captures on one line.
-    """
-    begun: set[str] = set()
-
-    def show(captures: list[dict[str, Any]]) -> None:
-        for one in captures:
-            if one["state"] == CaptureState.RUNNING and one["interface"] not in begun:
-                begun.add(one["interface"])
-                errors.print(
-                    f"capturing on {one['interface']}, {one['linktype']}, snapshot length"
-                    f" {one[SNAPLEN]} bytes"
-                )
-        if not live or not sys.stderr.isatty():
-            return
-        parts = [f"{one['interface']}: {one['state']} {one['packets']} packets" for one in captures]
-        running = any(one["state"] == CaptureState.RUNNING for one in captures)
-        sys.stderr.write("\r\033[K" + ", ".join(parts) if running else "\r\033[K")
-        sys.stderr.flush()
-
-    return show
-
-
-class Watch:
-    """Shows the progress of nodes.
-
-    On a terminal, it shows a progress bar for each node, otherwise it prints a line for each
-    change.
-    """
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.fields[node]}"),
-            BarColumn(30),
-            TextColumn("{task.fields[words]}"),
-        )
-        self._bars = Progress(*columns, console=errors, transient=True)
-        self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, str] = {}
-
-    def __enter__(self) -> "Watch":
-        if errors.is_terminal:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def show(self, nodes: Fleet) -> None:
-        """Show the state of each node."""
-        for name, record in list(nodes.records.items()):
-            words = printable(
-                ", ".join(f"{c['interface']} {c['state']}" for c in record["captures"])
-                or record["state"]
-            )
-            packets = sum(capture["packets"] for capture in record["captures"])
-            if errors.is_terminal:
-                task = self._tasks.get(name)
-                if task is None:
-                    task = self._tasks[name] = self._bars.add_task(
-                        "", total=1.0, node=printable(name), words=""
-                    )
-                self._bars.update(task, completed=_part(record), words=f"{words} {packets} packets")
-            elif self._said.get(name) != words:
-                self._said[name] = words
-                errors.print(f"{printable(name)}: {words}", markup=False)
+    wide(sys.stdout).print(shown)
 
 
 def nodes(found: Fleet, as_json: bool) -> None:
@@ -213,7 +163,7 @@ def nodes(found: Fleet, as_json: bool) -> None:
         print(json.dumps(list(found.records.values())))
     else:
         shown = table(
-            "node", "interface", "state", "packets", "bytes", "dropped", "stop reason", "where"
+            "node", "interface", "state", "packets", "size", "dropped", "stop reason", "where"
         )
         for record in found.records.values():
             for row in _rows(record):
@@ -257,16 +207,15 @@ def spool(found: Any, as_json: bool) -> None:
             )
         )
         return
-    rows = table("name", "request", "file", "bytes", "since", "pending")
+    rows = table("name", "request", "file", "size", "since", "pending")
     for name, manifest in manifests:
         if isinstance(manifest, dict):
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest["since"]))
             file = manifest["stopped"]["file_name"]
             cells = [
                 ", ".join(manifest["ids"]),
                 file,
-                str(manifest["bytes"]),
-                since,
+                size_in_words(manifest["bytes"]),
+                _moment(manifest["since"]),
                 ", ".join(manifest["pending"]),
             ]
         else:
@@ -275,69 +224,36 @@ def spool(found: Any, as_json: bool) -> None:
     wide(sys.stdout).print(rows)
 
 
-def table(*columns: str) -> Table:
-    """Return a table that folds long cells, because half of a path or URL is of no use."""
-    table = Table(box=None, header_style="")
+def table(*columns: str, gap: int = 2) -> Table:
+    """Return a table with long lines. A terminal wraps them, so that a path can be copied whole."""
+    made = Table(box=None, header_style="", padding=(0, gap, 0, 0), pad_edge=False)
     for column in columns:
-        table.add_column(
-            column, overflow="fold", no_wrap=column in ("state", "packets", "bytes", "dropped")
-        )
-    return table
-
-
-def _part(record: dict[str, Any]) -> float:
-    """Return how much of a request is done, from 0 to 1, by its limit of packets or bytes."""
-    if record["state"] in OVER:
-        return 1.0
-    limits, captures = record.get("limits") or {}, record["captures"]
-    parts = [
-        (
-            max(
-                capture["packets"] / limits.get("packets", 1e9),
-                capture["bytes"] / limits.get("bytes", 1e12),
-            )
-            if capture["state"] in (CaptureState.STARTING, CaptureState.RUNNING)
-            else 0.99
-        )
-        for capture in captures
-    ]
-    return sum(parts) / len(parts) if parts else 0.0
+        made.add_column(column, no_wrap=True, overflow="ignore")
+    return made
 
 
 def _rows(record: dict[str, Any]) -> Iterator[list[str]]:
-    words = [
-        *record.get("problems", ()),
-        *([f"joined {record['joined']}"] if record.get("joined") else []),
-    ]
+    words = [*record["problems"], *([f"joined {record['joined']}"] if record["joined"] else [])]
+    if record["state"] == RequestState.LIST:
+        words += [f"{one['id']} on {', '.join(one['captures'])}" for one in record["running"]]
+        words = words or ["no request is running"]
+    elif record["state"] == RequestState.DRYRUN:
+        words += _dry_run(record)
+    else:
+        words += record["warnings"]
     if record["state"] != RequestState.FINISHED or not record["captures"]:
-        found = {
-            name: record[name]
-            for name in (INTERFACES, "limits", "unavailable", "running")
-            if name in record
-        }
-        if record["state"] in (RequestState.DRYRUN, RequestState.LIST):
-            words.append(json.dumps(found))
-        yield [
-            str(record["node"]),
-            "",
-            record["state"],
-            "",
-            "",
-            "",
-            "",
-            "; ".join([*words, *record.get("warnings", ())]),
-        ]
+        yield [record["node"], "", record["state"], "", "", "", "", "; ".join(words)]
         return
     for one in record["captures"]:
         why = [one["reason"]] if one["reason"] else []
-        where = ", ".join([*_places(one), *why, *one.get("missing", ()), *_past(one)])
-        yield [str(record["node"]), one["interface"], *_columns(one), where]
+        where = ", ".join([*_places(one), *why, *one["missing"], *_past(one)])
+        yield [record["node"], one["interface"], *_columns(one), where]
 
 
 def _columns(capture: dict[str, Any]) -> list[str]:
     """Return the state, packets, bytes, dropped packets and stop reason."""
     dropped = capture["dropped"] + capture["dropped_by_interface"]
-    numbers = [str(capture["packets"]), str(capture["bytes"]), str(dropped)]
+    numbers = [str(capture["packets"]), size_in_words(capture["bytes"]), str(dropped)]
     return [capture["state"], *numbers, capture.get("stop_reason", "")]
 
 
@@ -355,5 +271,5 @@ def _past(capture: dict[str, Any]) -> list[str]:
 
 
 def wide(to: Any) -> Console:
-    """Return a console that does not fold output to a file or a program."""
-    return Console(file=to, highlight=False, markup=False, width=None if to.isatty() else 400)
+    """Return a console that leaves the wrapping of long lines to the terminal."""
+    return Console(file=to, highlight=False, markup=False, width=LONGEST_LINE)

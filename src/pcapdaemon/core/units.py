@@ -34,6 +34,21 @@ def in_seconds(value: Any) -> Any:
     return _in(SECONDS, value, 'a number of seconds, or a time like "30s" or "24h"')
 
 
+def size_in_words(number: int) -> str:
+    """Return a number of bytes for people, with the largest unit that keeps it above 1.
+
+    >>> size_in_words(999), size_in_words(1536), size_in_words(64 << 20)
+    ('999 B', '1.5 KiB', '64 MiB')
+    """
+    if number < 1024:
+        return f"{number} B"
+    value, units = float(number), iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    unit = ""
+    while value >= 1023.95 or not unit:
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}".replace(".0 ", " ")
+
+
 def _in(units: dict[str, int], value: Any, wanted: str) -> Any:
     if not isinstance(value, str):
         return value

@@ -1,0 +1,162 @@
+"""What nodes send back, as far as the command line shows it.
+
+It may come from a node of another version, or from a program that is no node at all. So it is
+checked once, here, and everything after that can rely on its form. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+
+from pcapdaemon.core.outcome import Lookback
+from pcapdaemon.core.text import printable
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, found: Any) -> Any:
+        if isinstance(found, Mapping):
+            return {name: value for name, value in found.items() if value is not None}
+        return found
+
+
+class _Receipt(_Shown):
+    where: str = ""
+
+
+class Capture(_Shown):
+    """A capture in a record. Fields that a node of another version lacks have a default."""
+
+    interface: str = ""
+    state: str
+    linktype: str = ""
+    snap: int = 0
+    packets: int = 0
+    bytes: int = 0
+    dropped: int = 0
+    dropped_by_interface: int = 0
+    stop_reason: str = ""
+    missing: list[str] = []
+    lookback: Lookback | None = None
+    sha256: str = ""
+    delivered: dict[str, _Receipt] = {}
+    pending: list[str] = []
+    reason: str = ""
+    hint: str = ""
+
+
+class Counted(_Shown):
+    """The counts of a running capture."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+class Running(_Shown):
+    """A running request in the answer to a list."""
+
+    id: str
+    since: float = 0.0
+    bpf: str = ""
+    captures: dict[str, Counted] = {}
+
+
+class Answer(_Shown):
+    """The immediate answer to a message: a request that runs, a dry run, or a list."""
+
+    id: str
+    state: str
+    interface: list[str] = []
+    warnings: list[str] = []
+    limits: dict[str, int | float] = {}
+    unavailable: dict[str, str] = {}
+    running: list[Running] = []
+    href: str = ""
+    detail: str = ""
+
+
+class Record(Answer):
+    """A node's record of a request."""
+
+    node: str = ""
+    problems: list[str] = []
+    joined: str = ""
+    captures: list[Capture] = []
+
+
+class Recorder(_Shown):
+    """The state of a recorder."""
+
+    interface: str
+    recording: bool
+    reason: str = ""
+    bpf: str = ""
+    seconds: int = 0
+    covered: float = 0.0
+    memory: int = 0
+    bytes: int = 0
+    packets: int = 0
+    dropped: int = 0
+    captures: int = 0
+    cpu: float = 0.0
+
+
+_RECORDERS = TypeAdapter(list[Recorder])
+
+
+class _Problem(_Shown):
+    field: str = ""
+    message: str = ""
+
+
+class Refusal(_Shown):
+    """Why the API refused a request: problem details (RFC 9457) with the problems of its fields."""
+
+    title: str = ""
+    detail: str = ""
+    hint: str = ""
+    errors: list[_Problem] = []
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per problem."""
+        return [f"{one.field}: {one.message}".removeprefix(": ") for one in self.errors]
+
+
+def answer(found: Any) -> dict[str, Any]:
+    """Return the answer to a message. Raises ValueError if it is none.
+
+    If it is a whole record, because the request is already finished, it has `captures`.
+    """
+    kind = Record if isinstance(found, Mapping) and "captures" in found else Answer
+    return kind.model_validate(_harmless(found)).model_dump()
+
+
+def record(found: Any) -> dict[str, Any]:
+    """Return a node's record of a request. Raises ValueError if it is none."""
+    return Record.model_validate(_harmless(found)).model_dump()
+
+
+def recorders(found: Any) -> list[dict[str, Any]]:
+    """Return the states of a node's recorders. Raises ValueError."""
+    return _RECORDERS.dump_python(_RECORDERS.validate_python(_harmless(found)))  # type: ignore[no-any-return]
+
+
+def refusal(found: Any) -> Refusal:
+    """Return why a request was refused. Raises ValueError if it is something else."""
+    return Refusal.model_validate(_harmless(found))
+
+
+def _harmless(value: Any) -> Any:
+    """Return a JSON value without characters that a terminal would obey."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list | tuple):
+        return [_harmless(one) for one in value]
+    if isinstance(value, Mapping):
+        return {printable(str(name)): _harmless(one) for name, one in value.items()}
+    return value

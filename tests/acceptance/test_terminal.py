@@ -1,0 +1,110 @@
+"""What people read at a terminal, and what the command line believes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.acceptance.test_cli import command
+from tests.helpers import Wire, eventually
+from tests.servers import PCAPDAEMON, DaemonProcess, free_port
+
+LISTENER = """
+import os, sys, socket
+os.setgid(4321); os.setuid(int(sys.argv[1]))
+server = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    connection, _ = server.accept()
+    print(connection.recv(65536), flush=True)
+    connection.close()
+"""
+
+
+def api(daemon: DaemonProcess) -> tuple[str, str]:
+    return "--url", f"http://127.0.0.1:{daemon.port}"
+
+
+def test_a_dry_run_says_what_it_found(daemon: DaemonProcess, wire: Wire) -> None:
+    shown = command("request", *api(daemon), "-i", wire.far, "-i", "nope0", "--dryrun")
+    assert shown.returncode == 0
+    assert f"dryrun: it would capture on {wire.far}\n" in shown.stdout
+    assert "limits: packets 50000, bytes 95.4 MiB, duration 3600 s, timeout 10 s" in shown.stdout
+    assert "unavailable: nope0: no such interface on this node" in shown.stdout
+    assert "None" not in shown.stdout
+
+
+def test_a_list_says_what_runs(daemon: DaemonProcess, wire: Wire) -> None:
+    assert command("request", *api(daemon), "--list").stdout == "no request is running\n"
+    daemon.request(interface=[wire.far], id="mine", bpf="udp port 9000", timeout=60)
+    eventually(lambda: daemon.logged("capture started", id="mine"))
+    shown = command("request", *api(daemon), "--list").stdout.splitlines()
+    assert shown[0].split() == ["request", "since", "interface", "packets", "size", "filter"]
+    assert shown[1].split()[0] == "mine"
+    assert shown[1].split()[3:] == [wire.far, "0", "0", "B", "udp", "port", "9000"]
+
+
+def test_a_request_for_another_node_has_a_status_of_its_own(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    shown = command("request", *api(daemon), "-i", wire.far, "--node", "another")
+    assert (shown.returncode, shown.stdout) == (3, "elsewhere: the request is for another node\n")
+
+
+def test_recorders_fit_into_80_columns(make: Make, wire: Wire) -> None:
+    capture_filter = " or ".join(f"udp port {number}" for number in range(9000, 9030))
+    tables = {
+        "recorder 1": {"interface": wire.far, "seconds": 3600, "filter": capture_filter},
+        "recorder 2": {"interface": "a-long-name-123"},
+    }
+    daemon = make(tables).start()
+    eventually(lambda: daemon.logged("recorder records", interface=wire.far))
+    wire.send(12_000)
+    line = f"stty cols 80; exec timeout 2.5 {PCAPDAEMON} recorders {' '.join(api(daemon))}"
+    seen = subprocess.run(
+        ["script", "-qec", line, "/dev/null"], capture_output=True, text=True, check=False
+    ).stdout
+    last = seen[seen.rindex("interface  ") :].splitlines()
+    assert all(len(line) <= 80 for line in last), last
+    assert last[0].split()[-1] == "captures"
+    assert any("does not record" in line for line in last)
+    assert "udp port 9029" in " ".join(last)
+
+
+@pytest.mark.parametrize(("user", "is_stranger"), [(4321, True), (65534, True), (999, False)])
+def test_the_token_is_not_sent_to_another_user_who_holds_the_port(
+    user: int, is_stranger: bool, tmp_path: Path
+) -> None:
+    file, port = tmp_path / "token", free_port()
+    file.write_text("a-long-token")
+    file.chmod(0o600)
+    words = [sys.executable, "-c", LISTENER, str(user), str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout
+            assert listener.stdout.readline() == "ready\n"
+            url = f"http://127.0.0.1:{port}"
+            shown = command("request", "--url", url, "--token-file", file, "--list")
+            assert shown.returncode == 1
+            assert ("who can't read the token" in shown.stderr) == is_stranger
+        finally:
+            listener.kill()
+        assert ("a-long-token" in listener.stdout.read()) != is_stranger
+
+
+def test_a_user_who_can_read_the_token_may_hold_the_port(tmp_path: Path) -> None:
+    file, port = tmp_path / "token", free_port()
+    file.write_text("a-long-token")
+    file.chmod(0o644)
+    words = [sys.executable, "-c", LISTENER, "4321", str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout
+            assert listener.stdout.readline() == "ready\n"
+            url = f"http://localhost:{port}"
+            shown = command("request", "--url", url, "--token-file", file, "--list")
+            assert "who can't read the token" not in shown.stderr
+        finally:
+            listener.kill()
