@@ -17,7 +17,8 @@ import httpx2
 
 from benchmarks.report import Figure
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
-from pcapdaemon.destinations.s3 import S3, S3Settings
+from pcapdaemon.destinations.s3 import S3
+from pcapdaemon.destinations.s3_settings import S3Settings
 from tests.aws import KEYS, MotoServer
 from tests.cloudshark import TOKEN, CloudSharkServer
 from tests.contracts.destinations import facts

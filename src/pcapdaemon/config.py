@@ -13,7 +13,7 @@ import os
 import socket
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from pcapdaemon.core.section import Section, in_words, secret_names
 from pcapdaemon.core.text import shortened
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.filewatch import Files, Identity, files_in, identity
 from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
@@ -52,7 +53,8 @@ def state_directory(general: Policy) -> Path | None:
 class Settings:
     """The whole configuration, validated.
 
-    `sources` and `destinations` have the sections of those that are turned on, by name.
+    `sources` and `destinations` have the sections of those that are turned on, by name. `files` are
+    the secrets and certificates that it names.
     """
 
     general: Policy
@@ -66,6 +68,7 @@ class Settings:
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
     warnings: tuple[str, ...] = ()
+    files: Files = field(default_factory=dict)
 
     @property
     def aliases(self) -> dict[str, list[str]]:
@@ -174,7 +177,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     warnings = tuple(dict.fromkeys(reader.warnings))  # two sources may share a section
     if reader.problems:
         raise ConfigError(list(dict.fromkeys(reader.problems)), "; ".join(warnings))
-    return Settings(**{**vars(settings), "warnings": warnings})
+    return Settings(**{**vars(settings), "warnings": warnings, "files": reader.files})
 
 
 def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -> S:
@@ -212,6 +215,7 @@ class _Reader:
         self.values, self.origin = values, origin
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.files: dict[str, dict[str, Identity]] = {}
         known = {
             "general",
             "capture",
@@ -262,11 +266,8 @@ class _Reader:
 
     def whole(self, settings: Settings) -> None:
         self._recorders(settings)
-        self.warnings += [
-            f"{self.origin}: {words}"
-            for one in settings.destinations.values()
-            for words in one.flaws()
-        ]
+        for one in (settings.results, *settings.sources.values(), *settings.destinations.values()):
+            self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
@@ -338,18 +339,24 @@ class _Reader:
         if not isinstance(values, dict):
             self.problems.append(f"{self.origin}: {label} must be a table")
             return model.model_construct()
+        self.files.setdefault(label.strip("[]"), {}).update(
+            {file: identity(file) for file in files_in(values)}
+        )
         resolved, problems = resolve_secrets(model, values)
         self.problems += [f"{self.origin}: {label} {problem}" for problem in problems]
         if warn:
             self._warn_unknown(label, resolved, {*model.model_fields, *self._plugin_keys(label)})
         try:
-            return model.model_validate(resolved)
+            made = model.model_validate(resolved)
         except ValidationError as error:
             self.problems += [
                 _words(self.origin, label, e, secret_names(model))
                 for e in error.errors(include_url=False)
             ]
             return model.model_construct()
+        if isinstance(made, Section):
+            self.files[label.strip("[]")] |= {file: identity(file) for file in made.files()}
+        return made
 
     def _plugin_keys(self, label: str) -> set[str]:
         # the local directory is configured in [general], as in the original

@@ -4,9 +4,10 @@ Only this file knows all parts.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -32,12 +33,14 @@ from pcapdaemon.core.node_events import (
     SourceSwitchedOff,
     SourceSwitchedOn,
 )
+from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
+from pcapdaemon.filewatch import FileWatch
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
@@ -55,21 +58,25 @@ LAST_RESULTS = 2.0
 LAST_ANSWERS = 3.0
 """Seconds in which waiting API clients are answered, after all savefiles are delivered."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the files with secrets and certificates."""
+
 log = structlog.get_logger()
 
 
 class Daemon:
     """One daemon.
 
-    `load` reads and validates the configuration, at the start and at each SIGHUP. It raises
-    ConfigError. `announce` is called once when the daemon serves.
+    `load` reads and validates the configuration, at the start and at each SIGHUP. With False, it
+    validates the same tables again, and only reads the files that they name. It raises ConfigError.
+    `announce` is called once when the daemon serves.
     """
 
     def __init__(
-        self, load: Callable[[], Settings], announce: Callable[[Settings, "Daemon"], None]
+        self, load: Callable[[bool], Settings], announce: Callable[[Settings, "Daemon"], None]
     ) -> None:
         self._load, self._announce = load, announce
-        self._settings = settings = load()
+        self._settings = settings = load(True)
         _refuse_missing(settings)
         node = node_name(settings)
         self._telemetry = Telemetry(settings.syslog)
@@ -106,6 +113,7 @@ class Daemon:
         self._looking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._reload_wanted = asyncio.Event()
+        self._files = FileWatch(settings.files)
 
     async def run(self) -> None:
         """Run until a signal stops it and the last delivery ends.
@@ -144,16 +152,18 @@ class Daemon:
             self._spool.close()
         self._telemetry.stopped()
 
-    async def _apply(self, settings: Settings) -> None:
+    async def _apply(self, settings: Settings, renewed: Collection[str] = ()) -> None:
         """Change the running parts to these settings, and leave alone what did not change.
 
-        Raises ConfigError before anything has changed.
+        Sources of `renewed` sections have new credentials. They connect again, and go on where they
+        were. Raises ConfigError before anything has changed.
         """
+        again = {name for name in self._sources if sources.TABLE[name].section in renewed}
         made_destinations = _destinations(settings)
         node = node_name(settings)
         same = {
             n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)
-        }
+        } | again
         unchanged = same if node == self._engine.node else set()
         made = {
             n: sources.load(n)(section, node)
@@ -170,6 +180,8 @@ class Daemon:
         await self._configure(node, settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
+        for name in again:
+            await self._reconnect(name, settings.sources[name])
         places = (" ".join(filter(None, place)) for place in self._results.boxes)
         self._metrics.expect(settings.sources, settings.destinations, places)
         self._serve_api()
@@ -204,6 +216,14 @@ class Daemon:
         if isinstance(source, Bus):
             self._results.attach(source)
         self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
+
+    async def _reconnect(self, name: str, section: Section) -> None:
+        source = self._sources[name]
+        source.settings = section
+        if isinstance(source, Bus):
+            await end(self._pumps[name])
+            await close(source)
+            self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
 
     async def _stop_sources(self, names: list[str]) -> list[Source]:
         """Stop receiving from these sources, and return them; the caller must close them."""
@@ -303,16 +323,24 @@ class Daemon:
 
     async def _reload_when_asked(self) -> None:
         while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            await self._reload()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._reload_wanted.wait()
+            if self._reload_wanted.is_set():
+                self._reload_wanted.clear()
+                await self._reload()
+            elif changed := await run_in_thread(self._files.changed):
+                log.info("secrets or certificates changed", sections=sorted(changed))
+                await self._reload(changed)
 
-    async def _reload(self) -> None:
+    async def _reload(self, renewed: Collection[str] = ()) -> None:
+        """Read the configuration again or, with `renewed`, only the files that it names."""
         try:
-            settings = self._load()
+            settings = self._load(not renewed)
+            self._files.configure(settings.files)
             _refuse_missing(settings)
             moved = settings.spool != self._settings.spool
-            await self._apply(settings)
+            await self._apply(settings, renewed)
         except ConfigError as error:
             self._publish(ConfigurationRefused(tuple(error.problems)))
         except Exception as error:  # a bug must not end running captures

@@ -11,6 +11,14 @@ from pydantic import AfterValidator, BaseModel, SecretStr
 from pcapdaemon.core.section import secret_names
 
 
+def aws_files() -> tuple[str, ...]:
+    """Return the files of AWS's default chain of credentials, whether they exist or not."""
+    return (
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
+    )
+
+
 def _certificates(name: str) -> str:
     try:
         ssl.create_default_context(cafile=name)

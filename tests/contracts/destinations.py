@@ -14,7 +14,8 @@ from pcapdaemon.destinations.base import Destination, SavefileInfo
 from pcapdaemon.destinations.cloudshark import CloudShark, CloudSharkSettings
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from pcapdaemon.destinations.memory import MemoryDestination
-from pcapdaemon.destinations.s3 import S3, S3Settings
+from pcapdaemon.destinations.s3 import S3
+from pcapdaemon.destinations.s3_settings import S3Settings
 from pcapdaemon.savefile.savefile import Savefile
 from tests.cloudshark import TOKEN
 from tests.contracts.sources import Shared

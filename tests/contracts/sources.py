@@ -15,7 +15,8 @@ from pcapdaemon.sources.kafka import KafkaSettings, KafkaSource
 from pcapdaemon.sources.memory import MemorySource
 from pcapdaemon.sources.redis import RedisSettings, RedisSource
 from pcapdaemon.sources.redis_stream import RedisStreamSource
-from pcapdaemon.sources.sqs import SqsSettings, SqsSource
+from pcapdaemon.sources.sqs import SqsSource
+from pcapdaemon.sources.sqs_settings import SqsSettings
 from tests.aws import KEYS, MotoServer
 from tests.cloudshark import CloudSharkServer
 from tests.examples.folder_bus import FolderBus, FolderSettings

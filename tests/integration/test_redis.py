@@ -261,6 +261,55 @@ async def test_stream_that_is_deleted_is_made_anew_and_what_is_in_it_is_heard(
     server.kill()
 
 
+@pytest.mark.parametrize("before", [0, 3])
+async def test_a_group_that_vanishes_goes_on_after_the_last_known_entry(
+    tmp_path: Path, before: int
+) -> None:
+    server = RedisServer(tmp_path).start()
+    url = f"redis://127.0.0.1:{server.port}"
+    with server.client() as client:
+        client.xadd("requests", {"request": b"before the first start"})
+        async with listening(source_of(url, RedisStreamSource)) as ear:
+            for number in range(before):
+                client.xadd("requests", {"request": b"%d" % number})
+            await ear.until(lambda: len(ear.bodies) == before)
+        async with listening(source_of(url, RedisStreamSource)) as ear:
+            with client.pipeline() as pipe:  # at once, so that it can't read in between
+                pipe.xgroup_destroy("requests", "pcapdaemon-here")
+                pipe.xadd("requests", {"request": b"while there was no group"})
+                pipe.execute()
+            await ear.until(lambda: ear.connections() == 2)
+            client.xadd("requests", {"request": b"after"})
+            await ear.until(lambda: ear.bodies[-1:] == [b"after"])
+            assert ear.bodies == [b"while there was no group", b"after"]
+    server.kill()
+
+
+async def test_another_stream_of_the_same_name_is_read_from_its_beginning(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path).start()
+    with server.client() as client:
+        async with listening(
+            source_of(f"redis://127.0.0.1:{server.port}", RedisStreamSource)
+        ) as ear:
+            client.xadd("requests", {"request": b"old"})
+            await ear.until(lambda: ear.bodies == [b"old"])
+            with client.pipeline() as pipe:
+                pipe.delete("requests")
+                pipe.xadd("requests", {"request": b"of an earlier time"}, id="5-1")
+                pipe.execute()
+            await ear.until(lambda: ear.bodies == [b"old", b"of an earlier time"])
+    server.kill()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_without_newer_commands(tmp_path: Path, kind: type[Bus]) -> None:
+    """As Redis before 6.0 and most proxies: HELLO and CLIENT are unknown commands."""
+    without = [word for name in ("HELLO", "CLIENT") for word in ("--rename-command", name, "")]
+    server = RedisServer(tmp_path, *without).start()
+    await heard_through(source_of(f"redis://127.0.0.1:{server.port}", kind))
+    server.kill()
+
+
 async def test_groups_of_nodes_that_are_gone_are_pruned_and_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

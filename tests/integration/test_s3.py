@@ -18,7 +18,8 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
-from pcapdaemon.destinations.s3 import S3, S3Settings
+from pcapdaemon.destinations.s3 import S3
+from pcapdaemon.destinations.s3_settings import S3Settings
 from tests.contracts.destinations import CONTENT, facts, savefile
 from tests.contracts.sources import Shared
 from tests.helpers import certificates

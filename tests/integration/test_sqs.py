@@ -9,8 +9,10 @@ from pydantic import SecretStr
 
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.sources.pump import close, end, pump
-from pcapdaemon.sources.sqs import SqsSettings, SqsSource
+from pcapdaemon.sources.sqs import SqsSource
+from pcapdaemon.sources.sqs_client import make_client
 from pcapdaemon.sources.sqs_envelopes import unwrap
+from pcapdaemon.sources.sqs_settings import SqsSettings
 from tests.aws import KEYS, MotoServer
 from tests.contracts.sources import Shared
 from tests.listen import Ear, listening
@@ -241,7 +243,7 @@ def test_region_and_endpoint_are_taken_from_the_url(
 ) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     settings = SqsSettings(listen=True, url=url, accessid="a", accesskey=SecretStr("b"))
-    client = SqsSource(settings, "here")._make_client()
+    client = make_client(settings)
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, endpoint)
 
 
@@ -268,3 +270,23 @@ async def test_what_sqs_fails_on_in_a_batch_is_asked_again_and_what_is_the_calle
         await source._call_patiently([("a", None), ("b", None), ("c", None)])
         source._client = client
     assert asked == [["a", "b", "c"], ["b", "c"]]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_a_fifo_queue(shared: Shared, is_shared: bool) -> None:
+    moto, name = shared.moto, f"fifo-{is_shared}.fifo"
+    url = moto.queue(name, FifoQueue="true")
+    source = source_of(moto, queue=name, shared=is_shared)
+    async with listening(source) as ear:
+        for body in (b"one", b"one", b"two"):
+            await source.send(body)
+        await ear.until(lambda: len(ear.bodies) == 3)
+        assert sorted(ear.bodies) == [b"one", b"one", b"two"], "an equal message is no duplicate"
+        await left(moto, url, 0)
+        ear.verdict = Verdict.BUSY
+        await source.send(b"busy")
+        await ear.until(lambda: b"busy" in ear.bodies)
+        ear.verdict = Verdict.DONE
+        await source.send(b"meanwhile")
+        await ear.until(lambda: b"meanwhile" in ear.bodies and ear.bodies.count(b"busy") > 1, 30)
+        await left(moto, url, 0)

@@ -14,13 +14,14 @@ SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NATIVE = sorted((SOURCE / "native").glob("*.p[yx][xd]"))
 
-SMALL = {"core", "threads", "secrets", "plugins", "files", "uptime"}
+SMALL = {"core", "threads", "secrets", "plugins", "files", "filewatch", "uptime"}
 MAY_IMPORT = {
     "core": set(),
     "threads": set(),
     "systemd": set(),
     "files": set(),
     "uptime": set(),
+    "filewatch": set(),
     "tables": {"core"},
     "secrets": {"core"},
     "plugins": {"core"},

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from pcapdaemon.core.request import validate
-from pcapdaemon.destinations.s3 import MOST_CLIENTS, S3, S3Settings
+from pcapdaemon.destinations.s3 import MOST_CLIENTS, S3
 from pcapdaemon.destinations.s3_parts import metadata
+from pcapdaemon.destinations.s3_settings import S3Settings
 
 KEYS = {"accessid": "test", "accesskey": "secret-key"}
 

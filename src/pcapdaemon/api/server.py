@@ -15,8 +15,9 @@ from pcapdaemon.api.connection import Connection
 from pcapdaemon.api.problems import problem
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.node_events import TokenRefused
-from pcapdaemon.sources.http import HttpSettings, address_family, is_loopback
+from pcapdaemon.sources.http import HttpSettings, address_family
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]

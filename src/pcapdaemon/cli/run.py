@@ -5,7 +5,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,8 +75,14 @@ def run(
 
     embedded = config_file is None and not {k for k, v in flags.items() if v is not False}
 
-    def load() -> "Settings":
-        values = config.EMBEDDED if embedded else tables.read(config_file) if config_file else {}
+    values: dict[str, Any] = {}
+
+    def load(read_again: bool = True) -> "Settings":
+        nonlocal values
+        if read_again:
+            values = (
+                config.EMBEDDED if embedded else tables.read(config_file) if config_file else {}
+            )
         origin = str(config_file) if config_file else "command line"
         return config.validate(config.merge(values, legacy.overrides(flags, values)), origin)
 

@@ -16,6 +16,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+    def files(self) -> tuple[str, ...]:
+        """Return files with credentials that are read though the section does not name them."""
+        return ()
+
     def flaws(self) -> list[str]:
         """Return warnings about settings that are allowed but dangerous, for each start."""
         return []

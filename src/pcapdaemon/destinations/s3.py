@@ -8,24 +8,21 @@ import asyncio
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import boto3
 import structlog
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
-from pcapdaemon.core.section import Section
-from pcapdaemon.core.units import Time
 from pcapdaemon.destinations.base import Destination, SavefileInfo
+from pcapdaemon.destinations.s3_client import make_client
 from pcapdaemon.destinations.s3_errors import refusal, require_encrypted
 from pcapdaemon.destinations.s3_names import REGION, endpoint_url, folder_problem, region_in
 from pcapdaemon.destinations.s3_parts import Uploads, etag_of, metadata, send_parts
+from pcapdaemon.destinations.s3_settings import PUBLIC_ACLS, S3Settings
 from pcapdaemon.savefile.savefile import Savefile, content_type
 from pcapdaemon.threads import look_at, run_in_thread
 
@@ -41,128 +38,7 @@ ABORT_WITHIN = 10.0
 MOST_CLIENTS = 8
 """Most clients that are kept; a request may name any region."""
 
-ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read")
-PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
-Acl = Literal[
-    "private",
-    "bucket-owner-full-control",
-    "bucket-owner-read",
-    "aws-exec-read",
-    "public-read",
-    "public-read-write",
-    "authenticated-read",
-]
-
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], Field(strict=False)]
-
 log = structlog.get_logger()
-
-
-class S3Settings(Section):
-    """`[s3]`: one bucket, and what a request may choose in its place."""
-
-    upload: bool = Field(False, description="Upload savefiles to S3.")
-    bucket: Name | None = Field(None, description="The bucket. Required.")
-    folder: str = Field(
-        "",
-        validation_alias=AliasChoices("folder", "pcaps"),
-        description="The folder of the objects; empty: none. The original's key `pcaps` works too.",
-    )
-    region: Name | None = Field(
-        None,
-        pattern=rf"^{REGION.pattern}$",
-        max_length=40,
-        description="Absent: the region in `endpoint` or the AWS configuration, else us-east-1.",
-    )
-    endpoint: Name | None = Field(
-        None,
-        description="Host name or URL of a server that is not Amazon's; https without a scheme.",
-    )
-    accessid: Name | None = Field(
-        None, description="Access key ID; absent: AWS's default chain (role, environment, files)."
-    )
-    accesskey: SecretStr | None = Field(None, description="Secret access key.")
-    acl: Acl = Field(
-        "private",
-        description="A canned ACL. None is sent for `private`, which is S3's default.",
-    )
-    encryption: bool = Field(
-        False, description="Ask for encryption at rest: AES256, or aws:kms with `kms_key_id`."
-    )
-    kms_key_id: Name | None = Field(
-        None, description="The KMS key's ID, ARN or alias; turns `encryption` on."
-    )
-    storage_class: Name | None = Field(None, description="For example `STANDARD_IA`.")
-    object_tags: Annotated[dict[Name, str], Field(max_length=10)] = Field(
-        {}, description="Tags of each object (not metadata)."
-    )
-    presign: Time = Field(
-        0,
-        ge=0,
-        le=604_800,
-        description=(
-            "Send the requester a URL that opens the savefile for this many seconds; 0: none."
-        ),
-    )
-    addressing_style: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="Whether URLs have the bucket's name in the path or the host name."
-    )
-    checksums: Literal["auto", "when_required", "when_supported"] = Field(
-        "auto",
-        description=(
-            "CRC32 of uploads. `auto` is `when_required` with an `endpoint`, because many servers"
-            " refuse them."
-        ),
-    )
-    allow_buckets: Names = Field((), description="Other buckets that a request may name.")
-    allow_endpoints: Names = Field(
-        (),
-        description="Other endpoints that a request may name, with the same credentials.",
-    )
-    allow_acls: Annotated[tuple[Acl, ...], Field(strict=False)] = Field(
-        (), description="Other ACLs that a request may name."
-    )
-
-    @field_validator("folder")
-    @classmethod
-    def _folder_is_one(cls, folder: str) -> str:
-        if problem := folder_problem(folder):
-            raise ValueError(problem)
-        return folder.strip("/")
-
-    @field_validator("endpoint", "allow_endpoints")
-    @classmethod
-    def _endpoints_are_some(
-        cls, value: str | tuple[str, ...] | None
-    ) -> str | tuple[str, ...] | None:
-        for text in (value,) if isinstance(value, str) else value or ():
-            endpoint_url(text)
-        return value
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.upload and not self.bucket:
-            raise ValueError("bucket is missing")
-        if (self.accessid is None) != (self.accesskey is None):
-            raise ValueError("set both accessid and accesskey, or neither for AWS's default chain")
-        return self
-
-    def flaws(self) -> list[str]:
-        """Return warnings about what strangers can read, in the bucket or on the network."""
-        public = [
-            f"[s3] acl = {acl}: anybody can read the savefiles"
-            for acl in {self.acl, *self.allow_acls}
-            if acl in PUBLIC_ACLS
-        ]
-        plain = [
-            e
-            for e in (self.endpoint, *self.allow_endpoints)
-            if e and e.lower().startswith("http://")
-        ]
-        return public + [
-            f"[s3] {endpoint}: savefiles are sent there unencrypted" for endpoint in plain
-        ]
 
 
 class S3(Destination):
@@ -357,43 +233,8 @@ class S3(Destination):
         key = (region or settings.region or region_in(name), endpoint_url(name))
         with self._making:
             if key not in self._clients:
-                self._clients[key] = self._make_client(*key)
+                self._clients[key] = make_client(self._settings, *key)
             self._clients.move_to_end(key)
             while len(self._clients) > MOST_CLIENTS:
                 self._clients.popitem(last=False)
             return self._clients[key]
-
-    def _make_client(self, region: str | None, url: str | None) -> "S3Client":
-        settings, session = self._settings, boto3.session.Session()
-        auto: Literal["when_required", "when_supported"] = (
-            "when_required" if url else "when_supported"
-        )
-        checksums = auto if settings.checksums == "auto" else settings.checksums
-        # the client's own `auto` puts the global host into signed links; no certificate matches a
-        # bucket with dots
-        dots = any("." in bucket for bucket in (str(settings.bucket), *settings.allow_buckets))
-        style = (
-            "virtual"
-            if settings.addressing_style == "auto" and not url and not dots
-            else settings.addressing_style
-        )
-        client: S3Client = session.client(
-            "s3",
-            region_name=region or session.region_name or "us-east-1",
-            endpoint_url=url,
-            aws_access_key_id=settings.accessid,
-            aws_secret_access_key=(
-                settings.accesskey.get_secret_value() if settings.accesskey else None
-            ),
-            config=Config(
-                signature_version="s3v4",
-                connect_timeout=10,
-                read_timeout=60,
-                max_pool_connections=32,
-                retries={"total_max_attempts": 1},  # the delivery retries, and reports that
-                s3={"addressing_style": style},
-                request_checksum_calculation=checksums,
-                response_checksum_validation="when_required",
-            ),
-        )
-        return client

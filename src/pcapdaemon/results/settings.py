@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
@@ -40,6 +41,17 @@ class ResultsSettings(Section):
     ca_file: CertificateFile | None = Field(
         None, description="Certificates to trust for the webhook instead of the system's."
     )
+
+    def flaws(self) -> list[str]:
+        """Return warnings about results that others can read, or send in this node's name."""
+        if self.webhook is None:
+            return []
+        unsigned = "[results] without secret: the webhook can't tell who sends a result"
+        plain = unencrypted((self.webhook.get_secret_value(),))
+        return [
+            *(["[results] webhook is http://: results are sent unencrypted"] if plain else []),
+            *([] if self.secret else [unsigned]),
+        ]
 
     @field_validator("webhook")
     @classmethod

@@ -55,6 +55,8 @@ class Source(ABC):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Section]]
+    settings: Any
+    """Its section. It is replaced when credentials change; each `connect` uses the current one."""
 
     @abstractmethod
     def __init__(self, settings: Any, node: str) -> None: ...
@@ -82,7 +84,6 @@ class Source(ABC):
 class Bus(Source):
     """A source on which nodes can send answers and people can send requests."""
 
-    settings: Any
     node: str
     answer: Callable[[Answer], None] | None = None
     """Answers a message; whoever sends results sets it."""

@@ -4,12 +4,12 @@
 """
 
 import asyncio
-import ipaddress
 import socket
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
@@ -17,17 +17,6 @@ from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
 """Most requests that wait for the engine; further ones are refused as busy."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address.
-
-    Any name except localhost counts as reachable from other machines.
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def address_family(host: str) -> socket.AddressFamily:

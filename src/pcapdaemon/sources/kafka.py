@@ -20,6 +20,7 @@ from confluent_kafka import Message as Record
 from pydantic import Field, field_validator, model_validator
 
 from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.units import Time
@@ -104,6 +105,15 @@ class KafkaSettings(Section):
         except KafkaException as error:
             raise ValueError(f"client: {words_of(error)}") from None
         return self
+
+    def flaws(self) -> list[str]:
+        """Return a warning if others on the network can read and send requests."""
+        protocol = str(self.client.get("security.protocol", "plaintext")).upper()
+        hosts = [server.rpartition(":")[0].strip("[]") for server in self.servers.split(",")]
+        if protocol.endswith("SSL") or all(map(is_loopback, hosts)):
+            return []
+        words = f"[kafka.client] security.protocol = {protocol}: requests and results are sent"
+        return [f"{words} unencrypted"]
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -217,7 +227,7 @@ class KafkaSource(Bus):
 
     async def close(self) -> None:
         """Commit the settled positions; a reader that hangs is left behind after 3 seconds."""
-        reader, self._reader = self._reader, None
+        reader, self._reader, self._producer = self._reader, None, None
         if reader is not None:
             reader.ending.set()
             await asyncio.wait([reader.ended], timeout=3)
@@ -252,19 +262,20 @@ class KafkaSource(Bus):
         failures: list[str] = []
         self._said = ""
         try:
-            if self._producer is None:
+            producer = self._producer
+            if producer is None:
                 options = _common_options(self.settings, self.node) | {
                     "message.timeout.ms": 8000,
                     "linger.ms": 0,
                 }
                 options["error_cb"] = self._on_error
-                self._producer = Producer(options)
-            self._producer.produce(
+                self._producer = producer = Producer(options)
+            producer.produce(
                 topic,
                 body,
                 on_delivery=lambda error, _: failures.append(error.str()) if error else None,
             )
-            left = self._producer.flush(10)
+            left = producer.flush(10)
         except (KafkaException, BufferError) as error:
             raise NotConnected(f"{self.address}: {words_of(error)}") from None
         if failures or left:

@@ -255,15 +255,22 @@ class Reader(threading.Thread):
         return offset if offset >= 0 else highest
 
     def _committed(self, consumer: Consumer, place: Place) -> int | None:
+        """Return the group's position, or None if it has none.
+
+        For a group that never committed, Apache Kafka answers -1, and other brokers answer
+        GROUP_ID_NOT_FOUND.
+        """
         if not self._positions.commit:
             return None
         try:
             found = consumer.committed([TopicPartition(*place)], timeout=ANSWER_WITHIN)[0]
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return None
             # without the right to read the group, the library only says that it timed out
             self._last_error = f"{words_of(error)} (is Read on the group allowed?)"
             raise
-        if found.error:
+        if found.error and found.error.code() != KafkaError.GROUP_ID_NOT_FOUND:
             raise KafkaException(found.error)
         return found.offset if found.offset >= 0 else None
 

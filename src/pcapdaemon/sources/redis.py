@@ -11,9 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any
 
 import structlog
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -30,10 +28,12 @@ from redis.exceptions import (
 )
 
 from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.secrets import CertificateFile
 from pcapdaemon.sources.base import Bus, Message, Places
+from pcapdaemon.sources.redis_address import Address
 
 PING_AFTER = 2.0
 GIVE_UP_AFTER = 6.0
@@ -45,16 +45,6 @@ the answer. A half-open connection reports no error for hours.
 
 log = structlog.get_logger()
 _sentinel: Any = Sentinel  # redis-py has no types for it
-SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-)
-
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -114,7 +104,7 @@ class RedisSettings(Section):
     @classmethod
     def _url_can_be_used(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _Address.of(url.get_secret_value())
+            Address.of(url.get_secret_value())
         return url
 
     @field_validator("group")
@@ -126,6 +116,19 @@ class RedisSettings(Section):
             )
         return group
 
+    def flaws(self) -> list[str]:
+        """Return a warning if others on the network can read and send requests."""
+        if self.url is None:
+            plain, hosts = not self.tls, [self.host]
+        elif (url := self.url.get_secret_value()).startswith("unix:"):
+            return []
+        else:
+            address = Address.of(url)
+            plain, hosts = not address.tls, [host for host, _ in address.hosts]
+        if not plain or all(map(is_loopback, hosts)):
+            return []
+        return ["[redis] without TLS: requests, results and the password are sent unencrypted"]
+
     @property
     def channels(self) -> tuple[str, ...]:
         """The configured channels, one or several."""
@@ -134,68 +137,11 @@ class RedisSettings(Section):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """The parts of a URL; `kind` is "", "sentinel" or "cluster"."""
-
-    kind: str
-    tls: bool
-    hosts: tuple[tuple[str, int], ...]
-    path: str
-    username: str | None
-    password: str | None
-
-    @classmethod
-    def of(cls, url: str) -> Self:
-        """Parse a URL.
-
-        Raises ValueError without repeating the URL, because it may contain a password.
-        """
-        scheme, _, rest = url.partition("://")
-        if scheme not in SCHEMES or not rest:
-            raise ValueError(
-                f"must be a URL that begins with one of {', '.join(SCHEMES)}, then ://"
-            )
-        credentials, _, hosts = rest.partition("/")[0].rpartition("@")
-        user, _, password = credentials.partition(":")
-        kind, path = scheme.partition("+")[2], urlsplit(url).path.strip("/")
-        if kind == "sentinel" and not path:
-            raise ValueError(
-                "must end with the name of the service: ...//host:port,host:port/SERVICE"
-            )
-        return cls(
-            kind,
-            scheme.startswith("rediss"),
-            tuple(
-                _host_and_port(host, 26379 if kind == "sentinel" else 6379)
-                for host in hosts.split(",")
-            ),
-            path,
-            unquote(user) or None,
-            unquote(password) or None,
-        )
-
-    def __str__(self) -> str:
-        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
-        kind = f"+{self.kind}" if self.kind else ""
-        path = f"/{self.path}" if self.path else ""
-        return f"{'rediss' if self.tls else 'redis'}{kind}://{hosts}{path}"
-
-
-def _host_and_port(text: str, default: int) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{text}")
-        return parts.hostname or "localhost", parts.port or default
-    except ValueError:
-        raise ValueError("each server must be host:port, with a number as the port") from None
-
-
 class RedisBus(Bus):
     """What pub/sub and streams share: the connection, results and sending."""
 
     name = "redis"
     Settings = RedisSettings
-    protocol = 3
     client: Redis | RedisCluster | None
 
     def __init__(self, settings: RedisSettings, node: str) -> None:
@@ -215,7 +161,7 @@ class RedisBus(Bus):
             scheme = "rediss" if self.settings.tls else "redis"
             return f"{scheme}://{self.settings.host}:{self.settings.port}"
         url = self.settings.url.get_secret_value()
-        return "unix socket" if url.startswith("unix:") else str(_Address.of(url))
+        return "unix socket" if url.startswith("unix:") else str(Address.of(url))
 
     async def publish(self, body: bytes, channel: str) -> int:
         """Publish a message, and return how many subscribers received it."""
@@ -271,7 +217,7 @@ class RedisBus(Bus):
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
             "retry": Retry(NoBackoff(), 0),  # the pump reconnects, and reports each loss
-            "protocol": self.protocol,
+            "protocol": 2,  # 3 begins with HELLO, which servers before 6.0 and proxies refuse
         }
         if self.settings.url is None:
             auth = self.settings.auth.get_secret_value() if self.settings.auth else None
@@ -289,7 +235,7 @@ class RedisBus(Bus):
 
 
 def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | RedisCluster:
-    address = _Address.of(url)
+    address = Address.of(url)
     ca_file = options.pop("ssl_ca_certs")  # connections without TLS don't take it
     tls = {"ssl": True, "ssl_ca_certs": ca_file} if address.tls else {}
     if not address.kind:

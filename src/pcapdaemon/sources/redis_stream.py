@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from pcapdaemon.core.answers import Verdict
@@ -50,12 +50,11 @@ class RedisStreamSource(RedisBus):
     """
 
     name = "redis-stream"
-    protocol = 2  # in RESP2, replies have one shape
 
     def __init__(self, settings: RedisSettings, node: str) -> None:
         super().__init__(settings, node)
         self._stream, self._group = str(settings.stream), settings.group.replace("{node}", node)
-        self._been_connected = False
+        self._last: bytes | None = None  # the last entry that was delivered to the group
         self._buffer: deque[Message] = deque()
         self._held: set[bytes] = set()
         self._acks: list[bytes] = []
@@ -74,19 +73,16 @@ class RedisStreamSource(RedisBus):
         return f"{self.server} stream {self._stream} group {self._group}"
 
     async def connect(self) -> None:
-        """Create the group if it is missing; a new one begins with entries added from now on."""
+        """Create the group if it is missing.
+
+        A new one begins with entries added from now on. If it vanished while this node listened, it
+        goes on after the last entry.
+        """
         try:
             self.client = self.make_client()
-            # if the group is missing after an earlier connection, the stream was recreated, and
-            # all its entries are new
-            start = "0" if self._been_connected else "$"
-            await self.client.xgroup_create(self._stream, self._group, id=start, mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise self.lost(error) from None
+            await self._create_group(self.client)
         except (RedisError, OSError) as error:
             raise self.lost(error) from None
-        self._been_connected = True
         self._pending_from = b"0"
         await self._skip_unreadable()
 
@@ -122,6 +118,39 @@ class RedisStreamSource(RedisBus):
                 pass  # they are redelivered, and recognized as duplicates
         await drop(client)
 
+    async def _create_group(self, client: Any) -> None:
+        newest = await self._newest(client)
+        after = newest or b"$" if self._last is None else self._last
+        if self._last and newest and _order(newest) < _order(self._last):
+            after = b"0"  # it is another stream, and all its entries are new
+        try:
+            await client.xgroup_create(self._stream, self._group, id=after or b"0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+            after = await self._delivered(client)
+        if self._last is None:
+            self._last = after.removeprefix(b"$")
+
+    async def _newest(self, client: Any) -> bytes | None:
+        """Return the stream's last entry, 0-0 if there is no stream, None if it can't be known."""
+        try:
+            found = await client.xinfo_stream(self._stream)
+        except NoPermissionError:
+            return None
+        except ResponseError as error:
+            return b"0-0" if "no such key" in str(error) else None
+        return bytes(found["last-generated-id"])
+
+    async def _delivered(self, client: Any) -> bytes:
+        """Return the last entry that was delivered to the group, b"" if it can't be known."""
+        try:
+            groups = await client.xinfo_groups(self._stream)
+        except ResponseError:
+            return b""
+        name = self._group.encode()
+        return next((one["last-delivered-id"] for one in groups if one["name"] == name), b"")
+
     async def _read(self) -> None:
         client = self.client
         if client is None:
@@ -141,6 +170,8 @@ class RedisStreamSource(RedisBus):
         self._at_once = 1 if long else min(self._at_once * 2, MOST_AT_ONCE)
         if self._pending_from is not None:
             self._pending_from = entries[-1][0] if entries else None
+        elif entries:
+            self._last = entries[-1][0]
         for entry_id, fields in entries:
             self._take_in(entry_id, fields)
 
@@ -223,6 +254,11 @@ async def prune(
                 if not dry_run:
                     await client.xgroup_destroy(settings.stream, name)
     return found
+
+
+def _order(entry: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition(b"-")
+    return int(milliseconds), int(number or 0)
 
 
 def _length(fields: dict[bytes, bytes] | None) -> int:

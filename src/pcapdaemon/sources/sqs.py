@@ -7,26 +7,22 @@ version 2012-11-05.
 
 import asyncio
 import random
-import re
 from collections import deque
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-import boto3
 import structlog
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field
 
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.errors import NotConnected
-from pcapdaemon.core.section import Section
-from pcapdaemon.core.units import Time
-from pcapdaemon.sources.base import Bus, Message, Places
+from pcapdaemon.core.request import new_id
+from pcapdaemon.sources.base import Bus, Message
+from pcapdaemon.sources.sqs_client import make_client, reason_of
 from pcapdaemon.sources.sqs_envelopes import unwrap
-from pcapdaemon.sources.sqs_errors import reason_of
+from pcapdaemon.sources.sqs_settings import SqsSettings
 from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
@@ -41,75 +37,6 @@ Name = Annotated[str, Field(min_length=1)]
 Receipt = str
 
 log = structlog.get_logger()
-
-
-class SqsSettings(Section):
-    """`[sqs]`: one queue."""
-
-    listen: bool = Field(False, description="Receive requests from Amazon SQS.")
-    url: Name | None = Field(None, description="The queue's URL. Exactly one of `url` and `queue`.")
-    queue: Name | None = Field(
-        None, description="The queue's name; `{node}` is the node's name: `pcapdaemon-{node}`."
-    )
-    shared: bool = Field(
-        False,
-        description=(
-            "Nodes share the queue. A message for another node is returned to it, and deleted once"
-            " it has expired."
-        ),
-    )
-    region: Name | None = Field(
-        None, description="Absent: the region in the URL, else in the AWS configuration."
-    )
-    endpoint: Name | None = Field(None, description="URL of a service that is not Amazon's.")
-    accessid: Name | None = Field(
-        None, description="Access key ID; absent: AWS's default chain (role, environment, files)."
-    )
-    accesskey: SecretStr | None = Field(None, description="Secret access key.")
-    waitseconds: Time = Field(
-        20,
-        ge=0,
-        le=20,
-        description="Seconds that a request to an empty queue waits for a message.",
-    )
-    chunksize: int = Field(10, ge=1, le=10, description="Most messages per request.")
-    visibility: Time = Field(
-        30,
-        ge=5,
-        le=43200,
-        description="Seconds that SQS hides a message from others until it is settled.",
-    )
-    ack: Literal["accept", "finish"] = Field(
-        "accept",
-        description=(
-            "When a message is deleted: once its request is accepted, or once its captures are"
-            " delivered."
-        ),
-    )
-    bad: Literal["delete", "leave"] = Field(
-        "delete",
-        description=(
-            "What happens to a message that is not a valid request, after it was answered. `leave`"
-            " is for a dead-letter queue."
-        ),
-    )
-    results: Name | Places | None = Field(
-        None,
-        description=(
-            "Name or URL of a queue for results, or an array of them. `reply_to` picks one; the"
-            " default is the first. Absent: none."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _one_queue(self) -> Self:
-        if self.listen and (self.url is None) == (self.queue is None):
-            raise ValueError("set either url or queue")
-        if (self.accessid is None) != (self.accesskey is None):
-            raise ValueError("set both accessid and accesskey, or neither for AWS's default chain")
-        if self.url is not None and not re.match(r"https?://[^/]+/.", self.url):
-            raise ValueError("url must look like https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE")
-        return self
 
 
 class SqsSource(Bus):
@@ -205,7 +132,7 @@ class SqsSource(Bus):
 
     def _connect(self) -> None:
         try:
-            client = self._client = self._client or self._make_client()
+            client = self._client = self._client or make_client(self.settings)
             self._url = (
                 self._url
                 or self.settings.url
@@ -223,32 +150,6 @@ class SqsSource(Bus):
                 queue=self._url,
                 reason=words,
             )
-
-    def _make_client(self) -> "SQSClient":
-        settings, url = self.settings, self.settings.url
-        amazons = re.match(
-            r"https?://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com", url or ""
-        )
-        region = settings.region or (amazons and (amazons[1] or amazons[2])) or None
-        endpoint = settings.endpoint or (
-            None if url is None or amazons else f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
-        )
-        session = boto3.session.Session()
-        client: SQSClient = session.client(
-            "sqs",
-            region_name=region or session.region_name or ("us-east-1" if endpoint else None),
-            endpoint_url=endpoint,
-            aws_access_key_id=settings.accessid,
-            aws_secret_access_key=(
-                settings.accesskey.get_secret_value() if settings.accesskey else None
-            ),
-            config=Config(
-                connect_timeout=3,
-                read_timeout=settings.waitseconds + 5,
-                retries={"total_max_attempts": 1},  # the pump reconnects, and reports each loss
-            ),
-        )
-        return client
 
     def _poll(self) -> None:
         client = self._client
@@ -388,10 +289,13 @@ class SqsSource(Bus):
 
     def _send(self, body: bytes, to: str | None) -> None:
         try:
-            client = self._client or self._make_client()
+            client = self._client or make_client(self.settings)
             name = to or self.settings.url or self._queue_name
             url = name if "://" in name else client.get_queue_url(QueueName=name)["QueueUrl"]
-            client.send_message(QueueUrl=url, MessageBody=body.decode("utf-8", "replace"))
+            order: Any = {}
+            if url.endswith(".fifo"):  # each in a group of its own: none waits for another
+                order = {"MessageGroupId": new_id(), "MessageDeduplicationId": new_id()}
+            client.send_message(QueueUrl=url, MessageBody=body.decode("utf-8", "replace"), **order)
         except (BotoCoreError, ClientError) as error:
             raise self._lost(error) from None
 
