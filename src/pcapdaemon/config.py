@@ -127,34 +127,6 @@ def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
     return ChainMap(files, HostInterfaces())  # type: ignore[arg-type]  # it is only read
 
 
-EMBEDDED: dict[str, Any] = {
-    "http": {"listen": True},
-    "general": {"writelocal": True, "localdir": "./captures"},
-}
-"""The configuration if neither a file nor a flag is given."""
-
-TERMINAL: dict[str, Any] = {
-    **EMBEDDED,
-    "general": {
-        **EMBEDDED["general"],
-        **{"maxpackets": 2**40, "maxbytes": 2**50},
-        **{"maxduration": 366 * 86400, "maxtimeout": 366 * 86400},
-        "filter_names": True,
-    },
-}
-"""The configuration of a capture at a terminal: only its memory is limited."""
-
-
-def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the file's values, overridden by those of the command line."""
-    merged = {
-        name: dict(table) if isinstance(table, dict) else table for name, table in values.items()
-    }
-    for name, table in flags.items():
-        merged[name] = {**merged.get(name, {}), **table}
-    return merged
-
-
 def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settings:
     """Turn tables into settings.
 
@@ -177,7 +149,17 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
     warnings = tuple(dict.fromkeys(reader.warnings))  # two sources may share a section
     if reader.problems:
         raise ConfigError(list(dict.fromkeys(reader.problems)), "; ".join(warnings))
-    return Settings(**{**vars(settings), "warnings": warnings, "files": reader.files})
+    found = {**vars(settings), "warnings": warnings, "files": reader.files}
+    return Settings(**found | {"general": _with_exclude(settings)})
+
+
+def _with_exclude(settings: Settings) -> Policy:
+    """Return `[general]` with the default of `exclude`: requests to the API contain its token."""
+    http = settings.sources.get("http")
+    if settings.general.exclude is not None or not getattr(http, "token", None):
+        return settings.general
+    port = getattr(http, "port", 0)
+    return settings.general.model_copy(update={"exclude": f"tcp port {port}"})
 
 
 def section(name: str, model: type[S], values: Mapping[str, Any], origin: str) -> S:

@@ -170,7 +170,9 @@ class Daemon:
             for n, section in settings.sources.items()
             if n not in unchanged
         }
-        recorders = await self._recorders.make(settings.recorders, settings.capture.buffer)
+        recorders = await self._recorders.make(
+            settings.recorders, settings.capture.buffer, settings.general.exclude or ""
+        )
         http = settings.sources.get("http")
         # the last step that can fail
         await self._move_api(http if isinstance(http, HttpSettings) else None)
@@ -196,19 +198,15 @@ class Daemon:
         self._budget.configure(settings.general.memory)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
-        for destination in made.values():
-            self._look_at(destination)
+        for check in (self._results.check(), *map(self._check, made.values())):
+            task = asyncio.create_task(check)
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
 
-    def _look_at(self, destination: Destination) -> None:
+    async def _check(self, destination: Destination) -> None:
         """Report now what would prevent a delivery, before the first savefile exists."""
-
-        async def look() -> None:
-            if problem := await destination.check():
-                self._publish(DestinationNotReady(destination.name, problem))
-
-        task = asyncio.create_task(look())
-        self._looking.add(task)
-        task.add_done_callback(self._looking.discard)
+        if problem := await destination.check():
+            self._publish(DestinationNotReady(destination.name, problem))
 
     def _start_source(self, name: str, source: Source) -> None:
         self._sources[name] = source

@@ -1,6 +1,7 @@
 """Reads the configuration file as tables."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,31 @@ def _lower(values: Any, where: str) -> Any:
             raise ConfigError([f"{where}: {name} appears twice, in different case"])
         lowered[name.lower()] = _lower(value, where)
     return lowered
+
+
+EMBEDDED: dict[str, Any] = {
+    "http": {"listen": True},
+    "general": {"writelocal": True, "localdir": "./captures"},
+}
+"""The configuration if neither a file nor a flag is given."""
+
+TERMINAL: dict[str, Any] = {
+    **EMBEDDED,
+    "general": {
+        **EMBEDDED["general"],
+        **{"maxpackets": 2**40, "maxbytes": 2**50},
+        **{"maxduration": 366 * 86400, "maxtimeout": 366 * 86400},
+        "filter_names": True,
+    },
+}
+"""The configuration of a capture at a terminal: only its memory is limited."""
+
+
+def merge(values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the file's values, overridden by those of the command line."""
+    merged = {
+        name: dict(table) if isinstance(table, dict) else table for name, table in values.items()
+    }
+    for name, table in flags.items():
+        merged[name] = {**merged.get(name, {}), **table}
+    return merged

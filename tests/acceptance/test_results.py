@@ -15,6 +15,7 @@ import redis
 
 from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
+from tests.contracts.sources import Shared
 from tests.helpers import Wire, eventually
 from tests.servers import DaemonProcess, RedisServer, free_port
 from tests.webhook import SECRET, Receiver
@@ -319,3 +320,51 @@ def test_metrics_tell_of_captures_deliveries_and_memory(
         f"pcapdaemon_memory_budget_bytes {float(256 << 20)}",
     ):
         assert line.replace(f"{float(256 << 20)}", "2.68435456e+08") in text, line
+
+
+def test_a_webhook_that_cannot_be_reached_is_reported_before_the_first_result(make: Make) -> None:
+    port = free_port()
+    daemon = make(
+        {"results": {"webhook": f"http://127.0.0.1:{port}/?key=s3cret", "secret": SECRET}}
+    )
+    found = command("check", "--config", daemon.config)
+    assert found.returncode == 1
+    assert "WRONG results webhook: webhook 127.0.0.1: " in found.stdout
+    daemon.start()
+    eventually(lambda: daemon.logged("results can't be sent now", place="webhook"))
+    assert len(daemon.logged("results can't be sent now")) == 1
+    daemon.request(interface=["nope"])
+    eventually(lambda: len(daemon.logged("results can't be sent now")) == 2)
+    metrics = daemon.api("GET", "/metrics").text
+    assert 'pcapdaemon_results_delayed_total{place="webhook"} 1.0' in metrics
+    receiver = Receiver(port)
+    eventually(lambda: receiver.events, 20)
+    assert "ok    results webhook: " in command("check", "--config", daemon.config).stdout
+    assert daemon.stop() == 0
+    assert "s3cret" not in daemon.log_path.read_text() + found.stdout
+    receiver.close()
+
+
+def test_check_tries_every_place_for_results(make: Make, shared: Shared) -> None:
+    shared.kafka.create("check-results")
+    shared.moto.queue("check-results")
+    keys = {"accessid": "test", "accesskey": "test", "region": "us-east-1"}
+    tables = {
+        "kafka": {
+            "listen": True,
+            "server": shared.kafka.address,
+            "topic": "check",
+            "results": ["check-results", "no-such-topic"],
+        },
+        "sqs": {
+            "listen": True,
+            "endpoint": shared.moto.url,
+            "queue": "check-results",
+            "results": "no-such-queue",
+            **keys,
+        },
+    }
+    lines = command("check", "--config", make(tables).config).stdout
+    assert "ok    results kafka check-results: " in lines
+    assert "WRONG results kafka no-such-topic: " in lines
+    assert "WRONG results sqs no-such-queue: " in lines

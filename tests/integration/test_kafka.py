@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from pcapdaemon.core.errors import ResultRefused
 from pcapdaemon.sources.kafka import KafkaSettings, KafkaSource
 from tests.contracts.sources import Shared
 from tests.helpers import certificates
@@ -328,3 +329,12 @@ async def test_a_partition_without_a_leader_at_the_start_is_heard_when_it_has_on
                 produce, producer, "scattered", b"%d" % partition, partition=partition
             )
         await ear.until(lambda: sorted(ear.bodies) == [b"0", b"1", b"2"], 20)
+
+
+async def test_a_result_that_is_too_long_is_refused_and_not_retried(shared: Shared) -> None:
+    shared.kafka.create("unsendable")
+    source = source_of(shared.kafka, "unsendable")
+    with pytest.raises(ResultRefused, match="too large"):
+        await source.tell("unsendable", b"x" * (2 << 20))
+    await source.tell("unsendable", b"{}")
+    await source.close()

@@ -100,9 +100,9 @@ async def test_a_file_begins_before_its_request_and_goes_on_after_it_without_a_s
         of_file = numbers(saved(stopped, tmp_path / f"{n}.pcap"))
         assert of_file == list(range(of_file[0], of_file[0] + stopped.outcome.packets))
         first, last = stopped.outcome.first_packet_at or 0, stopped.outcome.last_packet_at or 0
-        # The clock of the trigger and that of packets are read one after the other.
-        assert -1.001 < first - stopped.outcome.trigger < -0.99
-        assert 0.99 < last - stopped.outcome.trigger < 1.001
+        # The sender may pause, and the clocks of the trigger and of packets are read in turn.
+        assert -1.001 < first - stopped.outcome.trigger < -0.9
+        assert 0.9 < last - stopped.outcome.trigger < 1.001
         assert abs(stopped.outcome.trigger - begun) < 0.5
         before = [t for t, *_ in packets(tmp_path / f"{n}.pcap") if t < stopped.outcome.trigger]
         # The times in the file are microseconds.

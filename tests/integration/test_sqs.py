@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pcapdaemon.core.answers import Verdict
+from pcapdaemon.core.errors import ResultRefused
 from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.sources.sqs import SqsSource
 from pcapdaemon.sources.sqs_client import make_client
@@ -290,3 +291,12 @@ async def test_a_fifo_queue(shared: Shared, is_shared: bool) -> None:
         await source.send(b"meanwhile")
         await ear.until(lambda: b"meanwhile" in ear.bodies and ear.bodies.count(b"busy") > 1, 30)
         await left(moto, url, 0)
+
+
+async def test_a_result_that_is_too_long_is_refused_and_not_retried(shared: Shared) -> None:
+    shared.moto.queue("unsendable")
+    source = source_of(shared.moto, queue="unsendable")
+    with pytest.raises(ResultRefused):
+        await source.tell("unsendable", b"x" * (2 << 20))
+    await source.tell("unsendable", b"{}")
+    await source.close()

@@ -182,7 +182,7 @@ def test_no_secret_in_the_words_about_it() -> None:
 
 
 def test_flags_lie_over_the_file() -> None:
-    merged = config.merge(
+    merged = tables.merge(
         {"general": {"maxpackets": 5, "writelocal": True}},
         {"general": {"maxpackets": 7}, "redis": {"port": 1}},
     )

@@ -18,8 +18,14 @@ class Place:
         self.tries = 0
         self.there: list[bytes] = []
         self.lost: list[tuple[int, str]] = []
+        self.delayed: list[tuple[str, int]] = []
         self.box = Outbox(
-            self.send, lambda *words: self.lost.append(words), keep, lambda: self.now, self.sleep
+            self.send,
+            lambda *words: self.lost.append(words),
+            keep,
+            lambda *words: self.delayed.append(words),
+            lambda: self.now,
+            self.sleep,
         )
 
     async def send(self, body: bytes) -> None:
@@ -53,6 +59,8 @@ async def test_a_place_that_is_down_for_an_hour_gets_everything_and_is_not_hamme
     assert 3600 <= place.now < 3700, "soon after it is back"
     assert place.tries < 100
     assert place.lost == []
+    assert [attempt for _, attempt in place.delayed] == list(range(1, place.tries - 1))
+    assert {reason for reason, _ in place.delayed} == {"refused"}
 
 
 async def test_given_up_after_its_time_and_told() -> None:

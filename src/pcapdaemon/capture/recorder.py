@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
 from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.filters import without
 from pcapdaemon.core.interface import Coverage, RecorderStatus
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
@@ -81,7 +82,7 @@ class Recorder:
     """The recorder of one interface. `reason` says why it does not record.
 
     Its thread calls `on_change` with the interface and "" when it begins, or with the reason when
-    it has to stop.
+    it has to stop. Packets that `exclude` matches are not recorded.
     """
 
     def __init__(
@@ -90,8 +91,9 @@ class Recorder:
         interface: str,
         buffer: int,
         on_change: Callable[[str, str], None],
+        exclude: str = "",
     ) -> None:
-        self.settings, self.interface = settings, interface
+        self.settings, self.interface, self.exclude = settings, interface, exclude
         self._buffer = min(buffer, settings.memory // 4)
         self._on_change = on_change
         self._recording = self._new_recording()
@@ -233,7 +235,7 @@ class Recorder:
 
     def _try_to_open(self) -> float:
         same = self._recording.open(
-            self.settings.filter,
+            without(self.settings.filter, self.exclude),
             snaplen=self.settings.snaplen,
             promiscuous=self.settings.promiscuous,
             buffer_size=self._buffer,

@@ -36,16 +36,17 @@ class Recorders:
         """Return the state of each recorder."""
         return [recorder.status() for recorder in self._there.values()]
 
-    async def make(self, wanted: Wanted, buffer: int) -> dict[str, Recorder]:
+    async def make(self, wanted: Wanted, buffer: int, exclude: str = "") -> dict[str, Recorder]:
         """Make all configured recorders, and return them with the unchanged ones. Starts none.
 
-        `buffer` is the bytes of the kernel's buffer. The memory of the recorders is taken here.
-        Raises ConfigError if there is not enough.
+        `buffer` is the bytes of the kernel's buffer. No recorder keeps what `exclude` matches.
+        The memory of the recorders is taken here. Raises ConfigError if there is not enough.
         """
         same = {
             name
             for name in wanted
-            if name in self._there and self._there[name].settings == wanted[name]
+            if (kept := self._there.get(name))
+            and (kept.settings, kept.exclude) == (wanted[name], exclude)
         }
         report = partial(call_in_loop, asyncio.get_running_loop(), self._report)
         found: dict[str, Recorder] = {}
@@ -54,7 +55,7 @@ class Recorders:
                 found[name] = (
                     self._there[name]
                     if name in same
-                    else await run_in_thread(Recorder, settings, name, buffer, report)
+                    else await run_in_thread(Recorder, settings, name, buffer, report, exclude)
                 )
             except MemoryError as error:
                 raise ConfigError([f"[[recorder]] {name}: {error}"], "lower its memory") from None

@@ -181,7 +181,7 @@ class Session:
     def _options(self) -> SourceOptions:
         plan = self.plan
         options = SourceOptions(
-            plan.capture_filter,
+            plan.effective_filter,
             plan.snaplen,
             plan.limits,
             names=plan.filter_names,

@@ -5,7 +5,7 @@ import json
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pcapdaemon.config import (
     state_directory,
 )
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
+from pcapdaemon.core.filters import without
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.request import new_id, validate
@@ -64,15 +65,7 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     """
     for warning in settings.warnings:
         yield Finding("configuration", True, f"warning: {warning}")
-    if not settings.interfaces or any(not one.replay for one in settings.interfaces):
-        yield _permission()
-    for interface in settings.interfaces:
-        if interface.replay:
-            yield _replay(interface.name, interface.replay)
-    for problem in missing_interfaces(settings):
-        hint = "run 'pcapdaemon interfaces' to list this host's interfaces"
-        yield Finding("interfaces", False, problem, hint)
-    for finding in _open_before_requests(settings):
+    for finding in (*_interfaces(settings), *_open_before_requests(settings)):
         yield finding
     if directory := state_directory(settings.general):
         yield _state(directory)
@@ -81,6 +74,8 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
+    async for finding in _results(settings):
+        yield finding
     for name, section in settings.destinations.items():
         destination = destinations.load(name)(section)
         problem = await destination.check()
@@ -94,11 +89,22 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
             yield finding
 
 
+def _interfaces(settings: Settings) -> Iterator[Finding]:
+    if not settings.interfaces or any(not one.replay for one in settings.interfaces):
+        yield _permission()
+    for interface in settings.interfaces:
+        if interface.replay:
+            yield _replay(interface.name, interface.replay)
+    for problem in missing_interfaces(settings):
+        hint = "run 'pcapdaemon interfaces' to list this host's interfaces"
+        yield Finding("interfaces", False, problem, hint)
+
+
 def _open_before_requests(settings: Settings) -> Iterator[Finding]:
     if settings.ready:
         yield _ready(settings)
     for name, recorder in settings.recorders.items():
-        yield _recorder(name, recorder)
+        yield _recorder(name, recorder, settings.general.exclude or "")
 
 
 def _ready(settings: Settings) -> Finding:
@@ -131,7 +137,7 @@ def _spool(settings: SpoolSettings) -> Finding:
         return Finding("spool", False, words, "set [spool] dir to a writable directory")
 
 
-def _recorder(name: str, settings: RecorderSettings) -> Finding:
+def _recorder(name: str, settings: RecorderSettings, exclude: str) -> Finding:
     words = (
         f"records the last {settings.seconds} s in at most {settings.memory} bytes, in addition to"
         " [general] memory"
@@ -145,7 +151,7 @@ def _recorder(name: str, settings: RecorderSettings) -> Finding:
             buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
             loopback=name == "lo",
         )
-        capture.set_filter(settings.filter, names=True)
+        capture.set_filter(without(settings.filter, exclude), names=True)
     except CaptureRefused as error:
         waits = error.kind == "interface"
         return Finding(
@@ -216,6 +222,32 @@ async def _source(source: Source) -> Finding:
     finally:
         await source.close()
     return Finding(f"source {source.name}", True, f"{source.address} is reachable")
+
+
+async def _results(settings: Settings) -> AsyncIterator[Finding]:
+    """Check each place for results: those of the buses, and the webhook."""
+    for name, section in settings.sources.items():
+        source = sources.load(name)(section, node_name(settings))
+        if isinstance(source, Bus):
+            for place in source.places:
+                yield await _place(f"results {name} {place}", source.check(place))
+    if settings.results.webhook:
+        from pcapdaemon.results.webhook import Webhook
+
+        webhook = Webhook(settings.results, settings.results.webhook)
+        yield await _place("results webhook", webhook.check())
+        await webhook.close()
+
+
+async def _place(subject: str, check: Awaitable[str]) -> Finding:
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            problem = await check
+    except NotConnected as error:
+        problem = str(error)
+    except TimeoutError:
+        problem = f"no response within {CONNECT_WITHIN:.0f} s"
+    return Finding(subject, not problem, problem or "results can be sent there")
 
 
 async def _request(settings: Settings, path: Path) -> list[Finding]:

@@ -168,7 +168,7 @@ def check(
     from pcapdaemon.cli import show
 
     settings = config.validate(
-        tables.read(config_file) if config_file else config.EMBEDDED, str(config_file or "default")
+        tables.read(config_file) if config_file else tables.EMBEDDED, str(config_file or "default")
     )
     show.findings(asyncio.run(checks.found(settings, request)), json_)
 
@@ -259,7 +259,7 @@ def _reopen_streams() -> bool:
 def _settings_or_local(path: Path | None) -> "Settings":
     from pcapdaemon import config, tables
 
-    return config.validate(tables.read(path) if path else config.TERMINAL, str(path or "default"))
+    return config.validate(tables.read(path) if path else tables.TERMINAL, str(path or "default"))
 
 
 @contextmanager

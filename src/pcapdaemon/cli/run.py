@@ -81,10 +81,10 @@ def run(
         nonlocal values
         if read_again:
             values = (
-                config.EMBEDDED if embedded else tables.read(config_file) if config_file else {}
+                tables.EMBEDDED if embedded else tables.read(config_file) if config_file else {}
             )
         origin = str(config_file) if config_file else "command line"
-        return config.validate(config.merge(values, legacy.overrides(flags, values)), origin)
+        return config.validate(tables.merge(values, legacy.overrides(flags, values)), origin)
 
     def announce(_: "Settings", daemon: Daemon) -> None:
         if embedded and daemon.api:

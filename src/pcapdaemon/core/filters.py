@@ -34,6 +34,36 @@ def is_simple(expression: str) -> bool:
     )
 
 
+def without(expression: str, excluded: str) -> str:
+    """Return a capture filter that never matches what `excluded` matches.
+
+    `expression` must be balanced, otherwise it could leave its parentheses.
+
+    >>> without("tcp or udp", "port 8723")
+    '(tcp or udp) and not (port 8723)'
+    """
+    if not excluded.strip():
+        return expression
+    rest = f"not ({excluded})"
+    return f"({expression}) and {rest}" if expression.strip() else rest
+
+
+def is_balanced(expression: str) -> bool:
+    """Return whether each parenthesis is closed, and none that was not opened.
+
+    In pcap-filter(7) a parenthesis is always a parenthesis: it can't be quoted.
+
+    >>> is_balanced("(tcp)"), is_balanced("tcp) or (udp"), is_balanced("(tcp")
+    (True, False, False)
+    """
+    depth = 0
+    for character in expression:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def _is_known(word: str) -> bool:
     return bool(word in PRIMITIVES or _NUMBER.fullmatch(word) or _ADDRESS.fullmatch(word))
 

@@ -107,6 +107,18 @@ class TokenRefused(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsDelayed(NodeEvent):
+    """Results can't be sent to a place now; `attempt` counts since the last one that was sent.
+
+    Attempt 0 is the check at the start, when no result waits yet.
+    """
+
+    place: str
+    reason: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResultsLost(NodeEvent):
     """`number` results could not be sent to a place, and were dropped."""
 

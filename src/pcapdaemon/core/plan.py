@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
@@ -31,8 +32,8 @@ class CapturePlan:
     With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
     `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
-    filter may contain names of hosts. `destination_fields` are the values
-    of the request's fields that destinations use.
+    filter may contain names of hosts. `exclude` matches what is never kept. `destination_fields`
+    are the values of the request's fields that destinations use.
     """
 
     id: str
@@ -50,10 +51,16 @@ class CapturePlan:
     lookback: int = 0
     share_recorder: bool = True
     filter_names: bool = False
+    exclude: str = ""
     most_packets: int = 0
     most_size: int = 0
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
+
+    @property
+    def effective_filter(self) -> str:
+        """The capture filter, and what is never kept (`[general] exclude`)."""
+        return without(self.capture_filter, self.exclude)
 
     @property
     def whole(self) -> InterfacePlan:
@@ -162,6 +169,7 @@ def _plan(
         lookback=request.lookback or 0,
         share_recorder=policy.share_recorder,
         filter_names=policy.filter_names,
+        exclude=policy.exclude or "",
         most_packets=policy.maxpackets,
         most_size=policy.maxbytes,
         unavailable=tuple(unavailable),
@@ -208,6 +216,8 @@ def _filter_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
         ]
     if "\0" in text:
         return [Problem(field, "must not contain a NUL character")]
+    if not is_balanced(text):
+        return [Problem(field, "a parenthesis is not closed or not opened")]
     return []
 
 

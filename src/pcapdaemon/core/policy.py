@@ -84,6 +84,15 @@ class Policy(Section):
             " looks up. Names of ports and protocols are always allowed."
         ),
     )
+    exclude: str | None = Field(
+        None,
+        max_length=1024,
+        description=(
+            "Packets that no capture and no recorder keeps, as a capture filter, for example"
+            " `host 192.0.2.7 and tcp port 443` for uploads. Absent: the API's port if it has a"
+            " token, because requests contain the token. Empty: none."
+        ),
+    )
     maxcaptures: int = Field(
         32, gt=0, le=1024, description="Most captures at the same time, on all interfaces together."
     )

@@ -40,7 +40,8 @@ class Outbox:
 
     `send`, which may be replaced, raises NotConnected if a retry may help, and ResultRefused if it
     never will. Retries end `keep` seconds after `put`. `lost` is called with the number of dropped
-    results and the reason. Tests pass their own clock.
+    results and the reason, and `delayed` after each failure with the reason and the number of
+    failures in a row. Tests pass their own clock.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Outbox:
         send: Send,
         lost: Callable[[int, str], None],
         keep: float,
+        delayed: Callable[[str, int], None],
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.send, self.keep = send, keep
-        self._lost, self._now, self._sleep = lost, now, sleep
+        self._lost, self._delayed, self._now, self._sleep = lost, delayed, now, sleep
         self._waiting: deque[_Result] = deque()
         self._size = self._dropped = 0
         self._sending: asyncio.Task[None] | None = None
@@ -91,6 +93,7 @@ class Outbox:
                 if self._now() - result.at > self.keep:
                     self._lose(result)
                 else:
+                    self._delayed(reason, failures)
                     jitter = random.uniform(1, 1.3)  # noqa: S311  # no secret
                     await self._sleep(min(0.5 * 2 ** min(failures, 10), LONGEST_PAUSE) * jitter)
             except ResultRefused as error:

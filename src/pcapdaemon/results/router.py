@@ -31,7 +31,12 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
 )
 from pcapdaemon.core.intake import SEEN_BEFORE
-from pcapdaemon.core.node_events import ResultsLost, SavefileLeftSpool, SavefileResumed
+from pcapdaemon.core.node_events import (
+    ResultsDelayed,
+    ResultsLost,
+    SavefileLeftSpool,
+    SavefileResumed,
+)
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest
 from pcapdaemon.core.wire import to_wire
@@ -117,6 +122,11 @@ class Results:
             await old.close()
         for box in self._boxes.values():
             box.keep = settings.maxage
+
+    async def check(self) -> None:
+        """Publish ResultsDelayed for a webhook that can't be reached, before a result waits."""
+        if self._webhook and (problem := await self._webhook.check()):
+            self._delayed(WEBHOOK, problem, 0)
 
     def attach(self, bus: Bus) -> None:
         """Add a bus: results of its requests go to the first of its places."""
@@ -288,10 +298,23 @@ class Results:
         if place in self._boxes:
             self._boxes[place].send = send
         else:
-            self._boxes[place] = Outbox(send, partial(self._lost, place), self.settings.maxage)
+            self._boxes[place] = Outbox(
+                send,
+                partial(self._lost, place),
+                self.settings.maxage,
+                partial(self._delayed, place),
+            )
 
     def _lost(self, place: _Place, number: int, reason: str) -> None:
-        self._publish(ResultsLost(" ".join(filter(None, place)), number, reason))
+        self._publish(ResultsLost(name_of(place), number, reason))
+
+    def _delayed(self, place: _Place, reason: str, attempt: int) -> None:
+        self._publish(ResultsDelayed(name_of(place), reason, attempt))
+
+
+def name_of(place: tuple[str, str]) -> str:
+    """Return a place for people: the bus and the name, or "webhook"."""
+    return " ".join(filter(None, place))
 
 
 def _route(source: str, request: CaptureRequest | None) -> _Route:

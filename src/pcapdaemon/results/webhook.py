@@ -51,17 +51,26 @@ class Webhook:
         try:
             response = await self._http.post(self._url, content=body, headers=self._headers(body))
         except (httpx2.HTTPError, OSError) as error:
-            raise NotConnected(
-                f"webhook {self._host}: {printable(str(error)) or type(error).__name__}"
-            ) from None
+            raise NotConnected(self._unreachable(error)) from None
         if response.is_success:
             return
         words = f"webhook {self._host}: status {response.status_code}"
         raise (ResultRefused if response.status_code in _REFUSED else NotConnected)(words)
 
+    async def check(self) -> str:
+        """Return why the server can't be reached, or "". It sends OPTIONS, and no result."""
+        try:
+            await self._http.request("OPTIONS", self._url)
+        except (httpx2.HTTPError, OSError) as error:
+            return self._unreachable(error)
+        return ""
+
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
+
+    def _unreachable(self, error: Exception) -> str:
+        return f"webhook {self._host}: {printable(str(error)) or type(error).__name__}"
 
     def _headers(self, body: bytes) -> dict[str, str]:
         message_id, timestamp = str(json.loads(body)["id"]), int(self._now())

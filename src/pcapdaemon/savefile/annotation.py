@@ -75,7 +75,7 @@ def _description(plan: CapturePlan, part: InterfacePlan, header: bytes) -> Descr
         linktype=int.from_bytes(header[LINKTYPE_AT : LINKTYPE_AT + 2], "little"),
         snaplen=int.from_bytes(header[16:20], "little"),
         description=device.description,
-        capture_filter=plan.capture_filter,
+        capture_filter=plan.effective_filter,
         system=SYSTEM,
         hardware_address=address if any(address) else b"",
         speed=speed,

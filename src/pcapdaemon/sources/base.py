@@ -106,8 +106,18 @@ class Bus(Source):
         """
 
     async def tell(self, place: str, body: bytes) -> None:
-        """Send a result to one of `places`. Raises NotConnected."""
+        """Send a result to one of `places`.
+
+        Raises NotConnected, or ResultRefused if this result can never be sent there.
+        """
         await self.send(body, place)
+
+    async def check(self, place: str) -> str:
+        """Return why results can't be sent to one of `places`, or "" if they can, as far as known.
+
+        It sends nothing. Raises NotConnected if the server can't be reached.
+        """
+        return ""
 
     @classmethod
     @abstractmethod

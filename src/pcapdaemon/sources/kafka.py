@@ -19,14 +19,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 from pydantic import Field, field_validator, model_validator
 
-from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.errors import NotConnected, ResultRefused
 from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.units import Time
 from pcapdaemon.secrets import resolve_indirect
 from pcapdaemon.sources.base import Bus, Message, Places
-from pcapdaemon.sources.kafka_reader import Positions, Reader, words_of
+from pcapdaemon.sources.kafka_reader import ANSWER_WITHIN, Positions, Reader, words_of
 from pcapdaemon.threads import run_in_thread
 
 OURS = {
@@ -37,6 +37,9 @@ OURS = {
     "auto.offset.reset",
 }
 """Properties of the client library that only this file sets."""
+
+UNSENDABLE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
+"""Errors about one message that no broker will ever take."""
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
@@ -225,6 +228,10 @@ class KafkaSource(Bus):
         await run_in_thread(self._produce, body, to or self.settings.topics[0])
         return None
 
+    async def check(self, place: str) -> str:
+        """Return why the topic for results can't be written to, or ""."""
+        return await run_in_thread(self._check, place)
+
     async def close(self) -> None:
         """Commit the settled positions; a reader that hangs is left behind after 3 seconds."""
         reader, self._reader, self._producer = self._reader, None, None
@@ -258,8 +265,19 @@ class KafkaSource(Bus):
             self.answer,
         )
 
+    def _check(self, topic: str) -> str:
+        try:
+            consumer = Consumer(consumer_options(self.settings, self.node))
+            try:
+                found = consumer.list_topics(topic, timeout=ANSWER_WITHIN).topics[topic]
+            finally:
+                consumer.close()
+        except KafkaException as error:
+            return words_of(error)
+        return printable(found.error.str()) if found.error else ""
+
     def _produce(self, body: bytes, topic: str) -> None:
-        failures: list[str] = []
+        failures: list[KafkaError] = []
         self._said = ""
         try:
             producer = self._producer
@@ -273,15 +291,21 @@ class KafkaSource(Bus):
             producer.produce(
                 topic,
                 body,
-                on_delivery=lambda error, _: failures.append(error.str()) if error else None,
+                on_delivery=lambda error, _: failures.append(error) if error else None,
             )
             left = producer.flush(10)
-        except (KafkaException, BufferError) as error:
+        except KafkaException as error:
+            raise self._unsent(error.args[0]) from None
+        except BufferError as error:
             raise NotConnected(f"{self.address}: {words_of(error)}") from None
         if failures or left:
-            raise NotConnected(
-                f"{self.address}: {self._said or (failures or ['the brokers do not answer'])[0]}"
-            )
+            raise self._unsent(failures[0] if failures else None)
+
+    def _unsent(self, error: KafkaError | None) -> NotConnected | ResultRefused:
+        words = error.str() if error else "the brokers do not answer"
+        if error and error.code() in UNSENDABLE:
+            return ResultRefused(f"{self.address}: {words}")
+        return NotConnected(f"{self.address}: {self._said or words}")
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # it only counts the brokers

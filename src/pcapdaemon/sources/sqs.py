@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field
 
 from pcapdaemon.core.answers import Verdict
-from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.errors import NotConnected, ResultRefused
 from pcapdaemon.core.request import new_id
 from pcapdaemon.sources.base import Bus, Message
 from pcapdaemon.sources.sqs_client import make_client, reason_of
@@ -34,6 +34,9 @@ BATCH = 10
 LONGEST_PAUSE, LONGEST_HELD = 5, 12 * 3600  # seconds; SQS hides no message for longer
 
 Name = Annotated[str, Field(min_length=1)]
+UNSENDABLE = ("InvalidMessageContents", "InvalidParameterValue", "MessageTooLong")
+"""Error codes for a message that SQS will never take: too long, or with forbidden characters."""
+
 Receipt = str
 
 log = structlog.get_logger()
@@ -109,6 +112,10 @@ class SqsSource(Bus):
         """
         await run_in_thread(self._send, body, to)
         return None
+
+    async def check(self, place: str) -> str:
+        """Return why the queue for results can't be found, or ""."""
+        return await run_in_thread(self._check, place)
 
     async def close(self) -> None:
         """Carry out the pending verdicts, within seconds; a poll that waits is left behind."""
@@ -287,17 +294,34 @@ class SqsSource(Bus):
         again = (one["Id"] for one in failed if not one.get("SenderFault"))
         return [by_id[number] for number in again if number in by_id]
 
+    def _check(self, place: str) -> str:
+        try:
+            client = self._client or make_client(self.settings)
+            client.get_queue_attributes(
+                QueueUrl=_url_of(client, place), AttributeNames=["QueueArn"]
+            )
+        except (BotoCoreError, ClientError) as error:
+            return reason_of(error)
+        return ""
+
     def _send(self, body: bytes, to: str | None) -> None:
         try:
             client = self._client or make_client(self.settings)
-            name = to or self.settings.url or self._queue_name
-            url = name if "://" in name else client.get_queue_url(QueueName=name)["QueueUrl"]
+            url = _url_of(client, to or self.settings.url or self._queue_name)
             order: Any = {}
             if url.endswith(".fifo"):  # each in a group of its own: none waits for another
                 order = {"MessageGroupId": new_id(), "MessageDeduplicationId": new_id()}
             client.send_message(QueueUrl=url, MessageBody=body.decode("utf-8", "replace"), **order)
-        except (BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            if error.response["Error"].get("Code") in UNSENDABLE:
+                raise ResultRefused(f"{self.address}: {reason_of(error)}") from None
+            raise self._lost(error) from None
+        except BotoCoreError as error:
             raise self._lost(error) from None
 
     def _lost(self, error: Exception) -> NotConnected:
         return NotConnected(f"{self.address}: {reason_of(error)}")
+
+
+def _url_of(client: "SQSClient", name: str) -> str:
+    return name if "://" in name else client.get_queue_url(QueueName=name)["QueueUrl"]

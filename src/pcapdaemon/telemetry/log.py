@@ -44,6 +44,7 @@ from pcapdaemon.core.node_events import (
     ConfigurationReloaded,
     DestinationNotReady,
     RecorderChanged,
+    ResultsDelayed,
     ResultsLost,
     SavefileLeftSpool,
     SavefileResumed,
@@ -165,6 +166,15 @@ def _on_node_event(event: Event) -> None:
             log.info("recorder records", interface=interface)
         case RecorderChanged(interface, reason):
             log.warning("recorder does not record", interface=interface, reason=reason)
+        case _:
+            _on_other_event(event)
+
+
+def _on_other_event(event: Event) -> None:
+    match event:
+        case ResultsDelayed(place, reason, attempt):
+            if attempt <= 1:
+                log.warning("results can't be sent now", place=place, reason=reason)
         case ResultsLost(place, number, reason):
             log.warning("results could not be sent", place=place, number=number, reason=reason)
         case ConfigurationReloaded(warnings):

@@ -43,6 +43,7 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import (
+    ResultsDelayed,
     ResultsLost,
     SourceConnected,
     SourceDisconnected,
@@ -180,6 +181,9 @@ class Metrics:
         self._unauthorized = counter(
             "pcapdaemon_http_unauthorized", "Requests to the API without a valid token"
         )
+        self._results_delayed = counter(
+            "pcapdaemon_results_delayed", "Failed attempts to send a result, retried", ["place"]
+        )
         self._results_lost = counter(
             "pcapdaemon_results_lost", "Results that were dropped", ["place"]
         )
@@ -201,6 +205,8 @@ class Metrics:
                 self._source(source, connected=False)
             case TokenRefused():
                 self._unauthorized.inc()
+            case ResultsDelayed(place, _, attempt):
+                self._results_delayed.labels(place).inc(attempt > 0)
             case ResultsLost(place, number):
                 self._results_lost.labels(place).inc(number)
 
@@ -220,6 +226,7 @@ class Metrics:
             self._dropped.labels(by)
         for place in places:
             self._results_lost.labels(place)
+            self._results_delayed.labels(place)
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
