@@ -41,7 +41,7 @@ def test_a_capture_does_not_have_the_token_of_the_api(make: Make, bpf: str) -> N
 
 def seen(file: Path, expression: str) -> int:
     """Return how many packets of a file tcpdump finds with a filter."""
-    command = ["tcpdump", "-nr", file, expression]
+    command = ["tcpdump", "-nr", str(file), expression]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     return len(shown.stdout.splitlines())
 
