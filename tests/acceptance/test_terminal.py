@@ -1,5 +1,6 @@
 """What people read at a terminal, and what the command line believes."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Make
-from tests.acceptance.test_cli import command
-from tests.helpers import Wire, eventually
+from tests.acceptance.test_cli import begun, capturing, command
+from tests.helpers import Wire, eventually, numbers
 from tests.servers import PCAPDAEMON, DaemonProcess, free_port
 
 LISTENER = """
@@ -108,3 +109,56 @@ def test_a_user_who_can_read_the_token_may_hold_the_port(tmp_path: Path) -> None
             assert "who can't read the token" not in shown.stderr
         finally:
             listener.kill()
+
+
+def test_packets_stream_to_stdout_while_the_capture_goes_on(wire: Wire) -> None:
+    words = ["capture", "-i", wire.far, "-w", "-"]
+    with begun(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ours:
+        capturing(ours)
+        words = ["tcpdump", "-lnr", "-"]
+        with subprocess.Popen(words, stdin=ours.stdout, stdout=subprocess.PIPE) as theirs:
+            assert theirs.stdout
+            for _ in range(3):  # each is there before the next is sent
+                wire.send(1)
+                assert b"10.99.0.1.9000 > 10.99.0.2" in theirs.stdout.readline()
+            ours.send_signal(signal.SIGINT)
+            assert theirs.wait(10) == 0
+        assert ours.wait(10) == 0
+        assert ours.stderr
+        assert b" 3 " in ours.stderr.read()
+
+
+def test_a_stream_is_not_limited_by_memory_and_has_every_packet(wire: Wire, tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text(
+        "[http]\nlisten = true\n[general]\nwritelocal = true\nmemory = '16MiB'\n"
+        "maxpackets = 10000000\nmaxbytes = '1GiB'\n[capture]\nbuffer = '8MiB'\n"
+    )
+    file = tmp_path / "stream.pcap"
+    with file.open("wb") as to:
+        words = ["capture", "--config", config, "-i", wire.far, "-c", 60_000, "-w", "-"]
+        ours = begun(*words, stdout=to, stderr=subprocess.PIPE)
+        capturing(ours)
+        for _ in range(60):
+            wire.send(1000, size=1000)
+        assert ours.wait(20) == 0
+        assert ours.stderr
+        ours.stderr.close()
+    assert file.stat().st_size > 3 * (16 << 20)
+    assert numbers(file) == list(range(1000)) * 60
+
+
+def test_a_reader_that_goes_away_ends_the_stream(wire: Wire) -> None:
+    ours = begun(
+        "capture", "-i", wire.far, "-w", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    capturing(ours)
+    assert ours.stdout
+    ours.stdout.close()
+    wire.send(10)
+    assert ours.wait(10) == 1
+    assert ours.stderr
+    said = ours.stderr.read()
+    ours.stderr.close()
+    assert b"Broken pipe" in said
+    assert b"Traceback" not in said

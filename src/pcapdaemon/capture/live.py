@@ -85,7 +85,8 @@ def no_spare(_: str, __: CaptureSettings) -> None:
 class LiveSource(LiveCapture):
     """Packets from a socket of its own.
 
-    `nothing_recorded` says why it has no packets from before the trigger.
+    `nothing_recorded` says why it has no packets from before the trigger. `stream` is a descriptor
+    to which the packets are written at once, in place of keeping them; 0: none.
     """
 
     def __new__(cls, interface: Interface, budget: MemoryBudget, *_: Any, **__: Any) -> Self:
@@ -99,7 +100,9 @@ class LiveSource(LiveCapture):
         settings: CaptureSettings,
         nothing_recorded: str = "",
         spare_of: SpareOf = no_spare,
+        stream: int = 0,
     ) -> None:
+        self._stream = stream
         self._loopback, self._budget, self._settings = interface.loopback, budget, settings
         self._nothing_recorded, self._buffer, self._spare_of = nothing_recorded, 0, spare_of
 
@@ -114,6 +117,8 @@ class LiveSource(LiveCapture):
         else:
             self._open(options)
         prepare(self, options)
+        if self._stream:
+            self.stream_to(self._stream)
 
     def _open(self, options: SourceOptions) -> None:
         self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)

@@ -29,10 +29,14 @@ def no_recorder(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """What captures may use instead of opening an interface: recorders, and open handles."""
+    """What captures may use instead of opening an interface: recorders, and open handles.
+
+    `stream` is where a live capture writes its packets in place of keeping them, see LiveSource.
+    """
 
     recorder_of: RecorderOf = no_recorder
     spare_of: SpareOf = no_spare
+    stream: int = 0
 
 
 NOTHING_OPEN = Origins()
@@ -70,7 +74,7 @@ class Session:
         number: int = 0,
     ) -> None:
         self.plan, self.part = plan, part
-        self._shared, self._number, self._spare_of = shared, number, origins.spare_of
+        self._shared, self._number, self._origins = shared, number, origins
         self._budget, self._settings = budget, settings
         self._recorder = origins.recorder_of(part.interface.name)
         self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
@@ -141,7 +145,12 @@ class Session:
 
     def _live(self, nothing_recorded: str) -> LiveSource:
         return LiveSource(
-            self.part.interface, self._budget, self._settings, nothing_recorded, self._spare_of
+            self.part.interface,
+            self._budget,
+            self._settings,
+            nothing_recorded,
+            self._origins.spare_of,
+            self._origins.stream,
         )
 
     def _keeps_enough(self, recorder: Recorder) -> bool:

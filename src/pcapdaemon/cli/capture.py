@@ -45,14 +45,15 @@ Show = Callable[[list[dict[str, Any]]], None]
 class GivenFile(Destination):
     """The file that the command line names, or stdout for `-`.
 
-    The constructor opens it before anything is captured, and raises ConfigError if that fails.
+    The constructor opens it before anything is captured, and raises ConfigError if that fails. If
+    the capture itself writes to stdout (`streamed`), there is nothing left to write.
     """
 
     name = "file"
     Settings = Section
 
-    def __init__(self, settings: str) -> None:
-        self._file = settings
+    def __init__(self, settings: str, streamed: bool = False) -> None:
+        self._file, self._streamed = settings, streamed
         self._made = settings != "-" and not Path(settings).exists()
         try:
             self._descriptor = (
@@ -82,6 +83,8 @@ class GivenFile(Destination):
             Path(self._file).unlink(missing_ok=True)
 
     def _write(self, savefile: Savefile) -> str:
+        if self._streamed:
+            return "stdout"
         try:
             if self._file != "-" and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 os.ftruncate(self._descriptor, 0)
@@ -144,13 +147,15 @@ async def capture(
     Raises ConfigError if the request is rejected.
     """
     _refuse_several(message, settings, write)
-    file = GivenFile(write) if write is not None else None
+    streamed = write == "-" and _is_plain(message, settings)
+    file = GivenFile(write, streamed) if write is not None else None
     try:
         return await _capture(
             json.dumps(message).encode(),
             settings,
             {"file": file} if file else _configured(settings),
             show,
+            Origins(stream=1 if streamed else 0),
         )
     finally:
         if file:
@@ -158,11 +163,15 @@ async def capture(
 
 
 async def _capture(
-    body: bytes, settings: Settings, to: Mapping[str, Destination], show: Show
+    body: bytes,
+    settings: Settings,
+    to: Mapping[str, Destination],
+    show: Show,
+    origins: Origins,
 ) -> list[dict[str, Any]]:
     history, budget = History(), MemoryBudget(settings.general.memory)
     delivery = Delivery(to, history.on_event, settings.delivery)
-    runs = Runs(settings, budget, delivery, history.on_event, Origins())
+    runs = Runs(settings, budget, delivery, history.on_event, origins)
     engine = Engine(
         node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
     )
@@ -176,6 +185,13 @@ async def _capture(
     captures = history.requests[answer.id].as_json()["captures"]
     show(captures)
     return list(captures)
+
+
+def _is_plain(message: Mapping[str, Any], settings: Settings) -> bool:
+    """Return whether the savefile is a pcap file, which needs nothing that is known at the end."""
+    form = message.get("format") or settings.general.format
+    compress = message.get("compress") or settings.general.compress
+    return (form, compress, bool(message.get("merge"))) == ("pcap", "none", False)
 
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:

@@ -78,7 +78,7 @@ def capture(
         typer.Option(
             "-w",
             "--write",
-            help="The savefile, written at the end; - is stdout.",
+            help="The savefile, written at the end; - is stdout, written at once.",
             show_default=False,
         ),
     ] = None,

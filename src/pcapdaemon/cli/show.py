@@ -99,7 +99,7 @@ def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
     rows = table("interface", "state", "packets", "size", "dropped", "stop reason", "where")
     for one in captures:
         rows.add_row(
-            one["interface"], *_columns(one), printable(", ".join(_places(one)) or one["reason"])
+            one["interface"], *_columns(one), printable(", ".join(_where(one)) or one["reason"])
         )
     wide(to).print(rows)
     for one in captures:
@@ -259,6 +259,11 @@ def _columns(capture: dict[str, Any]) -> list[str]:
 
 def _places(capture: dict[str, Any]) -> list[str]:
     return [receipt["where"] for receipt in capture["delivered"].values()]
+
+
+def _where(capture: dict[str, Any]) -> list[str]:
+    """Return where the savefile is, and what it lacks."""
+    return [*_places(capture), *(capture.get("missing") or ())]
 
 
 def _past(capture: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 """A live capture with libpcap, from opening the interface to the filled blocks."""
 
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
 from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, take_block
@@ -14,9 +14,11 @@ from pcapdaemon.native.filter cimport filter_free
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING
-from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop
+from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop, write_whole
 from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport FILE_HEADER
+
+import os
 
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.native.limits import STOP_REASONS
@@ -125,14 +127,22 @@ cdef class LiveCapture(Capture):
         if self.handle.is_socket and not self.filtered_in_kernel:
             self.handle.filter_here(&self.loop.entrance.filter, compiled)
 
+    def stream_to(self, int descriptor):
+        """Write a pcap file to a descriptor during `run`, in place of keeping its packets."""
+        self.loop.stream_fd = descriptor
+
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
 
         Returns the word of STOP_REASONS for what ended the capture.
         """
+        cdef const uint8_t[::1] header = self.header
         with nogil:
-            run_loop(&self.loop)
-        if self.loop.reason == FAILED:
+            if not self.loop.stream_fd or write_whole(&self.loop, &header[0], FILE_HEADER):
+                run_loop(&self.loop)
+        if self.loop.stream_error:
+            self.error = f"the output: {os.strerror(self.loop.stream_error)}"
+        elif self.loop.reason == FAILED:
             self.error = pcap_geterr(self.loop.pcap).decode(errors="replace")
             if device_state(self.loop.device) == GONE:
                 store_int(&self.loop.reason, INTERFACE_DOWN)

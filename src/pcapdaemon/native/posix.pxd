@@ -13,7 +13,7 @@ cdef extern from "<poll.h>" nogil:
         short events
         short revents
     int poll(pollfd *fds, unsigned long count, int timeout)
-    int POLLIN, POLLERR, POLLHUP, POLLNVAL
+    int POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL
 
 cdef extern from "<time.h>" nogil:
     struct timespec:

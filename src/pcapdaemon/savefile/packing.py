@@ -58,10 +58,11 @@ def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Captured
     savefile, content = _file(
         plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool
     )
+    size = content.size if content else savefile.size
+    if not whole.blocks.size:  # the packets were streamed
+        size = outcome.size
     whole.blocks = Blocks()  # only the savefile decides how long its memory is held
-    return Captured(
-        replace(outcome, size=content.size if content else savefile.size, content=content), savefile
-    )
+    return Captured(replace(outcome, size=size, content=content), savefile)
 
 
 def _file(
