@@ -1,6 +1,6 @@
 """Runs benchmarks in a network namespace.
 
-sudo .venv/bin/python -m benchmarks [packets|fleet|daemon|start|buses|delivery|recorder]
+sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder]
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import buses, daemon, delivery, packet_loop, recorder, start
+from benchmarks import buses, daemon, delivery, packet_loop, recorder, start, user
 from tests.helpers import Wire
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     wanted = sys.argv[1:] or [
         "packets",
         "fleet",
+        "user",
         "daemon",
         "start",
         "buses",
@@ -36,6 +37,7 @@ def main() -> None:
         runs = {
             "packets": lambda: packet_loop.one_capture(wire),
             "fleet": lambda: packet_loop.sixteen_captures(wire),
+            "user": lambda: user.figures(wire, Path(name)),
             "daemon": lambda: daemon.figures(wire, Path(name)),
             "start": lambda: start.figures(Path(name)),
             "buses": lambda: buses.figures(Path(name)),

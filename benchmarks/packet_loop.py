@@ -73,15 +73,15 @@ class Round:
 
 def _round(wire: Wire, budget: MemoryBudget) -> Round:
     memory, lost = asyncio.run(_ours(wire, budget, None))
-    with _scratch() as path:
+    with scratch() as path:
         asyncio.run(_ours(wire, budget, path))
         present, lost_present = asyncio.run(_ours(wire, budget, path))
         theirs_present = tcpdump_cpu(wire, path, FRAMES)
     time.sleep(PAUSE)
-    with _scratch() as path:
+    with scratch() as path:
         fresh, lost_fresh = asyncio.run(_ours(wire, budget, path))
     time.sleep(PAUSE)
-    with _scratch() as path:
+    with scratch() as path:
         theirs_fresh = tcpdump_cpu(wire, path, FRAMES)
     cpu = (memory, present, theirs_present, fresh, theirs_fresh)
     a, b, c, d, e = (seconds / (FRAMES / 1e6) for seconds in cpu)
@@ -93,7 +93,7 @@ def sixteen_captures(wire: Wire) -> list[Figure]:
     budget = MemoryBudget(512 << 20)
     asyncio.run(_our_fleet(wire, budget))
     ours, lost = asyncio.run(_our_fleet(wire, budget))
-    theirs, theirs_lost = _tcpdump_fleet(wire)
+    theirs, theirs_lost = tcpdump_fleet(wire)
     return [
         Figure(
             f"frames lost by {FLEET} captures at {RATE} frames/s",
@@ -149,16 +149,17 @@ async def _our_fleet(wire: Wire, budget: MemoryBudget) -> tuple[float, int]:
 
 def tcpdump_cpu(wire: Wire, path: Path, frames: int) -> float:
     """Return the CPU seconds of a tcpdump that writes this many frames, without its start-up."""
-    with _scratch("start-up") as other:
+    with scratch("start-up") as other:
         idle, _ = _run_tcpdumps(wire, [(other, "", 1)], 64, 0)
     used, _ = _run_tcpdumps(wire, [(path, "", frames)], frames, 0)
     return used - idle
 
 
-def _tcpdump_fleet(wire: Wire) -> tuple[float, int]:
+def tcpdump_fleet(wire: Wire) -> tuple[float, int]:
+    """Return the CPU seconds of FLEET tcpdumps, without their start-up, and lost frames."""
     each = FLEET_FRAMES // FLEET
     with contextlib.ExitStack() as files:
-        paths = [files.enter_context(_scratch(str(n))) for n in range(FLEET)]
+        paths = [files.enter_context(scratch(str(n))) for n in range(FLEET)]
         filters = [f"udp port {9000 + n}" for n in range(FLEET)]
         idle, _ = _run_tcpdumps(
             wire, [(path, words, 1) for path, words in zip(paths, filters, strict=True)], 64, 0
@@ -215,12 +216,14 @@ def _run_tcpdumps(
 
 
 @contextlib.contextmanager
-def _scratch(name: str = "") -> Iterator[Path]:
+def scratch(name: str = "") -> Iterator[Path]:
+    """Yield a path in tmpfs, and remove the file at the end."""
     path = SHM / f"pcapdaemon-benchmark-{os.getpid()}-{name}.pcap"
     try:
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def _cpu() -> float:

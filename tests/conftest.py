@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    # what killed programs leave in shared memory goes with the namespace
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], check=True)
     Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are isolated too
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -127,7 +127,7 @@ def linktype(path: Path) -> int:
     return int.from_bytes(path.read_bytes()[20:24], "little")
 
 
-def eventually(fact: Callable[[], T], seconds: float = 10.0) -> T:
+def eventually(fact: Callable[[], T], seconds: float = 30.0) -> T:
     """Wait until `fact` returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (value := fact()):

@@ -32,11 +32,13 @@ from pcapdaemon.core.request import ON_THE_WIRE, Problem
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
+from pcapdaemon.delivery.spool import digest
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
 from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.threads import run_in_thread
 from pcapdaemon.uptime import uptime
 
 ANSWER_WITHIN = 2.0
@@ -319,6 +321,8 @@ class Runs:
             (plan.id, *run.joined),
         )
         parcel = Parcel(info, event, plan.limits, ids, run.source, run.received_at, savefile)
+        if plan.sha256:
+            parcel.seal(await run_in_thread(digest, savefile))
         packets = savefile.reader() if plan.packet_debug else None
         await self.delivery.take(parcel)
         await self.delivery.deliver(parcel)

@@ -283,7 +283,13 @@ def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wi
     wire.send(20)
     time.sleep(0.2)
     reported = daemon.request(
-        wait=True, interface=[wire.far], lookback=5, timeout=1, packetdebug=True, id="x"
+        wait=True,
+        interface=[wire.far],
+        lookback=5,
+        timeout=1,
+        packetdebug=True,
+        sha256=True,
+        id="x",
     ).json()["captures"][0]
     path = Path(reported["delivered"]["local"]["where"])
     assert path.name.endswith(".pcapng.zst")

@@ -159,12 +159,16 @@ async def test_every_destination_gets_it() -> None:
     assert sent.savefile.closed
 
 
-async def test_the_end_of_a_capture_is_told_with_its_digest_and_who_is_to_get_it() -> None:
-    desk = Desk(MemoryDestination(), MemoryDestination())
-    await desk.deliver(parcel())
+@pytest.mark.parametrize("digest", ["", hashlib.sha256(CONTENT).hexdigest()])
+async def test_the_end_of_a_capture_is_told_with_its_digest_and_who_is_to_get_it(
+    digest: str,
+) -> None:
+    desk, one = Desk(MemoryDestination(), MemoryDestination()), parcel()
+    one.seal(digest)
+    await desk.deliver(one)
     (stopped,) = desk.reported(CaptureStopped)
     assert stopped.pending == ("0", "1")
-    assert stopped.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert stopped.sha256 == digest
 
 
 async def test_what_fails_for_now_is_tried_again_and_told() -> None:

@@ -64,7 +64,8 @@ def capture(
             ["--url: must be given only once, because one daemon captures"],
             "use 'pcapdaemon request' to ask several daemons",
         )
-    record = api.submit({**message, "node": "any"})
+    digest = {"sha256": True} if write is not None else {}
+    record = api.submit({**message, **digest, "node": "any"})
     if record.get("state") == RequestState.RUNNING:
         record = watching.follow(api, record["id"])
     if write is not None:

@@ -32,6 +32,7 @@ MESSAGE_OPTIONS = (
     "lookback",
     "format",
     "compress",
+    "sha256",
     "merge",
 )
 
@@ -55,6 +56,7 @@ def request(
     format_: options.FormatOption = None,
     compress: options.Compress = None,
     merge: options.Merge = False,
+    sha256: Annotated[bool, typer.Option(help="Report the SHA-256 of the savefile.")] = False,
     customer: options.Customer = None,
     alertid: options.AlertId = None,
     tags: options.Tags = None,

@@ -147,8 +147,9 @@ class CaptureProgressed(CaptureEvent):
 class CaptureStopped(CaptureEvent):
     """A capture ended, perhaps without a packet.
 
-    If it has packets, `sha256` is that of its savefile, and `pending` are the destinations that it
-    goes to. If the node has a spool, the savefile is there, unless SavefileNotSpooled says why not.
+    If it has packets, `pending` are the destinations that its savefile goes to. `sha256` is that of
+    the savefile, if the request asked for it or it is in the spool. If the node has a spool, the
+    savefile is there, unless SavefileNotSpooled says why not.
     """
 
     id: str

@@ -48,6 +48,7 @@ class CapturePlan:
     pcapng: bool = False
     merge: bool = False
     compress: str = "none"
+    sha256: bool = False
     lookback: int = 0
     share_recorder: bool = True
     filter_names: bool = False
@@ -85,7 +86,7 @@ class CapturePlan:
 
     def _what(self) -> tuple[object, ...]:
         interfaces = frozenset(part.interface.name for part in self.captures)
-        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.lookback)
+        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256, self.lookback)
         return interfaces, self.capture_filter, form, self.packet_debug, self.destination_fields
 
 
@@ -166,6 +167,7 @@ def _plan(
         pcapng=_is_pcapng(request, policy),
         merge=request.merge,
         compress=request.compress or policy.compress,
+        sha256=request.sha256 or policy.sha256,
         lookback=request.lookback or 0,
         share_recorder=policy.share_recorder,
         filter_names=policy.filter_names,

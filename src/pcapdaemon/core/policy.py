@@ -158,6 +158,13 @@ class Policy(Section):
         ),
     )
     format: Format = Field("pcap", description="Format of savefiles if a request names none.")
+    sha256: bool = Field(
+        False,
+        description=(
+            "Report the SHA-256 of every savefile, as if every request asked for it. It takes about"
+            " as much CPU as the capture."
+        ),
+    )
     compress: Compression = Field(
         "none", description="Compression of savefiles if a request names none."
     )

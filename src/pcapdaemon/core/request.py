@@ -200,6 +200,13 @@ class CaptureRequest(BaseModel):
             " all of them together."
         ),
     )
+    sha256: bool = Field(
+        False,
+        description=(
+            "Report the SHA-256 of the savefile. Otherwise it is empty, unless `[general] sha256`"
+            " is set or the savefile is in the spool."
+        ),
+    )
     compress: Compression | None = Field(
         None,
         description=(

@@ -22,14 +22,26 @@ def to_wire(value: Any) -> Any:
 
     The class's `DERIVED` names properties that are included too.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        names = (*(field.name for field in fields(value)), *getattr(value, "DERIVED", ()))
-        return {ON_THE_WIRE.get(name, name): to_wire(getattr(value, name)) for name in names}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if is_dataclass(kind):
+        return {word: to_wire(getattr(value, name)) for word, name in _members(kind)}
     if isinstance(value, Mapping):
         return {name: to_wire(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [to_wire(one) for one in value]
     return value.value if isinstance(value, Enum) else value
+
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
+@cache
+def _members(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Return the word on the wire and the name of each field of a dataclass."""
+    names = (*(field.name for field in fields(kind)), *getattr(kind, "DERIVED", ()))
+    return tuple((ON_THE_WIRE.get(name, name), name) for name in names)
 
 
 def from_wire(kind: type[T], found: Any) -> T:

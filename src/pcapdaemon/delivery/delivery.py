@@ -17,7 +17,6 @@ from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.settings import DeliverySettings
-from pcapdaemon.delivery.spool import digest
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.threads import run_in_thread
@@ -107,7 +106,7 @@ class Delivery:
         must call `deliver` next.
         """
         parcel.pending = list(self._destinations)
-        parcel.seal(await run_in_thread(digest, parcel.savefile))
+        parcel.stopped = replace(parcel.stopped, pending=tuple(parcel.pending))
         if self._spooling and self._spooling.eager:
             await self._spooling.store(parcel)
         self._publish(parcel.stopped)

@@ -51,8 +51,8 @@ class Parcel:
         return self.savefile.size
 
     def seal(self, sha256: str) -> None:
-        """Add its digest and its destinations to the event of the end of its capture."""
-        self.stopped = replace(self.stopped, sha256=sha256, pending=tuple(self.pending))
+        """Add its digest to the event of the end of its capture."""
+        self.stopped = replace(self.stopped, sha256=sha256)
 
     def resumed(self) -> SavefileResumed:
         """Return the event to publish if an earlier process captured it."""

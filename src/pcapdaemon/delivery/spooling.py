@@ -77,6 +77,8 @@ class Spooling:
         dropped.
         """
         try:
+            if not parcel.stopped.sha256:  # damage is found by it
+                parcel.seal(await run_in_thread(digest, parcel.savefile))
             await self._make_room(parcel.size, drop)
             parcel.spool_name = await self._put(parcel)
             return True

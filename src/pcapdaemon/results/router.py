@@ -218,6 +218,8 @@ class Results:
         self._report("accepted", plan.id, {**data, "warnings": event.warnings})
 
     def _on_capture_event(self, event: CaptureEvent) -> None:
+        if not self._is_heard(event.id):
+            return
         match event:
             case CaptureStarted(_, interface, linktype, snaplen, at):
                 data = {"linktype": linktype, ON_THE_WIRE["snaplen"]: snaplen, "started_at": at}
@@ -258,6 +260,11 @@ class Results:
             self._waiting.discard(request_id)
         else:
             self._waiting.add(request_id)
+
+    def _is_heard(self, request_id: str) -> bool:
+        """Return whether anybody receives results of a request, or of one that joined it."""
+        routes = map(self._routes.get, (request_id, *self._joined.get(request_id, ())))
+        return bool(self._subscribers) or any(route and self._where(route) for route in routes)
 
     def _report(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
         """Send a result to the requester, and to those whose requests joined."""
