@@ -56,7 +56,9 @@ def figures(wire: Wire, directory: Path) -> list[Figure]:
         Figure("frames lost by captures through the API", all_lost, "frames", most=0),
         Figure("CPU of a capture of 2 million frames", cpu, "s", remark=f"tcpdump {peer:.3f} s"),
         Figure("through the API / tcpdump -w", cpu / peer, "ratio", most=1.0),
-        Figure("the first after a rest / tcpdump -w, pages new", rested / fresh, "ratio", most=1.0),
+        Figure(
+            "the first after a rest, 100,000 frames / tcpdump -w", rested / fresh, "ratio", most=1.0
+        ),
         Figure(f"CPU of {FLEET} captures", many, "s", remark=f"tcpdumps {peers:.3f} s"),
         Figure(f"{FLEET} through the API / {FLEET} tcpdumps", many / peers, "ratio", most=0.7),
         *_from_recorder(wire, directory),
@@ -125,6 +127,7 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire, number: int
     time.sleep(0.2)
     message = {"node": "any", "interface": [wire.far], "packets": 500, "id": f"r{number}"}
     with server.client() as client:
+        client.ping()  # it connects only now
         published = time.time()
         client.publish("capture", json.dumps(message))
     (file,) = eventually(partial(_files, daemon, f"*-r{number}.pcap"))

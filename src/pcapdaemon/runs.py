@@ -6,7 +6,7 @@ It begins their captures, follows them until the last delivery, and publishes ea
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -221,7 +221,7 @@ class Runs:
         Returns why, if all captures failed. Otherwise returns None, and the caller must call
         `follow`.
         """
-        sessions = self._sessions(plan)
+        sessions = self._sessions(replace(plan, arrived_at=received_at or None))
         tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
         run = Run(plan, tasks, source, received_at, {plan.id})
         self._runs[plan.id] = run

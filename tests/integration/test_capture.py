@@ -353,7 +353,7 @@ async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) 
     assert (budget.used, budget.pool.warm) == (held, 0)
     again.savefile.close()
     budget.trim()
-    assert budget.pool.warm == 0
+    assert budget.pool.warm == budget.limit // 16, "a reserve for the next one"
 
 
 async def test_blocks_in_a_garbage_cycle_go_back_to_their_own_pool(wire: Wire) -> None:

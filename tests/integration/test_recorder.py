@@ -534,3 +534,25 @@ async def test_a_recorder_outlives_a_lack_of_memory(
         assert recorder.reason == "no memory"
     await asyncio.to_thread(eventually, is_open(recorder))
     recorder.close()
+
+
+async def test_a_capture_begins_when_its_message_arrived(wire: Wire, tmp_path: Path) -> None:
+    """What came while the request was judged is in the recorder, so it is in the file."""
+    with recording(wire.far) as recorder:
+        await asyncio.to_thread(wire.send, 5)
+        eventually(has_recorded(recorder, 5))
+        for age, expected in ((0.9, 5), (0.0, 0), (3.0, 0), (-3.0, 0)):
+            arrived_at = time.time() - age
+            plan = replace(plan_for(wire.far, duration=1), arrived_at=arrived_at)
+            session = Session(
+                plan,
+                plan.captures[0],
+                MemoryBudget(64 * MIB),
+                CaptureSettings(),
+                Origins(lambda _: recorder),
+            )
+            stopped = await captured(session)
+            assert stopped.outcome.packets == expected, age
+            assert abs(stopped.outcome.trigger - arrived_at) < (0.1 if abs(age) < 1 else 9)
+            if age == 0.9:
+                await asyncio.sleep(1)  # the packets are older than LATEST from now on

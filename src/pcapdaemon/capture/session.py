@@ -44,6 +44,16 @@ NO_RECORDER = "this interface has no recorder ([[recorder]])"
 RENAMED = "its device was renamed"
 
 
+LATEST = 1.0
+"""Most seconds between the arrival of a message and its session; more is a step of the clock."""
+
+
+def _since(arrived_at: float | None) -> float:
+    """Return for how many seconds a message was being judged: a recorder has what came then."""
+    late = time.time() - arrived_at if arrived_at else 0.0
+    return late if 0.0 <= late <= LATEST else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Armed:
     """What is known when the filter is set. `at` is that time, in seconds since the epoch."""
@@ -77,7 +87,8 @@ class Session:
         self._shared, self._number, self._origins = shared, number, origins
         self._budget, self._settings = budget, settings
         self._recorder = origins.recorder_of(part.interface.name)
-        self._trigger_ns, self._trigger = time.monotonic_ns(), time.time()
+        late = _since(plan.arrived_at)
+        self._trigger_ns, self._trigger = time.monotonic_ns() - int(late * 1e9), time.time() - late
         self._shutdown = self._stopping = self._trying = False
         self._source = self._choose_source()
         self._loop = asyncio.get_running_loop()

@@ -32,8 +32,9 @@ class CapturePlan:
     With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
     `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
-    filter may contain names of hosts. `exclude` matches what is never kept. `destination_fields`
-    are the values of the request's fields that destinations use.
+    filter may contain names of hosts. `exclude` matches what is never kept. `arrived_at`
+    is when the message arrived, in seconds since the epoch. `destination_fields` are the values of
+    the request's fields that destinations use.
     """
 
     id: str
@@ -55,6 +56,7 @@ class CapturePlan:
     exclude: str = ""
     most_packets: int = 0
     most_size: int = 0
+    arrived_at: float | None = None
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
 

@@ -118,10 +118,10 @@ cdef class BlockPool:
         self.pool.reserved -= size
         pthread_mutex_unlock(&self.pool.lock)
 
-    def trim(self):
-        """Return the warm blocks to the system."""
+    def trim(self, size_t keep):
+        """Return the warm blocks to the system, but for `keep` of them."""
         pthread_mutex_lock(&self.pool.lock)
-        unmap_warm(&self.pool, 0)
+        unmap_warm(&self.pool, keep)
         pthread_mutex_unlock(&self.pool.lock)
 
     @property

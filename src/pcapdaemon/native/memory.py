@@ -4,6 +4,12 @@ from pcapdaemon.core.errors import Busy
 from pcapdaemon.native.blocks import BlockPool
 
 BLOCK_SIZE = 1024 * 1024
+RESERVE = 16 * 1024 * 1024
+"""Bytes of blocks that stay warm, so that the first capture after a rest need not wait for pages.
+
+A capture with the default limits on packets and snapshot length fits, if packets are short.
+"""
+
 SMALLEST_KERNEL_BUFFER = 2 * 1024 * 1024
 """libpcap's own default (pcap-linux.c). A capture gets this when the budget is nearly used up."""
 
@@ -54,5 +60,5 @@ class MemoryBudget:
         self.pool.unreserve(size)
 
     def trim(self) -> None:
-        """Return warm blocks, which nobody uses, to the system."""
-        self.pool.trim()
+        """Return warm blocks, which nobody uses, to the system, but for RESERVE bytes."""
+        self.pool.trim(min(RESERVE, self.limit // 16) // BLOCK_SIZE)
