@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ async def capture(
     Raises ConfigError if the request is rejected.
     """
     _refuse_several(message, settings, write)
-    streamed = write == "-" and _is_plain(message, settings)
+    streamed = write == "-" and _can_stream(message, settings)
     file = GivenFile(write, streamed) if write is not None else None
     try:
         return await _capture(
@@ -187,18 +188,17 @@ async def _capture(
     return list(captures)
 
 
-def _is_plain(message: Mapping[str, Any], settings: Settings) -> bool:
-    """Return whether the savefile is a pcap file, which needs nothing that is known at the end."""
+def _can_stream(message: Mapping[str, Any], settings: Settings) -> bool:
+    """Return whether live packets become a pcap file, which needs nothing known at the end only."""
+    if any(one.replay for one in settings.interfaces if one.name in _names(message, settings)):
+        return False
     form = message.get("format") or settings.general.format
     compress = message.get("compress") or settings.general.compress
     return (form, compress, bool(message.get("merge"))) == ("pcap", "none", False)
 
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
-    names = {
-        *message.get("interface", ()),
-        *(n for a in message.get("alias", ()) for n in settings.aliases.get(a, ())),
-    }
+    names = _names(message, settings)
     if write is not None and len(names) > 1 and not message.get("merge"):
         problem = (
             f"-w names one file, but {len(names)} interfaces ({', '.join(sorted(names))}) need one"
@@ -208,6 +208,12 @@ def _refuse_several(message: dict[str, Any], settings: Settings, write: str | No
             [problem],
             "remove -w to write one file per interface, or add --merge to write one pcapng file",
         )
+
+
+def _names(message: Mapping[str, Any], settings: Settings) -> set[str]:
+    """Return the interfaces that a message asks for."""
+    aliased = (settings.aliases.get(alias, ()) for alias in message.get("alias", ()))
+    return {*message.get("interface", ()), *chain.from_iterable(aliased)}
 
 
 def _configured(settings: Settings) -> dict[str, Destination]:
