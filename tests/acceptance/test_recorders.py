@@ -379,3 +379,12 @@ def test_a_lookback_leaves_memory_to_others(make: Make, wire: Wire) -> None:
     reported = daemon.record("greedy")["captures"][0]["lookback"]
     assert reported["reason"].endswith(NO_ROOM)
     assert reported["packets"] > 5000
+
+
+def test_a_daemon_with_a_recorder_ends_quietly(make: Make, wire: Wire) -> None:
+    daemon = with_recorder(make, wire)
+    daemon.request(interface=[wire.far], id="one", timeout=60)
+    eventually(lambda: daemon.logged("capture started", id="one"))
+    assert daemon.stop() == 0
+    lines = daemon.log_path.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("{")] == []

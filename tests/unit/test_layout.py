@@ -212,3 +212,12 @@ def test_the_short_names_of_the_message_live_in_one_place() -> None:
     for path in MODULES:
         if path.name != "request.py" and path.parent.name != "cli":
             assert not re.search(r"""["'](bpf|nodere|alertid|snap)["']""", path.read_text()), path
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=lambda path: path.name)
+def test_deallocators_use_no_module_of_python(path: Path) -> None:
+    """When the interpreter ends, modules are gone before the last objects."""
+    pattern = r"(?:def __dealloc__|cdef int give_back)\(self\)[^\n]*\n((?:[ ]{8}.*\n|\n)*)"
+    for body in re.findall(pattern, path.read_text()):
+        code = re.sub(r"#.*", "", body)
+        assert not re.search(r"\b(?:os|time|logging)\.", code), body

@@ -5,7 +5,7 @@ import os
 
 cimport cython
 from libc.stdint cimport uint64_t
-from posix.unistd cimport write
+from posix.unistd cimport close, write
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time
 from pcapdaemon.native.blocks cimport blocks_of, give_all
@@ -93,7 +93,7 @@ cdef class Capture:
         self.wake_fd = -1
         self.handle = None
         if wake_fd >= 0:
-            os.close(wake_fd)
+            close(wake_fd)  # os.close may be gone when the interpreter ends
         if self.output != NULL:          # NULL: the subclass was given unfit arguments
             give_all(self.output.pool, &self.output.blocks)
         return 0

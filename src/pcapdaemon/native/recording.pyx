@@ -15,7 +15,7 @@ cimport cython
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from posix.unistd cimport read, write
+from posix.unistd cimport close, read, write
 
 from pcapdaemon.native.atomic cimport (
     load, load_int, load_time, store, store_int, store_size, store_time,
@@ -204,7 +204,7 @@ cdef class Recording:
 
     def __dealloc__(self):
         if self.recorder.wake_fd >= 0:
-            os.close(self.recorder.wake_fd)
+            close(self.recorder.wake_fd)  # os.close may be gone when the interpreter ends
         filter_free(&self.recorder.entrance.filter)
         ring_free(&self.ring)
 
