@@ -24,6 +24,7 @@ from pcapdaemon.capture.interface import InterfaceSettings, replayed
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
+from pcapdaemon.core.filters import is_balanced
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.section import Section, in_words, secret_names
@@ -32,6 +33,7 @@ from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.filewatch import Files, Identity, files_in, identity
 from pcapdaemon.native.interfaces import HostInterfaces
+from pcapdaemon.native.live import refusal_of
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.sources.base import Bus
@@ -251,6 +253,7 @@ class _Reader:
         for one in (settings.results, *settings.sources.values(), *settings.destinations.values()):
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
+        self._exclude(settings.general.exclude or "")
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
         }
@@ -289,6 +292,11 @@ class _Reader:
                 f" {place} too; choose another place"
                 for place in sorted(places & set(_heard(one)))
             ]
+
+    def _exclude(self, expression: str) -> None:
+        wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"
+        if wrong := wrong or refusal_of(expression):
+            self.problems.append(f"{self.origin}: [general] exclude: {wrong}")
 
     def _recorders(self, settings: Settings) -> None:
         seen: set[str] = set()

@@ -40,7 +40,7 @@ from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
-from pcapdaemon.filewatch import FileWatch
+from pcapdaemon.filewatch import FileWatch, differing
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
@@ -60,6 +60,9 @@ LAST_ANSWERS = 3.0
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files with secrets and certificates."""
+
+RETRY_AFTER = 30.0
+"""Seconds after which secrets that could not be applied are tried again."""
 
 log = structlog.get_logger()
 
@@ -152,13 +155,22 @@ class Daemon:
             self._spool.close()
         self._telemetry.stopped()
 
-    async def _apply(self, settings: Settings, renewed: Collection[str] = ()) -> None:
+    async def _apply(
+        self, settings: Settings, renewed: Collection[str] = (), secrets_only: bool = False
+    ) -> None:
         """Change the running parts to these settings, and leave alone what did not change.
 
         Sources of `renewed` sections have new credentials. They connect again, and go on where they
-        were. Raises ConfigError before anything has changed.
+        were. With `secrets_only`, nothing else in the sections has changed. Raises ConfigError
+        before anything has changed.
         """
-        again = {name for name in self._sources if sources.TABLE[name].section in renewed}
+        old = self._settings.sources
+        again = {
+            name
+            for name in self._sources
+            if sources.TABLE[name].section in renewed
+            and (secrets_only or settings.sources.get(name) == old.get(name))
+        }
         made_destinations = _destinations(settings)
         node = node_name(settings)
         same = {
@@ -335,12 +347,15 @@ class Daemon:
         """Read the configuration again or, with `renewed`, only the files that it names."""
         try:
             settings = self._load(not renewed)
-            self._files.configure(settings.files)
-            _refuse_missing(settings)
+            if not renewed:
+                _refuse_missing(settings)
             moved = settings.spool != self._settings.spool
-            await self._apply(settings, renewed)
+            changed = differing(self._settings.files, settings.files)
+            await self._apply(settings, {*renewed, *changed}, bool(renewed))
+            self._files.configure(settings.files)
         except ConfigError as error:
             self._publish(ConfigurationRefused(tuple(error.problems)))
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._files.report_again, renewed)
         except Exception as error:  # a bug must not end running captures
             log.exception("a reload failed in an unforeseen way")
             self._publish(

@@ -1,7 +1,7 @@
 """Notices when files that the configuration names are replaced: secrets and certificates."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 Identity = tuple[int, int, int, int] | None
@@ -27,6 +27,11 @@ def files_in(values: Any) -> Iterator[str]:
             yield from files_in(value)
         elif isinstance(value, str) and name.endswith(("_file", "location")):
             yield value
+
+
+def differing(before: Files, now: Files) -> set[str]:
+    """Return the sections whose files were other ones when they were read before."""
+    return {section for section in before.keys() & now.keys() if before[section] != now[section]}
 
 
 class FileWatch:
@@ -58,3 +63,8 @@ class FileWatch:
         for section, file in new:
             self._read[section][file] = self._last[file]
         return {section for section, _ in new}
+
+    def report_again(self, sections: Collection[str]) -> None:
+        """Report these sections once more, because what changed could not be applied."""
+        for section in sections:
+            self._read[section] = dict.fromkeys(self._read.get(section, {}), None)

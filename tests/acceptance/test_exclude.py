@@ -1,5 +1,6 @@
 """What no capture and no recorder keeps (`[general] exclude`)."""
 
+import struct
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,16 @@ def test_no_filter_of_a_request_gets_around_it(make: Make, wire: Wire, recorded:
     daemon = make({"general": {"exclude": "udp port 9000"}, **recorder}).start()
     if recorded:
         eventually(lambda: daemon.logged("recorder records", interface=wire.far))
-    for number, bpf in enumerate(("", "udp", "udp port 9000", "not (tcp)", "udp\nor tcp")):
+    filters: tuple[str, ...] = (
+        "",
+        "udp",
+        "udp port 9000",
+        "not (tcp)",
+        "udp\nor tcp",
+        "udp or vlan",
+    )
+    filters += ("udp or geneve", "udp or (vlan and vlan)", "mpls or udp", "pppoes or udp")
+    for number, bpf in enumerate(filters):
         name = f"r{number}"
         assert daemon.request(interface=[wire.far], id=name, bpf=bpf, duration=1).status_code == 202
         eventually(partial(daemon.logged, "capture started", id=name))
@@ -87,16 +97,30 @@ def test_the_savefile_says_what_was_left_out(make: Make, wire: Wire) -> None:
     (file,) = daemon.captures.glob("*.pcapng")
     assert numbers(file) == [0, 1, 2]
     shown = subprocess.run(["capinfos", file], capture_output=True, text=True, check=True).stdout
-    assert "(udp) and not (udp port 1234)" in shown
+    assert "not (udp port 1234) and (udp)" in shown
 
 
-def test_a_wrong_exclusion_is_found_by_check(make: Make, wire: Wire, tmp_path: Path) -> None:
-    daemon = make({"general": {"exclude": "port banana"}})
-    request = tmp_path / "request.json"
-    request.write_text(f'{{"node": "any", "interface": ["{wire.far}"]}}')
-    found = command("check", "--config", daemon.config, "--request", request)
-    assert found.returncode == 1
-    assert "banana" in found.stdout
+@pytest.mark.parametrize("exclude", ["prt 8723", "tcp) or (udp", "host uploads.example.com"])
+def test_a_wrong_exclusion_is_refused(make: Make, exclude: str) -> None:
+    found = command("check", "--config", make({"general": {"exclude": exclude}}).config)
+    assert found.returncode == 2
+    assert "[general] exclude: " in found.stderr
+
+
+def test_packets_of_which_none_can_match_are_captured_as_they_are(
+    make: Make, tmp_path: Path
+) -> None:
+    """As on nlmon: libpcap compiles no filter for TCP on netlink messages."""
+    netlink, size = 253, 32
+    file = tmp_path / "netlink.pcap"
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, netlink)
+    file.write_bytes(head + struct.pack("<IIII", 1, 0, size, size) + bytes(size))
+    played = {"name": "nl0", "replay": str(file)}
+    daemon = make({"general": {"exclude": "tcp port 1"}, "interface 1": played}).start()
+    daemon.request(interface=["nl0"], id="one")
+    assert finished(daemon, "one")["packets"] == 1
+    refused = daemon.request(interface=["nl0"], bpf="tcp port 2")
+    assert refused.status_code == 400
 
 
 def test_without_a_token_nothing_is_left_out(daemon: DaemonProcess) -> None:

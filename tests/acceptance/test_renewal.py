@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +136,24 @@ def test_the_token_of_a_destination(make: Make, tmp_path: Path, wire: Wire) -> N
     eventually(lambda: daemon.logged("savefile delivered", destination="cloudshark"), 20)
     assert daemon.stop() == 0
     server.kill()
+
+
+def test_a_reload_at_the_same_moment_does_not_hide_the_change(make: Make, tmp_path: Path) -> None:
+    """What renews certificates often sends SIGHUP itself."""
+    redis = RedisServer(tmp_path, "--requirepass", "first").start()
+    ca = tmp_path / "ca.pem"
+    directory = tmp_path / "certificates"
+    directory.mkdir()
+    certificates(directory)
+    shutil.copy(directory / "ca.pem", ca)
+    section = {"listen": True, "host": "127.0.0.1", "port": redis.port, "auth": "first"}
+    daemon = make({"redis": {**section, "ca_file": str(ca)}}).start()
+    eventually(lambda: daemon.logged("source connected", source="redis"))
+    replace(ca, ca.read_text() + "\n")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: len(daemon.logged("source connected", source="redis")) == 2)
+    assert daemon.stop() == 0
+    redis.kill()
 
 
 def test_the_signing_key_of_the_webhook(make: Make, tmp_path: Path, wire: Wire) -> None:

@@ -106,7 +106,7 @@ def test_on_redis_the_whole_story_comes_on_the_channel_and_in_the_stream(
 ) -> None:
     daemon = make(section(server)).start()
     ear = listen()
-    publish(server, interface=[wire.far], id="reported", packets=20, customer="acme")
+    publish(server, interface=[wire.far], id="reported", packets=20, customer="acme", sha256=True)
     eventually(lambda: daemon.logged("capture started", id="reported"))
     wire.send(20)
     manifest = ear.of("finished")

@@ -1,8 +1,11 @@
 """What people read at a terminal, and what the command line believes."""
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +18,21 @@ from tests.servers import PCAPDAEMON, DaemonProcess, free_port
 LISTENER = """
 import os, sys, socket
 os.setgid(4321); os.setuid(int(sys.argv[1]))
-server = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+server = socket.create_server((sys.argv[3] if sys.argv[3:] else "127.0.0.1", int(sys.argv[2])))
 print("ready", flush=True)
 while True:
     connection, _ = server.accept()
     print(connection.recv(65536), flush=True)
     connection.close()
 """
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that all users can enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def api(daemon: DaemonProcess) -> tuple[str, str]:
@@ -95,8 +106,8 @@ def test_the_token_is_not_sent_to_another_user_who_holds_the_port(
         assert ("a-long-token" in listener.stdout.read()) != is_stranger
 
 
-def test_a_user_who_can_read_the_token_may_hold_the_port(tmp_path: Path) -> None:
-    file, port = tmp_path / "token", free_port()
+def test_a_user_who_can_read_the_token_may_hold_the_port(open_directory: Path) -> None:
+    file, port = open_directory / "token", free_port()
     file.write_text("a-long-token")
     file.chmod(0o644)
     words = [sys.executable, "-c", LISTENER, "4321", str(port)]
@@ -162,3 +173,53 @@ def test_a_reader_that_goes_away_ends_the_stream(wire: Wire) -> None:
     ours.stderr.close()
     assert b"Broken pipe" in said
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "[::ffff:127.0.0.1]", "10.99.7.1"])
+def test_whatever_the_address_of_this_host_is_called(host: str, tmp_path: Path) -> None:
+    file, port = tmp_path / "token", free_port()
+    file.write_text("a-long-token")
+    file.chmod(0o600)
+    subprocess.run(["ip", "addr", "replace", "10.99.7.1/32", "dev", "lo"], check=True)
+    words = [sys.executable, "-c", LISTENER, "4321", str(port), "0.0.0.0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout
+            assert listener.stdout.readline() == "ready\n"
+            url = f"http://{host}:{port}"
+            shown = command("request", "--url", url, "--token-file", file, "--list")
+            assert "who can't read the token" in shown.stderr
+        finally:
+            listener.kill()
+        assert "a-long-token" not in listener.stdout.read()
+
+
+def test_a_stranger_on_another_address_is_in_nobodys_way(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-long-token")
+    file.chmod(0o600)
+    daemon = make({"http": {"token_file": str(file)}}).start()
+    words = [sys.executable, "-c", LISTENER, "4321", str(daemon.port), "127.0.0.2"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout
+            assert listener.stdout.readline() == "ready\n"
+            shown = command("request", *api(daemon), "--token-file", file, "--list")
+            assert shown.stdout == "no request is running\n"
+        finally:
+            listener.kill()
+        assert listener.stdout.read() == ""
+
+
+def test_a_token_goes_through_no_proxy_to_this_host(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-long-token")
+    daemon = make({"http": {"token_file": str(file)}}).start()
+    shown = subprocess.run(
+        [PCAPDAEMON, "request", *api(daemon), "--token-file", file, "--list"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "http_proxy": f"http://127.0.0.1:{free_port()}"},
+        check=False,
+    )
+    assert shown.stdout == "no request is running\n"

@@ -318,7 +318,7 @@ def live(wire: Wire, budget: MemoryBudget) -> LiveSource:
 
 def options(text: str, names: bool = False) -> SourceOptions:
     limits = CaptureLimits(packets=10**6, size=10**9, duration=60, idle_timeout=60)
-    return SourceOptions(text, 262144, limits, names, most_packets=10**6, most_size=10**9)
+    return SourceOptions(text, 262144, limits, names=names, most_packets=10**6, most_size=10**9)
 
 
 def send(wire: Wire, frames: list[bytes]) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def source(made: Ready, name: str, budget: MemoryBudget) -> LiveSource:
     return LiveSource(interface, budget, SETTINGS, spare_of=made.take)
 
 
+def has(capture: LiveSource, packets: int) -> bool:
+    return capture.packets >= packets
+
+
 @pytest.mark.parametrize("snaplen", [262144, 60])
 def test_a_capture_on_an_open_handle_has_only_its_own_packets(
     wire: Wire, tmp_path: Path, snaplen: int
@@ -48,7 +53,7 @@ def test_a_capture_on_an_open_handle_has_only_its_own_packets(
             capture.arm(replace(options("udp"), snaplen=snaplen))
             running = run(capture)
             send(wire, [frame(n) for n in range(number, number + 5)])
-            time.sleep(0.2)
+            eventually(partial(has, capture, 5))
             capture.stop()
             assert running.reason() == "stopped"
             taken = read(tmp_path, capture)

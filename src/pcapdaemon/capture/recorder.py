@@ -234,8 +234,17 @@ class Recorder:
             return TRY_REFUSED_EVERY
 
     def _try_to_open(self) -> float:
+        try:
+            return self._open_with(without(self.settings.filter, self.exclude))
+        except CaptureRefused as error:
+            if error.kind != "filter" or not self.exclude:
+                raise
+        # Packets of this linktype can't match the exclusion: on nlmon, none is TCP.
+        return self._open_with(self.settings.filter)
+
+    def _open_with(self, capture_filter: str) -> float:
         same = self._recording.open(
-            without(self.settings.filter, self.exclude),
+            capture_filter,
             snaplen=self.settings.snaplen,
             promiscuous=self.settings.promiscuous,
             buffer_size=self._buffer,

@@ -201,9 +201,10 @@ class Session:
     def _options(self) -> SourceOptions:
         plan = self.plan
         options = SourceOptions(
-            plan.effective_filter,
+            plan.capture_filter,
             plan.snaplen,
             plan.limits,
+            exclude=plan.exclude,
             names=plan.filter_names,
             most_packets=plan.most_packets,
             most_size=plan.most_size,

@@ -7,6 +7,8 @@ block. Other threads may use `stop`, `extend` and the properties at any time.
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from pcapdaemon.core.errors import CaptureRefused
+from pcapdaemon.core.filters import without
 from pcapdaemon.core.limits import CaptureLimits
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.native.blocks import Blocks
@@ -25,15 +27,16 @@ capture is woken this often, and its end is reported this late.
 class SourceOptions:
     """What a capture needs from its source.
 
-    With `names`, the filter may contain names. `overhead` is the bytes of the savefile that are not
-    packets. With `shared`, it is one of several captures whose packets go into one pcapng file, and
-    `number` is the number of its interface there. The whole file has at most `most_packets` packets
-    and `most_size` bytes.
+    With `names`, the filter may contain names. What `exclude` matches is not kept. `overhead` is
+    the bytes of the savefile that are not packets. With `shared`, it is one of several captures
+    whose packets go into one pcapng file, and `number` is the number of its interface there. The
+    whole file has at most `most_packets` packets and `most_size` bytes.
     """
 
     capture_filter: str
     snaplen: int
     limits: CaptureLimits
+    exclude: str = ""
     names: bool = False
     pcapng: bool = False
     overhead: int = 0
@@ -133,4 +136,22 @@ def prepare(source: _Native, options: SourceOptions) -> None:
         source.write_as(pcapng=True, overhead=options.overhead, number=options.number)
     if options.shared:
         source.share_limits(options.shared)
-    source.set_filter(options.capture_filter, options.names)
+    _set_filter(source, options)
+
+
+def _set_filter(source: _Native, options: SourceOptions) -> None:
+    try:
+        source.set_filter(without(options.capture_filter, options.exclude), options.names)
+    except CaptureRefused as error:
+        if error.kind != "filter" or not options.exclude or _can_have(source, options.exclude):
+            raise
+        source.set_filter(options.capture_filter, options.names)
+
+
+def _can_have(source: _Native, exclude: str) -> bool:
+    """Return whether packets of this linktype can match an exclusion; on nlmon, none is TCP."""
+    try:
+        source.set_filter(exclude, False)
+    except CaptureRefused:
+        return False
+    return True

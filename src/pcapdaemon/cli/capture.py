@@ -232,8 +232,16 @@ async def _watch(history: History, engine: Engine, request_id: str, show: Show) 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    seen: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if seen:  # the reader of stdout may have stalled, or the disk
+            os._exit(128 + number)
+        seen.append(number)
+        stop()
+
     for number in numbers:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield
     finally:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
 from pcapdaemon.cli import reading
 from pcapdaemon.cli.fleet import Fleet
-from pcapdaemon.cli.holder import refuse_strangers
+from pcapdaemon.cli.holder import local_addresses, refuse_strangers
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
@@ -45,16 +45,23 @@ class Refused(PcapdaemonError):
 class ApiClient:
     """A client of one daemon's API.
 
-    All methods block. They raise Refused or another PcapdaemonError, with a message for people.
+    All methods block. They raise Refused or another PcapdaemonError, with a message for people. The
+    token in `token_file` is only sent if no stranger listens at `url`.
     """
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token_file: Path | None = None) -> None:
+        self.url = self._url = url
+        self._token_file, token = token_file, token_file.read_text().strip() if token_file else ""
         if not token.isascii():
             raise PcapdaemonError("the token must be ASCII, because an HTTP header carries it")
-        self.url = self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        direct = bool(local_addresses(urlsplit(url).hostname or ""))  # through no proxy
         self._http = httpx2.Client(
-            base_url=url, headers=headers, timeout=10, follow_redirects=False
+            base_url=url,
+            headers=headers,
+            timeout=10,
+            follow_redirects=False,
+            trust_env=not direct,
         )
 
     def submit(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -86,6 +93,8 @@ class ApiClient:
         return self._call(reading.recorders, "GET", "/recorders")
 
     def _call(self, read: Callable[[Any], T], method: str, path: str, **more: Any) -> T:
+        if self._token_file:
+            refuse_strangers(self._url, self._token_file)
         try:
             response = self._http.request(method, path, **more)
         except httpx2.TransportError as error:
@@ -111,17 +120,14 @@ class ApiClient:
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
     """Return a client of the API at `url` or, if that is empty, at the configuration's `[http]`.
 
-    The default is http://127.0.0.1:8723. Raises PcapdaemonError if a stranger listens there.
+    The default is http://127.0.0.1:8723.
     """
     http = values.get("http", {})
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
     file = token_file or (
         Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None
     )
-    url = url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    if file:
-        refuse_strangers(url, file)
-    return ApiClient(url, file.read_text().strip() if file else "")
+    return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file)
 
 
 Show = Callable[[Fleet], None]

@@ -3,9 +3,12 @@
 If the daemon does not run, any user of this host can listen on its port and wait for tokens.
 """
 
+import ipaddress
 import os
 import pwd
+import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,28 +20,73 @@ LISTENING = "0A"
 ACCOUNTS_OF_PEOPLE = range(1000, 61184), range(65520, 2**32 - 1)
 """User ids of people, and nobody. By login.defs(5) and systemd, others belong to services."""
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def refuse_strangers(url: str, token_file: Path) -> None:
-    """Raise PcapdaemonError if another user listens on the loopback port of `url`.
+    """Raise PcapdaemonError if another user listens at `url`, and that is on this host.
 
     Root, services, this user and those who can read the token file anyway are no strangers. What
     other hosts do is not checked here: use https for them.
     """
     parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+    if parts.scheme != "http":
         return
-    for uid in sorted(_listeners(parts.port or 80)):
-        if _is_stranger(uid) and not _can_read(uid, token_file):
-            raise PcapdaemonError(
-                f"{url}: user {_name(uid)} listens there, who can't read the token"
-                f" ({token_file}), so the token is not sent",
-                "check that the daemon runs, and who runs it",
-            )
+    port = parts.port or 80
+    for target in local_addresses(parts.hostname or ""):
+        for uid in sorted(_listeners(target, port)):
+            if _is_stranger(uid) and not _can_read(uid, token_file):
+                raise PcapdaemonError(
+                    f"{url}: user {_name(uid)} listens there, who can't read the token"
+                    f" ({token_file}), so the token is not sent",
+                    "check that the daemon runs, and who runs it",
+                )
 
 
-def _listeners(port: int) -> set[int]:
-    """Return the users that listen on a TCP port of this host, from /proc/net/tcp and tcp6."""
-    found = set()
+def local_addresses(host: str) -> set[Address]:
+    """Return the addresses of a host that are this host's own."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return set()
+    addresses = {_plain(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found}
+    return {_reached(address) for address in addresses if _is_local(address)}
+
+
+def _plain(address: Address) -> Address:
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _reached(address: Address) -> Address:
+    # connect(2) takes the unspecified address for this host
+    if not address.is_unspecified:
+        return address
+    return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+
+
+def _is_local(address: Address) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
+def _listeners(target: Address, port: int) -> set[int]:
+    """Return the users that a connection to an address of this host can reach.
+
+    The kernel prefers a socket of the address itself to one of all addresses.
+    """
+    found = [(address, uid) for address, uid in _all_listeners(port)]
+    exact = {uid for address, uid in found if address == target}
+    return exact or {uid for address, uid in found if address.is_unspecified}
+
+
+def _all_listeners(port: int) -> Iterator[tuple[Address, int]]:
+    """Yield address and user of each socket that listens on a TCP port, from /proc/net."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -46,9 +94,15 @@ def _listeners(port: int) -> set[int]:
             continue
         for line in lines:
             fields = line.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(int(fields[7]))
-    return found
+            address, _, number = fields[1].rpartition(":")
+            if fields[3] == LISTENING and int(number, 16) == port:
+                yield _address(address), int(fields[7])
+
+
+def _address(text: str) -> Address:
+    # each 32 bits are in the host's byte order, which is little-endian
+    words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
+    return _plain(ipaddress.ip_address(b"".join(words)))
 
 
 def _is_stranger(uid: int) -> bool:
@@ -56,13 +110,20 @@ def _is_stranger(uid: int) -> bool:
 
 
 def _can_read(uid: int, file: Path) -> bool:
-    """Return whether the mode of the file lets a user read it."""
-    status = file.stat()
+    """Return whether the modes of a file and of its directories let a user read it."""
+    path = file.resolve()
+    if not _may(uid, path, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH):
+        return False
+    return all(
+        _may(uid, parent, stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH) for parent in path.parents
+    )
+
+
+def _may(uid: int, path: Path, owner: int, group: int, others: int) -> bool:
+    status = path.stat()
     if uid == status.st_uid:
-        return bool(status.st_mode & stat.S_IRUSR)
-    if status.st_gid in _groups(uid):
-        return bool(status.st_mode & stat.S_IRGRP)
-    return bool(status.st_mode & stat.S_IROTH)
+        return bool(status.st_mode & owner)
+    return bool(status.st_mode & (group if status.st_gid in _groups(uid) else others))
 
 
 def _groups(uid: int) -> list[int]:

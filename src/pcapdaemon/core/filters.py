@@ -40,12 +40,13 @@ def without(expression: str, excluded: str) -> str:
     `expression` must be balanced, otherwise it could leave its parentheses.
 
     >>> without("tcp or udp", "port 8723")
-    '(tcp or udp) and not (port 8723)'
+    'not (port 8723) and (tcp or udp)'
     """
     if not excluded.strip():
         return expression
+    # first, because `vlan` and others move the offsets of what is to the right of them
     rest = f"not ({excluded})"
-    return f"({expression}) and {rest}" if expression.strip() else rest
+    return f"{rest} and ({expression})" if expression.strip() else rest
 
 
 def is_balanced(expression: str) -> bool:

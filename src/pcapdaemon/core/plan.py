@@ -89,7 +89,7 @@ class CapturePlan:
     def _what(self) -> tuple[object, ...]:
         interfaces = frozenset(part.interface.name for part in self.captures)
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256, self.lookback)
-        return interfaces, self.capture_filter, form, self.packet_debug, self.destination_fields
+        return interfaces, self.effective_filter, form, self.packet_debug, self.destination_fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ cdef extern from "<pcap/pcap.h>" nogil:
     ctypedef void (*pcap_handler)(
         uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept
     pcap_t *pcap_create(const char *device, char *error)
+    int DLT_EN10MB
     pcap_t *pcap_open_dead(int dlt, int snaplen)
     pcap_t *pcap_fopen_offline_with_tstamp_precision(
         FILE *file, unsigned int precision, char *error)

@@ -184,6 +184,22 @@ cdef class LiveCapture(Capture):
         return Capture.give_back(self)
 
 
+def refusal_of(str expression):
+    """Return why libpcap refuses a capture filter on Ethernet, or "". Names are not looked up.
+
+    Blocks for at most a second.
+    """
+    cdef Handle handle = Handle("")
+    handle.pcap = pcap_open_dead(DLT_EN10MB, MOST_SNAPLEN)
+    if handle.pcap == NULL:
+        raise MemoryError("no memory to compile a capture filter")
+    try:
+        handle.compile(expression, False)
+    except CaptureRefused as error:
+        return str(error)
+    return ""
+
+
 def list_devices():
     """Return all devices that libpcap knows. Needs no privileges.
 

@@ -55,12 +55,11 @@ def pack(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Captured
     head, tail = annotation.around(
         plan, [(one.part, one.header, one.outcome) for one in taken], outcome
     )
+    streamed = not whole.blocks.size
     savefile, content = _file(
         plan, (head, tail) if plan.pcapng else (whole.header, b""), whole.blocks, pool
     )
-    size = content.size if content else savefile.size
-    if not whole.blocks.size:  # the packets were streamed
-        size = outcome.size
+    size = outcome.size if streamed else content.size if content else savefile.size
     whole.blocks = Blocks()  # only the savefile decides how long its memory is held
     return Captured(replace(outcome, size=size, content=content), savefile)
 

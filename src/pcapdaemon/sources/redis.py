@@ -168,6 +168,12 @@ class RedisBus(Bus):
         async with self.any_client() as client:
             return int(await client.execute_command("PUBLISH", channel, body))
 
+    async def check(self, place: str) -> str:
+        """Return "" if the server answers. Whether it lets this user publish is not known."""
+        async with self.any_client() as client:
+            await client.ping()
+        return ""
+
     async def tell(self, place: str, body: bytes) -> None:
         """Publish a result on a channel, and add it to the stream of the same name.
 
@@ -244,7 +250,7 @@ def _client_of(url: str, any_node: bool, options: dict[str, Any]) -> Redis | Red
         return client
     options |= {"username": address.username, "password": address.password, **tls}
     if address.kind == "sentinel":
-        sentinel = {"socket_connect_timeout": 2, "socket_timeout": 2, **tls}
+        sentinel = {"socket_connect_timeout": 2, "socket_timeout": 2, "protocol": 2, **tls}
         client = _sentinel(list(address.hosts), sentinel_kwargs=sentinel, **options).master_for(
             address.path
         )
