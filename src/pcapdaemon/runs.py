@@ -55,6 +55,9 @@ ENDED = "the daemon stopped before the capture ended"
 PROGRESS_EVERY = 1.0
 """Seconds between two CaptureProgressed events of a capture."""
 
+MOST_JOINED = 32
+"""Most requests that one capture serves besides its own. Further ones begin another."""
+
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before other tasks run in the event loop."""
 
@@ -196,6 +199,8 @@ class Runs:
         youngest = uptime() - self._settings.general.coalesce
         for run in self._runs.values():
             recent = run.followed and run.began > youngest and run.wanted_by
+            if len(run.joined) >= MOST_JOINED:  # each waits for its end, which takes memory
+                continue
             if recent and plan.equals(run.plan) and _extended(run.tasks, plan):
                 run.joined.append(plan.id)
                 run.wanted_by.add(plan.id)

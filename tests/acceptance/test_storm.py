@@ -4,7 +4,9 @@ They arrive while as many captures run as the configuration allows.
 """
 
 import json
+import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,93 @@ def test_messages_of_30_mib_neither_deafen_a_node_nor_fill_its_memory(
     assert peak < 400 * 1024, "three copies of one message beside the program"
     assert daemon.stop() == 0
     redis.kill()
+
+
+def junk_and_request(number: int, wire: Wire, name: str) -> list[bytes]:
+    """Return refused messages, and in the middle one that is good."""
+    refused = [b'{"node": "any", "packets": -%d}' % n for n in range(1, number)]
+    good = {"node": "any", "interface": [wire.far], "id": name, "packets": 5}
+    return [*refused[: number // 2], json.dumps(good).encode(), *refused[number // 2 :]]
+
+
+@pytest.mark.timeout(180)
+def test_a_hundred_thousand_refusals(make: Make, tmp_path: Path, wire: Wire) -> None:
+    server = RedisServer(tmp_path).start()
+    section = {"listen": True, "host": "127.0.0.1", "port": server.port, "results": "results"}
+    daemon = make({"redis": section}).start()
+    eventually(lambda: daemon.logged("source connected", source="redis"))
+    before = daemon.resident()
+    with server.client() as client:
+        for part in range(10):
+            bodies = junk_and_request(10_000, wire, f"good{part}")
+            with client.pipeline(transaction=False) as pipe:
+                for body in bodies:
+                    pipe.publish("capture", body)
+                pipe.execute()
+            eventually(partial(daemon.logged, "capture started", id=f"good{part}"), 60)
+            wire.send(5)
+            eventually(partial(daemon.logged, "request finished", id=f"good{part}"), 60)
+    assert daemon.resident() - before < 48 << 20
+    refused = len(daemon.logged("request rejected"))
+    assert 60 <= refused < 500, "at most 60 lines a minute for each source"
+    assert len(daemon.api("GET", "/captures?limit=1000").json()) <= 210
+    assert daemon.log_path.stat().st_size < 5 << 20
+    assert daemon.stop() == 0
+    server.kill()
+
+
+@pytest.mark.timeout(180)
+def test_ten_thousand_requests_that_could_be_one(make: Make, tmp_path: Path, wire: Wire) -> None:
+    """Each has an id of its own. Some join, and what is more than this node can do is refused."""
+    server = RedisServer(tmp_path).start()
+    section = {"listen": True, "host": "127.0.0.1", "port": server.port, "results": "results"}
+    general = {"coalesce": 600, "statedir": str(tmp_path / "state"), "maxcaptures": 4}
+    daemon = make({"redis": section, "general": general}).start()
+    eventually(lambda: daemon.logged("source connected", source="redis"))
+    before = daemon.resident()
+    body = {"node": "any", "interface": [wire.far], "packets": 5, "timeout": 100}
+    with server.client() as client, client.pipeline(transaction=False) as pipe:
+        for number in range(10_000):
+            pipe.publish("capture", json.dumps({**body, "id": f"r{number}"}))
+        pipe.execute()
+    eventually(lambda: metric(daemon, 'requests_total{outcome="busy",source="redis"}') > 9000, 120)
+    assert metric(daemon, 'requests_total{outcome="joined",source="redis"}') == 4 * 32
+    wire.send(5)
+    eventually(lambda: len(daemon.logged("request finished")) == 4 * 33, 60)
+    assert daemon.resident() - before < 48 << 20
+    answer = daemon.request(interface=[wire.far], id="after", packets=5)
+    assert answer.status_code == 202
+    assert daemon.stop() == 0
+    server.kill()
+
+
+def metric(daemon: DaemonProcess, name: str) -> float:
+    text = daemon.api("GET", "/metrics").text
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith(f"pcapdaemon_{name}")
+    )
+
+
+@pytest.mark.timeout(120)
+def test_ten_thousand_connections(make: Make, wire: Wire) -> None:
+    daemon = make({}).start()
+    before = daemon.resident()
+    held: list[socket.socket] = []
+    for number in range(10_000):
+        held.append(socket.create_connection(("127.0.0.1", daemon.port)))
+        if number % 1000 == 999:
+            answer = daemon.request(interface=[wire.far], id=f"c{number}", packets=5)
+            assert answer.status_code == 202
+            wire.send(5)
+            eventually(partial(daemon.logged, "request finished", id=f"c{number}"))
+            for one in held[:-1000]:
+                one.close()
+            del held[:-1000]
+    assert daemon.resident() - before < 64 << 20
+    assert daemon.process
+    assert len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir())) < 1100
+    for one in held:
+        one.close()
+    assert daemon.stop() == 0

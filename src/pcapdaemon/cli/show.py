@@ -154,10 +154,11 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
     wide(sys.stdout).print(shown)
 
 
-def nodes(found: Fleet, as_json: bool) -> None:
+def nodes(found: Fleet, as_json: bool, receivers: int | None = None) -> None:
     """Print the outcome of a request on each node.
 
-    Exits with status 1 if no node answered, or the request failed on one.
+    `receivers` is how many the bus passed it to, if that is known. Exits with status 1 if no node
+    answered, or the request failed on one.
     """
     if as_json:
         print(json.dumps(list(found.records.values())))
@@ -170,9 +171,22 @@ def nodes(found: Fleet, as_json: bool) -> None:
                 shown.add_row(*(printable(cell) for cell in row))
         wide(sys.stdout).print(shown)
     if not found.records:
-        errors.print("error: no node answered", markup=False)
+        _nobody(receivers)
     if not found.good:
         raise typer.Exit(1)
+
+
+def _nobody(receivers: int | None) -> None:
+    """Say why no node may have answered, as far as the bus knows it."""
+    heard = "" if receivers is None else f"; {receivers} subscriber(s) received the request"
+    errors.print(f"error: no node answered{heard}", markup=False)
+    hint = (
+        "no node listens there; check the address, and the channel"
+        if receivers == 0
+        else "only nodes that the request is for answer, if `results` is set in their section;"
+        " 'pcapdaemon request --list' with the same options shows which nodes answer"
+    )
+    errors.print(f"hint: {hint}", markup=False)
 
 
 def nodes_or_receivers(
@@ -180,7 +194,7 @@ def nodes_or_receivers(
 ) -> None:
     """Print the outcome on each node or, if no result can arrive, that the message was sent."""
     if found is not None:
-        nodes(found, as_json)
+        nodes(found, as_json, receivers)
         return
     if as_json:
         print(json.dumps({"sent": address, "subscribers": receivers}))

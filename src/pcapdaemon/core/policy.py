@@ -140,7 +140,7 @@ class Policy(Section):
         description=(
             "A request joins one that began to run at most this many seconds ago, if both have the"
             " same interfaces, filter, snapshot length, and form and place of the savefile. The"
-            " longest limits win, and both receive the same result. 0: never."
+            " longest limits win, and both receive the same result. At most 32 join. 0: never."
         ),
     )
     interfaces: Strings = Field(
