@@ -217,7 +217,10 @@ class Metrics:
         for source in sources:
             for outcome in OUTCOMES:
                 self._requests.labels(source, outcome)
+            self._lost.labels(source)
         for destination in destinations:
+            self._seconds.labels(destination)
+            self._late.labels(destination)
             for outcome in ("delivered", "failed", "spooled", "lost"):
                 self._deliveries.labels(destination, outcome)
         for reason in ("failed", *StopReason):
