@@ -17,6 +17,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.sendrecv import sendp
 
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.session import Origins, Session
 from pcapdaemon.core.errors import Busy, CaptureRefused, DeliveryFailed
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.destinations.base import SavefileInfo
@@ -398,3 +400,36 @@ async def test_a_filter_too_long_for_the_kernel_is_made_shorter_and_nothing_is_p
     stopped = await captured(session, lambda: wire.send(40, ports=4))
     assert all(number % 4 == 1 for number in numbers(saved(stopped, tmp_path / "x.pcap")))
     assert capfd.readouterr().err == "", "libpcap warns on stderr if the kernel refuses a filter"
+
+
+def streaming(wire: Wire, descriptor: int, **fields: Any) -> Session:
+    plan = plan_for(wire.far, **fields)
+    origins = Origins(stream=descriptor)
+    budget = MemoryBudget(16 << 20)
+    return Session(plan, plan.captures[0], budget, CaptureSettings(), origins)
+
+
+async def test_a_stream_has_every_packet_and_needs_no_memory_for_them(
+    wire: Wire, tmp_path: Path
+) -> None:
+    file = tmp_path / "stream.pcap"
+    with file.open("wb") as to:
+        session = streaming(wire, to.fileno(), packets=40_000, timeout=5)
+
+        def traffic() -> None:
+            for _ in range(40):
+                wire.send(1000, size=1000)
+
+        stopped = await captured(session, traffic)
+    assert (stopped.outcome.packets, stopped.outcome.dropped) == (40_000, 0)
+    assert stopped.outcome.size == file.stat().st_size > 2 * (16 << 20)
+    assert numbers(file) == list(range(1000)) * 40
+
+
+async def test_a_stream_ends_with_an_error_when_nobody_reads_it(wire: Wire) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stopped = await captured(streaming(wire, writing, packets=10), lambda: wire.send(10))
+    os.close(writing)
+    assert stopped.outcome.stop_reason is StopReason.ERROR
+    assert "Broken pipe" in stopped.outcome.error
