@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.filters import is_balanced, without
+from pcapdaemon.core.flow import narrowed
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
@@ -160,7 +161,7 @@ def _plan(
         ),
         limits=_limits(request, policy),
         snaplen=snaplen,
-        capture_filter=request.capture_filter or "",
+        capture_filter=narrowed(request.capture_filter or "", request.flow),
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
         file_name=_whole_name(

@@ -19,6 +19,7 @@ import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
+from pcapdaemon.core.flow import Flow, FlowField
 from pcapdaemon.core.message import alert_of, json_type
 from pcapdaemon.core.section import in_words, one_or_several
 from pcapdaemon.core.units import Bytes, Time
@@ -137,6 +138,14 @@ class CaptureRequest(BaseModel):
     tags: Text | None = Field(None, description="Comma-separated tags of the savefile.")
     capture_filter: str | None = Field(
         None, alias="bpf", description="Capture filter, see pcap-filter(7). Absent: every packet."
+    )
+    flow: FlowField | None = Field(
+        None,
+        description=(
+            "Only packets of a flow, in both directions: an object with `proto`, `src`, `sport`,"
+            ' `dst` and `dport`, or an array of two endpoints, as `["192.0.2.1:443",'
+            ' "198.51.100.7"]`. `bpf` narrows it further.'
+        ),
     )
     customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
     alert_id: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Text | None = Field(
@@ -371,5 +380,6 @@ def _compiled(pattern: str) -> Any:
 
 
 def _problem(error: Any) -> Problem:
-    path = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in FIELDS)
+    known = (*FIELDS, *Flow.model_fields)
+    path = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in known)
     return Problem(path, in_words(error))
