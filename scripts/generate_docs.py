@@ -15,6 +15,7 @@ from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.cli.main import app
+from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import Flow
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.message import MAX_MESSAGE
@@ -271,7 +272,14 @@ def _type(field: FieldInfo) -> str:
             return " or ".join(
                 dict.fromkeys(name(one) for one in arguments if one is not type(None))
             )
-        words = {int: "integer", str: "string", bool: "true/false", float: "number", Flow: "object"}
+        words = {
+            int: "integer",
+            str: "string",
+            bool: "true/false",
+            float: "number",
+            Flow: "object",
+            Cause: "object",
+        }
         # any object may be asked for
         return words.get(kind, "string")  # type: ignore[call-overload,no-any-return]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from tests.helpers import eventually
 from tests.servers import Server, free_port
@@ -93,12 +93,23 @@ class KafkaServer(Server):
         return self._admin
 
     def create(self, topic: str, partitions: int = 1, replicas: int = 1) -> None:
-        """Create a topic, and wait until it can be written to."""
+        """Create a topic, and wait until its leaders answer."""
         options = {"max.message.bytes": "20000000"}
         self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[
             topic
         ].result(30)
         eventually(lambda: len(self._led(topic)) == partitions, 30)
+        eventually(lambda: self._leaders_know(topic), 30)
+
+    def _leaders_know(self, topic: str) -> bool:
+        """Return whether each leader knows that it is one, which is later than in the metadata."""
+        latest: Any = OffsetSpec.latest  # the library has no types for it
+        newest = {TopicPartition(topic, n): latest() for n in self._led(topic)}
+        answers = self.admin.list_offsets(newest, request_timeout=10).values()
+        try:
+            return all(answer.result(10).offset >= 0 for answer in answers)
+        except KafkaException:
+            return False
 
     def grow(self, topic: str, partitions: int) -> None:
         """Increase the number of partitions to `partitions`."""

@@ -52,6 +52,7 @@ CAPTURE = create_model(
     missing=(list[str] | None, None),
 )
 _ASKED: dict[str, Any] = {ON_THE_WIRE[name]: (str | int | None, None) for name in ASKED}
+_ASKED["cause"] = (dict[str, str] | None, None)
 REQUEST = create_model(
     "Request",
     **_members(RequestRecord, without=("captures", "asked")),

@@ -339,6 +339,7 @@ def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaple
     tags = [
         f"customer:{request.customer}" if request.customer else "",
         f"alertid:{request.alert_id}" if request.alert_id else "",
+        request.cause.tag if request.cause else "",
         request.tags or "",
         f"alias:{alias}" if alias else "",
         f"node:{node}",

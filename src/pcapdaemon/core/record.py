@@ -179,4 +179,5 @@ ASKED = ("capture_filter", "customer", "alert_id", "tags", "comment")
 def asked(request: CaptureRequest) -> dict[str, Any]:
     """Return what people search a request by, with the message's words, if it was sent."""
     found = {ON_THE_WIRE[name]: getattr(request, name) for name in ASKED}
+    found["cause"] = request.cause and request.cause.as_json()
     return {name: value for name, value in found.items() if value not in (None, "", 0)}

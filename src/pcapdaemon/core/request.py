@@ -19,6 +19,7 @@ import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
+from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import Flow, FlowField
 from pcapdaemon.core.message import alert_of, json_type
 from pcapdaemon.core.section import in_words, one_or_several
@@ -230,6 +231,13 @@ class CaptureRequest(BaseModel):
             " true`."
         ),
     )
+    cause: Cause | None = Field(
+        None,
+        description=(
+            "What caused the request: an object with `system`, `id`, `url` and `title`. The record,"
+            " results, tags and the comment of a pcapng savefile have it."
+        ),
+    )
     comment: Text | None = Field(
         None,
         description="A remark for the savefile, if the destination supports one.",
@@ -380,6 +388,6 @@ def _compiled(pattern: str) -> Any:
 
 
 def _problem(error: Any) -> Problem:
-    known = (*FIELDS, *Flow.model_fields)
+    known = (*FIELDS, *Flow.model_fields, *Cause.model_fields)
     path = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in known)
     return Problem(path, in_words(error))

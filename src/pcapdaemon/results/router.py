@@ -73,6 +73,7 @@ class _Route:
     source: str
     to: str | None
     kinds: tuple[str, ...] | None
+    cause: dict[str, str] | None = None
 
 
 class Results:
@@ -278,6 +279,8 @@ class Results:
         places = self._where(route) if wanted else []
         if not readers and not places:
             return
+        if route.cause:
+            data = {**data, "cause": route.cause}
         body = encode(kind, request_id, data, self.node, time.time())
         for reader in readers:
             reader.put(kind, body)
@@ -325,6 +328,7 @@ def name_of(place: tuple[str, str]) -> str:
 
 
 def _route(source: str, request: CaptureRequest | None) -> _Route:
-    return _Route(
-        source, request.reply_to if request else None, request.reply_events if request else None
-    )
+    if request is None:
+        return _Route(source, None, None)
+    cause = request.cause.as_json() if request.cause else None
+    return _Route(source, request.reply_to, request.reply_events, cause)

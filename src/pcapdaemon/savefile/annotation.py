@@ -90,6 +90,7 @@ def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
         ON_THE_WIRE["alert_id"]: request.alert_id,
         "tags": request.tags,
         "comment": request.comment,
+        "cause": request.cause and request.cause.as_json(),
     }
     return {
         "id": plan.id,
