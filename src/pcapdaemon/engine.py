@@ -14,6 +14,7 @@ import structlog
 
 from pcapdaemon.config import Settings
 from pcapdaemon.core import intake
+from pcapdaemon.core.addressing import addressed_to
 from pcapdaemon.core.admission import Rates, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.cloudevents import is_result
@@ -25,7 +26,7 @@ from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
-from pcapdaemon.core.request import Problem, addressed_to, new_id
+from pcapdaemon.core.request import Problem, new_id
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.sources.base import Message

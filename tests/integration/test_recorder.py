@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import NOT_BEGUN, Recorder, RecorderSettings
-from pcapdaemon.capture.session import NO_RECORDER, Origins, Session
+from pcapdaemon.capture.session import MORE_THAN_ALLOWED, NO_RECORDER, Origins, Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.memory import MemoryBudget
@@ -556,3 +557,34 @@ async def test_a_capture_begins_when_its_message_arrived(wire: Wire, tmp_path: P
             assert abs(stopped.outcome.trigger - arrived_at) < (0.1 if abs(age) < 1 else 9)
             if age == 0.9:
                 await asyncio.sleep(1)  # the packets are older than LATEST from now on
+
+
+async def test_since_begins_at_a_moment_and_says_what_the_node_does_not_allow(
+    wire: Wire, tmp_path: Path
+) -> None:
+    with recording(wire.far, seconds=100) as recorder:
+        await asyncio.to_thread(wire.send, 3)
+        eventually(has_recorded(recorder, 3))
+        await asyncio.sleep(1)
+        moment = datetime.now(UTC)
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(wire.send, 7)
+        eventually(has_recorded(recorder, 10))
+        for since, packets, words in (
+            (moment, 7, ""),
+            (moment - timedelta(seconds=300), 10, MORE_THAN_ALLOWED),
+        ):
+            plan = plan_for(wire.far, since=since.isoformat(), duration=1)
+            session = Session(
+                plan,
+                plan.captures[0],
+                MemoryBudget(64 * MIB),
+                CaptureSettings(),
+                Origins(lambda _: recorder),
+            )
+            stopped = await captured(session)
+            assert stopped.outcome.packets == packets
+            assert stopped.outcome.lookback
+            assert words in stopped.outcome.lookback.reason
+            asked = stopped.outcome.trigger - since.timestamp()
+            assert stopped.outcome.lookback.asked == pytest.approx(asked, abs=0.2)

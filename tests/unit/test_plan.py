@@ -1,5 +1,6 @@
 """The plan that a node makes for a request."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -164,3 +165,25 @@ def test_a_file_name_is_one_safe_component_whatever_comes(node: str, request_id:
 def test_a_template_that_cannot_be_unique_or_is_misspelt_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="filename"):
         Policy(filename=template)
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(HERE.now + seconds, UTC).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lookback", "cut"),
+    [(-10.0, 10.0, 0), (-0.25, 0.25, 0), (0, 0, 0), (3, 0, 0), (-60, 60, 0), (-90.5, 60, 30.5)],
+)
+def test_since_is_a_lookback_that_is_cut_and_not_refused(
+    seconds: float, lookback: float, cut: float
+) -> None:
+    made = good(since=at(seconds))
+    assert made.lookback == pytest.approx(lookback, abs=1e-3)
+    assert made.lookback_cut == pytest.approx(cut, abs=1e-3)
+
+
+def test_since_is_no_time_to_come_and_does_not_go_with_lookback() -> None:
+    assert "20 s in the future by this node's clock" in refused(since=at(20))["since"]
+    assert "not both" in refused(since=at(-5), lookback=5)["since"]
+    assert "RFC 3339" in refused(since="yesterday")["since"]

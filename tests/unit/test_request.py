@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdaemon.core.addressing import addressed_to
 from pcapdaemon.core.message import MAX_MESSAGE, UnreadableMessage, read
 from pcapdaemon.core.request import (
     FIELDS,
     CaptureRequest,
-    addressed_to,
     new_id,
     unknown_fields,
     validate,
@@ -190,7 +190,7 @@ def test_every_field_of_the_original_is_taken() -> None:
         " duration bytes packetdebug logrequest folder bucket acl region endpoint encryption"
     )
     ours = "id labels issued_at dryrun comment reply_to reply_events lookback format merge compress"
-    ours += " sha256 flow cause"
+    ours += " sha256 flow cause since"
     assert {*original.split(), *ours.split()} == set(FIELDS)
 
 

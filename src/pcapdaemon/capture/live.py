@@ -130,7 +130,7 @@ class LiveSource(LiveCapture):
             loopback=self._loopback,
         )
 
-    def past(self, asked: int) -> Lookback:
+    def past(self, asked: float) -> Lookback:
         """Return an empty lookback: a live source has no packets from before its trigger."""
         return Lookback(asked, 0.0, 0, self._nothing_recorded)
 

@@ -135,7 +135,9 @@ class Recorder:
         """Number of captures that read from it."""
         return self._recording.followers
 
-    def source(self, budget: MemoryBudget, trigger: int, lookback: int) -> "RecordedSource | None":
+    def source(
+        self, budget: MemoryBudget, trigger: int, lookback: float
+    ) -> "RecordedSource | None":
         """Return a source of packets from `lookback` seconds before `trigger` (monotonic ns) on.
 
         Returns None if it does not record.
@@ -143,16 +145,16 @@ class Recorder:
         recording = self._recording
         if not recording.is_open or not self._is_current(recording):
             return None
-        since = trigger - min(lookback, self.settings.seconds) * SECOND
+        since = trigger - int(min(lookback, self.settings.seconds) * SECOND)
         return RecordedSource(self, recording, budget, trigger, since)
 
-    def coverage(self, trigger: int, lookback: int, dropped_until: int) -> Coverage:
+    def coverage(self, trigger: int, lookback: float, dropped_until: int) -> Coverage:
         """Return how many of the `lookback` seconds before its trigger a capture has, and why.
 
         `dropped_until` is the moment up to which the recorder had dropped packets when the capture
         began.
         """
-        wanted = trigger - lookback * SECOND
+        wanted = trigger - int(lookback * SECOND)
         kept = self.settings.seconds
         limits = {
             wanted: "",
@@ -353,7 +355,7 @@ class RecordedSource(RecordedCapture):
         """Return for how many seconds after the trigger the interface was down."""
         return self._recorder.down(self._trigger)
 
-    def past(self, asked: int) -> Lookback:
+    def past(self, asked: float) -> Lookback:
         """Return what it has from before the trigger, and why that is not all."""
         coverage = self._recorder.coverage(self._trigger, asked, self.recorded_until)
         packets, evicted = self.from_before

@@ -40,6 +40,6 @@ class ReplaySource(ReplayedCapture):
         """Return 0: a file does not go down."""
         return 0.0
 
-    def past(self, asked: int) -> Lookback:
+    def past(self, asked: float) -> Lookback:
         """Return an empty lookback, because a file has no packets from before its start."""
         return Lookback(asked, 0.0, 0, NOTHING_RECORDED)

@@ -11,7 +11,7 @@ from pcapdaemon.capture.replay import ReplaySource
 from pcapdaemon.capture.source import PacketSource, SourceOptions
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.limits import CaptureLimits, StopReason
-from pcapdaemon.core.outcome import Counts, Outcome, Place
+from pcapdaemon.core.outcome import Counts, Lookback, Outcome, Place
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import SharedLimits
@@ -42,6 +42,7 @@ class Origins:
 NOTHING_OPEN = Origins()
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
 RENAMED = "its device was renamed"
+MORE_THAN_ALLOWED = "this node allows less ([general] maxlookback)"
 
 
 LATEST = 1.0
@@ -239,11 +240,18 @@ class Session:
             trigger=self._trigger,
             first_packet_at=first / 1e9 if source.packets else None,
             last_packet_at=last / 1e9 if source.packets else None,
-            lookback=source.past(self.plan.lookback) if self.plan.lookback else None,
+            lookback=self._past(source) if self.plan.lookback else None,
             down=0.0 if reason is StopReason.INTERFACE_DOWN else round(source.down, 3),
             filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
         )
+
+    def _past(self, source: PacketSource) -> Lookback:
+        found, cut = source.past(self.plan.lookback), self.plan.lookback_cut
+        if not cut:
+            return found
+        reason = "; ".join(filter(None, (MORE_THAN_ALLOWED, found.reason)))
+        return replace(found, asked=round(found.asked + cut, 3), reason=reason)
 
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():

@@ -93,7 +93,7 @@ class PacketSource(Protocol):
     def take_blocks(self) -> Blocks:
         """Return the records of all packets. Call it once, after `run`."""
 
-    def past(self, asked: int) -> Lookback:
+    def past(self, asked: float) -> Lookback:
         """Return what it has of the `asked` seconds before its trigger. Call it after `run`."""
 
     @property

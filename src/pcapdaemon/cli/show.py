@@ -286,7 +286,7 @@ def _past(capture: dict[str, Any]) -> list[str]:
     if not past:
         return []
     why = f": {past['reason']}" if past["reason"] else ""
-    return [f"lookback {past['covered']:g} of {past['asked']} s, {past['packets']} packets{why}"]
+    return [f"lookback {past['covered']:g} of {past['asked']:g} s, {past['packets']} packets{why}"]
 
 
 def wide(to: Any) -> Console:

@@ -37,7 +37,7 @@ class Lookback:
     `asked` and `covered` are seconds. `reason` says why not all of them are covered.
     """
 
-    asked: int
+    asked: int | float
     covered: float
     packets: int
     reason: str = ""

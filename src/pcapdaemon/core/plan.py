@@ -30,7 +30,8 @@ class CapturePlan:
 
     `unavailable` are interfaces that were asked for and can't be captured on, and why.
 
-    With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds. With it,
+    With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds, and
+    `lookback_cut` is how many more were asked for than the node allows. With it,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
     `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
     filter may contain names of hosts. `exclude` matches what is never kept. `arrived_at`
@@ -51,7 +52,8 @@ class CapturePlan:
     merge: bool = False
     compress: str = "none"
     sha256: bool = False
-    lookback: int = 0
+    lookback: float = 0
+    lookback_cut: float = 0
     share_recorder: bool = True
     filter_names: bool = False
     exclude: str = ""
@@ -91,6 +93,10 @@ class CapturePlan:
         interfaces = frozenset(part.interface.name for part in self.captures)
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256, self.lookback)
         return interfaces, self.effective_filter, form, self.packet_debug, self.destination_fields
+
+
+LARGEST_CLOCK_ERROR = 5.0
+"""Seconds by which `since` may be in the future; it then means now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ def make_plan(
         *interface_problems,
         *_reply_problems(request, around),
         *_merge_problems(request),
+        *_since_problems(request, around),
     ]
     if found:
         return Rejection(request_id, tuple(found))
@@ -153,6 +160,7 @@ def _plan(
     unavailable: Sequence[tuple[str, str]],
 ) -> CapturePlan:
     snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
+    lookback, cut = _lookback(request, policy, around.now)
     return CapturePlan(
         id=request_id,
         request=request,
@@ -171,7 +179,8 @@ def _plan(
         merge=request.merge,
         compress=request.compress or policy.compress,
         sha256=request.sha256 or policy.sha256,
-        lookback=request.lookback or 0,
+        lookback=lookback,
+        lookback_cut=cut,
         share_recorder=policy.share_recorder,
         filter_names=policy.filter_names,
         exclude=policy.exclude or "",
@@ -189,6 +198,22 @@ def _limits(request: CaptureRequest, policy: Policy) -> CaptureLimits:
         duration=request.duration or policy.maxduration,
         idle_timeout=request.idle_timeout or policy.defaulttimeout,
     )
+
+
+def _lookback(request: CaptureRequest, policy: Policy, now: float) -> tuple[float, float]:
+    """Return how many seconds back the savefile begins, and how many more were asked for."""
+    if request.since is None:
+        return request.lookback or 0, 0
+    asked = max(0.0, now - request.since.timestamp())
+    kept = min(asked, policy.maxlookback)
+    return kept, asked - kept
+
+
+def _since_problems(request: CaptureRequest, around: Surroundings) -> list[Problem]:
+    ahead = request.since.timestamp() - around.now if request.since else 0.0
+    if ahead <= LARGEST_CLOCK_ERROR:
+        return []
+    return [Problem("since", f"is {ahead:.0f} s in the future by this node's clock")]
 
 
 def _limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:

@@ -1,24 +1,22 @@
 """CaptureRequest, made from untrusted JSON. Pure.
 
-The short names of the original's message are defined here and nowhere else.
+The short names of the original's message are defined here. Only addressing.py uses them too.
 
 A message is read in steps, so that one for another node costs as little as possible, and a bad one
 is answered with all its problems at once: `read` (JSON as strict as Go's, in message.py),
-`addressed_to` (is it for this node?), `validate`.
+`addressed_to` (is it for this node? in addressing.py), `validate`.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-import re2
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ulid import ULID
 
+from pcapdaemon.core.addressing import LONGEST_PATTERN, pattern_problems
 from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import Flow, FlowField
 from pcapdaemon.core.message import alert_of, json_type
@@ -26,9 +24,6 @@ from pcapdaemon.core.section import in_words, one_or_several
 from pcapdaemon.core.units import Bytes, Time
 
 MAX_ID = 128
-LONGEST_PATTERN = 256
-"""Most characters of `nodere`. Compiling one takes less than a millisecond."""
-
 MOST_NAMED = 10
 """Most unknown fields that a warning names."""
 _INT64 = 2**63
@@ -200,6 +195,14 @@ class CaptureRequest(BaseModel):
             " count from the request on."
         ),
     )
+    since: Moment | None = Field(
+        None,
+        description=(
+            "Begin the savefile at this moment, in RFC 3339, in place of `lookback`: a delay on the"
+            " way does not move it. What is more than `maxlookback` ago is left out, and the"
+            " result says so."
+        ),
+    )
     format: Format | None = Field(
         None, description="Format of the savefile. Absent: `[general] format`."
     )
@@ -288,32 +291,6 @@ class Problem:
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
-    """Return whether a message is for this node.
-
-    Also True if that is unknown, because the message must then be answered.
-    """
-    wanted = fields.get("labels")
-    if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):
-        return False
-    name, pattern = fields.get("node"), fields.get("nodere")
-    if name and not pattern and isinstance(name, str):
-        return name in (node, "any")
-    if pattern and not name and isinstance(pattern, str) and len(pattern) <= LONGEST_PATTERN:
-        try:
-            return _compiled(pattern).search(node) is not None
-        except re2.error:
-            return True
-    return True
-
-
-def _labels_match(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
-    globs = (
-        (name, glob) for name, glob in wanted.items() if isinstance(glob, str) and len(glob) <= 128
-    )
-    return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in globs)
-
-
 def validate(fields: Mapping[str, Any]) -> tuple[CaptureRequest, list[Problem]]:
     """Return the request made of all valid fields, and all problems with the others."""
     problems = []
@@ -353,8 +330,10 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
             product = alert_of(fields) if one == "node" else ""
             looks = f"; this looks like {product}, not like a request" if product else ""
             problems.append(Problem(one, f"must be present; give {one} or {other}{looks}"))
+    if request.lookback and request.since:
+        problems.append(Problem("since", "give lookback or since, not both"))
     if request.node_pattern:
-        problems += _pattern_problems(request.node_pattern)
+        problems += [Problem("nodere", words) for words in pattern_problems(request.node_pattern)]
     if request.id is not None and not request.id.isprintable():
         problems.append(Problem("id", "must have only printable characters"))
     if request.id in (".", ".."):
@@ -362,29 +341,6 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
             Problem("id", "must not be . or .., because it is part of the path of a URL")
         )
     return problems
-
-
-def _pattern_problems(pattern: str) -> list[Problem]:
-    try:
-        _compiled(pattern)
-    except re2.error as error:
-        words = (
-            error.args[0].decode("utf-8", "replace")
-            if isinstance(error.args[0], bytes)
-            else str(error)
-        )
-        return [Problem("nodere", f"not a valid RE2 expression: {words}")]
-    return []
-
-
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> Any:
-    # RE2 has Go's syntax and takes linear time. Python's `re` takes seconds for 27 characters of
-    # `(a+)+$`.
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 1 << 18
-    return re2.compile(pattern, options)
 
 
 def _problem(error: Any) -> Problem:
