@@ -42,6 +42,7 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
 from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.native.rtnetlink import own_addresses
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
 from pcapdaemon.runs import Runs
@@ -107,6 +108,7 @@ class Daemon:
             lambda: interfaces_of(self._settings),
             statedir=state_directory(settings.general),
             places=lambda: self._results.places,
+            addresses=own_addresses,
         )
         self._metrics = Metrics(self._levels())
         self._pumps: dict[str, asyncio.Task[None]] = {}

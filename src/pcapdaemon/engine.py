@@ -5,7 +5,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import structlog
 
 from pcapdaemon.config import Settings
 from pcapdaemon.core import intake
-from pcapdaemon.core.addressing import addressed_to
+from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
 from pcapdaemon.core.admission import Rates, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.cloudevents import is_result
@@ -53,6 +53,7 @@ class Engine:
         interfaces: Callable[[], Mapping[str, Interface]],
         statedir: Path | None = None,
         places: Callable[[], frozenset[str]] = frozenset,
+        addresses: Callable[[], Collection[Ip]] = no_addresses,
     ) -> None:
         self.node, self.runs, self.skipped = node, runs, 0
         self._settings, self._draining = settings, False
@@ -60,6 +61,8 @@ class Engine:
         self._dedupe, self._rates = Dedupe(statedir), Rates()
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._find_addresses, self._addresses = addresses, no_addresses()
+        self._addresses_until = 0.0
 
     def configure(self, node: str, settings: Settings) -> None:
         """Use these settings from the next message on."""
@@ -88,13 +91,22 @@ class Engine:
             answer = Answer("", AnswerKind.ELSEWHERE)
             self._conclude(message, Conclusion(Verdict.DONE, answer))
             return
-        if addressed_to(fields, self.node, self._settings.general.labels):
+        if addressed_to(fields, self.node, self._settings.general.labels, self._own_addresses):
             self._spawn(self._handle_or_say_why_not(message, fields))
             return
         self.skipped += 1
         if message.answer or message.settle:
             answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE)
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
+
+    def _own_addresses(self) -> Collection[Ip]:
+        """Return this host's addresses as of the last second: messages for others are many."""
+        now = time.monotonic()
+        if now > self._addresses_until:
+            with suppress(OSError):  # no descriptor is free: the last ones may do
+                self._addresses = frozenset(self._find_addresses())
+            self._addresses_until = now + 1
+        return self._addresses
 
     def counts(self, request_id: str) -> dict[str, Counts]:
         """Return the current counts of a request's captures, by interface."""

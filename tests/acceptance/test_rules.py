@@ -1,6 +1,7 @@
 """What all sources share: age, deduplication, floods, cancelling, lists, dry runs, addressing."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -313,3 +314,19 @@ def test_with_ack_at_the_finish_a_capture_that_a_crash_ended_is_made_again(
         assert daemon.stop() == 0
     finally:
         moto.kill()
+
+
+def test_a_request_for_an_address_is_only_for_the_node_that_has_it(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    subprocess.run(["ip", "addr", "add", "198.51.100.7/24", "dev", wire.far], check=True)
+    for addresses, state in (
+        (["198.51.100.7"], "running"),
+        ("198.51.100.0/28", "running"),
+        (["198.51.100.8", "203.0.113.0/24"], "elsewhere"),
+        (["127.0.0.1"], "elsewhere"),
+    ):
+        time.sleep(1.1)  # the addresses are looked up once a second
+        answer = daemon.request(interface=[wire.far], addresses=addresses, timeout=1)
+        assert answer.json()["state"] == state
+    assert daemon.request(interface=[wire.far], addresses=["web1"]).status_code == 400

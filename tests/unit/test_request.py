@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import ipaddress
 import json
 import time
 from typing import Any
@@ -190,7 +191,7 @@ def test_every_field_of_the_original_is_taken() -> None:
         " duration bytes packetdebug logrequest folder bucket acl region endpoint encryption"
     )
     ours = "id labels issued_at dryrun comment reply_to reply_events lookback format merge compress"
-    ours += " sha256 flow cause since"
+    ours += " sha256 flow cause since addresses"
     assert {*original.split(), *ours.split()} == set(FIELDS)
 
 
@@ -296,3 +297,39 @@ def test_a_body_is_named_for_what_it_is(body: bytes, words: str) -> None:
 def test_an_alert_is_named_for_what_it_is(body: dict[str, Any], words: str) -> None:
     _, problems = validate(read(json.dumps(body).encode()))
     assert words in str(problems[0])
+
+
+OWN = frozenset(map(ipaddress.ip_address, ("10.0.0.5", "192.0.2.7", "fd00::5")))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["10.0.0.5"], True),
+        (["10.0.0.6"], False),
+        (["10.0.0.6", "192.0.2.0/24"], True),
+        (["10.0.0.9/24"], True),
+        (["fd00::/64"], True),
+        (["fd01::/64", "10.1.0.0/16"], False),
+        ([], True),
+        (["10.0.0.5/33"], True),
+        (["web1"], True),
+        ([7], True),
+        ("10.0.0.6", False),
+        ("10.0.0.5", True),
+        ({"a": 1}, True),
+    ],
+)
+def test_a_node_is_found_by_its_addresses_and_what_is_wrong_is_answered(
+    wanted: Any, expected: bool
+) -> None:
+    fields = {"node": "any", "addresses": wanted}
+    assert addressed_to(fields, "web1", {}, lambda: OWN) is expected
+    assert not addressed_to({**fields, "node": "other"}, "web1", {}, lambda: OWN)
+
+
+def test_addresses_are_addresses_or_networks() -> None:
+    assert problems(addresses=["10.0.0.5", "192.0.2.0/24", "fd00::1"]) == {}
+    assert problems(addresses="10.0.0.5") == {}
+    for wrong in ("web1", "10.0.0.5/33", "fe80::1%eth0", ""):
+        assert "must be an address or a network" in problems(addresses=[wrong])["addresses.0"]

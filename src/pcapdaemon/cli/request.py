@@ -26,6 +26,7 @@ MESSAGE_OPTIONS = (
     "tags",
     "id",
     "labels",
+    "addresses",
     "dryrun",
     "comment",
     "reply_to",
@@ -69,6 +70,12 @@ def request(
         list[str] | None,
         typer.Option(
             "--label", help="Label that the node must have, as NAME=GLOB; may be repeated."
+        ),
+    ] = None,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address", help="Address or network that the node must have; may be repeated."
         ),
     ] = None,
     dryrun: Annotated[

@@ -1,6 +1,7 @@
 """Which nodes a message is for. Pure."""
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -11,14 +12,59 @@ LONGEST_PATTERN = 256
 """Most characters of `nodere`. Compiling one takes less than a millisecond."""
 
 
-def addressed_to(fields: dict[str, Any], node: str, labels: Mapping[str, str]) -> bool:
-    """Return whether a message is for this node.
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+MOST_ADDRESSES = 64
+
+
+def no_addresses() -> frozenset[Ip]:
+    """Return no address."""
+    return frozenset()
+
+
+def addressed_to(
+    fields: dict[str, Any],
+    node: str,
+    labels: Mapping[str, str],
+    own: Callable[[], Collection[Ip]] = no_addresses,
+) -> bool:
+    """Return whether a message is for this node. `own` returns the node's addresses.
 
     Also True if that is unknown, because the message must then be answered.
     """
     wanted = fields.get("labels")
     if wanted and isinstance(wanted, dict) and not _labels_match(wanted, labels):
         return False
+    if not _is_named(fields, node):
+        return False
+    addresses = fields.get("addresses")
+    if isinstance(addresses, str) and addresses:
+        addresses = [addresses]
+    return not addresses or not isinstance(addresses, list) or _owns_one(addresses, own)
+
+
+def _owns_one(wanted: list[Any], own: Callable[[], Collection[Ip]]) -> bool:
+    try:
+        networks = [network_of(one) for one in wanted[:MOST_ADDRESSES]]
+    except ValueError:
+        return True
+    return any(address in network for address in own() for network in networks)
+
+
+def network_of(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Return an address, or a network with the length of its prefix, as a network.
+
+    Raises ValueError.
+    """
+    words = 'must be an address or a network, as "192.0.2.1" or "192.0.2.0/24"'
+    if not isinstance(text, str) or "%" in text:
+        raise ValueError(words)
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(words) from None
+
+
+def _is_named(fields: dict[str, Any], node: str) -> bool:
     name, pattern = fields.get("node"), fields.get("nodere")
     if name and not pattern and isinstance(name, str):
         return name in (node, "any")

@@ -13,10 +13,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from ulid import ULID
 
-from pcapdaemon.core.addressing import LONGEST_PATTERN, pattern_problems
+from pcapdaemon.core.addressing import LONGEST_PATTERN, MOST_ADDRESSES, network_of, pattern_problems
 from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import Flow, FlowField
 from pcapdaemon.core.message import alert_of, json_type
@@ -31,9 +39,18 @@ _INT64 = 2**63
 Text = Annotated[str, Field(max_length=4096)]
 
 
+def _network(text: str) -> str:
+    return str(network_of(text))
+
+
 Names = Annotated[
     tuple[Annotated[str, Field(max_length=127)], ...],
     Field(strict=False, max_length=64),
+    BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
+]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    Field(strict=False, max_length=MOST_ADDRESSES),
     BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
 ]
 Size = Annotated[Bytes, Field(ge=0, lt=_INT64)]
@@ -109,6 +126,13 @@ class CaptureRequest(BaseModel):
             "In addition to `node` or `nodere`: globs that the labels of the node (`[general]"
             ' labels`) must all match, as in `{"role": "edge", "site": "fra*"}`. A label that the'
             " node lacks does not match."
+        ),
+    )
+    addresses: Addresses = Field(
+        (),
+        description=(
+            "In addition: the request is only for nodes that have one of these addresses, or an"
+            " address in one of these networks, on an interface."
         ),
     )
     issued_at: Moment | None = Field(
@@ -266,7 +290,7 @@ class CaptureRequest(BaseModel):
     encryption: bool = Field(False, description="S3 only: can turn encryption on, but not off.")
 
 
-ADDRESS = ("node", "nodere", "labels")
+ADDRESS = ("node", "nodere", "labels", "addresses")
 """The fields of a message that say which nodes it is for."""
 
 FIELDS = {field.alias or name: name for name, field in CaptureRequest.model_fields.items()}

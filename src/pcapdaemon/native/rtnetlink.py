@@ -63,6 +63,17 @@ def networks_of(index: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def own_addresses() -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return the addresses of all interfaces of this host, without those of loopback."""
+    body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    found = set()
+    for answered, data in _ask(RTM_GETADDR, NLM_F_DUMP, body):
+        if answered == RTM_NEWADDR:
+            attributes = _attributes(data[_ADDRESS.size :])
+            found.add(ipaddress.ip_address(attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]))
+    return frozenset(address for address in found if not address.is_loopback)
+
+
 def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asking:
         asking.settimeout(1)
