@@ -20,6 +20,7 @@ from pcapdaemon.core.flow import Flow
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.message import MAX_MESSAGE
 from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.profile import Profile
 from pcapdaemon.core.request import CaptureRequest, json_schema
 from pcapdaemon.core.section import secret_names
 from pcapdaemon.delivery.settings import DeliverySettings
@@ -221,6 +222,7 @@ def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
         yield f"[{section}]", _of_plugins(sources, section)
     yield "[[interface]]", [InterfaceSettings]
     yield "[[recorder]]", [RecorderSettings]
+    yield "[[profile]]", [Profile]
     for section in dict.fromkeys(plugin.section for plugin in destinations.TABLE.values()):
         if section != "general":
             yield f"[{section}]", _of_plugins(destinations, section)

@@ -26,7 +26,10 @@ from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
 from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.plan import limit_problems
 from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.profile import Profile, Profiles, fields_of
+from pcapdaemon.core.request import validate as validate_request
 from pcapdaemon.core.section import Section, in_words, secret_names
 from pcapdaemon.core.text import shortened
 from pcapdaemon.delivery.settings import DeliverySettings
@@ -67,6 +70,7 @@ class Settings:
     syslog: Syslog | None
     interfaces: tuple[InterfaceSettings, ...]
     recorder: tuple[RecorderSettings, ...]
+    profile: tuple[Any, ...]
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
     warnings: tuple[str, ...] = ()
@@ -80,6 +84,11 @@ class Settings:
             for alias in interface.alias:
                 found.setdefault(alias, []).append(interface.name)
         return found
+
+    @property
+    def profiles(self) -> Profiles:
+        """The fields of each profile."""
+        return {one.name: fields_of(one) for one in self.profile}
 
     @property
     def ready(self) -> list[str]:
@@ -144,6 +153,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
         interfaces=reader.tables("interface", InterfaceSettings),
         recorder=reader.tables("recorder", RecorderSettings),
+        profile=reader.tables("profile", Profile),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
@@ -200,16 +210,8 @@ class _Reader:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
-        known = {
-            "general",
-            "capture",
-            "delivery",
-            "spool",
-            "results",
-            "syslog",
-            "interface",
-            "recorder",
-        }
+        known = set("general capture delivery spool results syslog".split())
+        known |= {"interface", "recorder", "profile"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())
         }
@@ -253,6 +255,7 @@ class _Reader:
         for one in (settings.results, *settings.sources.values(), *settings.destinations.values()):
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
+        self._profiles(settings)
         self._exclude(settings.general.exclude or "")
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
@@ -292,6 +295,15 @@ class _Reader:
                 f" {place} too; choose another place"
                 for place in sorted(places & set(_heard(one)))
             ]
+
+    def _profiles(self, settings: Settings) -> None:
+        for n, profile in enumerate(settings.profile, 1):
+            label = f"{self.origin}: [[profile]] number {n}"
+            name = getattr(profile, "name", "")  # missing if it is invalid, which is reported
+            if name and name in [getattr(one, "name", "") for one in settings.profile[: n - 1]]:
+                self.problems.append(f"{label}: there is another profile {name}")
+            request, _ = validate_request({"node": "any", **fields_of(profile)})
+            self.problems += [f"{label} {one}" for one in limit_problems(request, settings.general)]
 
     def _exclude(self, expression: str) -> None:
         wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"

@@ -213,7 +213,7 @@ class Engine:
             self._places(),
             delivery.destination_fields,
         )
-        return View(settings.general, around, delivery.objections)
+        return View(settings.general, around, delivery.objections, settings.profiles)
 
     def _obey(self, message: Message, order: Order) -> Conclusion:
         if not order.cancel:

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,19 @@ def test_a_request_for_an_address_is_only_for_the_node_that_has_it(
         answer = daemon.request(interface=[wire.far], addresses=addresses, timeout=1)
         assert answer.json()["state"] == state
     assert daemon.request(interface=[wire.far], addresses=["web1"]).status_code == 400
+
+
+def test_a_profile_gives_what_the_request_does_not_say(make: Make, wire: Wire) -> None:
+    profile = {"name": "five", "interface": wire.far, "packets": 5, "format": "pcapng"}
+    daemon = make({"profile 1": profile}).start()
+    assert daemon.request(profile="five", id="a").status_code == 202
+    assert daemon.request(profile="five", id="b", packets=7, format="pcap").status_code == 202
+    unknown = daemon.request(profile="six")
+    assert (unknown.status_code, "this node has: five" in unknown.text) == (400, True)
+    for name in ("a", "b"):
+        eventually(partial(daemon.logged, "capture started", id=name))
+    wire.send(9)
+    for name, packets, form in (("a", 5, ".pcapng"), ("b", 7, ".pcap")):
+        eventually(partial(daemon.logged, "request finished", id=name))
+        (file,) = daemon.captures.glob(f"*-{name}{form}")
+        assert numbers(file) == list(range(packets))

@@ -11,6 +11,7 @@ from pcapdaemon.cli import options
 from pcapdaemon.cli.failing import fail
 
 MESSAGE_OPTIONS = (
+    "profile",
     "node",
     "nodere",
     "interface",
@@ -44,6 +45,9 @@ def request(
     ] = None,
     nodere: Annotated[
         str | None, typer.Option(help="RE2 expression for names of nodes.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the node.", show_default=False)
     ] = None,
     interface: options.Interfaces = None,
     alias: options.Aliases = None,

@@ -8,7 +8,7 @@ decision as one value, `Conclusion`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pcapdaemon.core.admission import CLOCK_OFF, age_of
@@ -27,6 +27,7 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.orders import Order, find_order
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.profile import Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
 from pcapdaemon.core.text import shortened
 from pcapdaemon.core.wire import to_wire
@@ -66,6 +67,7 @@ class View:
     policy: Policy
     around: Surroundings
     objections: Callable[[CaptureRequest], Sequence[Problem]]
+    profiles: Profiles = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
         return order
     if order:
         return Judged(envelope.fallback_id, "", Rejection(envelope.fallback_id, tuple(order)))
+    fields, unknown = applied(fields, view.profiles)
     request, problems = validate(fields)
+    problems += unknown
     issued_at = request.issued_at.timestamp() if request.issued_at else None
     age = age_of(envelope.sent_at, issued_at, view.around.now)
     request_id = request.id or envelope.fallback_id

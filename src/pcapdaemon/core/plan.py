@@ -139,7 +139,7 @@ def make_plan(
     chosen, unavailable, interface_problems = _interfaces(request, policy, around)
     found = [
         *problems,
-        *_limit_problems(request, policy),
+        *limit_problems(request, policy),
         *_filter_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
@@ -216,7 +216,8 @@ def _since_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     return [Problem("since", f"is {ahead:.0f} s in the future by this node's clock")]
 
 
-def _limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
+def limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
+    """Return what a request asks of this node that is more than its maxima."""
     # Zero means absent, except for packets: `validate` has rejected it there.
     asked = {
         "packets": (request.packets, policy.maxpackets, "maxpackets"),

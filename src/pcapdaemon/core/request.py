@@ -167,6 +167,12 @@ class CaptureRequest(BaseModel):
             ' "198.51.100.7"]`. `bpf` narrows it further.'
         ),
     )
+    profile: Text | None = Field(
+        None,
+        description=(
+            "A `[[profile]]` of the node: its fields count where the request does not have them."
+        ),
+    )
     customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
     alert_id: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Text | None = Field(
         None,
