@@ -307,3 +307,30 @@ def test_a_result_that_comes_as_a_request_is_answered(daemon: DaemonProcess) -> 
     body = json.dumps({"specversion": "1.0", "type": "pcapdaemon.request.finished", "data": {}})
     answer = post(daemon, body.encode())
     assert (answer.status_code, answer.json()["state"]) == (200, "elsewhere")
+
+
+def test_records_are_found_by_what_caused_them(daemon: DaemonProcess, wire: Wire) -> None:
+    cause = {"system": "alertmanager", "id": "ab12", "title": "Packet loss"}
+    more: dict[str, dict[str, Any]] = {
+        "one": {"cause": cause, "customer": "acme"},
+        "two": {"cause": {**cause, "id": "cd34"}, "tags": "dns, slow"},
+        "three": {"customer": "acme"},
+    }
+    for name, fields in more.items():
+        daemon.request(wait=True, interface=[wire.far], id=name, duration=1, **fields)
+
+    def found(**query: str) -> list[str]:
+        return [one["id"] for one in daemon.api("GET", "/captures", params=query).json()]
+
+    assert found() == ["three", "two", "one"]
+    assert found(cause="ab12") == ["one"]
+    assert found(cause="alertmanager") == found(cause="packet LOSS") == ["two", "one"]
+    assert found(customer="acme") == ["three", "one"]
+    assert found(customer="acme", cause="cd34") == found(tag="fast") == []
+    assert found(tag="slow") == ["two"]
+    assert found(limit="1") == ["three"]
+    assert found(since="2026-01-01T00:00:00Z") == ["three", "two", "one"]
+    assert found(since="2090-01-01T00:00:00Z") == []
+    assert daemon.api("GET", "/captures", params={"since": "yesterday"}).status_code == 422
+    record = daemon.record("one")
+    assert record["cause"] == cause

@@ -1,6 +1,7 @@
 """The routes of the HTTP API: requests, their records, events, health."""
 
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
@@ -18,7 +20,7 @@ from pcapdaemon.api.views import RECORDER, REQUEST
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.message import MAX_MESSAGE
-from pcapdaemon.core.record import RequestState
+from pcapdaemon.core.record import RequestState, Search
 from pcapdaemon.core.request import ON_THE_WIRE, json_schema
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
@@ -121,13 +123,19 @@ class Api:
             return JSONResponse({**view, "warnings": answer.warnings or view["warnings"]})
         return _response(answer)
 
-    async def last(self, limit: int = Query(100, ge=1, le=1000)) -> list[dict[str, Any]]:
-        """Return the last requests, newest first."""
-        newest = [
-            request_id
-            for request_id, _ in zip(reversed(self._history.requests), range(limit), strict=False)
-        ]
-        return [self._view(request_id) for request_id in newest]
+    async def last(
+        self,
+        limit: int = Query(100, ge=1, le=1000),
+        cause: str | None = Query(None, description="System, id or URL, or a part of the title."),
+        customer: str | None = Query(None, description="The customer."),
+        tag: str | None = Query(None, description="One of the request's tags."),
+        since: AwareDatetime | None = Query(None, description="Received since then, RFC 3339."),  # noqa: B008  # FastAPI reads it
+    ) -> list[dict[str, Any]]:
+        """Return the last requests, newest first, or those that are looked for."""
+        search = Search(cause, customer, tag, since.timestamp() if since else None)
+        records = self._history.requests
+        newest = (name for name in reversed(records) if search.finds(records[name]))
+        return [self._view(request_id) for request_id in islice(newest, limit)]
 
     async def record(self, request_id: str) -> dict[str, Any]:
         """Return the state, the current counts and the outcome of a request."""

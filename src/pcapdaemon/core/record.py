@@ -181,3 +181,32 @@ def asked(request: CaptureRequest) -> dict[str, Any]:
     found = {ON_THE_WIRE[name]: getattr(request, name) for name in ASKED}
     found["cause"] = request.cause and request.cause.as_json()
     return {name: value for name, value in found.items() if value not in (None, "", 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What people look for among records. None means anything.
+
+    `cause` is its system, id or URL, or a part of its title. `tag` is one of the request's tags.
+    `since` is seconds since the epoch.
+    """
+
+    cause: str | None = None
+    customer: str | None = None
+    tag: str | None = None
+    since: float | None = None
+
+    def finds(self, record: RequestRecord) -> bool:
+        """Return whether a record is one of those."""
+        asked, tags = record.asked, str(record.asked.get("tags", "")).split(",")
+        return (
+            (self.cause is None or _is_cause(self.cause, asked.get("cause") or {}))
+            and (self.customer is None or asked.get("customer") == self.customer)
+            and (self.tag is None or self.tag in (tag.strip() for tag in tags))
+            and (self.since is None or record.received_at >= self.since)
+        )
+
+
+def _is_cause(words: str, cause: Mapping[str, str]) -> bool:
+    exact = (cause.get(name) for name in ("system", "id", "url"))
+    return words in exact or words.lower() in cause.get("title", "").lower()
