@@ -18,13 +18,29 @@ from tests.servers import PCAPDAEMON, DaemonProcess, free_port
 LISTENER = """
 import os, sys, socket
 os.setgid(4321); os.setuid(int(sys.argv[1]))
-server = socket.create_server((sys.argv[3] if sys.argv[3:] else "127.0.0.1", int(sys.argv[2])))
+server = socket.create_server((sys.argv[3], int(sys.argv[2])))
 print("ready", flush=True)
 while True:
     connection, _ = server.accept()
     print(connection.recv(65536), flush=True)
     connection.close()
 """
+
+
+class Listener:
+    """A program of another user, who listens on a port and keeps what is sent to it."""
+
+    def __init__(self, user: int, port: int, address: str = "127.0.0.1") -> None:
+        words = [sys.executable, "-c", LISTENER, str(user), str(port), address]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+
+    def heard(self) -> str:
+        """End it, and return what was sent to it."""
+        self._process.kill()
+        heard, _ = self._process.communicate()
+        return heard
 
 
 @pytest.fixture
@@ -85,41 +101,32 @@ def test_recorders_fit_into_80_columns(make: Make, wire: Wire) -> None:
     assert "udp port 9029" in " ".join(last)
 
 
+def guarded(directory: Path, mode: int = 0o600) -> Path:
+    """Return a file with a token."""
+    file = directory / "token"
+    file.write_text("a-long-token")
+    file.chmod(mode)
+    return file
+
+
 @pytest.mark.parametrize(("user", "is_stranger"), [(4321, True), (65534, True), (999, False)])
 def test_the_token_is_not_sent_to_another_user_who_holds_the_port(
     user: int, is_stranger: bool, tmp_path: Path
 ) -> None:
-    file, port = tmp_path / "token", free_port()
-    file.write_text("a-long-token")
-    file.chmod(0o600)
-    words = [sys.executable, "-c", LISTENER, str(user), str(port)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
-        try:
-            assert listener.stdout
-            assert listener.stdout.readline() == "ready\n"
-            url = f"http://127.0.0.1:{port}"
-            shown = command("request", "--url", url, "--token-file", file, "--list")
-            assert shown.returncode == 1
-            assert ("who can't read the token" in shown.stderr) == is_stranger
-        finally:
-            listener.kill()
-        assert ("a-long-token" in listener.stdout.read()) != is_stranger
+    listener = Listener(user, port := free_port())
+    url = f"http://127.0.0.1:{port}"
+    shown = command("request", "--url", url, "--token-file", guarded(tmp_path), "--list")
+    assert ("a-long-token" in listener.heard()) != is_stranger
+    assert shown.returncode == 1
+    assert ("who can't read the token" in shown.stderr) == is_stranger
 
 
 def test_a_user_who_can_read_the_token_may_hold_the_port(open_directory: Path) -> None:
-    file, port = open_directory / "token", free_port()
-    file.write_text("a-long-token")
-    file.chmod(0o644)
-    words = [sys.executable, "-c", LISTENER, "4321", str(port)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
-        try:
-            assert listener.stdout
-            assert listener.stdout.readline() == "ready\n"
-            url = f"http://localhost:{port}"
-            shown = command("request", "--url", url, "--token-file", file, "--list")
-            assert "who can't read the token" not in shown.stderr
-        finally:
-            listener.kill()
+    listener = Listener(4321, port := free_port())
+    url, file = f"http://localhost:{port}", guarded(open_directory, 0o644)
+    shown = command("request", "--url", url, "--token-file", file, "--list")
+    assert "a-long-token" in listener.heard()
+    assert "who can't read the token" not in shown.stderr
 
 
 def test_packets_stream_to_stdout_while_the_capture_goes_on(wire: Wire) -> None:
@@ -177,38 +184,21 @@ def test_a_reader_that_goes_away_ends_the_stream(wire: Wire) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "[::ffff:127.0.0.1]", "10.99.7.1"])
 def test_whatever_the_address_of_this_host_is_called(host: str, tmp_path: Path) -> None:
-    file, port = tmp_path / "token", free_port()
-    file.write_text("a-long-token")
-    file.chmod(0o600)
     subprocess.run(["ip", "addr", "replace", "10.99.7.1/32", "dev", "lo"], check=True)
-    words = [sys.executable, "-c", LISTENER, "4321", str(port), "0.0.0.0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
-        try:
-            assert listener.stdout
-            assert listener.stdout.readline() == "ready\n"
-            url = f"http://{host}:{port}"
-            shown = command("request", "--url", url, "--token-file", file, "--list")
-            assert "who can't read the token" in shown.stderr
-        finally:
-            listener.kill()
-        assert "a-long-token" not in listener.stdout.read()
+    listener = Listener(4321, port := free_port(), "0.0.0.0")
+    url = f"http://{host}:{port}"
+    shown = command("request", "--url", url, "--token-file", guarded(tmp_path), "--list")
+    assert listener.heard() == ""
+    assert "who can't read the token" in shown.stderr
 
 
 def test_a_stranger_on_another_address_is_in_nobodys_way(make: Make, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text("a-long-token")
-    file.chmod(0o600)
+    file = guarded(tmp_path)
     daemon = make({"http": {"token_file": str(file)}}).start()
-    words = [sys.executable, "-c", LISTENER, "4321", str(daemon.port), "127.0.0.2"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
-        try:
-            assert listener.stdout
-            assert listener.stdout.readline() == "ready\n"
-            shown = command("request", *api(daemon), "--token-file", file, "--list")
-            assert shown.stdout == "no request is running\n"
-        finally:
-            listener.kill()
-        assert listener.stdout.read() == ""
+    listener = Listener(4321, daemon.port, "127.0.0.2")
+    shown = command("request", *api(daemon), "--token-file", file, "--list")
+    assert listener.heard() == ""
+    assert shown.stdout == "no request is running\n"
 
 
 def test_a_token_goes_through_no_proxy_to_this_host(make: Make, tmp_path: Path) -> None:
