@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import structlog
 
@@ -38,6 +39,7 @@ from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
+from pcapdaemon.destinations.local import LocalSettings, find_savefile
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
@@ -46,6 +48,7 @@ from pcapdaemon.native.rtnetlink import own_addresses
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
 from pcapdaemon.runs import Runs
+from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
@@ -284,6 +287,7 @@ class Daemon:
             lambda name: self._results.subscribe(name, closing),
             self._metrics.text,
             self._recorders.status,
+            self._savefile_of,
         ).app()
         if self.api not in self._serving:
             self._serving[self.api] = asyncio.create_task(self.api.serve())
@@ -301,6 +305,16 @@ class Daemon:
             for api in self._serving:
                 api.abort()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
+
+    async def _savefile_of(self, request_id: str, name: str) -> Savefile | None:
+        """Return a savefile of a request from where this node still has it, or None."""
+        if found := self._delivery.savefile_of(request_id, name):
+            return found
+        where = self._history.place_of(request_id, name, "local")
+        section = self._settings.destinations.get("local")
+        if where and isinstance(section, LocalSettings):
+            return await run_in_thread(find_savefile, Path(section.localdir), where)
+        return None
 
     def _levels(self) -> Levels:
         spool = self._spool

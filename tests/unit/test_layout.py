@@ -47,10 +47,11 @@ MAY_IMPORT = {
     },
     "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "config"},
     "engine": {*SMALL, "sources", "dedupe", "config", "runs"},
-    "api": {*SMALL, "results", "sources", "engine"},
+    "api": {*SMALL, "savefile", "results", "sources", "engine"},
     "daemon": {
         *SMALL,
         "native",
+        "savefile",
         "capture",
         "destinations",
         "delivery",

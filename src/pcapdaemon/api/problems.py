@@ -14,6 +14,7 @@ TITLES = {
     410: "The request has expired",
     413: "The message is too long",
     415: "Only application/json is accepted",
+    416: "The savefile has no such bytes",
     421: "This host name is not served",
     422: "A parameter is wrong",
     429: "No room for another capture",

@@ -1,11 +1,11 @@
 """The routes of the HTTP API: requests, their records, events, health."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
+from pcapdaemon.api.files import respond
 from pcapdaemon.api.problems import TITLES, problem
 from pcapdaemon.api.views import RECORDER, REQUEST
 from pcapdaemon.core.answers import Answer, AnswerKind
@@ -25,6 +26,7 @@ from pcapdaemon.core.request import ON_THE_WIRE, json_schema
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
+from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sources.http import HttpSource
 
 STATUS = {
@@ -37,6 +39,9 @@ STATUS = {
 }
 
 Responses = dict[int | str, dict[str, Any]]
+SavefileOf = Callable[[str, str], Awaitable[Savefile | None]]
+"""Returns a savefile by the request's id and its name; the caller must close it."""
+
 Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
 
 
@@ -51,9 +56,11 @@ class Api:
         subscribe: Subscribe,
         metrics: Callable[[], bytes],
         recorders: Callable[[], list[RecorderStatus]],
+        savefile_of: SavefileOf,
     ) -> None:
         self._engine, self._history, self._source = engine, history, source
         self._subscribe, self._metrics, self._recorders = subscribe, metrics, recorders
+        self._savefile_of = savefile_of
 
     def app(self) -> FastAPI:
         """Return the application that serves the routes."""
@@ -83,6 +90,12 @@ class Api:
         )
         unknown: Responses = {404: refusals[404]}
         wrong: Responses = {422: refusals[422]}
+        add(
+            "/captures/{request_id:path}/files/{name}",
+            self.file,
+            response_class=Response,
+            responses={**unknown, 416: refusals[416]},
+        )
         add("/captures", self.last, response_model=list[REQUEST], responses=wrong)
         add(one, self.record, response_model=REQUEST, responses=unknown)
         add(
@@ -140,6 +153,15 @@ class Api:
     async def record(self, request_id: str) -> dict[str, Any]:
         """Return the state, the current counts and the outcome of a request."""
         return self._view(request_id)
+
+    async def file(
+        self, request_id: str, name: str, wanted: str | None = Header(None, alias="range")
+    ) -> Response:
+        """Return a savefile of a request, from the local directory or the spool."""
+        if (savefile := await self._savefile_of(request_id, name)) is None:
+            words = f"this node does not have the savefile {name!r} of request {request_id!r}"
+            raise HTTPException(404, words)
+        return respond(savefile, name, wanted)
 
     async def end(self, request_id: str) -> dict[str, Any]:
         """Stop the captures of a request, and deliver what they have."""

@@ -19,6 +19,7 @@ from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
+from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.threads import run_in_thread
 
 LONGEST_WAIT, LONGEST_WAIT_IN_MEMORY = 300.0, 15.0
@@ -128,6 +129,14 @@ class Delivery:
         except asyncio.CancelledError:  # the capture ended too late for `close` to see it
             self._abandon(journey)
             raise
+
+    def savefile_of(self, request_id: str, name: str) -> Savefile | None:
+        """Return a reader of a savefile that is still to be delivered somewhere, or None."""
+        for parcel in self._journeys:
+            if request_id in parcel.ids and parcel.info.file_name == name:
+                with suppress(ValueError):  # it was closed in this moment
+                    return parcel.savefile.reader()
+        return None
 
     async def resume(self, left: Iterable[tuple[str, dict[str, Any] | str]]) -> None:
         """Resume the deliveries that an earlier process left in the spool.

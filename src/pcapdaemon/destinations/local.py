@@ -122,6 +122,17 @@ class LocalDirectory(Destination):
             return f"{self.directory}: {os.strerror(error.errno or 0)}"
 
 
+def find_savefile(directory: Path, where: str) -> Savefile | None:
+    """Return a savefile that was written to a directory, or None if it is gone. Blocks."""
+    path = Path(where)
+    try:
+        if path.parent != directory.absolute() or not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        return Savefile.on_disk(path)
+    except OSError:
+        return None
+
+
 def _find(directory: int, savefile: Savefile, name: str) -> str | None:
     """Return the name of this savefile if an earlier delivery already wrote it."""
     for number in range(MOST_NAMES):

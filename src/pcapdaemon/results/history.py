@@ -97,6 +97,14 @@ class History:
             )
             await asyncio.shield(waiting)
 
+    def place_of(self, request_id: str, file_name: str, destination: str) -> str:
+        """Return where a destination has a savefile, or "" if it has it not."""
+        record = self.requests.get(request_id)
+        for capture in record.captures if record else ():
+            if capture.file_name == file_name and (receipt := capture.delivered.get(destination)):
+                return receipt.where
+        return ""
+
     def as_json(
         self, request_id: str, live: Mapping[str, Counts] | None = None
     ) -> dict[str, Any] | None:

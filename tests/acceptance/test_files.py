@@ -1,0 +1,111 @@
+"""Savefiles over the API: from the local directory, from the spool, whole and in part."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.cloudshark import CloudSharkServer
+from tests.helpers import Wire, eventually, numbers
+from tests.servers import DaemonProcess
+
+
+def captured(daemon: DaemonProcess, wire: Wire, name: str = "one") -> str:
+    """Return the path of the savefile of a capture in the API."""
+    daemon.request(interface=[wire.far], id=name, packets=20)
+    eventually(lambda: daemon.logged("capture started", id=name))
+    wire.send(20)
+    eventually(lambda: daemon.logged("request finished", id=name))
+    return f"/captures/{name}/files/{daemon.record(name)['captures'][0]['file_name']}"
+
+
+def test_a_savefile_of_the_local_directory(
+    daemon: DaemonProcess, wire: Wire, tmp_path: Path
+) -> None:
+    path = captured(daemon, wire)
+    answer = daemon.api("GET", path)
+    (file,) = daemon.captures.glob("*.pcap")
+    assert answer.status_code == 200
+    assert answer.content == file.read_bytes()
+    assert answer.headers["content-type"] == "application/vnd.tcpdump.pcap"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{file.name}"'
+    (tmp_path / "got.pcap").write_bytes(answer.content)
+    assert numbers(tmp_path / "got.pcap") == list(range(20))
+    file.unlink()
+    assert daemon.api("GET", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "part"),
+    [
+        ("bytes=0-99", 206, slice(0, 100)),
+        ("bytes=100-", 206, slice(100, None)),
+        ("bytes=-10", 206, slice(-10, None)),
+        ("bytes=0-", 200, slice(None)),
+        ("bytes=0-999999", 200, slice(None)),
+        ("bytes=-999999", 200, slice(None)),
+        ("bytes=0-1,5-6", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+        ("bytes=-", 200, slice(None)),
+        ("bytes=999999-", 416, None),
+        ("bytes=5-4", 416, None),
+        ("bytes=-0", 416, None),
+    ],
+)
+def test_ranges(
+    daemon: DaemonProcess, wire: Wire, wanted: str, status: int, part: slice | None
+) -> None:
+    path = captured(daemon, wire)
+    (file,) = daemon.captures.glob("*.pcap")
+    content = file.read_bytes()
+    answer = daemon.api("GET", path, headers={"range": wanted})
+    assert answer.status_code == status
+    if part is None:
+        assert answer.headers["content-range"] == f"bytes */{len(content)}"
+        return
+    assert answer.content == content[part]
+    if status == 206:
+        start, end, _ = part.indices(len(content))
+        assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(content)}"
+
+
+def test_a_savefile_that_only_the_spool_has(make: Make, wire: Wire, tmp_path: Path) -> None:
+    server = CloudSharkServer(tmp_path).start()
+    server.trouble(*[503] * 100)
+    daemon = make(
+        {
+            "cloudshark": server.section(),
+            "general": {"writelocal": False},
+            "spool": {"dir": str(tmp_path / "spool")},
+            "delivery": {"memory_grace": 1},
+        }
+    ).start()
+    path = captured(daemon, wire)
+    answer = daemon.api("GET", path)
+    assert answer.status_code == 200
+    assert len(answer.content) == daemon.record("one")["captures"][0]["bytes"]
+    assert daemon.stop() == 0
+    server.kill()
+
+
+def test_nobody_gets_another_file(daemon: DaemonProcess, wire: Wire, tmp_path: Path) -> None:
+    path = captured(daemon, wire)
+    (file,) = daemon.captures.glob("*.pcap")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    for wrong in (
+        "/captures/one/files/nope.pcap",
+        "/captures/two/files/" + file.name,
+        "/captures/one/files/..%2F..%2Fsecret",
+        "/captures/one/files/" + str(secret).replace("/", "%2F"),
+        "/captures/one/files/",
+    ):
+        assert daemon.api("GET", wrong).status_code == 404, wrong
+    file.unlink()
+    file.symlink_to(secret)
+    assert daemon.api("GET", path).status_code == 404
+
+
+def test_without_the_token_there_is_no_file(make: Make, wire: Wire) -> None:
+    daemon = make({"http": {"token": "a-long-token"}}).start()
+    assert daemon.api("GET", "/captures/one/files/x.pcap").status_code == 401
