@@ -12,7 +12,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 def respond(savefile: Savefile, name: str, wanted: str | None) -> Response:
-    """Return a response with a savefile, or with the range of it that is wanted; closes it.
+    """Return a response with a savefile, or with the range of it that was asked for; closes it.
 
     `name` is the savefile's own, which has only characters that a header may have.
     """
