@@ -1,10 +1,12 @@
 """Savefiles over the API: from the local directory, from the spool, whole and in part."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Make
+from tests.acceptance.test_cli import command
 from tests.cloudshark import CloudSharkServer
 from tests.helpers import Wire, eventually, numbers
 from tests.servers import DaemonProcess
@@ -109,3 +111,32 @@ def test_nobody_gets_another_file(daemon: DaemonProcess, wire: Wire, tmp_path: P
 def test_without_the_token_there_is_no_file(make: Make, wire: Wire) -> None:
     daemon = make({"http": {"token": "a-long-token"}}).start()
     assert daemon.api("GET", "/captures/one/files/x.pcap").status_code == 401
+
+
+def test_the_commands_that_read_records(daemon: DaemonProcess, wire: Wire, tmp_path: Path) -> None:
+    captured(daemon, wire, "one")
+    daemon.request(wait=True, interface=[wire.far], id="empty", duration=1, customer="acme")
+    daemon.request(interface=["nope0"], id="bad")
+    api = ("--url", f"http://127.0.0.1:{daemon.port}")
+    (file,) = daemon.captures.glob("*.pcap")
+    lines = command("list", *api).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["request", "bad", "empty", "one"]
+    assert lines[1].split()[3] == "rejected"
+    assert str(file) in lines[3]
+    of_customer = command("list", *api, "--customer", "acme").stdout.splitlines()
+    assert [line.split()[0] for line in of_customer] == ["request", "empty"]
+    assert len(json.loads(command("list", *api, "--json", "--limit", 2).stdout)) == 2
+    assert str(file) in command("status", "one", *api).stdout
+    assert command("status", "two", *api).returncode == 1
+    got = command("get", "one", *api, cwd=tmp_path)
+    assert got.stdout == f"{file.name}\n"
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+    again = command("get", "one", *api, cwd=tmp_path)
+    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert command("get", "one", *api, "-w", tmp_path / "x.pcap").returncode == 0
+    assert numbers(tmp_path / "x.pcap") == list(range(20))
+    assert "no savefile" in command("get", "empty", *api).stderr
+    file.unlink()
+    gone = command("get", "one", *api, "-w", tmp_path / "y.pcap")
+    assert (gone.returncode, "does not have the savefile" in gone.stderr) == (1, True)
+    assert not (tmp_path / "y.pcap").exists()

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, BinaryIO, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -78,7 +78,7 @@ class ApiClient:
     def follow(self, request_id: str) -> Iterator[dict[str, Any]]:
         """Yield the record of a request repeatedly until it is finished."""
         while True:
-            record = self._call(reading.record, "GET", f"/captures/{quote(request_id, safe='')}")
+            record = self.record(request_id)
             yield record
             if record["state"] != RequestState.RUNNING:
                 return
@@ -92,9 +92,35 @@ class ApiClient:
         """Return the state of the daemon's recorders."""
         return self._call(reading.recorders, "GET", "/recorders")
 
-    def _call(self, read: Callable[[Any], T], method: str, path: str, **more: Any) -> T:
+    def record(self, request_id: str) -> dict[str, Any]:
+        """Return the record of a request."""
+        return self._call(reading.record, "GET", f"/captures/{quote(request_id, safe='')}")
+
+    def records(self, search: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the records that are looked for, newest first."""
+        return self._call(reading.all_records, "GET", "/captures", params=dict(search))
+
+    def fetch(self, request_id: str, name: str, to: BinaryIO) -> None:
+        """Write a savefile of a request to an open file."""
+        self._guard()
+        path = f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_success:
+                    for part in response.iter_bytes():
+                        to.write(part)
+                    return
+                refusal = reading.refusal(json.loads(response.read()))
+        except (httpx2.TransportError, ValueError) as error:
+            raise PcapdaemonError(f"{self._url}: {name}: {error}") from None
+        raise Refused([f"{refusal.title}: {refusal.detail}"])
+
+    def _guard(self) -> None:
         if self._token_file:
             refuse_strangers(self._url, self._token_file)
+
+    def _call(self, read: Callable[[Any], T], method: str, path: str, **more: Any) -> T:
+        self._guard()
         try:
             response = self._http.request(method, path, **more)
         except httpx2.TransportError as error:

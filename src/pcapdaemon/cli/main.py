@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcapdaemon import __version__
-from pcapdaemon.cli import legacy, options
+from pcapdaemon.cli import legacy, options, records
 from pcapdaemon.cli import spool as cli_spool
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.request import message_of, request
@@ -192,6 +192,9 @@ def interfaces(config_file: options.ConfigOption = None, json_: options.JsonOpti
 
 app.command()(run)
 app.command()(request)
+app.command("list")(records.list_)
+app.command()(records.status)
+app.command()(records.get)
 app.add_typer(cli_spool.app, name="spool")
 
 

@@ -125,6 +125,10 @@ Urls = Annotated[
         show_default=False,
     ),
 ]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="API of a daemon. By default that of --config.", show_default=False),
+]
 TokenFile = Annotated[
     Path | None, typer.Option(help="File with the API's token.", show_default=False)
 ]

@@ -84,6 +84,7 @@ class Record(Answer):
 
     node: str = ""
     problems: list[str] = []
+    received_at: float = 0.0
     joined: str = ""
     captures: list[Capture] = []
 
@@ -105,7 +106,7 @@ class Recorder(_Shown):
     cpu: float = 0.0
 
 
-_RECORDERS = TypeAdapter(list[Recorder])
+_RECORDERS, _RECORDS = TypeAdapter(list[Recorder]), TypeAdapter(list[Record])
 
 
 class _Problem(_Shown):
@@ -139,6 +140,11 @@ def answer(found: Any) -> dict[str, Any]:
 def record(found: Any) -> dict[str, Any]:
     """Return a node's record of a request. Raises ValueError if it is none."""
     return Record.model_validate(_harmless(found)).model_dump()
+
+
+def all_records(found: Any) -> list[dict[str, Any]]:
+    """Return the records of several requests. Raises ValueError."""
+    return _RECORDS.dump_python(_RECORDS.validate_python(_harmless(found)))  # type: ignore[no-any-return]
 
 
 def recorders(found: Any) -> list[dict[str, Any]]:

@@ -87,8 +87,25 @@ def _running(running: list[dict[str, Any]], to: Any) -> None:
     wide(to).print(rows)
 
 
+def records(found: list[dict[str, Any]]) -> None:
+    """Print one line for each capture of each request."""
+    rows = table("request", "received", "state", "interface", "packets", "size", "where")
+    for one in found:
+        known = one["id"], _moment(one["received_at"])
+        for capture in one["captures"]:
+            state, packets, size, *_ = _columns(capture)
+            where = ", ".join(_where(capture)) or capture["reason"]
+            rows.add_row(*known, state, capture["interface"], packets, size, where)
+        if not one["captures"]:
+            rows.add_row(*known, one["state"], "", "", "", "; ".join(one["problems"]))
+    wide(sys.stdout).print(rows)
+
+
 def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # no node sends such a time
+        return "?"
 
 
 def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:

@@ -1,0 +1,122 @@
+"""The commands that read a daemon's records: `pcapdaemon list`, `status` and `get`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pcapdaemon.cli import options
+from pcapdaemon.cli.failing import fail
+from pcapdaemon.core.errors import PcapdaemonError
+
+if TYPE_CHECKING:
+    from pcapdaemon.cli.client import ApiClient
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="Id of the request.")]
+
+
+def list_(
+    cause: Annotated[
+        str | None, typer.Option(help="System, id or URL, or a part of the title.")
+    ] = None,
+    customer: Annotated[str | None, typer.Option(help="The customer.")] = None,
+    tag: Annotated[str | None, typer.Option(help="One of the request's tags.")] = None,
+    since: Annotated[str | None, typer.Option(help="Received since then, RFC 3339.")] = None,
+    limit: Annotated[int, typer.Option(help="Most requests.", min=1, max=1000)] = 20,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    config_file: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """List the last requests of a daemon, newest first, or those that are looked for.
+
+    Example: pcapdaemon list --cause alertmanager --since 2026-01-31T12:00:00Z
+    """
+    from pcapdaemon.cli import show
+
+    search = {"cause": cause, "customer": customer, "tag": tag, "since": since, "limit": limit}
+    found = _api(config_file, url, token_file).records(
+        {name: value for name, value in search.items() if value is not None}
+    )
+    if json_:
+        print(json.dumps(found))
+    else:
+        show.records(found)
+
+
+def status(
+    request_id: Identity,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    config_file: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Show what became of a request.
+
+    Example: pcapdaemon status alert-1
+    """
+    from pcapdaemon.cli import show
+
+    show.record(_api(config_file, url, token_file).record(request_id), json_)
+
+
+def get(
+    request_id: Identity,
+    write: Annotated[
+        str | None,
+        typer.Option("-w", "--write", help="The file; - is stdout. By default its own name, here."),
+    ] = None,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    config_file: options.ConfigOption = None,
+) -> None:
+    """Fetch the savefiles of a request from a daemon.
+
+    Example: pcapdaemon get alert-1 -w alert.pcap
+    """
+    api = _api(config_file, url, token_file)
+    names = _file_names(api.record(request_id))
+    if not names:
+        fail(1, [f"{request_id}: no savefile"], f"run 'pcapdaemon status {request_id}'")
+    if write is not None and len(names) > 1:
+        fail(2, [f"-w names one file, but the request has {len(names)}: {', '.join(names)}"])
+    if write == "-":
+        api.fetch(request_id, names[0], sys.stdout.buffer)
+        return
+    for name in names:
+        target = Path(write or name)
+        if write is None and target.exists():
+            fail(1, [f"{target}: exists already"], "name another file with -w")
+        _fetch(api, request_id, name, target)
+        print(target)
+
+
+def _fetch(api: "ApiClient", request_id: str, name: str, target: Path) -> None:
+    """Write a savefile to a file, and leave no part of it if that fails."""
+    was_there = target.exists()
+    try:
+        with target.open("wb") as file:
+            api.fetch(request_id, name, file)
+    except PcapdaemonError:
+        if not was_there:
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _file_names(record: dict[str, Any]) -> list[str]:
+    """Return the names of a request's savefiles, which are those of files in this directory."""
+    from pcapdaemon.core.text import path_safe
+
+    names = [one.get("file_name") or "" for one in record["captures"]]
+    if strange := [name for name in names if name and path_safe(name, 255) != name]:
+        fail(1, [f"{strange[0]}: not the name of a savefile"])
+    return [name for name in names if name]
+
+
+def _api(config_file: Path | None, url: str | None, token_file: Path | None) -> "ApiClient":
+    from pcapdaemon import tables
+    from pcapdaemon.cli import client
+
+    return client.api_of(tables.read(config_file) if config_file else {}, url or "", token_file)
