@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import (
     Wire,
     captured,
+    eventually,
     linktype,
     numbers,
     packets,
@@ -402,6 +404,10 @@ async def test_a_filter_too_long_for_the_kernel_is_made_shorter_and_nothing_is_p
     assert capfd.readouterr().err == "", "libpcap warns on stderr if the kernel refuses a filter"
 
 
+def _has_grown(file: Path, size: int) -> bool:
+    return file.stat().st_size >= size
+
+
 def streaming(wire: Wire, descriptor: int, **fields: Any) -> Session:
     plan = plan_for(wire.far, **fields)
     origins = Origins(stream=descriptor)
@@ -417,8 +423,9 @@ async def test_a_stream_has_every_packet_and_needs_no_memory_for_them(
         session = streaming(wire, to.fileno(), packets=40_000, timeout=5)
 
         def traffic() -> None:
-            for _ in range(40):
+            for part in range(1, 41):  # at the pace of the reader: the kernel's buffer is small
                 wire.send(1000, size=1000)
+                eventually(partial(_has_grown, file, part * 1000 * 1000))
 
         stopped = await captured(session, traffic)
     assert (stopped.outcome.packets, stopped.outcome.dropped) == (40_000, 0)
