@@ -26,9 +26,9 @@ from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
 from pcapdaemon.core.interface import Interface
-from pcapdaemon.core.plan import limit_problems
+from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.profile import Profile, Profiles, fields_of
+from pcapdaemon.core.profile import ALIASES, INTERFACES, Profile, Profiles, fields_of
 from pcapdaemon.core.request import validate as validate_request
 from pcapdaemon.core.section import Section, in_words, secret_names
 from pcapdaemon.core.text import shortened
@@ -302,8 +302,12 @@ class _Reader:
             name = getattr(profile, "name", "")  # missing if it is invalid, which is reported
             if name and name in [getattr(one, "name", "") for one in settings.profile[: n - 1]]:
                 self.problems.append(f"{label}: there is another profile {name}")
-            request, _ = validate_request({"node": "any", **fields_of(profile)})
-            self.problems += [f"{label} {one}" for one in limit_problems(request, settings.general)]
+            fields = {"node": "any", **fields_of(profile)}
+            if not fields.keys() & {INTERFACES, ALIASES}:
+                fields[INTERFACES] = ("any",)  # a request says which
+            request, wrong = validate_request(fields)
+            wrong += policy_problems(request, settings.general)
+            self.problems += [f"{label} {one}" for one in wrong]
 
     def _exclude(self, expression: str) -> None:
         wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"

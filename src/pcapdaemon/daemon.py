@@ -308,13 +308,13 @@ class Daemon:
 
     async def _savefile_of(self, request_id: str, name: str) -> Savefile | None:
         """Return a savefile of a request from where this node still has it, or None."""
-        if found := self._delivery.savefile_of(request_id, name):
-            return found
         where = self._history.place_of(request_id, name, "local")
         section = self._settings.destinations.get("local")
         if where and isinstance(section, LocalSettings):
-            return await run_in_thread(find_savefile, Path(section.localdir), where)
-        return None
+            found = await run_in_thread(find_savefile, Path(section.localdir), where)
+            if found:
+                return found
+        return self._delivery.savefile_of(request_id, name)
 
     def _levels(self) -> Levels:
         spool = self._spool

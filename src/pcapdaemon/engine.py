@@ -61,7 +61,8 @@ class Engine:
         self._dedupe, self._rates = Dedupe(statedir), Rates()
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._find_addresses, self._addresses = addresses, no_addresses()
+        self._find_addresses = addresses
+        self._addresses: Collection[Ip] | None = None
         self._addresses_until = 0.0
 
     def configure(self, node: str, settings: Settings) -> None:
@@ -99,8 +100,11 @@ class Engine:
             answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE)
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
 
-    def _own_addresses(self) -> Collection[Ip]:
-        """Return this host's addresses as of the last second: messages for others are many."""
+    def _own_addresses(self) -> Collection[Ip] | None:
+        """Return this host's addresses as of the last second: messages for others are many.
+
+        Returns None while they are unknown.
+        """
         now = time.monotonic()
         if now > self._addresses_until:
             with suppress(OSError):  # no descriptor is free: the last ones may do
@@ -239,7 +243,7 @@ class Engine:
             )
         if rejection := await self.runs.try_out(plan):
             return intake.rejected(source, rejection, warnings, plan.request)
-        return intake.dry_run(source, plan, warnings)
+        return intake.dry_run(source, plan, warnings, time.time())
 
     async def _take_once(
         self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan

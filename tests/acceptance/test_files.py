@@ -1,6 +1,8 @@
 """Savefiles over the API: from the local directory, from the spool, whole and in part."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,9 @@ def test_a_savefile_of_the_local_directory(
         ("lines=1-2", 200, slice(None)),
         ("bytes=-", 200, slice(None)),
         ("bytes=999999-", 416, None),
-        ("bytes=5-4", 416, None),
+        ("bytes=5-4", 200, slice(None)),
+        ("bytes=0-" + "9" * 5000, 200, slice(None)),
+        ("bytes=" + "9" * 18 + "-", 416, None),
         ("bytes=-0", 416, None),
     ],
 )
@@ -108,6 +112,33 @@ def test_nobody_gets_another_file(daemon: DaemonProcess, wire: Wire, tmp_path: P
     assert daemon.api("GET", path).status_code == 404
 
 
+def test_an_id_that_looks_like_a_savefile_has_a_record(daemon: DaemonProcess, wire: Wire) -> None:
+    for name in ("a/files/b", "files/x", "a/files/"):
+        daemon.request(wait=True, interface=[wire.far], id=name, duration=1)
+        assert daemon.record(name)["id"] == name
+
+
+def test_without_a_token_other_users_get_no_savefile(daemon: DaemonProcess, wire: Wire) -> None:
+    path = captured(daemon, wire)
+    code = (
+        "import sys, urllib.request, urllib.error\n"
+        "try: print(urllib.request.urlopen(sys.argv[1]).status)\n"
+        "except urllib.error.HTTPError as error: print(error.code, error.read().decode())"
+    )
+    url = f"http://127.0.0.1:{daemon.port}{path}"
+    for user, words in ((65534, "403 "), (os.geteuid(), "200")):
+        asked = subprocess.run(
+            ["/usr/bin/python3", "-c", code, url],
+            user=user,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.stdout.startswith(words), asked
+        assert ("[http] token_file" in asked.stdout) == (user == 65534)
+    assert daemon.api("GET", path.partition("/files")[0]).status_code == 200
+
+
 def test_without_the_token_there_is_no_file(make: Make, wire: Wire) -> None:
     daemon = make({"http": {"token": "a-long-token"}}).start()
     assert daemon.api("GET", "/captures/one/files/x.pcap").status_code == 401
@@ -140,3 +171,26 @@ def test_the_commands_that_read_records(daemon: DaemonProcess, wire: Wire, tmp_p
     gone = command("get", "one", *api, "-w", tmp_path / "y.pcap")
     assert (gone.returncode, "does not have the savefile" in gone.stderr) == (1, True)
     assert not (tmp_path / "y.pcap").exists()
+    gone = command("get", "one", *api, "-w", tmp_path / "x.pcap")
+    assert gone.returncode == 1
+    assert numbers(tmp_path / "x.pcap") == list(range(20)), "what was there is still there"
+    assert sorted(one.name for one in tmp_path.glob("*.pcap")) == sorted(["x.pcap", file.name])
+    assert not list(tmp_path.glob(".pcapdaemon-*"))
+
+
+def test_savefiles_that_are_left_are_fetched(
+    daemon: DaemonProcess, wire: Wire, tmp_path: Path
+) -> None:
+    daemon.request(interface=[wire.far, wire.near], id="two", packets=5)
+    eventually(lambda: len(daemon.logged("capture started", id="two")) == 2)
+    wire.send(5)
+    eventually(lambda: daemon.logged("request finished", id="two"))
+    gone, kept = (Path(one["file_name"]) for one in daemon.record("two")["captures"])
+    (daemon.captures / gone).unlink()
+    api = ("--url", f"http://127.0.0.1:{daemon.port}")
+    got = command("get", "two", *api, cwd=tmp_path)
+    assert (got.returncode, got.stdout) == (1, f"{kept}\n")
+    assert str(gone) in got.stderr
+    assert numbers(tmp_path / kept) == list(range(5))
+    pipe = command("get", "two", *api, "-w", "/dev/null", cwd=tmp_path)
+    assert "names one file" in pipe.stderr

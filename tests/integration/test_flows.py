@@ -2,7 +2,10 @@
 
 import itertools
 import random
+import struct
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 from scapy.utils import RawPcapReader, wrpcap
 
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.session import Session
+from pcapdaemon.core.interface import Interface, InterfaceKind, Replay
 from pcapdaemon.core.request import validate
+from pcapdaemon.native.memory import MemoryBudget
 from tests.helpers import Wire, captured, numbers, plan_for, saved, session_for
 
 ADDRESSES = {4: ("10.0.0.1", "10.0.0.2", "10.0.0.3"), 6: ("fd00::1", "fd00::2", "fd00::3")}
@@ -37,7 +44,7 @@ def traffic() -> list[tuple[dict[str, Any], Packet]]:
                     packet = network / _layer(protocol, sport, dport)
                     fields = {"proto": protocol, "src": src, "dst": dst}
                     ports = {} if protocol == "icmp" else {"sport": sport, "dport": dport}
-                    for tag in ((), (Dot1Q(vlan=7),)):
+                    for tag in ((), (Dot1Q(vlan=7),), (Dot1Q(vlan=7), Dot1Q(vlan=8))):
                         whole = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
                         for layer in (*tag, packet):
                             whole = whole / layer
@@ -85,6 +92,49 @@ def test_exactly_the_packets_of_the_flow(flow: dict[str, Any], file: Path, tmp_p
     command = ["tcpdump", "-r", file, "-w", kept, request.flow.capture_filter]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     assert _packets(kept) == expected
+
+
+SLL2 = bytes.fromhex("0800 0000 00000001 0001 00 06 0200000000010000")
+LINKS = {
+    0: (2).to_bytes(4, sys.byteorder),
+    1: bytes(12) + b"\x08\x00",
+    9: bytes.fromhex("ff030021"),
+    101: b"",
+    113: bytes.fromhex("0000 0001 0006 0200000000010000 0800"),
+    228: b"",
+    276: SLL2,
+}
+"""The bytes before an IPv4 packet, by linktype: of BSD, Ethernet, PPP, raw, cooked, raw IPv4."""
+
+
+@pytest.mark.parametrize("linktype", LINKS)
+@pytest.mark.parametrize("own", ["", "ip or ip6"])
+@pytest.mark.parametrize("exclude", ["", "udp port 1"])
+async def test_on_every_linktype(
+    linktype: int, own: str, exclude: str, wire: Wire, tmp_path: Path
+) -> None:
+    flow = {"proto": "udp", "src": "10.0.0.2", "dst": "10.0.0.1", "dport": 53}
+    wanted, other = (IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=n, dport=7) for n in (53, 54))
+    file = tmp_path / "file.pcap"
+    packets = [LINKS[linktype] + bytes(one) for one in (wanted, other, wanted)]
+    header = struct.pack("=IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktype)
+    records = (struct.pack("=IIII", 1, 0, len(one), len(one)) + one for one in packets)
+    file.write_bytes(header + b"".join(records))
+    plan = plan_for(wire.far, flow=flow, **({"bpf": own} if own else {}))
+    replayed = Interface("file", InterfaceKind.REPLAY, replay=Replay(str(file)))
+    part = replace(plan.captures[0], interface=replayed)
+    session = Session(
+        replace(plan, exclude=exclude), part, MemoryBudget(64 << 20), CaptureSettings()
+    )
+    found = await session.run()
+    assert found.outcome.error == ""
+    assert _packets(saved(found, tmp_path / "kept.pcap")) == [packets[0], packets[2]]
+
+
+async def test_on_all_interfaces(wire: Wire) -> None:
+    flow = {"proto": "udp", "src": "10.99.0.2", "dport": 9000}
+    stopped = await captured(session_for("any", flow=flow, packets=1), lambda: wire.send(5))
+    assert stopped.outcome.packets == 1
 
 
 def _packets(path: Path) -> list[bytes]:

@@ -14,12 +14,13 @@ SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NATIVE = sorted((SOURCE / "native").glob("*.p[yx][xd]"))
 
-SMALL = {"core", "threads", "secrets", "plugins", "files", "filewatch", "uptime"}
+SMALL = {"core", "threads", "secrets", "plugins", "files", "filewatch", "sockets", "uptime"}
 MAY_IMPORT = {
     "core": set(),
     "threads": set(),
     "systemd": set(),
     "files": set(),
+    "sockets": set(),
     "uptime": set(),
     "filewatch": set(),
     "tables": {"core"},

@@ -179,8 +179,20 @@ def test_since_is_a_lookback_that_is_cut_and_not_refused(
     seconds: float, lookback: float, cut: float
 ) -> None:
     made = good(since=at(seconds))
-    assert made.lookback == pytest.approx(lookback, abs=1e-3)
-    assert made.lookback_cut == pytest.approx(cut, abs=1e-3)
+    assert made.lookback_at(HERE.now) == pytest.approx((lookback, cut), abs=1e-3)
+    later = min(60, max(0.0, 5 - seconds))
+    assert made.lookback_at(HERE.now + 5)[0] == pytest.approx(later, abs=1e-3), "a slow start"
+
+
+def test_a_lookback_counts_from_its_trigger_whenever_that_is() -> None:
+    made = good(lookback=5)
+    assert {made.lookback_at(HERE.now + late) for late in (0, 7, -7)} == {(5, 0)}
+
+
+def test_equal_moments_are_one_capture_and_others_are_not() -> None:
+    one, same, other = good(since=at(-5)), good(since=at(-5)), good(since=at(-6))
+    assert one.equals(same)
+    assert not one.equals(other)
 
 
 def test_since_is_no_time_to_come_and_does_not_go_with_lookback() -> None:

@@ -44,6 +44,30 @@ def test_what_would_contradict_the_request_is_left_out(own: dict[str, Any], gone
     assert found.items() >= own.items()
 
 
+@pytest.mark.parametrize(
+    ("profile", "own", "expected"),
+    [
+        ({"format": "pcap"}, {"merge": True}, {"merge": True}),
+        ({"format": "pcapng"}, {"merge": True}, {"merge": True, "format": "pcapng"}),
+        ({"merge": True}, {"format": "pcap"}, {"format": "pcap"}),
+        ({"merge": True}, {"format": "pcapng"}, {"merge": True, "format": "pcapng"}),
+    ],
+)
+def test_a_format_and_a_merge_that_exclude_each_other(
+    profile: dict[str, Any], own: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert applied({"profile": "x", **own}, {"x": profile})[0] == {"profile": "x", **expected}
+
+
+@given(st.dictionaries(st.sampled_from(list(ON_THE_WIRE.values())), st.none() | st.integers()))
+def test_a_profile_hides_no_mistake_in_what_it_does_not_set(fields: dict[str, Any]) -> None:
+    fields.pop("profile", None)
+    before = {one.field: one for one in validate(fields)[1] if one.field not in PROFILES["dns"]}
+    found, _ = applied({**fields, "profile": "dns"}, PROFILES)
+    after = {one.field: one for one in validate(found)[1]}
+    assert {name for name in before if name != "alias"} <= after.keys()
+
+
 def test_false_is_an_answer_and_zero_is_none() -> None:
     found, _ = applied({"profile": "web", "merge": False, "lookback": 0}, PROFILES)
     assert (found["merge"], found["lookback"]) == (False, 30)
@@ -80,6 +104,11 @@ def test_a_profile_of_the_configuration_takes_units_and_becomes_a_valid_request(
         ([{"name": "a", "packets": 10**9}], "number 1 packets: 1000000000 is more than this node"),
         ([{"name": "a", "duration": "long"}], "[[profile]] number 1 duration: must be"),
         ([{"name": "a", "format": "erf"}], "[[profile]] number 1 format: must be"),
+        ([{"name": "a", "interface": "x", "alias": "y"}], "number 1 interface: give interface or"),
+        ([{"name": "a", "merge": True, "format": "pcap"}], "number 1 merge: one file of several"),
+        ([{"name": "a", "bpf": "(tcp"}], "number 1 bpf: a parenthesis is not closed"),
+        ([{"name": "a", "bpf": "t" * 5000}], "number 1 bpf: 5000 characters are more than this"),
+        ([{"name": "a", "packets": 0}], "number 1 packets: must be"),
     ],
 )
 def test_what_a_profile_cannot_be(profiles: list[dict[str, Any]], words: str) -> None:

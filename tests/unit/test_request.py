@@ -312,6 +312,11 @@ OWN = frozenset(map(ipaddress.ip_address, ("10.0.0.5", "192.0.2.7", "fd00::5")))
         (["fd00::/64"], True),
         (["fd01::/64", "10.1.0.0/16"], False),
         ([], True),
+        (["::ffff:10.0.0.5"], True),
+        (["::ffff:10.0.0.0/120"], True),
+        (["::ffff:10.0.0.6"], False),
+        (["10.0.0.6"] * 64, False),
+        (["10.0.0.6"] * 65, True),
         (["10.0.0.5/33"], True),
         (["web1"], True),
         ([7], True),
@@ -326,6 +331,10 @@ def test_a_node_is_found_by_its_addresses_and_what_is_wrong_is_answered(
     fields = {"node": "any", "addresses": wanted}
     assert addressed_to(fields, "web1", {}, lambda: OWN) is expected
     assert not addressed_to({**fields, "node": "other"}, "web1", {}, lambda: OWN)
+
+
+def test_a_node_that_does_not_know_its_addresses_answers() -> None:
+    assert addressed_to({"node": "any", "addresses": ["10.0.0.6"]}, "web1", {}, lambda: None)
 
 
 def test_addresses_are_addresses_or_networks() -> None:

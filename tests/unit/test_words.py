@@ -106,7 +106,7 @@ async def words_of_results() -> set[str]:
     plan = accepted().plan
     running = [{"id": "x", "joined": [], "since": 1.0, "bpf": "", "captures": {}}]
     assert desk_bus.answer
-    for conclusion in (dry_run("redis", plan, ()), listed(Order("L"), running)):
+    for conclusion in (dry_run("redis", plan, (), 0.0), listed(Order("L"), running)):
         assert conclusion.answer
         desk_bus.answer(conclusion.answer)
     await asyncio.sleep(0)

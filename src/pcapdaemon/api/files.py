@@ -1,14 +1,15 @@
 """Savefiles over HTTP, whole or in part (RFC 9110, section 14)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi.responses import Response, StreamingResponse
 
 from pcapdaemon.api.problems import problem
 from pcapdaemon.savefile.savefile import Savefile, content_type
+from pcapdaemon.threads import run_in_thread
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def respond(savefile: Savefile, name: str, wanted: str | None) -> Response:
@@ -40,12 +41,14 @@ def respond(savefile: Savefile, name: str, wanted: str | None) -> Response:
 def _range(wanted: str, size: int) -> tuple[int, int] | None:
     """Return the first byte, and the one after the last; None if there are none.
 
-    Several ranges, and units other than bytes, are answered with the whole file.
+    Several ranges, other units, and what is no range are answered with the whole file.
     """
     given = _RANGE.fullmatch(wanted)
     if given is None or given.groups() == ("", ""):
         return 0, size
     first, last = given.groups()
+    if first and last and int(last) < int(first):
+        return 0, size
     if not first:
         start, end = max(0, size - int(last)), size
     else:
@@ -53,7 +56,14 @@ def _range(wanted: str, size: int) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
-def _parts(savefile: Savefile, start: int, size: int) -> Iterator[bytes]:
+async def _parts(savefile: Savefile, start: int, size: int) -> AsyncIterator[bytes]:
     with savefile:
-        for view in savefile.views(start, size):
-            yield bytes(view)
+        views = savefile.views(start, size)
+        # a disk may hang: no thread that reads from it keeps the process from exiting
+        while (part := await run_in_thread(_next, views)) is not None:
+            yield part
+
+
+def _next(views: Iterator[memoryview]) -> bytes | None:
+    view = next(views, None)
+    return None if view is None else bytes(view)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 TITLES = {
     400: "The request is invalid",
     401: "A bearer token is required",
+    403: "Not for this user",
     404: "Not found",
     405: "The method is not allowed",
     409: "A request with this id is running",

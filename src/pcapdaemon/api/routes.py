@@ -1,5 +1,6 @@
 """The routes of the HTTP API: requests, their records, events, health."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any
@@ -27,7 +28,9 @@ from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSource
+from pcapdaemon.threads import run_in_thread
 
 STATUS = {
     AnswerKind.INVALID: 400,
@@ -94,7 +97,7 @@ class Api:
             "/captures/{request_id:path}/files/{name}",
             self.file,
             response_class=Response,
-            responses={**unknown, 416: refusals[416]},
+            responses={**unknown, 403: refusals[403], 416: refusals[416]},
         )
         add("/captures", self.last, response_model=list[REQUEST], responses=wrong)
         add(one, self.record, response_model=REQUEST, responses=unknown)
@@ -155,9 +158,21 @@ class Api:
         return self._view(request_id)
 
     async def file(
-        self, request_id: str, name: str, wanted: str | None = Header(None, alias="range")
+        self,
+        request: Request,
+        request_id: str,
+        name: str,
+        wanted: str | None = Header(None, alias="range"),
     ) -> Response:
-        """Return a savefile of a request, from the local directory or the spool."""
+        """Return a savefile of a request, from the local directory or the spool.
+
+        Without a token, only root and the daemon's own user may have it.
+        """
+        if (whole := f"{request_id}/files/{name}") in self._history.requests:
+            return JSONResponse(self._view(whole))  # an id may look like this
+        if self._source.settings.token is None and not await _is_trusted(request):
+            words = "only root and the user of the daemon may fetch savefiles without a token"
+            raise HTTPException(403, f"{words}; set [http] token_file")
         if (savefile := await self._savefile_of(request_id, name)) is None:
             words = f"this node does not have the savefile {name!r} of request {request_id!r}"
             raise HTTPException(404, words)
@@ -242,6 +257,13 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return problem(
         422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors
     )
+
+
+async def _is_trusted(request: Request) -> bool:
+    """Return whether a client on this host may see what the daemon's files contain."""
+    client, server = request.scope["client"], request.scope["server"]
+    uid = await run_in_thread(user_of, tuple(client), tuple(server))
+    return uid in (0, os.geteuid())
 
 
 async def _body(request: Request) -> bytes:

@@ -90,6 +90,7 @@ class Session:
         self._recorder = origins.recorder_of(part.interface.name)
         late = _since(plan.arrived_at)
         self._trigger_ns, self._trigger = time.monotonic_ns() - int(late * 1e9), time.time() - late
+        self._lookback, self._lookback_cut = plan.lookback_at(self._trigger)
         self._shutdown = self._stopping = self._trying = False
         self._source = self._choose_source()
         self._loop = asyncio.get_running_loop()
@@ -150,10 +151,15 @@ class Session:
             return ReplaySource(interface.name, interface.replay, self._budget)
         if recorder is None:
             return self._live(NO_RECORDER)
-        if not (self.plan.lookback or (self.plan.share_recorder and self._keeps_enough(recorder))):
+        shares = self.plan.share_recorder and self._keeps_enough(recorder)
+        if not (self._looks_back or shares):
             return self._live("")
-        recorded = recorder.source(self._budget, self._trigger_ns, self.plan.lookback)
+        recorded = recorder.source(self._budget, self._trigger_ns, self._lookback)
         return recorded or self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
+
+    @property
+    def _looks_back(self) -> bool:
+        return self._lookback + self._lookback_cut > 0
 
     def _live(self, nothing_recorded: str) -> LiveSource:
         return LiveSource(
@@ -205,6 +211,7 @@ class Session:
             plan.capture_filter,
             plan.snaplen,
             plan.limits,
+            untagged_filter=plan.untagged_filter,
             exclude=plan.exclude,
             names=plan.filter_names,
             most_packets=plan.most_packets,
@@ -240,18 +247,18 @@ class Session:
             trigger=self._trigger,
             first_packet_at=first / 1e9 if source.packets else None,
             last_packet_at=last / 1e9 if source.packets else None,
-            lookback=self._past(source) if self.plan.lookback else None,
+            lookback=self._past(source) if self._looks_back else None,
             down=0.0 if reason is StopReason.INTERFACE_DOWN else round(source.down, 3),
             filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
         )
 
     def _past(self, source: PacketSource) -> Lookback:
-        found, cut = source.past(self.plan.lookback), self.plan.lookback_cut
-        if not cut:
+        found = source.past(self._lookback)
+        if not self._lookback_cut:
             return found
         reason = "; ".join(filter(None, (MORE_THAN_ALLOWED, found.reason)))
-        return replace(found, asked=round(found.asked + cut, 3), reason=reason)
+        return replace(found, asked=round(found.asked + self._lookback_cut, 3), reason=reason)
 
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():

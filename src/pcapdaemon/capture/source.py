@@ -4,7 +4,7 @@ A source is used once, by one thread, in this order: `arm`, `run`, `take_blocks`
 block. Other threads may use `stop`, `extend` and the properties at any time.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from pcapdaemon.core.errors import CaptureRefused
@@ -23,11 +23,16 @@ capture is woken this often, and its end is reported this late.
 """
 
 
+NO_TAGS = "no VLAN support"
+"""libpcap's words about `vlan` in a filter for such a linktype (gencode.c)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """What a capture needs from its source.
 
-    With `names`, the filter may contain names. What `exclude` matches is not kept. `overhead` is
+    With `names`, the filter may contain names. `untagged_filter` replaces it where the linktype has
+    no VLAN tags. What `exclude` matches is not kept. `overhead` is
     the bytes of the savefile that are not packets. With `shared`, it is one of several captures
     whose packets go into one pcapng file, and `number` is the number of its interface there. The
     whole file has at most `most_packets` packets and `most_size` bytes.
@@ -36,6 +41,7 @@ class SourceOptions:
     capture_filter: str
     snaplen: int
     limits: CaptureLimits
+    untagged_filter: str = ""
     exclude: str = ""
     names: bool = False
     pcapng: bool = False
@@ -140,6 +146,16 @@ def prepare(source: _Native, options: SourceOptions) -> None:
 
 
 def _set_filter(source: _Native, options: SourceOptions) -> None:
+    try:
+        _set_without_excluded(source, options)
+    except CaptureRefused as error:
+        if NO_TAGS not in str(error) or not options.untagged_filter:
+            raise
+        untagged = replace(options, capture_filter=options.untagged_filter)
+        _set_without_excluded(source, untagged)
+
+
+def _set_without_excluded(source: _Native, options: SourceOptions) -> None:
     try:
         source.set_filter(without(options.capture_filter, options.exclude), options.names)
     except CaptureRefused as error:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, get_args
+from typing import IO, Any, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -100,7 +100,7 @@ class ApiClient:
         """Return the records that are looked for, newest first."""
         return self._call(reading.all_records, "GET", "/captures", params=dict(search))
 
-    def fetch(self, request_id: str, name: str, to: BinaryIO) -> None:
+    def fetch(self, request_id: str, name: str, to: IO[bytes]) -> None:
         """Write a savefile of a request to an open file."""
         self._guard()
         path = f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"

@@ -8,19 +8,14 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pcapdaemon.core.errors import PcapdaemonError
-
-LISTENING = "0A"
-"""TCP_LISTEN in the column `st` of /proc/net/tcp, see proc_pid_net(5)."""
+from pcapdaemon.sockets import Address, listeners, plain
 
 ACCOUNTS_OF_PEOPLE = range(1000, 61184), range(65520, 2**32 - 1)
 """User ids of people, and nobody. By login.defs(5) and systemd, others belong to services."""
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def refuse_strangers(url: str, token_file: Path) -> None:
@@ -49,13 +44,8 @@ def local_addresses(host: str) -> set[Address]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return set()
-    addresses = {_plain(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found}
+    addresses = {plain(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found}
     return {_reached(address) for address in addresses if _is_local(address)}
-
-
-def _plain(address: Address) -> Address:
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
 
 
 def _reached(address: Address) -> Address:
@@ -80,29 +70,9 @@ def _listeners(target: Address, port: int) -> set[int]:
 
     The kernel prefers a socket of the address itself to one of all addresses.
     """
-    found = [(address, uid) for address, uid in _all_listeners(port)]
+    found = [(address, uid) for address, uid in listeners(port)]
     exact = {uid for address, uid in found if address == target}
     return exact or {uid for address, uid in found if address.is_unspecified}
-
-
-def _all_listeners(port: int) -> Iterator[tuple[Address, int]]:
-    """Yield address and user of each socket that listens on a TCP port, from /proc/net."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:  # no /proc, or no IPv6
-            continue
-        for line in lines:
-            fields = line.split()
-            address, _, number = fields[1].rpartition(":")
-            if fields[3] == LISTENING and int(number, 16) == port:
-                yield _address(address), int(fields[7])
-
-
-def _address(text: str) -> Address:
-    # each 32 bits are in the host's byte order, which is little-endian
-    words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
-    return _plain(ipaddress.ip_address(b"".join(words)))
 
 
 def _is_stranger(uid: int) -> bool:

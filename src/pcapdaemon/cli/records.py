@@ -1,8 +1,10 @@
 """The commands that read a daemon's records: `pcapdaemon list`, `status` and `get`."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,24 +87,36 @@ def get(
     if write == "-":
         api.fetch(request_id, names[0], sys.stdout.buffer)
         return
+    problems = []
     for name in names:
         target = Path(write or name)
         if write is None and target.exists():
             fail(1, [f"{target}: exists already"], "name another file with -w")
-        _fetch(api, request_id, name, target)
-        print(target)
+        try:
+            _fetch(api, request_id, name, target)
+        except PcapdaemonError as error:
+            problems.append(str(error))
+        else:
+            print(target)
+    if problems:
+        fail(1, problems)
 
 
 def _fetch(api: "ApiClient", request_id: str, name: str, target: Path) -> None:
-    """Write a savefile to a file, and leave no part of it if that fails."""
-    was_there = target.exists()
-    try:
+    """Write a savefile to a file, which is replaced only when all of it is there."""
+    if target.exists() and not target.is_file():  # a device or a pipe
         with target.open("wb") as file:
             api.fetch(request_id, name, file)
-    except PcapdaemonError:
-        if not was_there:
-            target.unlink(missing_ok=True)
-        raise
+        return
+    place = target.resolve()
+    with NamedTemporaryFile(dir=place.parent, prefix=".pcapdaemon-", delete=False) as part:
+        try:
+            api.fetch(request_id, name, part.file)
+            part.flush()
+            os.replace(part.name, place)
+        except BaseException:
+            os.unlink(part.name)
+            raise
 
 
 def _file_names(record: dict[str, Any]) -> list[str]:

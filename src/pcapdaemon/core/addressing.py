@@ -25,9 +25,9 @@ def addressed_to(
     fields: dict[str, Any],
     node: str,
     labels: Mapping[str, str],
-    own: Callable[[], Collection[Ip]] = no_addresses,
+    own: Callable[[], Collection[Ip] | None] = no_addresses,
 ) -> bool:
-    """Return whether a message is for this node. `own` returns the node's addresses.
+    """Return whether a message is for this node. `own` returns its addresses, None if unknown.
 
     Also True if that is unknown, because the message must then be answered.
     """
@@ -42,12 +42,15 @@ def addressed_to(
     return not addresses or not isinstance(addresses, list) or _owns_one(addresses, own)
 
 
-def _owns_one(wanted: list[Any], own: Callable[[], Collection[Ip]]) -> bool:
+def _owns_one(wanted: list[Any], own: Callable[[], Collection[Ip] | None]) -> bool:
+    if len(wanted) > MOST_ADDRESSES:
+        return True
     try:
-        networks = [network_of(one) for one in wanted[:MOST_ADDRESSES]]
+        networks = [network_of(one) for one in wanted]
     except ValueError:
         return True
-    return any(address in network for address in own() for network in networks)
+    found = own()
+    return found is None or any(address in one for address in found for one in networks)
 
 
 def network_of(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -59,9 +62,11 @@ def network_of(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     if not isinstance(text, str) or "%" in text:
         raise ValueError(words)
     try:
-        return ipaddress.ip_network(text, strict=False)
+        found = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(words) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return ipaddress.ip_network((mapped, found.prefixlen - 96)) if mapped else found
 
 
 def _is_named(fields: dict[str, Any], node: str) -> bool:

@@ -69,7 +69,7 @@ Protocol = Annotated[Literal["tcp", "udp", "sctp", "icmp", "icmp6"], BeforeValid
 class Flow(BaseModel):
     """The packets between two ends, in both directions, with and without VLAN tags.
 
-    Either end may be left out, but not both.
+    Either end may be left out, but not both. A packet may have one tag or two.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -92,7 +92,14 @@ class Flow(BaseModel):
 
     @property
     def capture_filter(self) -> str:
-        """The filter in the language of pcap-filter(7).
+        """The filter in the language of pcap-filter(7), for linktypes that have VLAN tags."""
+        # each `vlan` moves the offsets of all that is to the right of it
+        whole = self.untagged_filter
+        return f"{whole} or (vlan and ({whole} or (vlan and {whole})))"
+
+    @property
+    def untagged_filter(self) -> str:
+        """The filter for packets without tags: libpcap refuses `vlan` where there are none.
 
         Later fragments of a packet have no ports, so a flow with ports does not have them.
         """
@@ -102,8 +109,7 @@ class Flow(BaseModel):
             for sides in (("src", "dst"), ("dst", "src"))
         )
         both = f"(({there}) or ({back}))"
-        whole = f"({self.proto} and {both})" if self.proto else both
-        return f"{whole} or (vlan and {whole})"
+        return f"({self.proto} and {both})" if self.proto else both
 
 
 def _end(side: str, address: str | None, port: int | None) -> list[str]:
@@ -114,13 +120,12 @@ def _end(side: str, address: str | None, port: int | None) -> list[str]:
 FlowField = Annotated[Flow, BeforeValidator(_of_endpoints, json_schema_input_type=Flow | list[str])]
 
 
-def narrowed(expression: str, flow: Flow | None) -> str:
-    """Return a capture filter for what both match. The flow comes last, because of its `vlan`.
+def narrowed(expression: str, own: str) -> str:
+    """Return a capture filter for what both match. A flow's own comes last: it has `vlan`.
 
-    >>> narrowed("tcp", None)
-    'tcp'
+    >>> narrowed("tcp", ""), narrowed("tcp", "host 10.0.0.1")
+    ('tcp', '(tcp) and (host 10.0.0.1)')
     """
-    if flow is None:
-        return expression
-    own = flow.capture_filter
-    return f"({expression}) and ({own})" if expression.strip() else own
+    if not (expression.strip() and own):
+        return expression if expression.strip() else own
+    return f"({expression}) and ({own})"

@@ -230,12 +230,12 @@ def joined(
     return Conclusion(Verdict.TAKEN, answer, (event,))
 
 
-def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str]) -> Conclusion:
-    """Return the answer of a dry run: what would be captured."""
+def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str], now: float) -> Conclusion:
+    """Return the answer of a dry run: what would be captured at `now`, seconds since the epoch."""
     details = {
         "limits": to_wire(plan.limits),
         ON_THE_WIRE["snaplen"]: plan.snaplen,
-        "lookback": plan.lookback,
+        "lookback": plan.lookback_at(now)[0],
         "unavailable": dict(plan.unavailable),
     }
     words, to = tuple(warnings), plan.request.reply_to

@@ -30,8 +30,9 @@ class CapturePlan:
 
     `unavailable` are interfaces that were asked for and can't be captured on, and why.
 
-    With `merge`, all captures become one savefile, `file_name`. `lookback` is in seconds, and
-    `lookback_cut` is how many more were asked for than the node allows. With it,
+    With `merge`, all captures become one savefile, `file_name`. `untagged_filter` is the capture
+    filter for linktypes without VLAN tags, if it is another. `lookback` and `most_lookback`, which
+    is what the node allows, are in seconds. With `lookback`,
     the whole savefile has at most `most_packets` packets and `most_size` bytes. With
     `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
     filter may contain names of hosts. `exclude` matches what is never kept. `arrived_at`
@@ -52,8 +53,9 @@ class CapturePlan:
     merge: bool = False
     compress: str = "none"
     sha256: bool = False
+    untagged_filter: str = ""
     lookback: float = 0
-    lookback_cut: float = 0
+    most_lookback: float = 0
     share_recorder: bool = True
     filter_names: bool = False
     exclude: str = ""
@@ -62,6 +64,16 @@ class CapturePlan:
     arrived_at: float | None = None
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
+
+    def lookback_at(self, trigger: float) -> tuple[float, float]:
+        """Return how many seconds before its trigger the savefile begins, and how many it lacks.
+
+        It lacks what was asked for and is more than the node allows.
+        """
+        since = self.request.since
+        asked = max(0.0, trigger - since.timestamp()) if since else self.lookback
+        kept = min(asked, self.most_lookback)
+        return kept, asked - kept
 
     @property
     def effective_filter(self) -> str:
@@ -91,8 +103,10 @@ class CapturePlan:
 
     def _what(self) -> tuple[object, ...]:
         interfaces = frozenset(part.interface.name for part in self.captures)
-        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256, self.lookback)
-        return interfaces, self.effective_filter, form, self.packet_debug, self.destination_fields
+        form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256)
+        begin = (self.lookback, self.request.since)
+        what = (self.effective_filter, self.packet_debug, self.destination_fields)
+        return interfaces, form, begin, what
 
 
 LARGEST_CLOCK_ERROR = 5.0
@@ -139,11 +153,9 @@ def make_plan(
     chosen, unavailable, interface_problems = _interfaces(request, policy, around)
     found = [
         *problems,
-        *limit_problems(request, policy),
-        *_filter_problems(request, policy),
+        *policy_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
-        *_merge_problems(request),
         *_since_problems(request, around),
     ]
     if found:
@@ -160,7 +172,7 @@ def _plan(
     unavailable: Sequence[tuple[str, str]],
 ) -> CapturePlan:
     snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
-    lookback, cut = _lookback(request, policy, around.now)
+    own, flow = request.capture_filter or "", request.flow
     return CapturePlan(
         id=request_id,
         request=request,
@@ -169,7 +181,8 @@ def _plan(
         ),
         limits=_limits(request, policy),
         snaplen=snaplen,
-        capture_filter=narrowed(request.capture_filter or "", request.flow),
+        capture_filter=narrowed(own, flow.capture_filter if flow else ""),
+        untagged_filter=narrowed(own, flow.untagged_filter) if flow else "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
         file_name=_whole_name(
@@ -179,8 +192,8 @@ def _plan(
         merge=request.merge,
         compress=request.compress or policy.compress,
         sha256=request.sha256 or policy.sha256,
-        lookback=lookback,
-        lookback_cut=cut,
+        lookback=request.lookback or 0,
+        most_lookback=policy.maxlookback,
         share_recorder=policy.share_recorder,
         filter_names=policy.filter_names,
         exclude=policy.exclude or "",
@@ -200,15 +213,6 @@ def _limits(request: CaptureRequest, policy: Policy) -> CaptureLimits:
     )
 
 
-def _lookback(request: CaptureRequest, policy: Policy, now: float) -> tuple[float, float]:
-    """Return how many seconds back the savefile begins, and how many more were asked for."""
-    if request.since is None:
-        return request.lookback or 0, 0
-    asked = max(0.0, now - request.since.timestamp())
-    kept = min(asked, policy.maxlookback)
-    return kept, asked - kept
-
-
 def _since_problems(request: CaptureRequest, around: Surroundings) -> list[Problem]:
     ahead = request.since.timestamp() - around.now if request.since else 0.0
     if ahead <= LARGEST_CLOCK_ERROR:
@@ -216,8 +220,16 @@ def _since_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     return [Problem("since", f"is {ahead:.0f} s in the future by this node's clock")]
 
 
-def limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
-    """Return what a request asks of this node that is more than its maxima."""
+def policy_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
+    """Return what a request asks of this node that it does not allow, whatever is there now."""
+    return [
+        *_limit_problems(request, policy),
+        *_filter_problems(request, policy),
+        *_merge_problems(request),
+    ]
+
+
+def _limit_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:
     # Zero means absent, except for packets: `validate` has rejected it there.
     asked = {
         "packets": (request.packets, policy.maxpackets, "maxpackets"),

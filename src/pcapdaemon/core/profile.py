@@ -78,7 +78,11 @@ def applied(
     for one, other in ((INTERFACES, ALIASES), (ALIASES, INTERFACES), ("since", LOOKBACK)):
         if one in own:
             given.pop(other, None)
-    return {**given, **own}, []
+    if own.get("merge") is True and given.get("format") == "pcap":
+        del given["format"]
+    if own.get("format") == "pcap":
+        given.pop("merge", None)
+    return {**fields, **{name: value for name, value in given.items() if name not in own}}, []
 
 
 def _says_something(value: Any) -> bool:

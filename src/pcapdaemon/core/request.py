@@ -164,7 +164,7 @@ class CaptureRequest(BaseModel):
         description=(
             "Only packets of a flow, in both directions: an object with `proto`, `src`, `sport`,"
             ' `dst` and `dport`, or an array of two endpoints, as `["192.0.2.1:443",'
-            ' "198.51.100.7"]`. `bpf` narrows it further.'
+            ' "198.51.100.7"]`. A packet may have up to two VLAN tags. `bpf` narrows it further.'
         ),
     )
     profile: Text | None = Field(

@@ -18,6 +18,8 @@ SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 LONGEST_NAME = 15
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -53,25 +55,29 @@ def networks_of(index: int) -> tuple[str, ...]:
     """Return the addresses of an interface, each with the length of its prefix."""
     found = []
     body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, index)
-    for answered, data in _ask(RTM_GETADDR, NLM_F_DUMP, body):
-        _, bits, _, _, owner = _ADDRESS.unpack_from(data) if answered == RTM_NEWADDR else [0] * 5
+    for address, bits, owner in _addresses(body):
         if owner == index:
-            attributes = _attributes(data[_ADDRESS.size :])
-            # Of a point-to-point interface, IFA_ADDRESS is the other end.
-            address = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
-            found.append(f"{ipaddress.ip_address(address)}/{bits}")
+            found.append(f"{address}/{bits}")
     return tuple(found)
 
 
-def own_addresses() -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def own_addresses() -> frozenset[Address]:
     """Return the addresses of all interfaces of this host, without those of loopback."""
     body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    found = set()
+    return frozenset(address for address, _, _ in _addresses(body) if not address.is_loopback)
+
+
+def _addresses(body: bytes) -> Iterator[tuple[Address, int, int]]:
+    """Yield addresses, each with the length of its prefix and the index of its interface."""
     for answered, data in _ask(RTM_GETADDR, NLM_F_DUMP, body):
-        if answered == RTM_NEWADDR:
-            attributes = _attributes(data[_ADDRESS.size :])
-            found.add(ipaddress.ip_address(attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]))
-    return frozenset(address for address in found if not address.is_loopback)
+        if answered != RTM_NEWADDR:
+            continue
+        family, bits, _, _, owner = _ADDRESS.unpack_from(data)
+        attributes = _attributes(data[_ADDRESS.size :])
+        # Of a point-to-point interface, IFA_ADDRESS is the other end.
+        address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+        if address and family in (socket.AF_INET, socket.AF_INET6):
+            yield ipaddress.ip_address(address), bits, owner
 
 
 def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
