@@ -28,6 +28,7 @@ from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.telemetry.output import Syslog
+from pcapdaemon.triggers.settings import TriggerSettings
 from scripts.words import WORDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -222,6 +223,7 @@ def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
         yield f"[{section}]", _of_plugins(sources, section)
     yield "[[interface]]", [InterfaceSettings]
     yield "[[recorder]]", [RecorderSettings]
+    yield "[[trigger]]", [TriggerSettings]
     yield "[[profile]]", [Profile]
     for section in dict.fromkeys(plugin.section for plugin in destinations.TABLE.values()):
         if section != "general":

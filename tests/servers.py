@@ -128,7 +128,7 @@ class DaemonProcess:
             for name, table in tables.items()
             for line in (
                 _heading(name),
-                *(f"{key} = {json.dumps(value)}" for key, value in table.items()),
+                *(f"{key} = {_toml(value)}" for key, value in table.items()),
             )
         ]
         self.config.write_text("\n".join(lines))
@@ -227,6 +227,13 @@ class DaemonProcess:
         assert self.process
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        members = (f"{json.dumps(name)} = {_toml(one)}" for name, one in value.items())
+        return f"{{{', '.join(members)}}}"
+    return json.dumps(value)
 
 
 def _heading(name: str) -> str:

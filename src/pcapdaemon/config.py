@@ -10,132 +10,36 @@ is turned on.
 import difflib
 import json
 import os
-import socket
-from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from pcapdaemon import destinations, sources
-from pcapdaemon.capture.interface import InterfaceSettings, replayed
+from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
-from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.profile import ALIASES, INTERFACES, Profile, Profiles, fields_of
+from pcapdaemon.core.profile import ALIASES, INTERFACES, Profile, fields_of
 from pcapdaemon.core.request import validate as validate_request
 from pcapdaemon.core.section import Section, in_words, secret_names
 from pcapdaemon.core.text import shortened
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
-from pcapdaemon.filewatch import Files, Identity, files_in, identity
-from pcapdaemon.native.interfaces import HostInterfaces
+from pcapdaemon.filewatch import Identity, files_in, identity
 from pcapdaemon.native.live import refusal_of
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
+from pcapdaemon.settings import Settings, state_directory
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.telemetry.output import Syslog
-
-MOST_READY = 8
-"""Interfaces that are kept open without being asked for."""
+from pcapdaemon.triggers import checking
+from pcapdaemon.triggers.settings import TriggerSettings
 
 S = TypeVar("S", bound=BaseModel)
-
-
-def state_directory(general: Policy) -> Path | None:
-    """Return the directory for what must survive a restart, or None without one."""
-    name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(name) if name else None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The whole configuration, validated.
-
-    `sources` and `destinations` have the sections of those that are turned on, by name. `files` are
-    the secrets and certificates that it names.
-    """
-
-    general: Policy
-    capture: CaptureSettings
-    delivery: DeliverySettings
-    spool: SpoolSettings
-    results: ResultsSettings
-    syslog: Syslog | None
-    interfaces: tuple[InterfaceSettings, ...]
-    recorder: tuple[RecorderSettings, ...]
-    profile: tuple[Any, ...]
-    sources: Mapping[str, Section]
-    destinations: Mapping[str, Section]
-    warnings: tuple[str, ...] = ()
-    files: Files = field(default_factory=dict)
-
-    @property
-    def aliases(self) -> dict[str, list[str]]:
-        """The interfaces of each alias, in the order of the file."""
-        found: dict[str, list[str]] = {}
-        for interface in self.interfaces:
-            for alias in interface.alias:
-                found.setdefault(alias, []).append(interface.name)
-        return found
-
-    @property
-    def profiles(self) -> Profiles:
-        """The fields of each profile."""
-        return {one.name: fields_of(one) for one in self.profile}
-
-    @property
-    def ready(self) -> list[str]:
-        """The interfaces that are kept open, see `[[interface]] ready`."""
-        recorded = self.recorders if self.general.share_recorder else {}
-        able = [one for one in self.interfaces if not one.replay and one.name not in recorded]
-        chosen = [one.name for one in able if one.ready]
-        chosen += [one.name for one in able if one.ready is None][:MOST_READY]
-        return list(dict.fromkeys(chosen))
-
-    @property
-    def recorders(self) -> dict[str, RecorderSettings]:
-        """The recorder of each interface that has one."""
-        return {name: one for one in self.recorder for name in self.recorders_of(one)}
-
-    def recorders_of(self, recorder: RecorderSettings) -> list[str]:
-        """Return the interfaces that a recorder is for."""
-        return (
-            [recorder.interface]
-            if recorder.interface
-            else self.aliases.get(recorder.alias or "", [])
-        )
-
-
-def node_name(settings: Settings) -> str:
-    """Return the name of this host in requests.
-
-    The default is the kernel's host name, as from Go's os.Hostname, not the name in DNS.
-    """
-    return settings.general.node or socket.gethostname()
-
-
-def missing_interfaces(settings: Settings) -> list[str]:
-    """Return a problem for each configured interface that this host lacks, unless optional."""
-    there = interfaces_of(settings)
-    return [
-        f"[[interface]] {interface.name}: this host has no such interface; set optional = true to"
-        " allow that"
-        for interface in settings.interfaces
-        if interface.name not in there and not interface.optional
-    ]
-
-
-def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
-    """Return what can be captured on now: replayed files, and the host's interfaces."""
-    files = {one.name: replayed(one) for one in settings.interfaces if one.replay}
-    return ChainMap(files, HostInterfaces())  # type: ignore[arg-type]  # it is only read
 
 
 def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settings:
@@ -154,6 +58,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         interfaces=reader.tables("interface", InterfaceSettings),
         recorder=reader.tables("recorder", RecorderSettings),
         profile=reader.tables("profile", Profile),
+        trigger=reader.tables("trigger", TriggerSettings),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
@@ -211,7 +116,7 @@ class _Reader:
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
         known = set("general capture delivery spool results syslog".split())
-        known |= {"interface", "recorder", "profile"}
+        known |= {"interface", "recorder", "profile", "trigger"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())
         }
@@ -256,6 +161,7 @@ class _Reader:
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         self._profiles(settings)
+        self._triggers(settings)
         self._exclude(settings.general.exclude or "")
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
@@ -308,6 +214,14 @@ class _Reader:
             request, wrong = validate_request(fields)
             wrong += policy_problems(request, settings.general)
             self.problems += [f"{label} {one}" for one in wrong]
+
+    def _triggers(self, settings: Settings) -> None:
+        general, buses = settings.general, checking.in_use(settings.sources)
+        wrong = checking.problems(settings.trigger, general, settings.profiles, buses)
+        self.problems += [f"{self.origin}: {words}" for words in wrong]
+        kept = state_directory(general) is not None
+        flaws = checking.flaws(settings.trigger, general, kept)
+        self.warnings += [f"{self.origin}: {words}" for words in flaws]
 
     def _exclude(self, expression: str) -> None:
         wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"

@@ -8,23 +8,16 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
+from pcapdaemon.api.alerts import AlertRoutes
 from pcapdaemon.api.routes import Api
-from pcapdaemon.api.server import ApiServer
+from pcapdaemon.api.serving import Serving
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.capture.session import Origins
-from pcapdaemon.config import (
-    Settings,
-    interfaces_of,
-    missing_interfaces,
-    node_name,
-    state_directory,
-)
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Event
 from pcapdaemon.core.node_events import (
@@ -39,7 +32,6 @@ from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
-from pcapdaemon.destinations.local import LocalSettings, find_savefile
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
@@ -49,12 +41,20 @@ from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
 from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.settings import (
+    Settings,
+    interfaces_of,
+    missing_interfaces,
+    node_name,
+    state_directory,
+)
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.threads import run_in_thread
+from pcapdaemon.triggers.alerts import Alerts
 
 LAST_RESULTS = 2.0
 """Seconds in which waiting results are sent, after all savefiles are delivered."""
@@ -113,11 +113,13 @@ class Daemon:
             places=lambda: self._results.places,
             addresses=own_addresses,
         )
+        self._alerts = Alerts(
+            self._engine.take, self._bus_of, self._publish, state_directory(settings.general)
+        )
         self._metrics = Metrics(self._levels())
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
-        self.api: ApiServer | None = None
-        self._serving: dict[ApiServer, asyncio.Task[None]] = {}
+        self.api = Serving(self._publish)
         self._looking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._reload_wanted = asyncio.Event()
@@ -148,6 +150,7 @@ class Daemon:
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
         await _cancelled(helpers)  # a reload in progress must not interfere
+        await self._alerts.close()
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
@@ -155,7 +158,7 @@ class Daemon:
         await self._results.close(LAST_RESULTS)
         # after the last verdict on their messages
         await asyncio.gather(*(close(source) for source in ending))
-        await self._stop_api(LAST_ANSWERS)
+        await self.api.close(LAST_ANSWERS)
         if self._spool:
             self._spool.close()
         self._telemetry.stopped()
@@ -192,7 +195,7 @@ class Daemon:
         )
         http = settings.sources.get("http")
         # the last step that can fail
-        await self._move_api(http if isinstance(http, HttpSettings) else None)
+        await self.api.move(http if isinstance(http, HttpSettings) else None)
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         self._recorders.exchange(recorders)
@@ -202,7 +205,9 @@ class Daemon:
         for name in again:
             await self._reconnect(name, settings.sources[name])
         places = (" ".join(filter(None, place)) for place in self._results.boxes)
-        self._metrics.expect(settings.sources, settings.destinations, places)
+        await self._alerts.configure(settings.trigger, settings.sources, node)
+        names = (*settings.sources, *(f"trigger:{name}" for name in self._alerts.triggers))
+        self._metrics.expect(names, settings.destinations, places, self._alerts.triggers)
         self._serve_api()
 
     async def _configure(self, node: str, settings: Settings, made: dict[str, Destination]) -> None:
@@ -254,33 +259,13 @@ class Daemon:
             await asyncio.gather(*(self._results.detach(source.name) for source in stopped))
         return stopped
 
-    async def _move_api(self, http: HttpSettings | None) -> None:
-        """Bind the API to the configured address.
-
-        If that fails, the old one is kept. Raises ConfigError.
-        """
-        old = self.api.settings if self.api else None
-        if http and old and (http.host, http.port) == (old.host, old.port):
-            return
-        if old and http and http.port == old.port:
-            await self._stop_api(None)  # it holds the same port on another address
-        try:
-            api = ApiServer(http, self._publish) if http else None
-        except ConfigError:
-            if self.api is None and old:
-                self.api = ApiServer(old, self._publish)
-                self._serve_api()
-            raise
-        await self._stop_api(None)
-        self.api = api
-
     def _serve_api(self) -> None:
-        source, http = self._sources.get("http"), self._settings.sources.get("http")
-        if not self.api or not isinstance(http, HttpSettings) or not isinstance(source, HttpSource):
+        source = self._sources.get("http")
+        if not isinstance(source, HttpSource):
             return
-        self.api.settings = http
+        alerts = AlertRoutes(lambda: self._alerts.triggers, self._publish)
         closing = self.api.closing
-        self.api.app = Api(
+        api = Api(
             self._engine,
             self._history,
             source,
@@ -288,33 +273,17 @@ class Daemon:
             self._metrics.text,
             self._recorders.status,
             self._savefile_of,
-        ).app()
-        if self.api not in self._serving:
-            self._serving[self.api] = asyncio.create_task(self.api.serve())
-
-    async def _stop_api(self, seconds: float | None) -> None:
-        """Stop listening.
-
-        Clients that wait for an answer may wait this many seconds, or without a limit if None.
-        """
-        if self.api:
-            await self.api.stop()
-        self.api = None
-        if seconds is not None and self._serving:
-            await asyncio.wait(self._serving.values(), timeout=seconds)
-            for api in self._serving:
-                api.abort()
-            await asyncio.gather(*self._serving.values(), return_exceptions=True)
+            alerts,
+        )
+        self.api.serve(api.app(), source.settings, alerts.is_protected)
 
     async def _savefile_of(self, request_id: str, name: str) -> Savefile | None:
-        """Return a savefile of a request from where this node still has it, or None."""
-        where = self._history.place_of(request_id, name, "local")
-        section = self._settings.destinations.get("local")
-        if where and isinstance(section, LocalSettings):
-            found = await run_in_thread(find_savefile, Path(section.localdir), where)
-            if found:
-                return found
-        return self._delivery.savefile_of(request_id, name)
+        places = self._history.places_of(request_id, name)
+        return await self._delivery.savefile_of(request_id, name, places)
+
+    def _bus_of(self, section: str) -> Bus | None:
+        found = (one for name, one in self._sources.items() if _is_of(name, section))
+        return next((one for one in found if isinstance(one, Bus)), None)
 
     def _levels(self) -> Levels:
         spool = self._spool
@@ -380,6 +349,10 @@ class Daemon:
         else:
             words = ("[spool] changed: restart the daemon to apply it",) if moved else ()
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
+
+
+def _is_of(source: str, section: str) -> bool:
+    return sources.TABLE[source].section == section
 
 
 def _destinations(settings: Settings) -> dict[str, Destination]:

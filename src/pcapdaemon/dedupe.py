@@ -31,7 +31,8 @@ The file has at most three times as many lines.
 WRITE_WITHIN = 2.0
 """Most seconds that an answer waits for the disk."""
 
-FILE_NAME = "accepted.jsonl"
+ACCEPTED, ALERTS = "accepted.jsonl", "alerts.jsonl"
+"""The files with the requests that were accepted, and with the alerts that started one."""
 
 log = structlog.get_logger()
 
@@ -54,8 +55,10 @@ class Dedupe:
     All methods except `_write` run in the event loop.
     """
 
-    def __init__(self, directory: Path | None, now: Callable[[], float] = uptime) -> None:
-        self._path = directory / FILE_NAME if directory else None
+    def __init__(
+        self, directory: Path | None, now: Callable[[], float] = uptime, name: str = ACCEPTED
+    ) -> None:
+        self._path = directory / name if directory else None
         self._now = now
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Lock()

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 
-from pcapdaemon.config import Settings
 from pcapdaemon.core import intake
 from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
 from pcapdaemon.core.admission import Rates, age_of
@@ -29,6 +28,7 @@ from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
 from pcapdaemon.core.request import Problem, new_id
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.runs import ENDED, Runs
+from pcapdaemon.settings import Settings
 from pcapdaemon.sources.base import Message
 
 LONGEST_LOGGED = 4096

@@ -14,7 +14,6 @@ import structlog
 
 from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
 from pcapdaemon.capture.session import Armed, Origins
-from pcapdaemon.config import Settings
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
@@ -38,6 +37,7 @@ from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
 from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.settings import Settings
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.uptime import uptime
 

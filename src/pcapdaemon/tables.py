@@ -7,6 +7,9 @@ from typing import Any
 
 from pcapdaemon.core.errors import ConfigError
 
+VERBATIM = ("match", "resolved")
+"""Tables of paths into messages of other programs, whose names have a case of their own."""
+
 
 def read(path: Path) -> dict[str, Any]:
     """Return the file's tables with names in lower case, because the original accepts any case.
@@ -43,7 +46,8 @@ def _lower(values: Any, where: str) -> Any:
     for name, value in values.items():
         if name.lower() in lowered:
             raise ConfigError([f"{where}: {name} appears twice, in different case"])
-        lowered[name.lower()] = _lower(value, where)
+        key = name.lower()
+        lowered[key] = value if key in VERBATIM else _lower(value, where)
     return lowered
 
 

@@ -31,7 +31,7 @@ from tests.helpers import Wire, eventually
 from tests.servers import DaemonProcess, free_port
 
 SEED = int(os.environ.get("CHAOS_SEED", "4"))
-ASKED, CAPTURES, KILLS = 345, 300, 5
+ASKED, CAPTURES, KILLS = 375, 300, 5
 """Each kill ends some running captures, and nothing guarantees those."""
 
 

@@ -52,6 +52,7 @@ def prometheus(make: Make, tmp_path: Path, wire: Wire) -> Iterator[Prometheus]:
         "spool": {"dir": str(tmp_path / "spool")},
         "recorder 1": {"interface": wire.far, "memory": "8MiB"},
         "results": {"webhook": "http://127.0.0.1:9/hook"},
+        "trigger 1": {"name": "any", "kind": "json", "request": {"interface": wire.far}},
     }
     server = Prometheus(tmp_path, make(tables).start())
     eventually(lambda: server.ask("count_over_time(pcapdaemon_memory_used_bytes[1m]) >= 4"))

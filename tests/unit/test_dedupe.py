@@ -8,7 +8,7 @@ import pytest
 
 from pcapdaemon import dedupe
 from pcapdaemon.core.answers import Answer, AnswerKind
-from pcapdaemon.dedupe import FILE_NAME, Dedupe
+from pcapdaemon.dedupe import ACCEPTED, Dedupe
 
 ANSWER = Answer("one", AnswerKind.ACCEPTED, interfaces=("eth0",))
 
@@ -68,7 +68,7 @@ async def test_a_restart_does_not_forget(tmp_path: Path) -> None:
     clock = Clock()
     await accept(Dedupe(tmp_path / "state", clock), "k")
     assert await Dedupe(tmp_path / "state", clock).claim("k", 60) == ANSWER
-    assert (tmp_path / "state" / FILE_NAME).stat().st_mode & 0o077 == 0
+    assert (tmp_path / "state" / ACCEPTED).stat().st_mode & 0o077 == 0
 
 
 async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kept(
@@ -85,14 +85,14 @@ async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kep
 
 async def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
     await accept(Dedupe(tmp_path), "k")
-    with (tmp_path / FILE_NAME).open("ab") as file:
+    with (tmp_path / ACCEPTED).open("ab") as file:
         file.write(b'\xff\n[1]\n{"key": "x"}\n{"key": "torn", "at": 1')
     assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
     assert await Dedupe(tmp_path).claim("torn", 60) is None
 
 
 async def test_a_line_after_a_torn_one_is_not_lost(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text('{"key": "torn", "at": 1')
+    (tmp_path / ACCEPTED).write_text('{"key": "torn", "at": 1')
     await accept(Dedupe(tmp_path), "k")
     assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
 
@@ -103,7 +103,7 @@ async def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.M
     for number in range(100):
         await accept(known, f"k{number}")
     assert len(known._known) <= 10
-    lines = (tmp_path / FILE_NAME).read_text().splitlines()
+    lines = (tmp_path / ACCEPTED).read_text().splitlines()
     assert len(lines) <= 31
     assert json.loads(lines[-1])["key"] == "k99"
     again = Dedupe(tmp_path)

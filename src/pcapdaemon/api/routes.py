@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
+from pcapdaemon.api.alerts import AlertRoutes
 from pcapdaemon.api.files import respond
 from pcapdaemon.api.problems import TITLES, problem
 from pcapdaemon.api.views import RECORDER, REQUEST
@@ -60,10 +61,11 @@ class Api:
         metrics: Callable[[], bytes],
         recorders: Callable[[], list[RecorderStatus]],
         savefile_of: SavefileOf,
+        alerts: AlertRoutes,
     ) -> None:
         self._engine, self._history, self._source = engine, history, source
         self._subscribe, self._metrics, self._recorders = subscribe, metrics, recorders
-        self._savefile_of = savefile_of
+        self._savefile_of, self._alerts = savefile_of, alerts
 
     def app(self) -> FastAPI:
         """Return the application that serves the routes."""
@@ -109,6 +111,7 @@ class Api:
             response_model=REQUEST,
             responses=unknown,
         )
+        self._alerts.add_to(app, refusals)
         add("/recorders", self.recorders, response_model=list[RECORDER])
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)

@@ -19,7 +19,6 @@ from typing import Any
 from pcapdaemon import destinations
 from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.session import Origins
-from pcapdaemon.config import Settings, interfaces_of, node_name
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.errors import ConfigError, DeliveryRefused
 from pcapdaemon.core.limits import MAX_SNAPLEN
@@ -33,6 +32,7 @@ from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.results.history import History
 from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.savefile import Savefile
+from pcapdaemon.settings import Settings, interfaces_of, node_name
 from pcapdaemon.sources.base import Message
 from pcapdaemon.threads import run_in_thread
 
@@ -170,22 +170,38 @@ async def _capture(
     show: Show,
     origins: Origins,
 ) -> list[dict[str, Any]]:
-    history, budget = History(), MemoryBudget(settings.general.memory)
-    delivery = Delivery(to, history.on_event, settings.delivery)
-    runs = Runs(settings, budget, delivery, history.on_event, origins)
-    engine = Engine(
-        node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
-    )
-    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    history = History()
+    engine = _engine(settings, history, to, origins)
     with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
-        engine.take(Message(body, "command line", answer=answered.set_result))
-        answer = await answered
+        answer = await _answer(engine, body)
         if answer.kind is not AnswerKind.ACCEPTED:
             raise ConfigError([str(problem) for problem in answer.problems], answer.hint)
         await _watch(history, engine, answer.id, show)
     captures = history.requests[answer.id].as_json()["captures"]
     show(captures)
     return list(captures)
+
+
+async def answer_of(message: dict[str, Any], settings: Settings) -> Answer:
+    """Return the answer to a message that captures nothing: a dry run."""
+    return await _answer(_engine(settings, History(), {}, Origins()), json.dumps(message).encode())
+
+
+def _engine(
+    settings: Settings, history: History, to: Mapping[str, Destination], origins: Origins
+) -> Engine:
+    delivery = Delivery(to, history.on_event, settings.delivery)
+    budget = MemoryBudget(settings.general.memory)
+    runs = Runs(settings, budget, delivery, history.on_event, origins)
+    return Engine(
+        node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
+    )
+
+
+async def _answer(engine: Engine, body: bytes) -> Answer:
+    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    engine.take(Message(body, "command line", answer=answered.set_result))
+    return await answered
 
 
 def _can_stream(message: Mapping[str, Any], settings: Settings) -> bool:

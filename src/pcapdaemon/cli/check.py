@@ -17,13 +17,6 @@ from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
-from pcapdaemon.config import (
-    Settings,
-    interfaces_of,
-    missing_interfaces,
-    node_name,
-    state_directory,
-)
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.core.filters import without
 from pcapdaemon.core.message import UnreadableMessage, read
@@ -33,6 +26,13 @@ from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 from pcapdaemon.results.router import WEBHOOK
+from pcapdaemon.settings import (
+    Settings,
+    interfaces_of,
+    missing_interfaces,
+    node_name,
+    state_directory,
+)
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
 

@@ -100,6 +100,12 @@ class ApiClient:
         """Return the records that are looked for, newest first."""
         return self._call(reading.all_records, "GET", "/captures", params=dict(search))
 
+    def alert(self, name: str, body: bytes) -> list[dict[str, Any]]:
+        """Pass a message with alerts to a trigger, and return what became of each."""
+        kind = {"Content-Type": "application/octet-stream"}
+        path = f"/triggers/{quote(name, safe='')}"
+        return self._call(reading.alerts, "POST", path, content=body, headers=kind)
+
     def fetch(self, request_id: str, name: str, to: IO[bytes]) -> None:
         """Write a savefile of a request to an open file."""
         self._guard()

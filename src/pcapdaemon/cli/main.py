@@ -20,10 +20,11 @@ from pcapdaemon.cli import spool as cli_spool
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.cli.request import message_of, request
 from pcapdaemon.cli.run import run
+from pcapdaemon.cli.trigger import trigger
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 
 if TYPE_CHECKING:
-    from pcapdaemon.config import Settings
+    from pcapdaemon.settings import Settings
 
 app = typer.Typer(
     name="pcapdaemon",
@@ -195,6 +196,7 @@ app.command()(request)
 app.command("list")(records.list_)
 app.command()(records.status)
 app.command()(records.get)
+app.command()(trigger)
 app.add_typer(cli_spool.app, name="spool")
 
 

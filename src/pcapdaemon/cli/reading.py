@@ -106,6 +106,19 @@ class Recorder(_Shown):
     cpu: float = 0.0
 
 
+class Judged(_Shown):
+    """What became of an alert."""
+
+    outcome: str
+    id: str = ""
+    reason: str = ""
+    notes: list[str] = []
+
+
+class _Alerts(_Shown):
+    alerts: list[Judged]
+
+
 _RECORDERS, _RECORDS = TypeAdapter(list[Recorder]), TypeAdapter(list[Record])
 
 
@@ -150,6 +163,12 @@ def all_records(found: Any) -> list[dict[str, Any]]:
 def recorders(found: Any) -> list[dict[str, Any]]:
     """Return the states of a node's recorders. Raises ValueError."""
     return _RECORDERS.dump_python(_RECORDERS.validate_python(_harmless(found)))  # type: ignore[no-any-return]
+
+
+def alerts(found: Any) -> list[dict[str, Any]]:
+    """Return what became of alerts. Raises ValueError."""
+    judged = _Alerts.model_validate(_harmless(found)).alerts
+    return [one.model_dump() for one in judged]
 
 
 def refusal(found: Any) -> Refusal:

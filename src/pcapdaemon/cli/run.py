@@ -13,7 +13,7 @@ from pcapdaemon.cli import legacy
 from pcapdaemon.cli.options import ConfigOption
 
 if TYPE_CHECKING:
-    from pcapdaemon.config import Settings
+    from pcapdaemon.settings import Settings
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
         return config.validate(tables.merge(values, legacy.overrides(flags, values)), origin)
 
     def announce(_: "Settings", daemon: Daemon) -> None:
-        if embedded and daemon.api:
+        if embedded and daemon.api.port:
             say = partial(print, file=sys.stderr)
             url = f"http://127.0.0.1:{daemon.api.port}/captures"
             request = json.dumps({"node": "any", "interface": ["lo"], "packets": 10})

@@ -1,6 +1,7 @@
 """What happened to this node, as frozen values named in the past tense. Pure."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pcapdaemon.core.events import CaptureStopped, NodeEvent
 from pcapdaemon.core.outcome import Receipt
@@ -40,6 +41,38 @@ class SavefileLeftSpool(NodeEvent):
 
     ids: tuple[str, ...]
     interface: str
+
+
+class AlertOutcome(StrEnum):
+    """What became of an alert."""
+
+    SENT = "sent"
+    NO_MATCH = "no-match"
+    RESOLVED = "resolved"
+    COOLDOWN = "cooldown"
+    RATE = "rate"
+    TOO_MANY = "too-many"
+    MALFORMED = "malformed"
+    REFUSED = "refused"
+    ELSEWHERE = "elsewhere"
+    BUSY = "busy"
+    UNAUTHORIZED = "unauthorized"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertJudged(NodeEvent):
+    """A trigger judged an alert, or refused a message with alerts.
+
+    `id` is that of the request that it became or would have become. `age` is the seconds from the
+    alert's own time to its request, if both are known.
+    """
+
+    trigger: str
+    outcome: AlertOutcome
+    id: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

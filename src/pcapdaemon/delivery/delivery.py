@@ -130,8 +130,18 @@ class Delivery:
             self._abandon(journey)
             raise
 
-    def savefile_of(self, request_id: str, name: str) -> Savefile | None:
-        """Return a reader of a savefile that is still to be delivered somewhere, or None."""
+    async def savefile_of(
+        self, request_id: str, name: str, places: Mapping[str, str]
+    ) -> Savefile | None:
+        """Return a savefile from where this node still has it, or None; the caller closes it.
+
+        `places` says where each destination has it.
+        """
+        for destination, where in places.items():
+            if destination in self._destinations:
+                found = await self._destinations[destination].fetch(where)
+                if found:
+                    return found
         for parcel in self._journeys:
             if request_id in parcel.ids and parcel.info.file_name == name:
                 with suppress(ValueError):  # it was closed in this moment

@@ -53,6 +53,13 @@ class Destination(ABC):
     @abstractmethod
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt: ...
 
+    async def fetch(self, where: str) -> Savefile | None:
+        """Return a savefile that it stored, by its receipt, or None if it can't.
+
+        The caller closes it.
+        """
+        return None
+
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """Return what the request asks of this destination and the configuration forbids.
 

@@ -95,6 +95,10 @@ class LocalDirectory(Destination):
             await self._writing.run(info.file_name, self._write, savefile, info.file_name)
         )
 
+    async def fetch(self, where: str) -> Savefile | None:
+        """Open a savefile in a thread, unless it is gone or not in this directory."""
+        return await run_in_thread(_savefile_at, self.directory, where)
+
     async def check(self) -> str:
         """Create a file, and remove it again."""
         return await run_in_thread(self._try)
@@ -122,8 +126,7 @@ class LocalDirectory(Destination):
             return f"{self.directory}: {os.strerror(error.errno or 0)}"
 
 
-def find_savefile(directory: Path, where: str) -> Savefile | None:
-    """Return a savefile that was written to a directory, or None if it is gone. Blocks."""
+def _savefile_at(directory: Path, where: str) -> Savefile | None:
     path = Path(where)
     try:
         if path.parent != directory.absolute() or not stat.S_ISREG(path.lstat().st_mode):

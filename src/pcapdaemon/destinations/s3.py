@@ -111,6 +111,25 @@ class S3(Destination):
         except (BotoCoreError, ClientError, ValueError, OSError) as error:
             raise refusal(error) from None
 
+    async def fetch(self, where: str) -> Savefile | None:
+        """Open an object in one of its buckets, in the default region. Needs s3:GetObject."""
+        bucket, _, key = where.removeprefix("s3://").partition("/")
+        if bucket not in {self._settings.bucket, *self._settings.allow_buckets}:
+            return None
+        target: Any = {"Bucket": bucket, "Key": key}
+        try:
+            client = await run_in_thread(self._client, None, None)
+            found = await run_in_thread(client.head_object, **target)
+        except (BotoCoreError, ClientError, ValueError, OSError) as error:
+            log.warning("a savefile can't be read", where=where, reason=str(refusal(error)))
+            return None
+
+        def part(start: int, size: int) -> bytes:
+            span = f"bytes={start}-{start + size - 1}"
+            return client.get_object(**target, Range=span)["Body"].read()
+
+        return Savefile.elsewhere(found["ContentLength"], part)
+
     async def check(self) -> str:
         """Begin an upload and abort it.
 

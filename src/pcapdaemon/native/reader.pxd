@@ -22,6 +22,7 @@ cdef struct Reader:
     uint64_t matched                 # *
     uint64_t evicted                 # * recorded packets that had no room
     int64_t seen_ns                  # monotonic: time of the last packet
+    int64_t read_at                  # monotonic: what is read now was recorded before
     int64_t since
     int64_t trigger
     int64_t hold_ns                  # how long the kernel may hold a packet

@@ -23,9 +23,6 @@ from pcapdaemon.native.records cimport (
 )
 from pcapdaemon.native.ring cimport *
 
-# A packet may have arrived this long after the recorder began to look for packets.
-cdef int64_t TURN = 100 * MILLISECOND
-
 cdef void end(Reader *reader, Reason reason) noexcept nogil:
     store_int(&reader.reason, reason)
 
@@ -110,7 +107,7 @@ cdef void end_by(Reader *reader, int64_t at) noexcept nogil:
 cdef int64_t came_at(Reader *reader, int64_t ns) noexcept nogil:
     # The clocks are compared once per block. A packet right before or after a clock step gets the
     # nearest possible time.
-    cdef int64_t at = min(ns - reader.block.offset, load_time(&reader.ring.turned_at) + TURN)
+    cdef int64_t at = min(ns - reader.block.offset, reader.read_at)
     return max(min(at, load_time(&reader.block.until)), reader.seen_ns - SECOND)
 
 cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
@@ -136,6 +133,7 @@ cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
 
 cdef void read_block(Reader *reader, size_t used) noexcept nogil:
     cdef PacketHeader *packet
+    reader.read_at = clock_ns(CLOCK_MONOTONIC)
     while reader.at < used and reader.reason == RUNNING:
         packet = <PacketHeader *> (reader.block.data + reader.at)
         reader.at += (sizeof(PacketHeader) + packet.captured + 7) & ~<size_t> 7

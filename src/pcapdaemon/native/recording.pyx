@@ -20,7 +20,7 @@ from posix.unistd cimport close, read, write
 from pcapdaemon.native.atomic cimport (
     load, load_int, load_time, store, store_int, store_size, store_time,
 )
-from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
+from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
 from pcapdaemon.native.counters cimport begin_counting, sample
 from pcapdaemon.native.device cimport (
     DOWN, GONE, DeviceState, device_state, skip_link_changes,
@@ -47,15 +47,18 @@ WORDS = ("recording", "stopped", "interface-down", "error", "link-down", "link-u
 
 cdef void look_at_clocks(Recorder *recorder) noexcept nogil:
     # The clocks are read one after the other. If the thread was descheduled in between, it reads
-    # them again, because that would look like a clock step.
-    cdef int64_t wall
+    # them again, because that would look like a clock step. The closest readings count.
+    cdef int64_t wall, apart
+    cdef int64_t closest = NEVER
     cdef int _
     for _ in range(4):
         recorder.now = clock_ns(CLOCK_MONOTONIC)
         wall = clock_ns(CLOCK_REALTIME)
-        if clock_ns(CLOCK_MONOTONIC) - recorder.now < MILLISECOND:
+        apart = clock_ns(CLOCK_MONOTONIC) - recorder.now
+        if apart < closest:
+            closest, recorder.offset = apart, wall - recorder.now
+        if apart < MILLISECOND:
             break
-    recorder.offset = wall - recorder.now
 
 cdef void on_packet(uint8_t *user, const pcap_pkthdr *header, const uint8_t *data) noexcept nogil:
     cdef Recorder *recorder = <Recorder *> user
@@ -139,7 +142,6 @@ cdef void turn(Recorder *recorder, pollfd *ready) noexcept nogil:
         store_time(&ring.quiet_at, begun)  # nothing waits: everything from before is recorded
         poll(ready, 3, WATCHED_MS if load_int(&ring.followers) else AT_REST_MS)
     look_at_clocks(recorder)
-    store_time(&ring.turned_at, recorder.now)
     quiet = not ready[0].revents & POLLIN
     if ready[1].revents:
         read(recorder.wake_fd, &nudges, sizeof(nudges))
@@ -167,7 +169,6 @@ cdef void run_recorder(Recorder *recorder) noexcept nogil:
     ready[0].events = ready[1].events = ready[2].events = POLLIN
     look_at_clocks(recorder)
     store_time(&recorder.ring.quiet_at, recorder.now)
-    store_time(&recorder.ring.turned_at, recorder.now)
     ring_set_run(recorder.ring, True)
     while not load_int(&recorder.stopped) and recorder.end == GOING_ON:
         turn(recorder, ready)

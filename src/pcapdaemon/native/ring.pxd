@@ -39,7 +39,6 @@ cdef struct Ring:
     int64_t dropped_until            # lock: monotonic, packets up to then were dropped
     # recorder: monotonic, when no packet was waiting to be recorded
     int64_t quiet_at
-    int64_t turned_at                # recorder: monotonic, when it last looked for packets
     # readers: monotonic, one of them needs counters that are not older than this
     int64_t wanted_at
     # recorder: monotonic, when the counters below were updated

@@ -97,13 +97,15 @@ class History:
             )
             await asyncio.shield(waiting)
 
-    def place_of(self, request_id: str, file_name: str, destination: str) -> str:
-        """Return where a destination has a savefile, or "" if it has it not."""
+    def places_of(self, request_id: str, file_name: str) -> dict[str, str]:
+        """Return where each destination has a savefile."""
         record = self.requests.get(request_id)
-        for capture in record.captures if record else ():
-            if capture.file_name == file_name and (receipt := capture.delivered.get(destination)):
-                return receipt.where
-        return ""
+        return {
+            destination: receipt.where
+            for capture in (record.captures if record else ())
+            if capture.file_name == file_name
+            for destination, receipt in capture.delivered.items()
+        }
 
     def as_json(
         self, request_id: str, live: Mapping[str, Counts] | None = None

@@ -6,7 +6,7 @@ A file on disk may replace the blocks while others read.
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,23 @@ class _File:
             os.close(descriptor)
 
 
+class _Elsewhere:
+    """Bytes that are fetched in chunks from where a destination has them."""
+
+    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        self.size, self._fetch = size, fetch
+
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
+        """Yield `size` bytes from `start` on, in chunks. Raises what `fetch` raises."""
+        while size > 0 and (chunk := self._fetch(start, min(size, _LARGEST_WRITE))):
+            start, size = start + len(chunk), size - len(chunk)
+            yield memoryview(chunk)
+
+
 class _Content:
     """Where the bytes are now, shared by a savefile and all its readers."""
 
-    def __init__(self, place: _Memory | _File) -> None:
+    def __init__(self, place: _Memory | _File | _Elsewhere) -> None:
         self.place = place
 
 
@@ -110,6 +123,11 @@ class Savefile(io.RawIOBase):
     def on_disk(cls, path: Path) -> "Savefile":
         """Open a savefile that is already on disk. Raises OSError."""
         return cls(_Content(_File(path)))
+
+    @classmethod
+    def elsewhere(cls, size: int, fetch: Callable[[int, int], bytes]) -> "Savefile":
+        """Open a savefile of `size` bytes. `fetch` blocks and returns bytes from an offset on."""
+        return cls(_Content(_Elsewhere(size, fetch)))
 
     def reader(self, start: int = 0, size: int | None = None) -> "Savefile":
         """Return a reader of the file from `start` on, or of `size` bytes of it.

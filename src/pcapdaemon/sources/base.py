@@ -53,7 +53,7 @@ class Source(ABC):
     given before, as far as it can within seconds.
     """
 
-    name: ClassVar[str]
+    name: str
     Settings: ClassVar[type[Section]]
     settings: Any
     """Its section. It is replaced when credentials change; each `connect` uses the current one."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import stamina
 import structlog
@@ -19,7 +19,11 @@ LONGEST_PAUSE = 1.5
 """Most seconds between two attempts to connect; up to a third more is added at random."""
 
 
-async def pump(source: Source, take: Callable[[Message], None], publish: Publish) -> None:
+Take = Callable[[Message], Awaitable[None] | None]
+"""Takes a message. If it returns something to await, the next message waits for that."""
+
+
+async def pump(source: Source, take: Take, publish: Publish) -> None:
     """Pass every message of a source to `take`, until cancelled.
 
     It connects again, with back-off and jitter, whenever the connection is lost. Cancelling it
@@ -33,7 +37,8 @@ async def pump(source: Source, take: Callable[[Message], None], publish: Publish
             await _connect(source, publish)
             connected_at = time.monotonic()
             while True:
-                take(await source.receive())
+                if (taken := take(await source.receive())) is not None:
+                    await taken
         except NotConnected as error:
             publish(SourceDisconnected(source.name, str(error)))
         except Exception as error:  # a bug in one source must not end the others or captures

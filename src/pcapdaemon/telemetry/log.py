@@ -39,6 +39,8 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
 )
 from pcapdaemon.core.node_events import (
+    AlertJudged,
+    AlertOutcome,
     ClocksDiffer,
     ConfigurationRefused,
     ConfigurationReloaded,
@@ -111,6 +113,8 @@ class Telemetry:
         match event:
             case RequestRejected() | TokenRefused():
                 self._refused(event)
+            case AlertJudged():
+                self._alert(event)
             case RequestEvent():
                 _on_request_event(event)
             case CaptureEvent():
@@ -124,6 +128,14 @@ class Telemetry:
         before = self._tally.passes(key, time.monotonic())
         if before is not None:
             _on_refusal(event, {"similar_before": before} if before else {})
+
+    def _alert(self, event: AlertJudged) -> None:
+        """Log what became of an alert, unless there were many; those without a match, never."""
+        if event.outcome is AlertOutcome.NO_MATCH:
+            return
+        before = self._tally.passes(f"{event.outcome} {event.trigger}", time.monotonic())
+        if before is not None:
+            _on_alert(event, {"similar_before": before} if before else {})
 
     def _open(self) -> None:
         self._queue: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
@@ -191,6 +203,16 @@ def _on_refusal(event: RequestRejected | TokenRefused, more: dict[str, int]) -> 
     problems = [str(problem) for problem in event.problems]
     facts = {"id": event.id, "source": event.source, "kind": event.kind}
     log.warning("request rejected", **facts, problems=problems, **more)
+
+
+def _on_alert(event: AlertJudged, more: dict[str, int]) -> None:
+    facts = {"trigger": event.trigger, "outcome": event.outcome, "id": event.id}
+    words = {"reason": event.reason, "notes": list(event.notes)}
+    said = {name: value for name, value in {**facts, **words}.items() if value}
+    if event.outcome in (AlertOutcome.SENT, AlertOutcome.RESOLVED, AlertOutcome.COOLDOWN):
+        log.info("alert judged", **said, **more)
+    else:
+        log.warning("alert without a capture", **said, **more)
 
 
 def _on_request_event(event: RequestEvent) -> None:

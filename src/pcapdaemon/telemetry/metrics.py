@@ -43,6 +43,8 @@ from pcapdaemon.core.events import (
 from pcapdaemon.core.interface import RecorderStatus
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import (
+    AlertJudged,
+    AlertOutcome,
     ResultsDelayed,
     ResultsLost,
     SourceConnected,
@@ -178,6 +180,15 @@ class Metrics:
         self._not_spooled = counter(
             "pcapdaemon_savefiles_not_spooled", "Savefiles that the spool could not keep"
         )
+        self._alerts = counter(
+            "pcapdaemon_alerts", "Alerts, by what became of them", ["trigger", "outcome"]
+        )
+        self._alert_age = histogram(
+            "pcapdaemon_alert_age_seconds",
+            "Time from the alert's own time until its request was made",
+            ["trigger"],
+            buckets=SLOW,
+        )
         self._unauthorized = counter(
             "pcapdaemon_http_unauthorized", "Requests to the API without a valid token"
         )
@@ -205,13 +216,21 @@ class Metrics:
                 self._source(source, connected=False)
             case TokenRefused():
                 self._unauthorized.inc()
+            case AlertJudged(trigger, outcome):
+                self._alerts.labels(trigger, outcome).inc()
+                if event.age is not None and outcome is AlertOutcome.SENT:
+                    self._alert_age.labels(trigger).observe(max(0.0, event.age))
             case ResultsDelayed(place, _, attempt):
                 self._results_delayed.labels(place).inc(attempt > 0)
             case ResultsLost(place, number):
                 self._results_lost.labels(place).inc(number)
 
     def expect(
-        self, sources: Iterable[str], destinations: Iterable[str], places: Iterable[str]
+        self,
+        sources: Iterable[str],
+        destinations: Iterable[str],
+        places: Iterable[str],
+        triggers: Iterable[str] = (),
     ) -> None:
         """Begin all series of these at 0. An alert on a series that did not exist never fires."""
         for source in sources:
@@ -227,6 +246,10 @@ class Metrics:
             self._ended.labels(reason)
         for by in ("kernel", "interface"):
             self._dropped.labels(by)
+        for trigger in triggers:
+            self._alert_age.labels(trigger)
+            for alert in AlertOutcome:
+                self._alerts.labels(trigger, alert)
         for place in places:
             self._results_lost.labels(place)
             self._results_delayed.labels(place)

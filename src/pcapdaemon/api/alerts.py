@@ -1,0 +1,98 @@
+"""`POST /triggers/NAME`: alerts from other systems."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from pcapdaemon.api.problems import problem
+from pcapdaemon.core.events import Publish
+from pcapdaemon.core.node_events import AlertJudged, AlertOutcome
+from pcapdaemon.core.wire import to_wire
+from pcapdaemon.triggers.access import refusal
+from pcapdaemon.triggers.alert import MAX_ALERTS, NotAnAlert
+from pcapdaemon.triggers.kinds import cloudevents
+from pcapdaemon.triggers.trigger import Trigger, Triggers, turned_away
+
+PATH = "/triggers/"
+
+OF_FORMS = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+"""Types that a page in a browser may send to any server, without asking it first."""
+
+
+class AlertRoutes:
+    """The routes for alerts. `triggers` returns those of this node."""
+
+    def __init__(self, triggers: Callable[[], Triggers], publish: Publish) -> None:
+        self._triggers, self._publish = triggers, publish
+
+    def add_to(self, app: FastAPI, refusals: dict[int | str, dict[str, Any]]) -> None:
+        """Add the routes to an application."""
+        answers: dict[int | str, dict[str, Any]] = {
+            status: refusals[status] for status in (400, 401, 404, 413, 415, 503)
+        }
+        path = PATH + "{name}"
+        app.add_api_route(path, self.take, methods=["POST", "PUT"], responses=answers)
+        app.add_api_route(path, self.allow, methods=["OPTIONS"], include_in_schema=False)
+
+    def is_protected(self, path: str) -> bool:
+        """Return whether a path is that of a trigger that checks its senders itself."""
+        trigger = self._triggers().get(path.removeprefix(PATH)) if path.startswith(PATH) else None
+        return trigger is not None and trigger.settings.is_protected
+
+    async def take(
+        self,
+        request: Request,
+        name: str,
+        access_token: str = Query("", description="The token of the trigger."),
+    ) -> Response:
+        """Start captures for the alerts in a message, as the `[[trigger]]` says.
+
+        The answer has an entry for each alert that matches. It is 503 if all of them were turned
+        away for now, so that the sender sends them again.
+        """
+        trigger, body = self._named(name), await _body(request)
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        if words := refusal(trigger.settings, headers, access_token, body, time.time()):
+            self._publish(AlertJudged(name, AlertOutcome.UNAUTHORIZED, reason=words))
+            return problem(401, words)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in OF_FORMS:
+            raise HTTPException(415, "send the header 'Content-Type: application/json'")
+        try:
+            judged = await _judged(trigger, body, request)
+        except NotAnAlert as error:
+            raise HTTPException(400, str(error)) from None
+        alerts = [to_wire(one) for one in judged]
+        if turned_away(judged):
+            return problem(503, "; ".join(one.reason for one in judged), alerts=alerts)
+        return JSONResponse({"alerts": alerts})
+
+    async def allow(self, request: Request, name: str) -> Response:
+        """Answer whether CloudEvents may be sent here (its webhook specification, section 4)."""
+        self._named(name)
+        origin = request.headers.get("webhook-request-origin", "*")
+        allowed = {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"}
+        return Response(headers={"Allow": "POST", **allowed})
+
+    def _named(self, name: str) -> Trigger:
+        if (trigger := self._triggers().get(name)) is None:
+            raise HTTPException(404, f"this node has no trigger {name!r}")
+        return trigger
+
+
+async def _judged(trigger: Trigger, body: bytes, request: Request) -> list[AlertJudged]:
+    if trigger.settings.kind == "cloudevents" and "ce-specversion" in request.headers:
+        return await trigger.handle_value(cloudevents.of_headers(request.headers.items(), body))
+    return await trigger.handle(body)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ALERTS:
+            raise HTTPException(413, f"alerts may have at most {MAX_ALERTS} bytes")
+    return bytes(body)

@@ -1,0 +1,119 @@
+"""The whole configuration as a value, and what follows from it."""
+
+import os
+import socket
+from collections import ChainMap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pcapdaemon.capture.interface import InterfaceSettings, replayed
+from pcapdaemon.capture.live import CaptureSettings
+from pcapdaemon.capture.recorder import RecorderSettings
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.profile import Profiles, fields_of
+from pcapdaemon.core.section import Section
+from pcapdaemon.delivery.settings import DeliverySettings
+from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.filewatch import Files
+from pcapdaemon.native.interfaces import HostInterfaces
+from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.telemetry.output import Syslog
+from pcapdaemon.triggers.settings import TriggerSettings
+
+MOST_READY = 8
+"""Interfaces that are kept open without being asked for."""
+
+
+def state_directory(general: Policy) -> Path | None:
+    """Return the directory for what must survive a restart, or None without one."""
+    name = general.statedir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(name) if name else None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration, validated.
+
+    `sources` and `destinations` have the sections of those that are turned on, by name. `files` are
+    the secrets and certificates that it names.
+    """
+
+    general: Policy
+    capture: CaptureSettings
+    delivery: DeliverySettings
+    spool: SpoolSettings
+    results: ResultsSettings
+    syslog: Syslog | None
+    interfaces: tuple[InterfaceSettings, ...]
+    recorder: tuple[RecorderSettings, ...]
+    profile: tuple[Any, ...]
+    trigger: tuple[TriggerSettings, ...]
+    sources: Mapping[str, Section]
+    destinations: Mapping[str, Section]
+    warnings: tuple[str, ...] = ()
+    files: Files = field(default_factory=dict)
+
+    @property
+    def aliases(self) -> dict[str, list[str]]:
+        """The interfaces of each alias, in the order of the file."""
+        found: dict[str, list[str]] = {}
+        for interface in self.interfaces:
+            for alias in interface.alias:
+                found.setdefault(alias, []).append(interface.name)
+        return found
+
+    @property
+    def profiles(self) -> Profiles:
+        """The fields of each profile."""
+        # a profile that is invalid, which is reported, may have no name
+        return {one.name: fields_of(one) for one in self.profile if hasattr(one, "name")}
+
+    @property
+    def ready(self) -> list[str]:
+        """The interfaces that are kept open, see `[[interface]] ready`."""
+        recorded = self.recorders if self.general.share_recorder else {}
+        able = [one for one in self.interfaces if not one.replay and one.name not in recorded]
+        chosen = [one.name for one in able if one.ready]
+        chosen += [one.name for one in able if one.ready is None][:MOST_READY]
+        return list(dict.fromkeys(chosen))
+
+    @property
+    def recorders(self) -> dict[str, RecorderSettings]:
+        """The recorder of each interface that has one."""
+        return {name: one for one in self.recorder for name in self.recorders_of(one)}
+
+    def recorders_of(self, recorder: RecorderSettings) -> list[str]:
+        """Return the interfaces that a recorder is for."""
+        return (
+            [recorder.interface]
+            if recorder.interface
+            else self.aliases.get(recorder.alias or "", [])
+        )
+
+
+def node_name(settings: Settings) -> str:
+    """Return the name of this host in requests.
+
+    The default is the kernel's host name, as from Go's os.Hostname, not the name in DNS.
+    """
+    return settings.general.node or socket.gethostname()
+
+
+def missing_interfaces(settings: Settings) -> list[str]:
+    """Return a problem for each configured interface that this host lacks, unless optional."""
+    there = interfaces_of(settings)
+    return [
+        f"[[interface]] {interface.name}: this host has no such interface; set optional = true to"
+        " allow that"
+        for interface in settings.interfaces
+        if interface.name not in there and not interface.optional
+    ]
+
+
+def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
+    """Return what can be captured on now: replayed files, and the host's interfaces."""
+    files = {one.name: replayed(one) for one in settings.interfaces if one.replay}
+    return ChainMap(files, HostInterfaces())  # type: ignore[arg-type]  # it is only read

@@ -1,0 +1,134 @@
+"""All triggers of this node, and where their alerts come from."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from pcapdaemon import sources
+from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.events import Publish
+from pcapdaemon.core.node_events import SourceSwitchedOff, SourceSwitchedOn
+from pcapdaemon.core.request import Problem
+from pcapdaemon.core.section import Section
+from pcapdaemon.dedupe import ALERTS, Dedupe
+from pcapdaemon.sources.base import Bus, Message, Source
+from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.triggers.follow import FileSource
+from pcapdaemon.triggers.listen import SocketSource, SyslogSource
+from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.triggers.trigger import Submit, Trigger
+
+BUSES = {
+    "channel": ("redis", "redis"),
+    "stream": ("redis-stream", "redis"),
+    "topic": ("kafka", "kafka"),
+    "queue": ("sqs", "sqs"),
+}
+"""For each key of a trigger that names a place on a bus: the source, and its section."""
+
+BusOf = Callable[[str], Bus | None]
+"""Returns the bus of a section that is turned on."""
+
+
+class Alerts:
+    """The triggers. `take` is the engine's, and `statedir` keeps what must survive a restart."""
+
+    def __init__(
+        self,
+        take: Callable[[Message], None],
+        bus_of: BusOf,
+        publish: Publish,
+        statedir: Path | None,
+    ) -> None:
+        self._take, self._bus_of, self._publish = take, bus_of, publish
+        self._statedir, self._memory = statedir, Dedupe(statedir, name=ALERTS)
+        self.triggers: dict[str, Trigger] = {}
+        self._running: dict[str, tuple[object, Source, asyncio.Task[None]]] = {}
+
+    async def configure(
+        self, triggers: Sequence[TriggerSettings], sections: Mapping[str, Section], node: str
+    ) -> None:
+        """Use these triggers from now on. Where alerts come from is kept if it did not change."""
+        self.triggers = {one.name: self._trigger(one) for one in triggers}
+        wanted = {one.name: (one, sections.get(BUSES.get(one.way, ("",))[0])) for one in triggers}
+        for name in [one for one in self._running if self._running[one][0] != wanted.get(one)]:
+            await self._stop(name)
+        for name, what in wanted.items():
+            if name not in self._running and what[0].way:
+                self._start(name, what, node)
+
+    async def close(self) -> None:
+        """Take no more alerts."""
+        await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    def _trigger(self, settings: TriggerSettings) -> Trigger:
+        send: Submit = partial(self._here, f"trigger:{settings.name}")
+        if settings.send != "self":
+            send = partial(self._out, settings.send)
+        return Trigger(settings, self._memory, send, self._publish)
+
+    def _start(self, name: str, what: tuple[TriggerSettings, Section | None], node: str) -> None:
+        source = self._source(*what, node)
+        self._publish(SourceSwitchedOn(source.name))
+        pumping = pump(source, partial(self._judge, name), self._publish)
+        self._running[name] = (what, source, asyncio.create_task(pumping))
+
+    def _source(self, settings: TriggerSettings, section: Section | None, node: str) -> Source:
+        def concerns(body: bytes) -> bool:
+            trigger = self.triggers.get(settings.name)
+            return trigger is not None and trigger.concerns(body)
+
+        if settings.way == "file":
+            return FileSource(settings, node, concerns, self._statedir)
+        if settings.way == "socket":
+            return SocketSource(settings, node, concerns)
+        if settings.way == "syslog":
+            return SyslogSource(settings, node, concerns)
+        source = sources.load(BUSES[settings.way][0])(_moved(settings, section), node)
+        source.name = f"trigger:{settings.name}"
+        return source
+
+    async def _judge(self, name: str, message: Message) -> None:
+        if (trigger := self.triggers.get(name)) is not None:
+            await trigger.take(message)
+
+    async def _stop(self, name: str) -> None:
+        _, source, task = self._running.pop(name)
+        await end(task)
+        await close(source)
+        self._publish(SourceSwitchedOff(source.name))
+
+    async def _here(self, source: str, body: bytes) -> Answer:
+        """Pass a message to the engine, and return its answer."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._take(Message(body, source, answer=answered.set_result))
+        return await answered
+
+    async def _out(self, section: str, body: bytes) -> Answer:
+        """Send a message on a bus. Whoever it is for answers there."""
+        bus = self._bus_of(section)
+        if bus is None:
+            return _unavailable(f"[{section}] is not turned on")
+        try:
+            await bus.send(body)
+        except NotConnected as error:
+            return _unavailable(str(error))
+        return Answer("", AnswerKind.ACCEPTED)
+
+
+def _unavailable(words: str) -> Answer:
+    return Answer("", AnswerKind.UNAVAILABLE, (Problem("", words),))
+
+
+def _moved(settings: TriggerSettings, section: Section | None) -> Section:
+    """Return the section of a bus with the trigger's own channel, stream, topic or queue."""
+    if section is None:
+        raise ValueError(f"{settings.name}: the bus of {settings.way} is not turned on")
+    place = getattr(settings, settings.way)
+    names = {"queue": "url"}
+    changes = {names.get(settings.way, settings.way): place, "results": None}
+    if settings.way == "channel":
+        changes["stream"] = None
+    return section.model_copy(update=changes)

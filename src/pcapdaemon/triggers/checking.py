@@ -1,0 +1,89 @@
+"""What is wrong with triggers in the light of the rest of the configuration. Pure."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from pcapdaemon.core.plan import policy_problems
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.profile import ALIASES, INTERFACES, Profiles, applied
+from pcapdaemon.core.request import ON_THE_WIRE, validate
+from pcapdaemon.core.section import Section
+from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.triggers.template import example
+
+SECTIONS = {"channel": "redis", "stream": "redis", "topic": "kafka", "queue": "sqs"}
+WITH_FLOWS = ("falco", "suricata", "zeek", "alertmanager", "grafana")
+PATTERN = ON_THE_WIRE["node_pattern"]
+RESERVED = "test"
+"""No trigger may have this name: `pcapdaemon trigger test` is another command."""
+
+
+def problems(
+    triggers: Sequence[TriggerSettings],
+    policy: Policy,
+    profiles: Profiles,
+    sections: Collection[str],
+) -> Iterator[str]:
+    """Yield what is wrong. `sections` are those of the buses that are turned on."""
+    names: set[str] = set()
+    for n, one in enumerate(triggers, 1):
+        if not getattr(one, "name", ""):  # it is invalid, which is reported
+            continue
+        label = f"[[trigger]] number {n}"
+        if one.name in names:
+            yield f"{label} name: there is another trigger {one.name}"
+        if one.name == RESERVED:
+            yield f"{label} name: must not be {RESERVED}, which is a command"
+        names.add(one.name)
+        yield from (f"{label} {words}" for words in _of_places(one, sections))
+        yield from (f"{label} {words}" for words in _of_request(one, policy, profiles))
+
+
+def flaws(triggers: Sequence[TriggerSettings], policy: Policy, keeps_state: bool) -> Iterator[str]:
+    """Yield warnings about triggers that work, but perhaps not as they are meant."""
+    for one in (one for one in triggers if getattr(one, "name", "")):
+        if one.lookback and one.lookback > policy.maxlookback:
+            yield (
+                f"[[trigger]] {one.name} lookback: {one.lookback} s are more than [general]"
+                f" maxlookback = {policy.maxlookback}, which counts"
+            )
+        if one.signature == "grafana" and not one.timestamp_header:
+            yield (
+                f"[[trigger]] {one.name}: without timestamp_header, a recorded message can be sent"
+                " again"
+            )
+    if triggers and not keeps_state:
+        yield "triggers forget at a restart which alerts they know; set [general] statedir"
+
+
+def _of_places(one: TriggerSettings, sections: Collection[str]) -> Iterator[str]:
+    needed = SECTIONS.get(one.way)
+    if needed and needed not in sections:
+        yield f"{one.way}: [{needed}] is not turned on; set [{needed}] listen = true"
+    if one.send != "self" and one.send not in sections:
+        yield f"send: [{one.send}] is not turned on; set [{one.send}] listen = true"
+    if one.flow in ("required", "host") and one.kind not in WITH_FLOWS and not one.flow_from:
+        yield f"flow: alerts of kind {one.kind} name no flow; set flow_from"
+    if one.each and one.kind != "json":
+        yield "each: is for kind json"
+
+
+def _of_request(one: TriggerSettings, policy: Policy, profiles: Profiles) -> Iterator[str]:
+    fields = {"node": "any", **example(one.request)}
+    if PATTERN in fields:
+        del fields["node"]
+    known = profiles if one.send == "self" else {str(fields.get("profile")): {}}
+    merged, wrong = applied(fields, known)
+    if one.send != "self" and not merged.keys() & {INTERFACES, ALIASES}:
+        merged = {**merged, INTERFACES: ("any",)} if "profile" in merged else merged
+    request, found = validate(merged)
+    for problem in [*found, *wrong, *(policy_problems(request, policy) if _here(one) else ())]:
+        yield f"request.{problem}"
+
+
+def _here(one: TriggerSettings) -> bool:
+    return one.send == "self"
+
+
+def in_use(sections: Mapping[str, Section]) -> set[str]:
+    """Return the sections of the sources that are turned on, by their names in the table."""
+    return {name.partition("-")[0] for name in sections}
