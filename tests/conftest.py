@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.helpers import Wire
 
@@ -25,6 +26,10 @@ LONGEST = ("test_fleet", "test_sources", "test_storm", "test_chaos", "test_recor
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 _numbers = count()
+
+# how long an example takes says nothing on a busy machine
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

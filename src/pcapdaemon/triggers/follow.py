@@ -122,19 +122,18 @@ class Follower:
         """The place after the last whole line; None without a file."""
         return self._lines.position if self._lines else None
 
-    def read(self) -> list[tuple[bytes, Position]]:
-        """Return the lines that came, each with the place after it; an empty list if none did."""
+    def read(self) -> list[tuple[bytes, Position]] | None:
+        """Return the whole lines that came, each with the place after it; None if nothing came.
+
+        Between two calls, the file may be rotated once.
+        """
         found = self._of_left()
-        if self._lines is None:
-            with suppress(FileNotFoundError):
-                self._lines = _Lines(self._now())
-            return found
-        lines = self._lines.read()
-        if lines is None and self._is_another() and (lines := self._lines.read()) is None:
-            self._leave(self._lines)
-            with suppress(FileNotFoundError):
-                self._lines = _Lines(self._now())
-        return found + (lines or [])
+        lines = self._lines.read() if self._lines else None
+        if lines is None and self._is_another():
+            lines = self._lines.read() if self._lines else []
+            if not lines:
+                self._leave()
+        return found + (lines or []) if found or lines is not None else None
 
     def close(self) -> None:
         """Close all files."""
@@ -148,17 +147,20 @@ class Follower:
         return time.strftime(self._path) if "%" in self._path else self._path
 
     def _is_another(self) -> bool:
-        lines = self._lines
         try:
             found = os.stat(self._now())
         except FileNotFoundError:
             return False
-        return lines is not None and (found.st_dev, found.st_ino) != (lines.device, lines.inode)
+        lines = self._lines
+        return lines is None or (found.st_dev, found.st_ino) != (lines.device, lines.inode)
 
-    def _leave(self, lines: _Lines) -> None:
+    def _leave(self) -> None:
+        if self._lines:
+            self._lines.leave_at = time.monotonic() + LEAVING
+            self._left.append(self._lines)
         self._lines = None
-        lines.leave_at = time.monotonic() + LEAVING
-        self._left.append(lines)
+        with suppress(FileNotFoundError):
+            self._lines = _Lines(self._now())
 
     def _of_left(self) -> list[tuple[bytes, Position]]:
         found: list[tuple[bytes, Position]] = []
@@ -242,10 +244,10 @@ class FileSource(Source):
         try:
             while not closed.is_set():
                 lines = follower.read()
-                if found := [one for one in lines if self._wanted(one[0])]:
+                if found := [one for one in lines or () if self._wanted(one[0])]:
                     return found
                 self._pass(follower.position)
-                if not lines:
+                if lines is None:
                     closed.wait(POLL_EVERY)
         except BaseException:
             follower.close()
