@@ -38,6 +38,7 @@ from pcapdaemon.filewatch import FileWatch, differing
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import own_addresses
 from pcapdaemon.results.history import History
+from pcapdaemon.results.records import Records
 from pcapdaemon.results.router import Results
 from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.savefile import Savefile
@@ -87,7 +88,8 @@ class Daemon:
         _refuse_missing(settings)
         node = node_name(settings)
         self._telemetry = Telemetry(settings.syslog)
-        self._history = History(node)
+        self._records = Records(state_directory(settings.general))
+        self._history = History(node, self._records)
         self._results = Results(node, settings.results, self._history.as_json, self._publish)
         self._budget = budget = MemoryBudget(settings.general.memory)
         self._recorders = Recorders(self._publish)
@@ -133,8 +135,10 @@ class Daemon:
         self._handle_signals()
         allow_descriptors()
         left = await run_in_thread(self._spool.load) if self._spool else []
+        self._history.restore(await run_in_thread(self._records.load))
         await self._apply(self._settings)
         work = (
+            self._records.keep(),
             systemd.feed_watchdog(),
             self._reload_when_asked(),
             self._delivery.resume(left),
@@ -155,6 +159,7 @@ class Daemon:
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
         await run_in_thread(self._ready.close)
+        await self._records.write()
         await self._results.close(LAST_RESULTS)
         # after the last verdict on their messages
         await asyncio.gather(*(close(source) for source in ending))

@@ -144,6 +144,30 @@ def test_without_the_token_there_is_no_file(make: Make, wire: Wire) -> None:
     assert daemon.api("GET", "/captures/one/files/x.pcap").status_code == 401
 
 
+def test_records_survive_a_restart_and_a_crash(make: Make, wire: Wire, tmp_path: Path) -> None:
+    daemon = make({"general": {"statedir": str(tmp_path / "state")}}).start()
+    captured(daemon, wire, "one")
+    daemon.request(interface=["nope0"], id="bad")
+    before = daemon.record("one")
+    daemon.request(wait=True, interface=[wire.far], id="two", duration=1, bpf="tcp", alertid=7)
+    kept = tmp_path / "state" / "records.jsonl"
+    eventually(lambda: '"two"' in kept.read_text() and '"bad"' in kept.read_text())
+    daemon.kill()
+    daemon.start()
+    assert daemon.record("one") == before
+    assert daemon.record("bad")["state"] == "rejected"
+    assert daemon.api("GET", "/captures?limit=1").json()[0]["id"] == "two"
+    assert (daemon.record("two")["bpf"], daemon.record("two")["alertid"]) == ("tcp", 7)
+    daemon.request(interface=["nope0"], id="last")
+    daemon.stop()
+    kept.write_text(kept.read_text() + '{"id": "torn')
+    daemon.start()
+    assert daemon.record("last")["state"] == "rejected"
+    assert kept.stat().st_mode & 0o077 == 0
+    name = before["captures"][0]["file_name"]
+    assert daemon.api("GET", f"/captures/one/files/{name}").status_code == 200
+
+
 def test_the_commands_that_read_records(daemon: DaemonProcess, wire: Wire, tmp_path: Path) -> None:
     captured(daemon, wire, "one")
     daemon.request(wait=True, interface=[wire.far], id="empty", duration=1, customer="acme")

@@ -284,7 +284,7 @@ def test_what_must_not_be_filled_in_is_refused(
         ({"reply_to": "{x}"}, "request.reply_to: may not contain {path}"),
         ({"id": "x"}, "request.id: the trigger sets it itself"),
         ({"flow": {}}, "request.flow: the trigger sets it itself"),
-        ({"pakets": 5}, "request.pakets: unknown field"),
+        ({"unknown": 5}, "request.unknown: unknown field"),
         ({"tags": "{x"}, "request.tags: a brace is not closed"),
         ({"tags": "x}"}, "request.tags: a brace is not closed"),
     ],

@@ -6,7 +6,7 @@ It listens to events.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from pcapdaemon.core.node_events import (
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, RequestState, asked
 from pcapdaemon.core.wire import to_wire
+from pcapdaemon.results.records import Records
 
 KEPT = 1000
 """Most requests that are kept. Requests in progress are kept even if there are more."""
@@ -58,14 +59,19 @@ class SourceRecord:
 class History:
     """Keeps the records of all requests that run or wait in the spool, and of the last others.
 
-    `node` is the name of this node in each record.
+    `node` is the name of this node in each record. `records` keeps them over restarts.
     """
 
-    def __init__(self, node: str = "") -> None:
-        self._node = node
+    def __init__(self, node: str = "", records: Records | None = None) -> None:
+        self._node, self._records = node, records or Records(None)
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
         self.sources: dict[str, SourceRecord] = {}
         self._finished: dict[str, asyncio.Future[None]] = {}
+
+    def restore(self, records: Iterable[RequestRecord]) -> None:
+        """Add the records of an earlier process, before anything happens in this one."""
+        for record in records:
+            self._keep(record)
 
     def configure(self, node: str) -> None:
         """Use this name of the node for new records."""
@@ -83,8 +89,9 @@ class History:
             case SourceDisconnected(source, reason):
                 self._disconnected(source, reason)
             case CaptureEvent():
-                if event.id in self.requests:
-                    _note(self.requests[event.id].capture(event.interface), event)
+                if record := self.requests.get(event.id):
+                    _note(record.capture(event.interface), event)
+                    self._note_change(record)
             case _:
                 self._on_request_event(event)
 
@@ -144,11 +151,20 @@ class History:
             case RequestFinished(request_id):
                 if finished := self.requests.get(request_id):
                     finished.state = RequestState.FINISHED
+                    self._note_change(finished)
                 if waiting := self._finished.pop(request_id, None):
                     waiting.set_result(None)
 
+    def _note_change(self, record: RequestRecord) -> None:
+        if record.state is not RequestState.RUNNING:
+            self._records.changed(record)
+
     def _remember(self, record: RequestRecord) -> None:
         record.node = self._node
+        self._keep(record)
+        self._note_change(record)
+
+    def _keep(self, record: RequestRecord) -> None:
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
         self._forget_rejected()
@@ -158,13 +174,17 @@ class History:
             if len(self.requests) <= KEPT and captures <= KEPT_CAPTURES:
                 return
             captures -= len(old.captures)
-            del self.requests[old.id]
+            self._forget(old.id)
 
     def _forget_rejected(self) -> None:
         # Apart from the others, so that junk does not drive out the records of real requests.
         rejected = [r for r in self.requests.values() if r.state is RequestState.REJECTED]
         for old in rejected[: max(0, len(rejected) - KEPT_REJECTED)]:
-            del self.requests[old.id]
+            self._forget(old.id)
+
+    def _forget(self, request_id: str) -> None:
+        del self.requests[request_id]
+        self._records.forgotten(request_id)
 
     def _resume(self, event: SavefileResumed) -> None:
         """Restore the record of a request of an earlier process from what the spool knows."""
