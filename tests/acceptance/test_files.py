@@ -202,6 +202,27 @@ def test_the_commands_that_read_records(daemon: DaemonProcess, wire: Wire, tmp_p
     assert not list(tmp_path.glob(".pcapdaemon-*"))
 
 
+def test_a_request_writes_its_savefile_here(
+    daemon: DaemonProcess, wire: Wire, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.pcap"
+    sending = wire.sending(10**9, rate=200)
+    url = ("--url", f"http://127.0.0.1:{daemon.port}", "-i", wire.far)
+    try:
+        done = command(
+            "request", *url, "--flow", "10.99.0.2,10.99.0.1:9000", "--packets", 5, "-w", file
+        )
+    finally:
+        sending.kill()
+        sending.wait()
+    assert done.returncode == 0, done.stderr
+    assert len(numbers(file)) == 5
+    none = command("request", *url, "--flow", "10.99.0.9,10.99.0.1", "--duration", 1, "-w", file)
+    assert (none.returncode, "no savefile" in none.stderr) == (1, True)
+    both = command("request", *url, "--no-wait", "-w", file)
+    assert (both.returncode, "-w needs" in both.stderr) == (2, True)
+
+
 def test_savefiles_that_are_left_are_fetched(
     daemon: DaemonProcess, wire: Wire, tmp_path: Path
 ) -> None:

@@ -559,6 +559,39 @@ async def test_a_capture_begins_when_its_message_arrived(wire: Wire, tmp_path: P
                 await asyncio.sleep(1)  # the packets are older than LATEST from now on
 
 
+async def test_the_past_alone(wire: Wire, tmp_path: Path) -> None:
+    with recording(wire.far, seconds=100) as recorder:
+        moments = []
+        for number in range(3):
+            await asyncio.to_thread(wire.send, 5)
+            eventually(has_recorded(recorder, 5 * (number + 1)))
+            moments.append(datetime.now(UTC))
+            await asyncio.sleep(0.2)
+        first, second, _ = moments
+        plan = plan_for(wire.far, since=first.isoformat(), until=second.isoformat(), duration=30)
+        origins = Origins(lambda _: recorder)
+        session = Session(
+            plan, plan.captures[0], MemoryBudget(64 * MIB), CaptureSettings(), origins
+        )
+        stopped = await captured(session)
+        assert (stopped.outcome.packets, stopped.outcome.stop_reason) == (5, "duration")
+        assert stopped.outcome.trigger == pytest.approx(second.timestamp(), abs=1e-3)
+        assert stopped.outcome.seconds < 10
+        assert stopped.outcome.lookback
+        asked = (second - first).total_seconds()
+        assert stopped.outcome.lookback.asked == pytest.approx(asked, abs=1e-3)
+        assert stopped.outcome.lookback.covered == pytest.approx(asked, abs=1e-3)
+
+
+async def test_until_a_moment_to_come(wire: Wire) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=1)
+    plan = plan_for(wire.far, until=until.isoformat(), duration=30, timeout=30)
+    session = Session(plan, plan.captures[0], MemoryBudget(64 * MIB), CaptureSettings())
+    stopped = await captured(session)
+    assert stopped.outcome.stop_reason == "duration"
+    assert 0.2 < stopped.outcome.seconds < 5
+
+
 async def test_since_begins_at_a_moment_and_says_what_the_node_does_not_allow(
     wire: Wire, tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ def test_a_plan_stays_within_what_the_node_allows(
     assert plan.limits.size <= policy.maxbytes
     assert plan.limits.duration <= policy.maxduration
     assert plan.limits.idle_timeout <= policy.maxtimeout
-    assert plan.lookback <= policy.maxlookback
+    assert plan.window(envelope.arrived_at).lookback <= policy.maxlookback
     assert plan.captures
     names = {part.interface.name for part in plan.captures}
     asked = {

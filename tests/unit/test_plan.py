@@ -179,14 +179,49 @@ def test_since_is_a_lookback_that_is_cut_and_not_refused(
     seconds: float, lookback: float, cut: float
 ) -> None:
     made = good(since=at(seconds))
-    assert made.lookback_at(HERE.now) == pytest.approx((lookback, cut), abs=1e-3)
+    window = made.window(HERE.now)
+    assert (window.lookback, window.cut) == pytest.approx((lookback, cut), abs=1e-3)
     later = min(60, max(0.0, 5 - seconds))
-    assert made.lookback_at(HERE.now + 5)[0] == pytest.approx(later, abs=1e-3), "a slow start"
+    assert made.window(HERE.now + 5).lookback == pytest.approx(later, abs=1e-3), "a slow start"
 
 
 def test_a_lookback_counts_from_its_trigger_whenever_that_is() -> None:
     made = good(lookback=5)
-    assert {made.lookback_at(HERE.now + late) for late in (0, 7, -7)} == {(5, 0)}
+    windows = [made.window(HERE.now + late) for late in (0, 7, -7)]
+    assert {(one.lookback, one.cut) for one in windows} == {(5, 0)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"until": 30}, (0, 0, 0, 30)),
+        ({"since": -10, "until": -4}, (-4, 6, 0, 0)),
+        ({"since": -90, "until": -50}, (-50, 10, 30, 0)),
+        ({"since": -10, "until": 5}, (0, 10, 0, 5)),
+        ({"lookback": 10, "until": -4}, (-4, 6, 0, 0)),
+        ({"lookback": 3, "until": -4}, (-4, 0, 0, 0)),
+    ],
+)
+def test_windows(fields: dict[str, float], expected: tuple[float, ...]) -> None:
+    asked: dict[str, Any] = {n: v if n == "lookback" else at(v) for n, v in fields.items()}
+    made = good(**asked)
+    window = made.window(HERE.now)
+    found = (window.trigger - HERE.now, window.lookback, window.cut, window.duration)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"until": -1}, "lies in the past; give since or lookback too"),
+        ({"since": -5, "until": -5}, "must be later than since"),
+        ({"since": -900, "until": -800}, "is 800 s ago; this node looks back 60 s"),
+        ({"until": 10**6}, "1000000 s ahead; this node captures for"),
+    ],
+)
+def test_what_until_cannot_be(fields: dict[str, float], words: str) -> None:
+    asked: dict[str, Any] = {name: at(value) for name, value in fields.items()}
+    assert words in refused(**asked)["until"]
 
 
 def test_equal_moments_are_one_capture_and_others_are_not() -> None:

@@ -148,17 +148,20 @@ class Recorder:
         since = trigger - int(min(lookback, self.settings.seconds) * SECOND)
         return RecordedSource(self, recording, budget, trigger, since)
 
-    def coverage(self, trigger: int, lookback: float, dropped_until: int) -> Coverage:
+    def coverage(
+        self, trigger: int, lookback: float, dropped_until: int, began: int = 0
+    ) -> Coverage:
         """Return how many of the `lookback` seconds before its trigger a capture has, and why.
 
-        `dropped_until` is the moment up to which the recorder had dropped packets when the capture
-        began.
+        The capture began at `began`, 0 if at its trigger. `dropped_until` is the moment up to which
+        the recorder had dropped packets then.
         """
         wanted = trigger - int(lookback * SECOND)
         kept = self.settings.seconds
         limits = {
             wanted: "",
-            trigger - kept * SECOND: f"the recorder keeps {kept} s ([[recorder]] seconds)",
+            (began or trigger)
+            - kept * SECOND: f"the recorder keeps {kept} s ([[recorder]] seconds)",
             self._began: "the recorder began later",
             dropped_until: (
                 f"the recorder's memory was full ([[recorder]] memory = {self.settings.memory})"
@@ -328,12 +331,8 @@ class RecordedSource(RecordedCapture):
         trigger: int,
         since: int,
     ) -> None:
-        self._recorder, self._budget, self._trigger, self._wanted_snaplen = (
-            recorder,
-            budget,
-            trigger,
-            0,
-        )
+        self._recorder, self._budget, self._trigger = recorder, budget, trigger
+        self._began, self._wanted_snaplen = time.monotonic_ns(), 0
 
     def arm(self, options: SourceOptions) -> None:
         """Set the filter.
@@ -357,7 +356,7 @@ class RecordedSource(RecordedCapture):
 
     def past(self, asked: float) -> Lookback:
         """Return what it has from before the trigger, and why that is not all."""
-        coverage = self._recorder.coverage(self._trigger, asked, self.recorded_until)
+        coverage = self._recorder.coverage(self._trigger, asked, self.recorded_until, self._began)
         packets, evicted = self.from_before
         covered, reasons = coverage.seconds, [coverage.reason, *self._narrowed()]
         if evicted:

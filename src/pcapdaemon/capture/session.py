@@ -90,7 +90,8 @@ class Session:
         self._recorder = origins.recorder_of(part.interface.name)
         late = _since(plan.arrived_at)
         self._trigger_ns, self._trigger = time.monotonic_ns() - int(late * 1e9), time.time() - late
-        self._lookback, self._lookback_cut = plan.lookback_at(self._trigger)
+        self._window = plan.window(self._trigger)
+        self._ago = self._trigger - self._window.trigger
         self._shutdown = self._stopping = self._trying = False
         self._source = self._choose_source()
         self._loop = asyncio.get_running_loop()
@@ -138,7 +139,7 @@ class Session:
 
         Returns False if the capture has not begun, is over, or is about to be.
         """
-        return self.is_running and self._source.extend(**asdict(limits))
+        return self.is_running and self._source.extend(**asdict(self._within(limits)))
 
     def counts(self) -> Counts:
         """Return what the capture has so far."""
@@ -152,14 +153,11 @@ class Session:
         if recorder is None:
             return self._live(NO_RECORDER)
         shares = self.plan.share_recorder and self._keeps_enough(recorder)
-        if not (self._looks_back or shares):
+        if not (self._window.looks_back or shares):
             return self._live("")
-        recorded = recorder.source(self._budget, self._trigger_ns, self._lookback)
+        trigger = self._trigger_ns - int(self._ago * 1e9)
+        recorded = recorder.source(self._budget, trigger, self._window.lookback)
         return recorded or self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
-
-    @property
-    def _looks_back(self) -> bool:
-        return self._lookback + self._lookback_cut > 0
 
     def _live(self, nothing_recorded: str) -> LiveSource:
         return LiveSource(
@@ -210,7 +208,7 @@ class Session:
         options = SourceOptions(
             plan.capture_filter,
             plan.snaplen,
-            plan.limits,
+            self._within(plan.limits),
             untagged_filter=plan.untagged_filter,
             exclude=plan.exclude,
             names=plan.filter_names,
@@ -224,6 +222,11 @@ class Session:
             pcapng=plan.pcapng,
             overhead=annotation.overhead(plan, [self.part]) if plan.pcapng else 0,
         )
+
+    def _within(self, limits: CaptureLimits) -> CaptureLimits:
+        """Return limits that end with the window; one of the past is over after a microsecond."""
+        duration = min(limits.duration, max(self._window.duration, 1e-6))
+        return replace(limits, duration=duration)
 
     def _armed_run(self, source: PacketSource) -> Taken:
         begun = self._trigger_ns if isinstance(source, RecordedSource) else time.monotonic_ns()
@@ -244,21 +247,21 @@ class Session:
             **asdict(self.counts()),
             stop_reason=reason,
             seconds=seconds,
-            trigger=self._trigger,
+            trigger=self._window.trigger,
             first_packet_at=first / 1e9 if source.packets else None,
             last_packet_at=last / 1e9 if source.packets else None,
-            lookback=self._past(source) if self._looks_back else None,
+            lookback=self._past(source) if self._window.looks_back else None,
             down=0.0 if reason is StopReason.INTERFACE_DOWN else round(source.down, 3),
             filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
         )
 
     def _past(self, source: PacketSource) -> Lookback:
-        found = source.past(self._lookback)
-        if not self._lookback_cut:
+        found, cut = source.past(self._window.lookback), self._window.cut
+        if not cut:
             return found
         reason = "; ".join(filter(None, (MORE_THAN_ALLOWED, found.reason)))
-        return replace(found, asked=round(found.asked + self._lookback_cut, 3), reason=reason)
+        return replace(found, asked=round(found.asked + cut, 3), reason=reason)
 
     def _set_armed(self, armed: Armed) -> None:
         if not self.armed.done():

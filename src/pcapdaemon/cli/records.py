@@ -79,15 +79,21 @@ def get(
     Example: pcapdaemon get alert-1 -w alert.pcap
     """
     api = _api(config_file, url, token_file)
-    names = _file_names(api.record(request_id))
+    for target in fetch(api, api.record(request_id), write):
+        print(target)
+
+
+def fetch(api: "ApiClient", record: dict[str, Any], write: str | None) -> list[Path]:
+    """Fetch the savefiles of a request, and return where they are; `-` is stdout."""
+    request_id, names = record["id"], _file_names(record)
     if not names:
         fail(1, [f"{request_id}: no savefile"], f"run 'pcapdaemon status {request_id}'")
     if write is not None and len(names) > 1:
         fail(2, [f"-w names one file, but the request has {len(names)}: {', '.join(names)}"])
     if write == "-":
         api.fetch(request_id, names[0], sys.stdout.buffer)
-        return
-    problems = []
+        return []
+    problems, written = [], []
     for name in names:
         target = Path(write or name)
         if write is None and target.exists():
@@ -97,9 +103,12 @@ def get(
         except PcapdaemonError as error:
             problems.append(str(error))
         else:
-            print(target)
+            written.append(target)
     if problems:
+        for target in written:
+            print(target)
         fail(1, problems)
+    return written
 
 
 def _fetch(api: "ApiClient", request_id: str, name: str, target: Path) -> None:
@@ -123,7 +132,7 @@ def _file_names(record: dict[str, Any]) -> list[str]:
     """Return the names of a request's savefiles, which are those of files in this directory."""
     from pcapdaemon.core.text import path_safe
 
-    names = [one.get("file_name") or "" for one in record["captures"]]
+    names = [one.get("file_name") or "" for one in record.get("captures", ())]
     if strange := [name for name in names if name and path_safe(name, 255) != name]:
         fail(1, [f"{strange[0]}: not the name of a savefile"])
     return [name for name in names if name]

@@ -32,6 +32,8 @@ MESSAGE_OPTIONS = (
     "comment",
     "reply_to",
     "lookback",
+    "since",
+    "until",
     "format",
     "compress",
     "sha256",
@@ -57,7 +59,20 @@ def request(
     timeout: options.Timeout = None,
     duration: options.Duration = None,
     bytes_: options.Bytes = None,
+    flow: Annotated[
+        str | None,
+        typer.Option(
+            help="The two ends of a flow, as 192.0.2.1:443,198.51.100.7.", show_default=False
+        ),
+    ] = None,
     lookback: options.Lookback = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Begin then, in RFC 3339, if a recorder has it.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="End then, in RFC 3339.", show_default=False)
+    ] = None,
     format_: options.FormatOption = None,
     compress: options.Compress = None,
     merge: options.Merge = False,
@@ -114,6 +129,15 @@ def request(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Don't wait for answers or results.")
     ] = False,
+    write: Annotated[
+        str | None,
+        typer.Option(
+            "-w",
+            "--write",
+            help="Fetch the savefile when it is finished; only over HTTP, from one daemon.",
+            show_default=False,
+        ),
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Send a request over HTTP or a bus, and show the results.
@@ -126,8 +150,11 @@ def request(
     body = {
         **_message_file(message),
         **message_of({**locals(), "labels": _labels(labels), "dryrun": dryrun}),
+        **({"flow": [end.strip() for end in flow.split(",")]} if flow else {}),
         **order,
     }
+    if write and (redis or via != "http" or len(url or ()) > 1 or no_wait or order):
+        fail(2, ["-w needs a request to one daemon over HTTP, and to wait for its end"])
     if redis:
         sending.by_bus(
             "redis",
@@ -140,7 +167,7 @@ def request(
         return
     values, origin = sending.values_of(config_file)
     if via == "http":
-        sending.by_http(values, url, token_file, body, not no_wait, json_)
+        sending.by_http(values, url, token_file, body, not no_wait, json_, write)
     else:
         sending.by_bus(via, values, origin, body, 0 if no_wait else wait, json_)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon import config, sources, tables
-from pcapdaemon.cli import client, show, watching
+from pcapdaemon.cli import client, records, show, watching
 from pcapdaemon.cli.failing import fail
 from pcapdaemon.core.record import RequestState
 
@@ -34,8 +34,12 @@ def by_http(
     body: dict[str, Any],
     wait: bool,
     as_json: bool,
+    write: str | None = None,
 ) -> None:
-    """Send a message to the APIs at `urls`, or to that of the configuration."""
+    """Send a message to the APIs at `urls`, or to that of the configuration.
+
+    `write` is where the savefile is written that one of them has in the end.
+    """
     apis = [client.api_of(values, one, token_file) for one in (urls or [""])]
     needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
     message = body if needs_no_node else {"node": "any", **body}
@@ -48,4 +52,6 @@ def by_http(
         record = api.submit(message)
         if record.get("state") == RequestState.RUNNING and wait:
             record = watching.follow(api, record["id"])
+        if write:
+            records.fetch(api, record, write)
         show.record(record, as_json)

@@ -235,7 +235,7 @@ def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str], now: float)
     details = {
         "limits": to_wire(plan.limits),
         ON_THE_WIRE["snaplen"]: plan.snaplen,
-        "lookback": plan.lookback_at(now)[0],
+        "lookback": plan.window(now).lookback,
         "unavailable": dict(plan.unavailable),
     }
     words, to = tuple(warnings), plan.request.reply_to

@@ -12,6 +12,7 @@ from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
 from pcapdaemon.core.text import path_safe
+from pcapdaemon.core.window import Window, window_of, window_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,12 @@ class CapturePlan:
     `unavailable` are interfaces that were asked for and can't be captured on, and why.
 
     With `merge`, all captures become one savefile, `file_name`. `untagged_filter` is the capture
-    filter for linktypes without VLAN tags, if it is another. `lookback` and `most_lookback`, which
-    is what the node allows, are in seconds. With `lookback`,
-    the whole savefile has at most `most_packets` packets and `most_size` bytes. With
-    `share_recorder`, live packets may come from a recorder too. With `filter_names`, the capture
-    filter may contain names of hosts. `exclude` matches what is never kept. `arrived_at`
-    is when the message arrived, in seconds since the epoch. `destination_fields` are the values of
-    the request's fields that destinations use.
+    filter for linktypes without VLAN tags, if it is another. `most_lookback` is what the node
+    allows, in seconds. With packets from before the request, the whole savefile has at most
+    `most_packets` packets and `most_size` bytes. With `share_recorder`, live packets may come from
+    a recorder too. With `filter_names`, the capture filter may contain names of hosts. `exclude`
+    matches what is never kept. `arrived_at` is when the message arrived, in seconds since the
+    epoch. `destination_fields` are the values of the request's fields that destinations use.
     """
 
     id: str
@@ -54,7 +54,6 @@ class CapturePlan:
     compress: str = "none"
     sha256: bool = False
     untagged_filter: str = ""
-    lookback: float = 0
     most_lookback: float = 0
     share_recorder: bool = True
     filter_names: bool = False
@@ -65,15 +64,9 @@ class CapturePlan:
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
 
-    def lookback_at(self, trigger: float) -> tuple[float, float]:
-        """Return how many seconds before its trigger the savefile begins, and how many it lacks.
-
-        It lacks what was asked for and is more than the node allows.
-        """
-        since = self.request.since
-        asked = max(0.0, trigger - since.timestamp()) if since else self.lookback
-        kept = min(asked, self.most_lookback)
-        return kept, asked - kept
+    def window(self, now: float) -> Window:
+        """Return the moments that its captures are about, if they are triggered now."""
+        return window_of(self.request, self.most_lookback, now)
 
     @property
     def effective_filter(self) -> str:
@@ -104,13 +97,9 @@ class CapturePlan:
     def _what(self) -> tuple[object, ...]:
         interfaces = frozenset(part.interface.name for part in self.captures)
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256)
-        begin = (self.lookback, self.request.since)
+        when = (self.request.lookback or 0, self.request.since, self.request.until)
         what = (self.effective_filter, self.packet_debug, self.destination_fields)
-        return interfaces, form, begin, what
-
-
-LARGEST_CLOCK_ERROR = 5.0
-"""Seconds by which `since` may be in the future; it then means now."""
+        return interfaces, form, when, what
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +145,7 @@ def make_plan(
         *policy_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
-        *_since_problems(request, around),
+        *window_problems(request, policy, around.now),
     ]
     if found:
         return Rejection(request_id, tuple(found))
@@ -192,7 +181,6 @@ def _plan(
         merge=request.merge,
         compress=request.compress or policy.compress,
         sha256=request.sha256 or policy.sha256,
-        lookback=request.lookback or 0,
         most_lookback=policy.maxlookback,
         share_recorder=policy.share_recorder,
         filter_names=policy.filter_names,
@@ -211,13 +199,6 @@ def _limits(request: CaptureRequest, policy: Policy) -> CaptureLimits:
         duration=request.duration or policy.maxduration,
         idle_timeout=request.idle_timeout or policy.defaulttimeout,
     )
-
-
-def _since_problems(request: CaptureRequest, around: Surroundings) -> list[Problem]:
-    ahead = request.since.timestamp() - around.now if request.since else 0.0
-    if ahead <= LARGEST_CLOCK_ERROR:
-        return []
-    return [Problem("since", f"is {ahead:.0f} s in the future by this node's clock")]
 
 
 def policy_problems(request: CaptureRequest, policy: Policy) -> list[Problem]:

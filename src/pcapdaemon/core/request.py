@@ -233,6 +233,14 @@ class CaptureRequest(BaseModel):
             " result says so."
         ),
     )
+    until: Moment | None = Field(
+        None,
+        description=(
+            "End the savefile at this moment, in RFC 3339, if no other limit ends it before. With"
+            " `since` or `lookback` it may lie in the past: then only packets from the recorder are"
+            " captured."
+        ),
+    )
     format: Format | None = Field(
         None, description="Format of the savefile. Absent: `[general] format`."
     )
