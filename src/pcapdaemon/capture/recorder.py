@@ -48,7 +48,7 @@ class RecorderSettings(Section):
         description="Alias, instead of `interface`. Each of its interfaces gets a recorder.",
     )
     seconds: Time = Field(
-        30,
+        120,
         gt=0,
         le=86400,
         description="How long packets are kept, if `memory` is large enough.",

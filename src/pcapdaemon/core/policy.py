@@ -62,7 +62,7 @@ class Policy(Section):
     )
     maxduration: Seconds = Field(3600, description="Longest duration in seconds, and the default.")
     maxtimeout: Seconds = Field(3600, description="Longest idle timeout in seconds.")
-    maxlookback: Time = Field(60, ge=0, le=86400, description="Longest `lookback` in seconds.")
+    maxlookback: Time = Field(120, ge=0, le=86400, description="Longest `lookback` in seconds.")
     share_recorder: bool = Field(
         True,
         description=(
