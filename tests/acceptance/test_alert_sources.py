@@ -169,8 +169,10 @@ def traps(make: Make, wire: Wire, tmp_path: Path) -> Iterator[tuple[DaemonProces
     server.wait()
 
 
-V3 = ("-v3", "-e", ENGINE, "-u", USER, "-l", "authPriv")
-V3 += ("-a", "SHA", "-A", KEYS[0], "-x", "AES", "-X", KEYS[1])
+V3 = (
+    *("-v3", "-e", ENGINE, "-u", USER, "-l", "authPriv"),
+    *("-a", "SHA", "-A", KEYS[0], "-x", "AES", "-X", KEYS[1]),
+)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def at(seconds: float) -> str:
 
 @pytest.mark.parametrize(
     ("seconds", "lookback", "cut"),
-    [(-10.0, 10.0, 0), (-0.25, 0.25, 0), (0, 0, 0), (3, 0, 0), (-60, 60, 0), (-90.5, 60, 30.5)],
+    [(-10.0, 10.0, 0), (-0.25, 0.25, 0), (0, 0, 0), (3, 0, 0), (-120, 120, 0), (-150.5, 120, 30.5)],
 )
 def test_since_is_a_lookback_that_is_cut_and_not_refused(
     seconds: float, lookback: float, cut: float
@@ -181,7 +181,7 @@ def test_since_is_a_lookback_that_is_cut_and_not_refused(
     made = good(since=at(seconds))
     window = made.window(HERE.now)
     assert (window.lookback, window.cut) == pytest.approx((lookback, cut), abs=1e-3)
-    later = min(60, max(0.0, 5 - seconds))
+    later = min(120, max(0.0, 5 - seconds))
     assert made.window(HERE.now + 5).lookback == pytest.approx(later, abs=1e-3), "a slow start"
 
 
@@ -196,7 +196,7 @@ def test_a_lookback_counts_from_its_trigger_whenever_that_is() -> None:
     [
         ({"until": 30}, (0, 0, 0, 30)),
         ({"since": -10, "until": -4}, (-4, 6, 0, 0)),
-        ({"since": -90, "until": -50}, (-50, 10, 30, 0)),
+        ({"since": -150, "until": -110}, (-110, 10, 30, 0)),
         ({"since": -10, "until": 5}, (0, 10, 0, 5)),
         ({"lookback": 10, "until": -4}, (-4, 6, 0, 0)),
         ({"lookback": 3, "until": -4}, (-4, 0, 0, 0)),
@@ -215,7 +215,7 @@ def test_windows(fields: dict[str, float], expected: tuple[float, ...]) -> None:
     [
         ({"until": -1}, "lies in the past; give since or lookback too"),
         ({"since": -5, "until": -5}, "must be later than since"),
-        ({"since": -900, "until": -800}, "is 800 s ago; this node looks back 60 s"),
+        ({"since": -900, "until": -800}, "is 800 s ago; this node looks back 120 s"),
         ({"until": 10**6}, "1000000 s ahead; this node captures for"),
     ],
 )

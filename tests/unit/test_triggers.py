@@ -431,7 +431,7 @@ def test_what_a_trigger_cannot_be(triggers: list[dict[str, Any]], words: str) ->
 
 
 def test_flaws_are_warnings() -> None:
-    more = {"signature": "grafana", "secret": "s" * 9, "lookback": 100}
+    more = {"signature": "grafana", "secret": "s" * 9, "lookback": 200}
     warnings = config.validate(tables({**GOOD, **more})).warnings
     assert any("more than [general] maxlookback" in words for words in warnings)
     assert any("without timestamp_header" in words for words in warnings)
