@@ -25,6 +25,7 @@ from pcapdaemon.core.request import CaptureRequest, json_schema
 from pcapdaemon.core.section import secret_names
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.telemetry.output import Syslog
@@ -231,6 +232,7 @@ def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[delivery]", [DeliverySettings]
     yield "[spool]", [SpoolSettings]
     yield "[results]", [ResultsSettings]
+    yield "[[callback]]", [CallbackSettings]
     yield "[capture]", [CaptureSettings]
     yield "[syslog]", [Syslog]
 

@@ -63,3 +63,16 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class Plain(Receiver):
+    """Keeps what comes as it is: headers and JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[dict[str, str], Any]] = []
+
+    def take(self, body: bytes, headers: dict[str, str]) -> None:
+        """Keep a request."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        self.requests.append((lower, json.loads(body)))

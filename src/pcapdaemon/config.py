@@ -31,6 +31,7 @@ from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.filewatch import Identity, files_in, identity
 from pcapdaemon.native.live import refusal_of
+from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.settings import Settings, state_directory
@@ -59,6 +60,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         recorder=reader.tables("recorder", RecorderSettings),
         profile=reader.tables("profile", Profile),
         trigger=reader.tables("trigger", TriggerSettings),
+        callback=reader.tables("callback", CallbackSettings),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
@@ -116,7 +118,7 @@ class _Reader:
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
         known = set("general capture delivery spool results syslog".split())
-        known |= {"interface", "recorder", "profile", "trigger"}
+        known |= {"interface", "recorder", "profile", "trigger", "callback"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())
         }
@@ -157,10 +159,13 @@ class _Reader:
 
     def whole(self, settings: Settings) -> None:
         self._recorders(settings)
-        for one in (settings.results, *settings.sources.values(), *settings.destinations.values()):
+        sections = (*settings.sources.values(), *settings.destinations.values())
+        callbacks = [one for one in settings.callback if hasattr(one, "name")]
+        for one in (settings.results, *sections, *callbacks):
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         self._profiles(settings)
+        self._callbacks(settings)
         self._triggers(settings)
         self._exclude(settings.general.exclude or "")
         repeating = {
@@ -214,6 +219,19 @@ class _Reader:
             request, wrong = validate_request(fields)
             wrong += policy_problems(request, settings.general)
             self.problems += [f"{label} {one}" for one in wrong]
+            self.problems += [
+                f"{label} destinations: {name} is not turned on"
+                for name in request.destinations
+                if name not in settings.destinations
+            ]
+
+    def _callbacks(self, settings: Settings) -> None:
+        names = [getattr(one, "name", "") for one in settings.callback]
+        self.problems += [
+            f"{self.origin}: [[callback]] number {n}: there is another callback {name}"
+            for n, name in enumerate(names, 1)
+            if name and name in names[: n - 1]
+        ]
 
     def _triggers(self, settings: Settings) -> None:
         general, buses = settings.general, checking.in_use(settings.sources)

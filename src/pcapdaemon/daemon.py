@@ -220,7 +220,7 @@ class Daemon:
         self._settings = settings
         self._telemetry.configure(settings.syslog)
         self._history.configure(node)
-        await self._results.configure(node, settings.results)
+        await self._results.configure(node, settings.results, settings.callback)
         self._engine.configure(node, settings)
         self._budget.configure(settings.general.memory)
         self._ready.configure(settings.ready, settings.capture)

@@ -19,6 +19,7 @@ from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.filewatch import Files
 from pcapdaemon.native.interfaces import HostInterfaces
+from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
@@ -51,6 +52,7 @@ class Settings:
     recorder: tuple[RecorderSettings, ...]
     profile: tuple[Any, ...]
     trigger: tuple[TriggerSettings, ...]
+    callback: tuple[CallbackSettings, ...]
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
     warnings: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import Make
 from tests.aws import MotoServer
+from tests.cloudshark import CloudSharkServer
 from tests.helpers import Wire, eventually, numbers
 from tests.servers import DaemonProcess, RedisServer, wait_for_file
 
@@ -331,6 +332,29 @@ def test_a_request_for_an_address_is_only_for_the_node_that_has_it(
         answer = daemon.request(interface=[wire.far], addresses=addresses, timeout=1)
         assert answer.json()["state"] == state
     assert daemon.request(interface=[wire.far], addresses=["web1"]).status_code == 400
+
+
+def test_a_request_chooses_among_the_destinations(make: Make, wire: Wire, tmp_path: Path) -> None:
+    server = CloudSharkServer(tmp_path).start()
+    profile = {"name": "away", "interface": wire.far, "destinations": "cloudshark"}
+    daemon = make({"cloudshark": server.section(), "profile 1": profile}).start()
+    sending = wire.sending(10**9, rate=200)
+    try:
+        for name, fields in (
+            ("away", {"profile": "away"}),
+            ("both", {"interface": [wire.far]}),
+            ("here", {"interface": [wire.far], "destinations": ["local"]}),
+        ):
+            daemon.request(wait=True, id=name, packets=3, **fields)
+    finally:
+        sending.kill()
+        sending.wait()
+    found = {n: set(daemon.record(n)["captures"][0]["delivered"]) for n in ("away", "both", "here")}
+    assert found == {"away": {"cloudshark"}, "both": {"cloudshark", "local"}, "here": {"local"}}
+    assert len(list(daemon.captures.glob("*.pcap"))) == 2
+    wrong = daemon.request(interface=[wire.far], destinations=["s3"])
+    assert "destinations: unknown 's3'; this node has: " in wrong.json()["detail"]
+    server.kill()
 
 
 def test_a_profile_gives_what_the_request_does_not_say(make: Make, wire: Wire) -> None:

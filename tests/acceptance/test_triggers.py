@@ -20,6 +20,7 @@ from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
 from tests.helpers import Wire, eventually, numbers, tshark
 from tests.servers import DaemonProcess, RedisServer, free_port
+from tests.webhook import Plain
 
 FLOW = {
     "src_ip": "10.99.0.1",
@@ -450,6 +451,44 @@ def test_alerts_come_on_a_channel_of_their_own(make: Make, wire: Wire, redis: Re
         client.publish("alerts", json.dumps(suricata()))
     eventually(lambda: daemon.logged("request accepted", id="ids-77-1-4711"))
     assert not daemon.logged("request rejected")
+
+
+def test_the_system_that_caused_it_learns_where_the_packets_are(make: Make, wire: Wire) -> None:
+    grafana, other = Plain(), Plain()
+    one = {
+        "name": "grafana",
+        "kind": "grafana",
+        "url": f"{grafana.url}",
+        "token": "a-service-account",
+        "match": {"cause.system": "suricata"},
+    }
+    two = {
+        "name": "chat",
+        "url": other.url,
+        "body": {"text": "{id} has {captures.0.packets} packets"},
+        "match": {"captures.0.packets": ">0"},
+    }
+    general = {"rate": 0}
+    recorder = {"interface": wire.far, "memory": "16MiB"}
+    sections = {"callback 1": one, "callback 2": two, "general": general, "recorder 1": recorder}
+    daemon = make({**sections, "trigger 1": trigger(wire, lookback=10)}).start()
+    eventually(lambda: daemon.logged("recorder records"))
+    grafana.statuses.append(503)
+    wire.send(20)
+    recorded(daemon, 20)
+    post(daemon, suricata())
+    daemon.request(interface=[wire.far], duration=1, id="by-hand", wait=True)
+    ((headers, note),) = eventually(lambda: grafana.requests)
+    assert headers["authorization"] == "Bearer a-service-account"
+    assert note["tags"] == ["pcapdaemon", "ids-77-1-4711"]
+    assert f"20 packets on {daemon.record('by-hand')['node']}: {daemon.captures}" in note["text"]
+    assert abs(note["time"] / 1000 - time.time()) < 60
+    (_, words) = eventually(lambda: other.requests)[0]
+    assert words == {"text": "ids-77-1-4711 has 20 packets"}
+    assert len(other.requests) == 1
+    assert "s3cret" not in daemon.log_path.read_text()
+    grafana.close()
+    other.close()
 
 
 def test_a_reload_exchanges_triggers(made: Callable[..., DaemonProcess], wire: Wire) -> None:

@@ -108,6 +108,7 @@ def test_a_profile_of_the_configuration_takes_units_and_becomes_a_valid_request(
         ([{"name": "a", "merge": True, "format": "pcap"}], "number 1 merge: one file of several"),
         ([{"name": "a", "bpf": "(tcp"}], "number 1 bpf: a parenthesis is not closed"),
         ([{"name": "a", "bpf": "t" * 5000}], "number 1 bpf: 5000 characters are more than this"),
+        ([{"name": "a", "destinations": ["s3"]}], "number 1 destinations: s3 is not turned on"),
         ([{"name": "a", "packets": 0}], "number 1 packets: must be"),
     ],
 )
@@ -122,4 +123,4 @@ def test_a_profile_has_no_field_that_only_a_request_can_have() -> None:
     assert len(settings.warnings) == 2
     assert all("unknown key" in warning for warning in settings.warnings)
     assert fields_of(settings.profile[0]) == {}
-    assert len(IN_PROFILES) == 15
+    assert len(IN_PROFILES) == 16

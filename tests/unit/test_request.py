@@ -191,7 +191,7 @@ def test_every_field_of_the_original_is_taken() -> None:
         " duration bytes packetdebug logrequest folder bucket acl region endpoint encryption"
     )
     ours = "id labels issued_at dryrun comment reply_to reply_events lookback format merge compress"
-    ours += " sha256 flow cause since until addresses profile"
+    ours += " sha256 flow cause since until addresses profile destinations"
     assert {*original.split(), *ours.split()} == set(FIELDS)
 
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from pcapdaemon import config
 from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.core.match import matcher_of
+from pcapdaemon.core.paths import ABSENT, find
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.live import refusal_of
-from pcapdaemon.triggers.alert import ABSENT, MAX_ALERTS, Alert, NotAnAlert, find, moment_of
+from pcapdaemon.triggers.alert import MAX_ALERTS, Alert, NotAnAlert, moment_of
 from pcapdaemon.triggers.kinds import TABLE
-from pcapdaemon.triggers.match import matcher_of
 from pcapdaemon.triggers.message import Malformed, alerts_of, id_of, make
 from pcapdaemon.triggers.settings import TriggerSettings
 

@@ -24,6 +24,7 @@ IN_PROFILES = (
     "compress",
     "sha256",
     "tags",
+    "destinations",
     "comment",
 )
 """The fields of a request that a profile may have."""

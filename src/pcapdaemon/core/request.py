@@ -279,6 +279,13 @@ class CaptureRequest(BaseModel):
             " results, tags and the comment of a pcapng savefile have it."
         ),
     )
+    destinations: Names = Field(
+        (),
+        description=(
+            "Only these destinations get the savefile: `local`, `s3` or `cloudshark`. Absent: all"
+            " that the node has turned on."
+        ),
+    )
     comment: Text | None = Field(
         None,
         description="A remark for the savefile, if the destination supports one.",

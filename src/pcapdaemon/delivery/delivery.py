@@ -88,17 +88,17 @@ class Delivery:
     @property
     def destination_fields(self) -> tuple[str, ...]:
         """The fields of a request that a destination uses."""
-        return tuple(
-            name for destination in self._destinations.values() for name in destination.HEEDED
-        )
+        heeded = (destination.HEEDED for destination in self._destinations.values())
+        return ("destinations", *(name for names in heeded for name in names))
 
     def objections(self, request: CaptureRequest) -> list[Problem]:
         """Return what a request asks of destinations that they don't allow."""
-        return [
-            problem
-            for destination in self._destinations.values()
-            for problem in destination.objections(request)
-        ]
+        known = ", ".join(self._destinations)
+        unknown = (name for name in request.destinations if name not in self._destinations)
+        found = [Problem("destinations", f"unknown {n!r}; this node has: {known}") for n in unknown]
+        for destination in self._destinations.values():
+            found += destination.objections(request)
+        return found
 
     async def take(self, parcel: Parcel) -> None:
         """Take the savefile of a capture that just ended, and publish that it ended.
@@ -106,7 +106,9 @@ class Delivery:
         With an eager spool, it is written there first, so that a crash does not lose it. The caller
         must call `deliver` next.
         """
-        parcel.pending = list(self._destinations)
+        chosen = parcel.info.request.destinations
+        # all of them, if a reload has turned off those that were chosen
+        parcel.pending = [n for n in self._destinations if n in chosen] or list(self._destinations)
         parcel.stopped = replace(parcel.stopped, pending=tuple(parcel.pending))
         if self._spooling and self._spooling.eager:
             await self._spooling.store(parcel)

@@ -5,7 +5,7 @@ It listens to events.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,12 +40,14 @@ from pcapdaemon.core.node_events import (
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest
 from pcapdaemon.core.wire import to_wire
+from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.outbox import Outbox
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.results.subscriber import Subscriber
 from pcapdaemon.sources.base import Bus
 
 if TYPE_CHECKING:
+    from pcapdaemon.results.callback import Callback
     from pcapdaemon.results.webhook import Webhook
 
 _Place = tuple[str, str]
@@ -89,6 +91,7 @@ class Results:
         self.node, self.settings = node, settings
         self._record_of, self._publish = record, publish
         self._webhook: Webhook | None = None
+        self._callbacks: dict[str, tuple[Callback, Outbox]] = {}
         self._tally = Tally(REJECTIONS_A_MINUTE)
         self._boxes: dict[_Place, Outbox] = {}
         self._places: dict[str, tuple[str, ...]] = {}
@@ -99,17 +102,20 @@ class Results:
 
     @property
     def boxes(self) -> tuple[_Place, ...]:
-        """The buses and their places to which results go."""
-        return tuple(self._boxes)
+        """The buses and their places to which results go, and the callbacks."""
+        return (*self._boxes, *(("callback", name) for name in self._callbacks))
 
     @property
     def places(self) -> frozenset[str]:
         """What a request's `reply_to` may name."""
         return frozenset(name for _, name in self._boxes)
 
-    async def configure(self, node: str, settings: ResultsSettings) -> None:
+    async def configure(
+        self, node: str, settings: ResultsSettings, callbacks: Sequence[CallbackSettings] = ()
+    ) -> None:
         """Use these settings from now on; called at the start, too."""
         self.node, self.settings = node, settings
+        await self._call_back(callbacks)
         old, self._webhook = self._webhook, None
         if settings.webhook:
             # imported here because its HTTP client is large
@@ -123,6 +129,27 @@ class Results:
             await old.close()
         for box in self._boxes.values():
             box.keep = settings.maxage
+
+    async def _call_back(self, wanted: Sequence[CallbackSettings]) -> None:
+        """Exchange the callbacks. What waits for one that is kept is sent by the new one."""
+        old, self._callbacks = self._callbacks, {}
+        for settings in wanted:
+            # imported here because its HTTP client is large
+            from pcapdaemon.results.callback import Callback  # noqa: PLC0415
+
+            known = old.pop(settings.name, None)
+            if known and known[0].settings == settings:
+                self._callbacks[settings.name] = known
+                continue
+            made, place = Callback(settings), ("callback", settings.name)
+            box = known[1] if known else self._box(place, made.send)
+            box.send = made.send
+            self._callbacks[settings.name] = made, box
+            if known:
+                await known[0].close()
+        for callback, box in old.values():
+            await box.flush(0)
+            await callback.close()
 
     async def check(self) -> None:
         """Publish ResultsDelayed for a webhook that can't be reached, before a result waits."""
@@ -144,9 +171,11 @@ class Results:
 
     async def close(self, seconds: float) -> None:
         """Send what waits, for at most this many seconds."""
-        await asyncio.gather(*(box.flush(seconds) for box in self._boxes.values()))
-        if self._webhook:
-            await self._webhook.close()
+        boxes = (*self._boxes.values(), *(box for _, box in self._callbacks.values()))
+        await asyncio.gather(*(box.flush(seconds) for box in boxes))
+        for sender in (self._webhook, *(callback for callback, _ in self._callbacks.values())):
+            if sender:
+                await sender.close()
 
     async def subscribe(
         self, request_id: str | None, closing: asyncio.Event
@@ -265,7 +294,9 @@ class Results:
     def _is_heard(self, request_id: str) -> bool:
         """Return whether anybody receives results of a request, or of one that joined it."""
         routes = map(self._routes.get, (request_id, *self._joined.get(request_id, ())))
-        return bool(self._subscribers) or any(route and self._where(route) for route in routes)
+        return bool(self._subscribers or self._callbacks) or any(
+            route and self._where(route) for route in routes
+        )
 
     def _report(self, kind: str, request_id: str, data: dict[str, Any]) -> None:
         """Send a result to the requester, and to those whose requests joined."""
@@ -277,15 +308,19 @@ class Results:
         wanted = kind in (self.settings.events if route.kinds is None else route.kinds)
         readers = [one for one in self._subscribers if one.request_id in (None, request_id)]
         places = self._where(route) if wanted else []
-        if not readers and not places:
+        if not (readers or places or self._callbacks):
             return
         if route.cause:
             data = {**data, "cause": route.cause}
+        boxes = [box for one, box in self._callbacks.values() if one.concerns(kind, data)]
+        boxes += [self._boxes[place] for place in places]
+        if not readers and not boxes:
+            return
         body = encode(kind, request_id, data, self.node, time.time())
         for reader in readers:
             reader.put(kind, body)
-        for place in places:
-            self._boxes[place].put(body, progress=kind == "progress")
+        for box in boxes:
+            box.put(body, progress=kind == "progress")
 
     def _where(self, route: _Route) -> list[_Place]:
         named = [place for place in self._boxes if place[1] == route.to]
@@ -308,12 +343,11 @@ class Results:
         if place in self._boxes:
             self._boxes[place].send = send
         else:
-            self._boxes[place] = Outbox(
-                send,
-                partial(self._lost, place),
-                self.settings.maxage,
-                partial(self._delayed, place),
-            )
+            self._boxes[place] = self._box(place, send)
+
+    def _box(self, place: _Place, send: Any) -> Outbox:
+        lost, delayed = partial(self._lost, place), partial(self._delayed, place)
+        return Outbox(send, lost, self.settings.maxage, delayed)
 
     def _lost(self, place: _Place, number: int, reason: str) -> None:
         self._publish(ResultsLost(name_of(place), number, reason))

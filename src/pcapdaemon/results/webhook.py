@@ -20,7 +20,7 @@ from pcapdaemon.core.errors import NotConnected, ResultRefused
 from pcapdaemon.core.text import printable
 from pcapdaemon.results.settings import ResultsSettings, key_of
 
-_REFUSED = {400, 410, 413, 414, 415, 422}
+REFUSED = {400, 410, 413, 414, 415, 422}
 """Statuses that reject this one result. After all other errors it is sent again."""
 
 
@@ -55,7 +55,7 @@ class Webhook:
         if response.is_success:
             return
         words = f"webhook {self._host}: status {response.status_code}"
-        raise (ResultRefused if response.status_code in _REFUSED else NotConnected)(words)
+        raise (ResultRefused if response.status_code in REFUSED else NotConnected)(words)
 
     async def check(self) -> str:
         """Return why the server can't be reached, or "". It sends OPTIONS, and no result."""

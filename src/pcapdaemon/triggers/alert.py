@@ -7,15 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
+
+from pcapdaemon.core.paths import ABSENT, find, text_at
 
 MAX_ALERTS = 1 << 20
 """Most bytes of a message with alerts. A group of Alertmanager is longer than a request."""
-
-LONGEST_PATH, DEEPEST_PATH = 256, 16
-
-ABSENT: Final = object()
-"""What `find` returns if nothing is there; null is something."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?", re.ASCII)
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
@@ -61,39 +58,6 @@ def decode(body: bytes) -> Any:
         raise NotAnAlert("a number has too many digits") from None
     except RecursionError:
         raise NotAnAlert("nested too deeply") from None
-
-
-def find(fields: Any, path: str) -> Any:
-    """Return what is at a dotted path, or ABSENT. A name that contains dots is preferred.
-
-    >>> find({"a.b": {"c": 1}, "a": {"b": {"c": 2}}}, "a.b.c")
-    1
-    >>> find({"resources": ["x", "y"]}, "resources.1")
-    'y'
-    """
-    if isinstance(fields, list):
-        first, _, rest = path.partition(".")
-        if not (first.isascii() and first.isdigit()) or int(first[:9]) >= len(fields):
-            return ABSENT
-        return find(fields[int(first)], rest) if rest else fields[int(first)]
-    if not isinstance(fields, dict):
-        return ABSENT
-    if path in fields:
-        return fields[path]
-    at = len(path)
-    while (at := path.rfind(".", 0, at)) > 0:
-        if path[:at] in fields:
-            found = find(fields[path[:at]], path[at + 1 :])
-            if found is not ABSENT:
-                return found
-    return ABSENT
-
-
-def text_at(fields: Any, path: str) -> str:
-    """Return the text or number at a path as text, or "" if there is none."""
-    found = find(fields, path)
-    plain = isinstance(found, str | int | float) and not isinstance(found, bool)
-    return str(found) if plain else ""
 
 
 def first_text(fields: Any, *paths: str) -> str:

@@ -13,18 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import FlowField
+from pcapdaemon.core.paths import find, text_at
 from pcapdaemon.core.request import ADDRESS, MAX_ID, ON_THE_WIRE
 from pcapdaemon.core.section import in_words
 from pcapdaemon.core.text import printable, shortened
-from pcapdaemon.triggers.alert import (
-    Alert,
-    NotAnAlert,
-    digest,
-    ends,
-    find,
-    moment_of,
-    text_at,
-)
+from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, moment_of
 from pcapdaemon.triggers.kinds import TABLE
 from pcapdaemon.triggers.settings import TriggerSettings
 from pcapdaemon.triggers.template import Unfilled, filled

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import re2
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from pcapdaemon.core.match import Matcher, matchers_of
+from pcapdaemon.core.paths import LONGEST_PATH
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Time
-from pcapdaemon.triggers.alert import LONGEST_PATH
-from pcapdaemon.triggers.match import Matcher, matcher_of
 from pcapdaemon.triggers.template import template_problems
 
 Matches = Mapping[str, Any]
@@ -173,8 +173,7 @@ class TriggerSettings(Section):
     @field_validator("match", "resolved")
     @classmethod
     def _matches(cls, table: dict[str, Any]) -> dict[str, Any]:
-        for path, wanted in _flat(table):
-            matcher_of(path, wanted)
+        matchers_of(table)
         return table
 
     @field_validator("pattern")
@@ -219,12 +218,12 @@ class TriggerSettings(Section):
     @cached_property
     def matchers(self) -> tuple[Matcher, ...]:
         """The table `match`, in its order."""
-        return tuple(matcher_of(path, wanted) for path, wanted in _flat(self.match))
+        return matchers_of(self.match)
 
     @cached_property
     def resolved_matchers(self) -> tuple[Matcher, ...]:
         """The table `resolved`, in its order."""
-        return tuple(matcher_of(path, wanted) for path, wanted in _flat(self.resolved))
+        return matchers_of(self.resolved)
 
     @cached_property
     def expression(self) -> Any:
@@ -242,15 +241,6 @@ def _syslog_address(text: str) -> tuple[str, str, int]:
     if found is None or int(found[4]) > 65535:
         raise ValueError("must look like udp://127.0.0.1:5514 or tcp://[::1]:5514")
     return found[1], found[2] or found[3], int(found[4])
-
-
-def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Return paths and values. A path with dots that is not quoted in TOML makes nested tables."""
-    found: list[tuple[str, Any]] = []
-    for name, value in table.items():
-        path = f"{before}{name}"
-        found += _flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
-    return found
 
 
 def _compiled(pattern: str) -> Any:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from pcapdaemon.core.paths import ABSENT, LONGEST_PATH, find
 from pcapdaemon.core.request import FIELDS
 from pcapdaemon.core.text import printable, shortened
-from pcapdaemon.triggers.alert import ABSENT, LONGEST_PATH, find
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _BRACE = re.compile(r"[{}]")

@@ -6,7 +6,8 @@ by its fingerprint, which is a hash of its labels, and the moment since which it
 
 from typing import Any
 
-from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, find, first_text, moment_of
+from pcapdaemon.core.paths import find
+from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, first_text, moment_of
 
 
 def alerts(message: Any) -> list[Alert]:

@@ -5,7 +5,8 @@ The addresses are those of the packet that matched; either end may be the server
 
 from typing import Any
 
-from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, find, first_text, moment_of
+from pcapdaemon.core.paths import find
+from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, first_text, moment_of
 
 
 def alerts(message: Any) -> list[Alert]:

@@ -1,4 +1,4 @@
-"""Which alerts a trigger is for: a table of paths and what must be there. Pure."""
+"""Which messages of other programs are meant: a table of paths and what must be there. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from operator import ge, gt, le, lt
 from typing import Any
 
-from pcapdaemon.triggers.alert import ABSENT, DEEPEST_PATH, LONGEST_PATH, find
+from pcapdaemon.core.paths import ABSENT, DEEPEST_PATH, LONGEST_PATH, find
 
 LONGEST_GLOB = 256
 LONGEST_TEXT = 4096
@@ -75,3 +75,17 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, int | float):
         return value
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+
+
+def flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Return paths and values. A path with dots that is not quoted in TOML makes nested tables."""
+    found: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        path = f"{before}{name}"
+        found += flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
+    return found
+
+
+def matchers_of(table: Mapping[str, Any]) -> tuple[Matcher, ...]:
+    """Return the matchers of a table, in its order. Raises ValueError, with words for people."""
+    return tuple(matcher_of(path, value) for path, value in flat(table))

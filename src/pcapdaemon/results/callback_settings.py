@@ -1,0 +1,84 @@
+"""`[[callback]]`: what is sent to the system that caused a request, when its captures end."""
+
+from functools import cached_property
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from pcapdaemon.core.match import Matcher, matchers_of
+from pcapdaemon.core.network import unencrypted
+from pcapdaemon.core.request import ResultKind
+from pcapdaemon.core.section import Section
+from pcapdaemon.secrets import CertificateFile
+
+
+class CallbackSettings(Section):
+    """One `[[callback]]`: results of certain requests, in the form that another system expects."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9-]{1,32}$", description="Its name in log lines and metrics."
+    )
+    kind: Literal["json", "grafana"] = Field(
+        "json",
+        description=(
+            "`json` sends `body`. `grafana` sends an annotation of the dashboard and the panel in"
+            " the URL of the cause."
+        ),
+    )
+    url: SecretStr = Field(
+        description="Where to send it, for example `https://grafana/api/annotations`."
+    )
+    token: SecretStr | None = Field(
+        None, min_length=1, description="Sent as `Authorization: Bearer TOKEN`."
+    )
+    events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
+        ("finished",), description="Which results are sent."
+    )
+    match: dict[str, Any] = Field(
+        {},
+        description=(
+            "Paths into the result and what must be there, as in `[[trigger]]`, for example"
+            ' `{"cause.system" = "grafana"}`.'
+        ),
+    )
+    body: dict[str, Any] = Field(
+        {},
+        description=(
+            "The JSON object to send. Texts may contain `{path}`. A text that is only `{path}`"
+            " becomes the value itself. Absent: the result as it is."
+        ),
+    )
+    ca_file: CertificateFile | None = Field(
+        None, description="Certificates to trust instead of the system's."
+    )
+
+    def flaws(self) -> list[str]:
+        """Return a warning if the token can be read on its way."""
+        plain = unencrypted((self.url.get_secret_value(),))
+        return [f"[[callback]] {self.name} url is http://: it is sent unencrypted"] if plain else []
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_http(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be a URL that begins with https:// or http://")
+        return url
+
+    @field_validator("match")
+    @classmethod
+    def _matches(cls, table: dict[str, Any]) -> dict[str, Any]:
+        matchers_of(table)
+        return table
+
+    @model_validator(mode="after")
+    def _grafana_has_a_form(self) -> "CallbackSettings":
+        if self.kind == "grafana" and self.body:
+            raise ValueError("body is for kind json; an annotation has a form of its own")
+        return self
+
+    @cached_property
+    def matchers(self) -> tuple[Matcher, ...]:
+        """The table `match`, in its order."""
+        return matchers_of(self.match)
