@@ -1,6 +1,7 @@
 """Runs benchmarks in a network namespace.
 
-sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|soak]
+sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|
+alerts|soak]
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import buses, daemon, delivery, packet_loop, recorder, soak, start, user
+from benchmarks import alerts, buses, daemon, delivery, packet_loop, recorder, soak, start, user
 from tests.helpers import Wire
 
 
@@ -30,6 +31,7 @@ def main() -> None:
         "buses",
         "delivery",
         "recorder",
+        "alerts",
     ]
     good = True
     with tempfile.TemporaryDirectory() as name:
@@ -42,6 +44,7 @@ def main() -> None:
             "start": lambda: start.figures(Path(name)),
             "buses": lambda: buses.figures(Path(name)),
             "recorder": lambda: recorder.figures(wire, Path(name)),
+            "alerts": lambda: alerts.figures(wire, Path(name)),
             "soak": lambda: soak.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),
         }

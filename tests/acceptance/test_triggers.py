@@ -146,6 +146,32 @@ def test_a_storm_is_bounded_and_the_node_still_answers(
     assert len(daemon.logged("alert without a capture")) < 100
 
 
+def test_a_thousand_different_alerts_at_once_leave_a_node_that_answers(
+    made: Callable[..., DaemonProcess], wire: Wire, tmp_path: Path
+) -> None:
+    log = tmp_path / "eve.json"
+    log.touch()
+    daemon = made(file=str(log), request={"duration": 1})
+    eventually(lambda: daemon.logged("source connected", source="trigger:ids"))
+    before = daemon.resident()
+    with log.open("a") as file:
+        file.writelines(json.dumps(suricata(flow_id=n)) + "\n" for n in range(1000))
+    answer = daemon.request(interface=[wire.far], id="by-hand", duration=1)
+    assert answer.status_code == 202
+
+    def judged() -> float:
+        found = re.findall(r'alerts_total{.*trigger="ids"} (\S+)', metrics(daemon))
+        return sum(map(float, found))
+
+    eventually(lambda: judged() == 1000)
+    assert 10 <= float(re.findall(r'outcome="sent",trigger="ids"} (\S+)', metrics(daemon))[0]) < 30
+    assert daemon.resident() - before < 64 << 20
+
+
+def metrics(daemon: DaemonProcess) -> str:
+    return daemon.api("GET", "/metrics").text
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

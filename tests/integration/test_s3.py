@@ -1,5 +1,6 @@
 """What is specific to S3: what is sent, and what its errors mean."""
 
+import asyncio
 import base64
 import io
 import re
@@ -635,3 +636,17 @@ async def test_no_credentials_are_a_failure_for_now_that_says_so(
     with pytest.raises(DeliveryFailed, match="no credentials were found"):
         await strict.destination(accessid=None, accesskey=None).deliver(savefile(), facts())
     assert strict.headers == []
+
+
+async def test_a_savefile_is_read_again_in_parts(shared: Shared, bucket: str) -> None:
+    s3 = made(shared, bucket)
+    receipt = await s3.deliver(savefile(), facts("x.pcap"))
+    found = await s3.fetch(receipt.where)
+    assert found is not None
+    with found:
+        assert found.size == len(CONTENT)
+        assert await asyncio.to_thread(found.read) == CONTENT
+        part = await asyncio.to_thread(lambda: b"".join(found.views(5, 7)))
+        assert part == CONTENT[5:12]
+    for elsewhere in (receipt.where + "x", "s3://another-bucket/x.pcap", "/x.pcap"):
+        assert await s3.fetch(elsewhere) is None

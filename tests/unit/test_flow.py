@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.core.flow import Flow
+from pcapdaemon.core.filters import is_simple
+from pcapdaemon.core.flow import Flow, narrowed
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.live import refusal_of
 
@@ -89,6 +90,9 @@ def test_every_filter_is_made_of_known_words_and_names_what_was_given(flow: Any)
         return
     text = found.capture_filter
     assert SAFE.sub("", text) == ""
+    assert is_simple(text)
+    assert is_simple(narrowed("tcp port 5", text))
+    assert not is_simple(" or ".join([f"({text})"] * 10)), "only one of them is known to be quick"
     assert refusal_of(text) == ""
     for name, word in (("src", "host"), ("dst", "host"), ("sport", "port"), ("dport", "port")):
         value = getattr(found, name)
