@@ -234,8 +234,13 @@ class _Reader:
         ]
 
     def _triggers(self, settings: Settings) -> None:
-        general, buses = settings.general, checking.in_use(settings.sources)
-        wrong = checking.problems(settings.trigger, general, settings.profiles, buses)
+        general = settings.general
+        heard: dict[str, set[str]] = {}
+        for name, section in settings.sources.items():
+            heard.setdefault(sources.TABLE[name].section, set()).update(_heard(section))
+        wrong = checking.problems(
+            settings.trigger, general, settings.profiles, settings.aliases, heard
+        )
         self.problems += [f"{self.origin}: {words}" for words in wrong]
         kept = state_directory(general) is not None
         flaws = checking.flaws(settings.trigger, general, kept)

@@ -105,8 +105,10 @@ class Dedupe:
         else:
             self._known.move_to_end(key)
             self._forget_the_oldest()
+            known.decided.set()
             if keep:
                 await self.keep(key)
+            return
         known.decided.set()
 
     async def keep(self, key: str) -> None:

@@ -93,9 +93,7 @@ def test_an_id_is_captured_once_over_all_sources_and_a_restart(
     again = ready(daemon.start())
     publish(redis, node="any", interface=[wire.far], id="one", timeout=1)
     eventually(lambda: len(again.logged("request seen before", id="one")) == 2)
-    assert (
-        again.request(wait=True, interface=[wire.far], id="one").json()["href"] == "/captures/one"
-    )
+    assert again.request(interface=[wire.far], id="one").json()["href"] == "/captures/one"
     assert len(again.logged("request accepted", id="one")) == 1
 
 

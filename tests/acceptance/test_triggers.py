@@ -172,6 +172,27 @@ def metrics(daemon: DaemonProcess) -> str:
     return daemon.api("GET", "/metrics").text
 
 
+def test_of_a_group_most_new_ones_are_judged_and_malformed_ones_use_up_no_rate(
+    make: Make, wire: Wire
+) -> None:
+    table = {"name": "am", "kind": "alertmanager", "rate": 4, "most": 2}
+    request = {"interface": wire.far, "duration": 1, "comment": "{labels.x}"}
+    daemon = make({"trigger 1": {**table, "request": request}}).start()
+    began = datetime.now(UTC).isoformat()
+
+    def outcomes(*names: str) -> list[str]:
+        labels = {name: {"x": name} if name.islower() else {} for name in names}
+        alerts = [{"labels": labels[n], "startsAt": began, "fingerprint": n} for n in names]
+        answer = daemon.api("POST", "/triggers/am", json={"alerts": alerts})
+        return [one["outcome"] for one in answer.json()["alerts"]]
+
+    assert outcomes("a", "b", "c") == ["sent", "sent", "too-many"]
+    assert outcomes("a", "b", "c") == ["cooldown", "cooldown", "sent"]
+    assert [outcomes(name) for name in "QRSTU"] == [["malformed"]] * 5
+    assert outcomes("d") == ["sent"]
+    assert outcomes("e") == ["rate"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -269,6 +290,7 @@ def test_signatures(make: Make, wire: Wire) -> None:
 
 
 def test_a_group_is_judged_alert_by_alert_and_busy_is_503(make: Make, wire: Wire) -> None:
+    began = datetime.now(UTC).isoformat()
     group = {"kind": "alertmanager", "name": "am", "flow": "none", "on_resolved": "stop"}
     request = {"interface": wire.far, "duration": 30, "timeout": 30}
     tables = {
@@ -279,18 +301,16 @@ def test_a_group_is_judged_alert_by_alert_and_busy_is_503(make: Make, wire: Wire
 
     def alert(name: str, status: str = "firing") -> dict[str, Any]:
         labels = {"alertname": name, "instance": "web1:9100"}
-        at = "2026-01-07T08:38:00.032813093Z"
-        return {"status": status, "labels": labels, "startsAt": at, "fingerprint": name}
+        return {"status": status, "labels": labels, "startsAt": began, "fingerprint": name}
 
     def send(*alerts: dict[str, Any]) -> Any:
         return daemon.api("POST", "/triggers/am", json={"alerts": alerts})
 
     first = send(alert("a"), alert("b"))
-    assert first.status_code == 200
+    assert (first.status_code, first.headers["retry-after"]) == (503, "1")
     assert [one["outcome"] for one in first.json()["alerts"]] == ["sent", "busy"]
-    busy = send(alert("b"), alert("c"))
-    assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
-    assert [one["outcome"] for one in busy.json()["alerts"]] == ["busy", "busy"]
+    again = send(alert("a"), alert("b"))
+    assert [one["outcome"] for one in again.json()["alerts"]] == ["cooldown", "busy"]
     resolved = send(alert("a", "resolved"), alert("b", "resolved")).json()["alerts"]
     assert [one["outcome"] for one in resolved] == ["resolved", "resolved"]
     identity = first.json()["alerts"][0]["id"]
@@ -424,6 +444,57 @@ def test_syslog(make: Make, wire: Wire, protocol: str) -> None:
         eventually(lambda name=name: daemon.logged("request accepted", id=name))  # type: ignore[misc]
     (accepted, *_) = daemon.logged("request accepted")
     assert "src host 10.99.0.1 and src port 7000 and dst host 10.99.0.9" in accepted["bpf"]
+
+
+def test_lines_of_syslog_that_begin_with_digits_and_idle_connections(
+    make: Make, wire: Wire
+) -> None:
+    port = free_port()
+    table = {
+        "name": "fw",
+        "kind": "syslog",
+        "syslog": f"tcp://127.0.0.1:{port}",
+        "pattern": r"from (?P<who>[a-z]+)",
+        "key": "who",
+        "rate": 100,
+        "request": {"interface": wire.far, "duration": 1},
+    }
+    daemon = make({"trigger 1": table}).start()
+    eventually(lambda: daemon.logged("source connected", source="trigger:fw"))
+    texts = [
+        f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} host app: from a\n".encode(),
+        b"7 days from b\n",
+        b"16 <13>x from eeeee",
+        b"<13>from g\n",
+    ]
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        for text in texts:
+            sender.sendall(text)
+        for name in ("a", "b", "eeeee", "g"):
+            eventually(lambda name=name: daemon.logged("request accepted", id=f"fw-{name}"))  # type: ignore[misc]
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(b"9" * (2 << 20))
+        eventually(lambda: daemon.logged("a connection with alerts broke off"))
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(70)]
+    eventually(lambda: daemon.logged("too many connections with alerts"))
+    for one in idle:
+        one.close()
+
+    def taken() -> bool:
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            sender.sendall(b"<13>from h\n")
+        return bool(daemon.logged("request accepted", id="fw-h"))
+
+    eventually(taken)
+
+
+def test_a_wrong_token_takes_a_while_and_its_body_is_not_read(make: Make, wire: Wire) -> None:
+    sections = {"trigger 1": trigger(wire, token="s3cret-token")}
+    daemon = make(sections).start()
+    begun = time.monotonic()
+    answer = daemon.api("POST", "/triggers/ids", content=b" " * (2 << 20))
+    assert answer.status_code == 401
+    assert time.monotonic() - begun >= 0.5
 
 
 def test_the_command_passes_alerts_and_tries_them_out(

@@ -209,6 +209,54 @@ async def test_only_what_is_done_is_not_read_again(tmp_path: Path) -> None:
     await three.close()
 
 
+async def test_closing_closes_the_file_whatever_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    add(path, "")
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(5):
+        one = source(path, tmp_path)
+        await one.connect()
+        add(path, f"a{number}\nb{number}\n")
+        await one.receive()
+        await one.close()
+    waiting = source(path, tmp_path)
+    await waiting.connect()
+    task = asyncio.create_task(waiting.receive())
+    await asyncio.sleep(0)
+    task.cancel()
+    await waiting.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_position_is_of_its_own_file(tmp_path: Path) -> None:
+    for name in ("log", "other"):
+        add(tmp_path / name, "old\n")
+    one = source(tmp_path / "log", tmp_path)
+    await one.connect()
+    add(tmp_path / "log", "a\n")
+    assert (await one.receive()).body == b"a"
+    await one.close()
+    two = source(tmp_path / "other", tmp_path)
+    await two.connect()
+    add(tmp_path / "other", "b\n")
+    assert (await two.receive()).body == b"b"
+    await two.close()
+
+
+def test_a_link_into_another_directory_is_followed_over_restarts(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    link, file = tmp_path / "log", tmp_path / "day" / "log"
+    add(file, "old\n")
+    link.symlink_to(file)
+    follower = begun(link)
+    add(file, "a\n")
+    assert lines(follower) == [b"a"]
+    position = follower.position
+    follower.close()
+    add(file, "b\n")
+    assert lines(begun(link, start=position)) == [b"b"]
+
+
 async def test_a_directory_that_is_missing_is_reported(tmp_path: Path) -> None:
     one = source(tmp_path / "none" / "log", tmp_path)
     with pytest.raises(NotConnected, match="No such file"):
@@ -217,7 +265,7 @@ async def test_a_directory_that_is_missing_is_reported(tmp_path: Path) -> None:
 
 
 async def test_a_note_that_is_not_one_is_ignored(tmp_path: Path) -> None:
-    for text in ("", "{}", "[]", '{"device": "x", "inode": 1, "offset": 0}'):
+    for text in ("", "{}", "[]", '{"file": 1, "device": "x"}'):
         (tmp_path / "trigger-x.json").write_text(text)
         one = source(tmp_path / "log", tmp_path)
         await one.connect()

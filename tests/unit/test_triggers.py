@@ -14,7 +14,7 @@ from pcapdaemon.core.match import matcher_of
 from pcapdaemon.core.paths import ABSENT, find
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.live import refusal_of
-from pcapdaemon.triggers.alert import MAX_ALERTS, Alert, NotAnAlert, moment_of
+from pcapdaemon.triggers.alert import MAX_ALERTS, MOST_OBJECTS, Alert, NotAnAlert, moment_of
 from pcapdaemon.triggers.kinds import TABLE
 from pcapdaemon.triggers.message import Malformed, alerts_of, id_of, make
 from pcapdaemon.triggers.settings import TriggerSettings
@@ -26,7 +26,8 @@ NOW = 1_800_000_000.0
 
 def trigger(kind: str = "json", **more: Any) -> TriggerSettings:
     request = {"interface": "eth0", **more.pop("request", {})}
-    return TriggerSettings.model_validate({"name": "x", "kind": kind, "request": request, **more})
+    base = {"name": "x", "kind": kind, "maxage": 0, "request": request}
+    return TriggerSettings.model_validate({**base, **more})
 
 
 def made(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -279,7 +280,6 @@ def test_what_must_not_be_filled_in_is_refused(
     ("request_", "words"),
     [
         ({"bpf": "host {x}"}, "request.bpf: may not contain {path}"),
-        ({"nodere": "{x}"}, "request.nodere: may not contain {path}"),
         ({"folder": "{x}"}, "request.folder: may not contain {path}"),
         ({"bucket": "{x}"}, "request.bucket: may not contain {path}"),
         ({"reply_to": "{x}"}, "request.reply_to: may not contain {path}"),
@@ -382,6 +382,47 @@ def test_what_is_no_alert_is_refused_in_words(kind: str, body: bytes) -> None:
         assert 5 < len(str(error)) < 200  # some have a marker, and are skipped
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("alertmanager", b'{"alerts": [{"startsAt": 1' + b"0" * 400 + b"}]}"),
+        ("alertmanager", b'{"alerts": [{"fingerprint": "\\ud800"}]}'),
+        ("alertmanager", b'{"alerts": [{"labels": ' + b"[" * 977 + b"]" * 977 + b"}]}"),
+        ("cloudevents", b'{"specversion": "1.0", "source": " ", "id": " "}'),
+        ("json", b'{"message": "\\ud800"}'),
+        ("json", b'{"a": ' + b"[" * 970 + b"]" * 970 + b"}"),
+        ("syslog", b"\xed\xa0\x80"),
+    ],
+)
+def test_what_is_extreme_is_an_alert_or_is_refused(kind: str, body: bytes) -> None:
+    more = {"pattern": "(?P<x>.)"} if kind in ("json", "syslog") else {}
+    for settings in (trigger(kind), trigger(kind, **more)):
+        try:
+            found = alerts_of(body, settings)
+        except NotAnAlert:
+            continue
+        for alert in found:
+            request, problems = validate(json.loads(json.dumps(make(alert, settings, NOW).fields)))
+            assert problems == []
+            assert request.cause
+
+
+def test_of_a_huge_group_only_the_first_are_read() -> None:
+    body = b'{"alerts": [' + b",".join([b"{}"] * 300_000) + b"]}"
+    assert len(alerts_of(body, trigger("alertmanager"))) == MOST_OBJECTS
+
+
+def test_an_old_alert_starts_nothing() -> None:
+    with pytest.raises(Malformed, match=r"7200 s old \(\[\[trigger\]\] maxage = 3600\)"):
+        made({"t": NOW - 7200}, at="t", maxage=3600)
+    assert made({"t": NOW - 7200}, at="t", maxage=0)["id"]
+    assert made({"t": NOW - 3000}, at="t", maxage=3600)["id"]
+
+
+def test_an_expression_may_have_braces_of_its_own() -> None:
+    assert made({}, request={"nodere": "^web[0-9]{2}$"})["nodere"] == "^web[0-9]{2}$"
+
+
 def test_a_message_that_is_too_long_is_not_parsed() -> None:
     with pytest.raises(NotAnAlert, match="at most"):
         alerts_of(b" " * (MAX_ALERTS + 1), trigger())
@@ -422,6 +463,17 @@ GOOD = {"name": "a", "kind": "json", "request": {"interface": "eth0"}}
             "request.packets: 1000000000",
         ),
         ([{**GOOD, "request": {"profile": "x"}}], "request.profile: unknown profile"),
+        ([{**GOOD, "match": {"a": {}}}], "match: a: must be a text"),
+        ([{**GOOD, "resolved": {"a": {"b": {}}}}], "resolved: a.b: must be a text"),
+        ([{**GOOD, "lookback": 5, "request": {"interface": "e", "lookback": 1}}], "not in both"),
+        ([{**GOOD, "request": {"interface": "e", "until": "x"}}], "until: the trigger sets it"),
+        ([{**GOOD, "request": {"alias": "x"}}], "request.alias: no [[interface]] has the alias x"),
+        ([{**GOOD, "syslog": "udp://127.0.0.1:0"}], "must look like"),
+        ([{**GOOD, "file": "/a\0b"}], "must not contain a NUL"),
+        (
+            [{**GOOD, "socket": "/x"}, {**GOOD, "name": "b", "socket": "/x"}],
+            "number 2 socket: /x is read already",
+        ),
         ([{**GOOD, "rate": 0}], "[[trigger]] number 1 rate: must be at least 1"),
     ],
 )
@@ -429,6 +481,30 @@ def test_what_a_trigger_cannot_be(triggers: list[dict[str, Any]], words: str) ->
     with pytest.raises(ConfigError) as refused:
         config.validate(tables(*triggers))
     assert any(words in problem for problem in refused.value.problems), refused.value.problems
+
+
+@pytest.mark.parametrize(
+    ("redis", "more", "words"),
+    [
+        ({"channel": "x"}, {"channel": "x"}, "channel: x is read already"),
+        ({}, {"channel": "capture"}, "channel: capture is read already"),
+        ({"stream": "x"}, {"stream": "x"}, "stream: x is read already"),
+        ({"channel": "x"}, {"channel": "y"}, ""),
+        ({"stream": "x"}, {"channel": "y"}, ""),
+        ({"channel": "x"}, {"stream": "y"}, ""),
+    ],
+)
+def test_alerts_have_places_of_their_own(
+    redis: dict[str, Any], more: dict[str, Any], words: str
+) -> None:
+    values = tables({**GOOD, **more}, redis={"listen": True, **redis})
+    try:
+        config.validate(values)
+    except ConfigError as error:
+        assert words
+        assert words in error.problems[0]
+    else:
+        assert not words
 
 
 def test_flaws_are_warnings() -> None:

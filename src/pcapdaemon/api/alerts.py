@@ -1,5 +1,6 @@
 """`POST /triggers/NAME`: alerts from other systems."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from pcapdaemon.api.problems import problem
+from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, problem
 from pcapdaemon.core.events import Publish
 from pcapdaemon.core.node_events import AlertJudged, AlertOutcome
 from pcapdaemon.core.wire import to_wire
-from pcapdaemon.triggers.access import refusal
+from pcapdaemon.triggers.access import signature_refusal, token_refusal
 from pcapdaemon.triggers.alert import MAX_ALERTS, NotAnAlert
 from pcapdaemon.triggers.kinds import cloudevents
 from pcapdaemon.triggers.trigger import Trigger, Triggers, turned_away
@@ -53,11 +54,13 @@ class AlertRoutes:
         The answer has an entry for each alert that matches. It is 503 if all of them were turned
         away for now, so that the sender sends them again.
         """
-        trigger, body = self._named(name), await _body(request)
+        trigger = self._named(name)
         headers = {key.lower(): value for key, value in request.headers.items()}
-        if words := refusal(trigger.settings, headers, access_token, body, time.time()):
-            self._publish(AlertJudged(name, AlertOutcome.UNAUTHORIZED, reason=words))
-            return problem(401, words)
+        if words := token_refusal(trigger.settings, headers, access_token):
+            return await self._refused(name, words)
+        body = await _body(request)
+        if words := signature_refusal(trigger.settings, headers, body, time.time()):
+            return await self._refused(name, words)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in OF_FORMS:
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
@@ -76,6 +79,11 @@ class AlertRoutes:
         origin = request.headers.get("webhook-request-origin", "*")
         allowed = {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"}
         return Response(headers={"Allow": "POST", **allowed})
+
+    async def _refused(self, name: str, words: str) -> Response:
+        self._publish(AlertJudged(name, AlertOutcome.UNAUTHORIZED, reason=words))
+        await asyncio.sleep(WRONG_TOKEN_DELAY)
+        return problem(401, words)
 
     def _named(self, name: str) -> Trigger:
         if (trigger := self._triggers().get(name)) is None:

@@ -23,6 +23,9 @@ TITLES = {
 }
 """The title of each status."""
 
+WRONG_TOKEN_DELAY = 0.5
+"""Seconds that a client waits after a wrong token, so that guessing takes long."""
+
 
 def problem(
     status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **members: Any

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi.responses import Response
 
 from pcapdaemon.api.connection import Connection
-from pcapdaemon.api.problems import problem
+from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, problem
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish
 from pcapdaemon.core.network import is_loopback
@@ -30,9 +30,6 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 """Headers of every response, unless it has its own: records and packets belong in no cache."""
-
-WRONG_TOKEN_DELAY = 0.5
-"""Seconds that a client waits after a wrong token, so that guessing takes long."""
 
 
 class Guard:

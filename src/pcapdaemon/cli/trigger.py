@@ -13,6 +13,7 @@ import typer
 
 from pcapdaemon.cli import options
 from pcapdaemon.cli.failing import fail
+from pcapdaemon.core.errors import PcapdaemonError
 
 if TYPE_CHECKING:
     from pcapdaemon.settings import Settings
@@ -82,7 +83,12 @@ def _send(
     api = client.api_of(values, url or "", token_file)
     missed = False
     for body in messages:
-        found = api.alert(name, body)
+        try:
+            found = api.alert(name, body)
+        except PcapdaemonError as error:
+            print(f"error: {error}", file=sys.stderr)
+            missed = True
+            continue
         for one in found:
             print(json.dumps(one) if json_ else _line(one))
             missed = missed or one["outcome"] in ("malformed", "refused", "busy")
@@ -156,8 +162,8 @@ async def _dry_run(fields: dict[str, Any], settings: "Settings") -> str:
     from pcapdaemon.cli.capture import answer_of
 
     answer = await answer_of({**fields, "dryrun": True}, settings)
-    if answer.problems:
-        return f"{answer.kind}: {'; '.join(map(str, answer.problems))}"
+    if "limits" not in answer.details:
+        return ": ".join(filter(None, (answer.kind, "; ".join(map(str, answer.problems)))))
     details = ", ".join(f"{name} {value}" for name, value in answer.details["limits"].items())
     lookback = answer.details["lookback"]
     return f"would capture on {', '.join(answer.interfaces)}: {details}, lookback {lookback:.3f}"

@@ -82,6 +82,10 @@ def flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for name, value in table.items():
         path = f"{before}{name}"
+        if value == {}:
+            raise ValueError(
+                f"{path}: must be a text, a number, true or false, or an array of them"
+            )
         found += flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
     return found
 

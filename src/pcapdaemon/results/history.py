@@ -156,8 +156,12 @@ class History:
                     waiting.set_result(None)
 
     def _note_change(self, record: RequestRecord) -> None:
-        if record.state is not RequestState.RUNNING:
-            self._records.changed(record)
+        if record.state is RequestState.RUNNING:
+            return
+        self._records.changed(record)
+        for other in self.requests.values():
+            if other.joined == record.id:  # it has the same captures
+                self._records.changed(other)
 
     def _remember(self, record: RequestRecord) -> None:
         record.node = self._node

@@ -43,6 +43,7 @@ class Records:
     def load(self) -> list[RequestRecord]:
         """Return the records of earlier processes, oldest first. Blocks."""
         found: dict[str, RequestRecord] = {}
+        line = "\n"
         for line in _lines_of(self._path) if self._path else ():
             with suppress(ValueError):  # torn, or of another version
                 record = _RECORD.validate_json(line)
@@ -51,6 +52,8 @@ class Records:
                 self._known.pop(record.id, None)
                 self._known[record.id] = line
             self._lines += 1
+        if not line.endswith("\n"):  # torn: the next one must not be appended to it
+            self._lines = MOST_LINES
         return list(found.values())
 
     def changed(self, record: RequestRecord) -> None:
@@ -96,7 +99,8 @@ def _lines_of(path: Path) -> list[str]:
         text = path.read_text(errors="replace")
     except OSError:  # none yet; a directory that can't be written is reported then
         return []
-    return [f"{line}\n" for line in text.split("\n") if line]
+    *lines, torn = text.split("\n")
+    return [*(f"{line}\n" for line in lines if line), *([torn] if torn else [])]
 
 
 def _line(record: RequestRecord) -> str:

@@ -12,22 +12,22 @@ OLDEST = 300.0
 """Seconds by which the signed time of a message may differ from now."""
 
 
-def refusal(
-    settings: TriggerSettings,
-    headers: Mapping[str, str],
-    access_token: str,
-    body: bytes,
-    now: float,
+def token_refusal(settings: TriggerSettings, headers: Mapping[str, str], access_token: str) -> str:
+    """Return why a sender may not send at all, or "". The names of `headers` are in lower case."""
+    token = settings.token.get_secret_value() if settings.token else None
+    if token is None or _has_token(token, headers, access_token):
+        return ""
+    return "send the token of the trigger: as bearer, as password or as ?access_token="
+
+
+def signature_refusal(
+    settings: TriggerSettings, headers: Mapping[str, str], body: bytes, now: float
 ) -> str:
-    """Return why a message is not from whom it must be, or "".
+    """Return why a message is not signed as it must be, or "".
 
     The names of `headers` are in lower case. `now` is seconds since the epoch.
     """
-    if settings.token and not _has_token(settings.token.get_secret_value(), headers, access_token):
-        return "send the token of the trigger: as bearer, as password or as ?access_token="
-    if settings.secret:
-        return _signature_refusal(settings, headers, body, now)
-    return ""
+    return _signature_refusal(settings, headers, body, now) if settings.secret else ""
 
 
 def shown_token(headers: Mapping[str, str], access_token: str) -> str:

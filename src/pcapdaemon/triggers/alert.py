@@ -14,6 +14,9 @@ from pcapdaemon.core.paths import ABSENT, find, text_at
 MAX_ALERTS = 1 << 20
 """Most bytes of a message with alerts. A group of Alertmanager is longer than a request."""
 
+MOST_OBJECTS = 1000
+"""Most alerts of a message that are read; the others are ignored."""
+
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?", re.ASCII)
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """Numbers below the first are in units of which the second are one second."""
@@ -51,13 +54,22 @@ def decode(body: bytes) -> Any:
     if len(body) > MAX_ALERTS:
         raise NotAnAlert(f"{len(body)} bytes long; alerts may have at most {MAX_ALERTS}")
     try:
-        return _DECODER.decode(body.decode("utf-8", "replace"))
+        found = _DECODER.decode(body.decode("utf-8", "replace"))
+        # JSON can contain half of a surrogate pair (\\ud800), which can't be encoded
+        return _encodable(found) if b"\\u" in body else found
     except json.JSONDecodeError as error:
         raise NotAnAlert(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     except ValueError:  # Python limits the digits of an integer
         raise NotAnAlert("a number has too many digits") from None
     except RecursionError:
         raise NotAnAlert("nested too deeply") from None
+
+
+def objects(found: Any) -> list[dict[str, Any]]:
+    """Return the first MOST_OBJECTS objects of an array. Raises NotAnAlert if it is none."""
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise NotAnAlert("has no array of alerts where it must be")
+    return found[:MOST_OBJECTS]
 
 
 def first_text(fields: Any, *paths: str) -> str:
@@ -84,9 +96,7 @@ def moment_of(value: Any) -> float | None:
         if not _NUMBER.fullmatch(value):
             return _of_text(value)
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if not math.isfinite(value) or not 0 < value < 1e20:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**20:
         return None
     seconds = value / next(unit for bound, unit in _UNITS if value < bound)
     return seconds if seconds <= LATEST_MOMENT else None
@@ -105,6 +115,16 @@ def digest(*parts: Any) -> str:
     """Return 16 characters that identify these JSON values."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(one) for name, one in value.items()}
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -52,7 +52,7 @@ class Alerts:
     ) -> None:
         """Use these triggers from now on. Where alerts come from is kept if it did not change."""
         self.triggers = {one.name: self._trigger(one) for one in triggers}
-        wanted = {one.name: (one, sections.get(BUSES.get(one.way, ("",))[0])) for one in triggers}
+        wanted = {one.name: (one, _section_of(one, sections)) for one in triggers}
         for name in [one for one in self._running if self._running[one][0] != wanted.get(one)]:
             await self._stop(name)
         for name, what in wanted.items():
@@ -118,6 +118,12 @@ class Alerts:
         return Answer("", AnswerKind.ACCEPTED)
 
 
+def _section_of(settings: TriggerSettings, sections: Mapping[str, Section]) -> Section | None:
+    needed = BUSES.get(settings.way, ("", ""))[1]
+    found = (one for name, one in sections.items() if sources.TABLE[name].section == needed)
+    return next(found, None)
+
+
 def _unavailable(words: str) -> Answer:
     return Answer("", AnswerKind.UNAVAILABLE, (Problem("", words),))
 
@@ -129,6 +135,4 @@ def _moved(settings: TriggerSettings, section: Section | None) -> Section:
     place = getattr(settings, settings.way)
     names = {"queue": "url"}
     changes = {names.get(settings.way, settings.way): place, "results": None}
-    if settings.way == "channel":
-        changes["stream"] = None
     return section.model_copy(update=changes)

@@ -6,7 +6,6 @@ from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import ALIASES, INTERFACES, Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, validate
-from pcapdaemon.core.section import Section
 from pcapdaemon.triggers.settings import TriggerSettings
 from pcapdaemon.triggers.template import example
 
@@ -21,10 +20,15 @@ def problems(
     triggers: Sequence[TriggerSettings],
     policy: Policy,
     profiles: Profiles,
-    sections: Collection[str],
+    aliases: Collection[str],
+    heard: Mapping[str, Collection[str]],
 ) -> Iterator[str]:
-    """Yield what is wrong. `sections` are those of the buses that are turned on."""
+    """Yield what is wrong.
+
+    `heard` has the places from which requests come, for each section of a bus that is turned on.
+    """
     names: set[str] = set()
+    taken = {(section, place) for section, places in heard.items() for place in places}
     for n, one in enumerate(triggers, 1):
         if not getattr(one, "name", ""):  # it is invalid, which is reported
             continue
@@ -34,8 +38,12 @@ def problems(
         if one.name == RESERVED:
             yield f"{label} name: must not be {RESERVED}, which is a command"
         names.add(one.name)
-        yield from (f"{label} {words}" for words in _of_places(one, sections))
-        yield from (f"{label} {words}" for words in _of_request(one, policy, profiles))
+        yield from (f"{label} {words}" for words in _of_places(one, heard))
+        for place in _places_of(one):
+            if place in taken:
+                yield f"{label} {one.way}: {place[1]} is read already; choose another place"
+            taken.add(place)
+        yield from (f"{label} {words}" for words in _of_request(one, policy, profiles, aliases))
 
 
 def flaws(triggers: Sequence[TriggerSettings], policy: Policy, keeps_state: bool) -> Iterator[str]:
@@ -67,7 +75,22 @@ def _of_places(one: TriggerSettings, sections: Collection[str]) -> Iterator[str]
         yield "each: is for kind json"
 
 
-def _of_request(one: TriggerSettings, policy: Policy, profiles: Profiles) -> Iterator[str]:
+def _places_of(one: TriggerSettings) -> Iterator[tuple[str, str]]:
+    """Yield what a trigger reads, and nobody else may read."""
+    if one.way in ("socket", "syslog"):
+        yield one.way, str(getattr(one, one.way))
+    elif one.way in SECTIONS:
+        found = getattr(one, one.way)
+        yield from ((SECTIONS[one.way], place) for place in _each(found))
+
+
+def _each(found: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (found,) if isinstance(found, str) else found
+
+
+def _of_request(
+    one: TriggerSettings, policy: Policy, profiles: Profiles, aliases: Collection[str]
+) -> Iterator[str]:
     fields = {"node": "any", **example(one.request)}
     if PATTERN in fields:
         del fields["node"]
@@ -78,12 +101,11 @@ def _of_request(one: TriggerSettings, policy: Policy, profiles: Profiles) -> Ite
     request, found = validate(merged)
     for problem in [*found, *wrong, *(policy_problems(request, policy) if _here(one) else ())]:
         yield f"request.{problem}"
+    given = _each(one.request.get(ALIASES, ())) if _here(one) else ()
+    for alias in given:
+        if "{" not in alias and alias not in aliases:
+            yield f"request.{ALIASES}: no [[interface]] has the alias {alias}"
 
 
 def _here(one: TriggerSettings) -> bool:
     return one.send == "self"
-
-
-def in_use(sections: Mapping[str, Section]) -> set[str]:
-    """Return the sections of the sources that are turned on, by their names in the table."""
-    return {name.partition("-")[0] for name in sections}

@@ -31,6 +31,9 @@ MOST_LEFT = 4
 WRITE_EVERY = 1.0
 """Seconds between two notes of the position, which a crash may lose."""
 
+GIVE_UP_AFTER = 2.0
+"""Seconds that closing waits for a read in progress."""
+
 _CHUNK = 256 * 1024
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """How a file is opened: opening a pipe does not block."""
@@ -179,10 +182,13 @@ class Follower:
 
 def _find(path: str, start: Position) -> str | None:
     """Return the path of the file of a position, which may have been renamed, or None."""
-    with os.scandir(os.path.dirname(path) or ".") as entries:
-        for entry in entries:
-            if entry.inode() == start.inode and entry.stat().st_dev == start.device:
-                return entry.path if entry.stat().st_size >= start.offset else None
+    directory = os.path.dirname(os.path.realpath(path))
+    with os.scandir(directory) as entries:
+        for candidate in (path, *(entry.path for entry in entries)):
+            with suppress(OSError):
+                found = os.stat(candidate)
+                if (found.st_dev, found.st_ino) == (start.device, start.inode):
+                    return candidate if found.st_size >= start.offset else None
     return None
 
 
@@ -201,6 +207,7 @@ class FileSource(Source):
         self._follower: Follower | None = None
         self._returned = self._done = self._load()
         self._closed = threading.Event()
+        self._using = threading.Lock()
         self._written = 0.0
 
     @property
@@ -235,13 +242,13 @@ class FileSource(Source):
         self._closed.set()
         self._ready.clear()
         self._returned = self._done
-        self._follower = None
+        follower, self._follower = self._follower, None
         with suppress(OSError):
-            await run_in_thread(self._write, self._done)
+            await run_in_thread(self._end, follower, self._done)
 
     def _read(self, follower: Follower, closed: threading.Event) -> list[tuple[bytes, Position]]:
-        """Wait for lines that matter. Only this thread uses the follower until it returns."""
-        try:
+        """Wait for lines that matter."""
+        with self._using:
             while not closed.is_set():
                 lines = follower.read()
                 if found := [one for one in lines or () if self._wanted(one[0])]:
@@ -249,11 +256,16 @@ class FileSource(Source):
                 self._pass(follower.position)
                 if lines is None:
                     closed.wait(POLL_EVERY)
-        except BaseException:
-            follower.close()
-            raise
-        follower.close()
-        return []
+            return []
+
+    def _end(self, follower: Follower | None, position: Position | None) -> None:
+        # a disk that hangs may keep the file open
+        if follower and self._using.acquire(timeout=GIVE_UP_AFTER):
+            try:
+                follower.close()
+            finally:
+                self._using.release()
+        self._write(position)
 
     def _pass(self, position: Position | None) -> None:
         """Note that nothing before this place matters any more."""
@@ -270,6 +282,8 @@ class FileSource(Source):
             return None
         try:
             found = json.loads(self._note.read_text())
+            if found["file"] != self.address:
+                return None
             return Position(*(int(found[name]) for name in ("device", "inode", "offset")))
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -279,7 +293,7 @@ class FileSource(Source):
             return
         self._note.parent.mkdir(parents=True, exist_ok=True)
         new = self._note.with_suffix(".new")
-        new.write_text(json.dumps(asdict(position)))
+        new.write_text(json.dumps({"file": self.address, **asdict(position)}))
         new.replace(self._note)
 
 

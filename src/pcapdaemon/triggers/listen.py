@@ -24,6 +24,12 @@ WAITING = 256
 """Most messages that wait to be judged."""
 
 MOST_CONNECTIONS = 64
+LONGEST_LENGTH = 7
+"""Most digits of the length before a message (RFC 6587, section 3.4.1)."""
+
+IDLE = 60
+"""Seconds of silence after which the kernel asks whether the other end of a connection is there."""
+
 _LENGTH = re.compile(rb"[1-9][0-9]{0,6} ")
 
 log = structlog.get_logger()
@@ -40,7 +46,7 @@ class _Listener(Source):
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
         self._server: asyncio.Server | None = None
         self._transport: asyncio.DatagramTransport | None = None
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.Task[Any]] = set()
         self._dropped = 0
 
     async def connect(self) -> None:
@@ -66,8 +72,11 @@ class _Listener(Source):
             transport.close()
         if server:
             server.close()
-        for writer in tuple(self._clients):
-            writer.close()
+        for client in tuple(self._clients):
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        if waiting := self._queue.qsize():
+            log.warning("alerts were not judged", source=self.name, dropped=waiting)
 
     @abstractmethod
     async def _listen(self) -> None: ...
@@ -86,18 +95,22 @@ class _Listener(Source):
                 self._dropped += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= MOST_CONNECTIONS:
+        task = asyncio.current_task()
+        if len(self._clients) >= MOST_CONNECTIONS or task is None:
+            log.warning("too many connections with alerts", source=self.name, most=MOST_CONNECTIONS)
             writer.close()
             return
-        self._clients.add(writer)
+        self._clients.add(task)
+        if writer.get_extra_info("socket").family != socket.AF_UNIX:
+            _keep_alive(writer.get_extra_info("socket"))
         try:
             while body := await self._next(reader):
                 if self._wanted(body):
                     await self._queue.put(body)
-        except (OSError, ValueError, EOFError):
-            pass  # it ended, or sent a line that is too long
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
+            log.warning("a connection with alerts broke off", source=self.name)
         finally:
-            self._clients.discard(writer)
+            self._clients.discard(task)
             writer.close()
 
     async def _next(self, reader: asyncio.StreamReader) -> bytes:
@@ -163,10 +176,22 @@ class SyslogSource(_Listener):
         first = await reader.read(1)
         if not first.isdigit():
             return first + await reader.readline() if first else b""
-        length = first + await reader.readuntil(b" ")
-        if not _LENGTH.fullmatch(length) or int(length) > MAX_ALERTS:
-            raise ValueError("not a length")
-        return await reader.readexactly(int(length))
+        # a length, a space and a message that begins with its priority; otherwise it is a line
+        begin = first
+        while begin[-1:].isdigit() and len(begin) <= LONGEST_LENGTH:
+            begin += await reader.readexactly(1)
+        if not _LENGTH.fullmatch(begin) or int(begin) > MAX_ALERTS:
+            return begin if begin.endswith(b"\n") else begin + await reader.readline()
+        mark = await reader.readexactly(1)
+        if mark != b"<":
+            return begin + mark if mark == b"\n" else begin + mark + await reader.readline()
+        return mark + await reader.readexactly(int(begin) - 1)
+
+
+def _keep_alive(connection: Any) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, IDLE), (socket.TCP_KEEPINTVL, 10)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -48,7 +48,10 @@ def alerts_of(body: bytes, settings: TriggerSettings) -> list[Alert]:
     kind = TABLE[settings.kind]
     if kind.marker not in body:
         return []
-    return read_alerts(kind.decode(body), settings)
+    try:
+        return read_alerts(kind.decode(body), settings)
+    except RecursionError:
+        raise NotAnAlert("nested too deeply") from None
 
 
 def read_alerts(message: Any, settings: TriggerSettings) -> list[Alert]:
@@ -102,6 +105,8 @@ def make(alert: Alert, settings: TriggerSettings, now: float) -> Made:
     Raises Malformed. What is malformed in a flow is never left out, because that would widen the
     capture.
     """
+    if alert.at and settings.maxage and now - alert.at > settings.maxage:
+        raise Malformed(f"{now - alert.at:.0f} s old ([[trigger]] maxage = {settings.maxage})")
     try:
         fields = filled(settings.request, alert.fields)
     except Unfilled as error:
@@ -186,7 +191,8 @@ def _text(moment: float) -> str:
 def _cause(alert: Alert, settings: TriggerSettings) -> dict[str, Any]:
     """Return the cause, without a URL that it can't have. Nothing depends on it."""
     found = {"system": settings.kind, "id": alert.key, **alert.cause}
-    fields = {name: value for name, value in found.items() if value}
+    fields = {name: value for name, value in found.items() if value.strip()}
+    fields.setdefault("system", settings.kind)
     try:
         return Cause.model_validate(fields).as_json()
     except ValidationError:  # a URL that is none, or too long

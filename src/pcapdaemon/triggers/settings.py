@@ -151,6 +151,11 @@ class TriggerSettings(Section):
         le=7 * 86400,
         description="The same alert again within this many seconds starts nothing.",
     )
+    maxage: Time = Field(
+        3600,
+        ge=0,
+        description="An alert older than this many seconds starts nothing. 0: any age.",
+    )
     rate: int = Field(10, ge=1, le=10_000, description="Most captures that it starts per minute.")
     most: int = Field(
         10, ge=1, le=1000, description="Most alerts of one message that are looked at."
@@ -193,6 +198,10 @@ class TriggerSettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "TriggerSettings":
         ways = [way for way in WAYS if getattr(self, way)]
+        if any("\0" in str(getattr(self, way)) for way in ways):
+            raise ValueError(f"{ways[0]}: must not contain a NUL character")
+        if self.lookback is not None and "lookback" in self.request:
+            raise ValueError("give lookback in the trigger or in its request, not in both")
         if len(ways) > 1:
             raise ValueError(f"alerts come from one place; give one of {', '.join(ways)}")
         if (self.secret is None) != (self.signature is None):
@@ -238,7 +247,7 @@ class TriggerSettings(Section):
 
 def _syslog_address(text: str) -> tuple[str, str, int]:
     found = _SYSLOG.fullmatch(text)
-    if found is None or int(found[4]) > 65535:
+    if found is None or not 0 < int(found[4]) <= 65535:
         raise ValueError("must look like udp://127.0.0.1:5514 or tcp://[::1]:5514")
     return found[1], found[2] or found[3], int(found[4])
 

@@ -11,14 +11,17 @@ from functools import partial
 from typing import Any
 
 from pcapdaemon.core.paths import ABSENT, LONGEST_PATH, find
-from pcapdaemon.core.request import FIELDS
+from pcapdaemon.core.request import FIELDS, ON_THE_WIRE
 from pcapdaemon.core.text import printable, shortened
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _BRACE = re.compile(r"[{}]")
 LONGEST_VALUE, LONGEST_TEXT = 512, 4096
 
-RESERVED = ("id", "flow", "since", "issued_at", "cause", "dryrun")
+MAY_HAVE_BRACES = (ON_THE_WIRE["node_pattern"],)
+"""Fields in which braces are their own: an expression may contain `{2}`."""
+
+RESERVED = ("id", "flow", "since", "until", "issued_at", "cause", "dryrun")
 """Fields of the message that the trigger itself makes."""
 
 
@@ -78,7 +81,7 @@ def template_problems(request: Mapping[str, Any]) -> list[str]:
         texts = _texts(value)
         if name in RULES:
             problems += [f"{name}: {words}" for text in texts if (words := _unclosed(text))]
-        elif any(_PLACE.search(text) for text in texts):
+        elif name not in MAY_HAVE_BRACES and any(_PLACE.search(text) for text in texts):
             problems.append(f"{name}: may not contain {{path}}; an alert must not decide about it")
     return problems
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from pcapdaemon.core.admission import Rates
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.events import Publish
@@ -20,6 +22,11 @@ Submit = Callable[[bytes], Awaitable[Answer]]
 """Passes a message to this node or to a bus, and returns its answer."""
 
 FOR_NOW = (AnswerKind.BUSY, AnswerKind.UNAVAILABLE)
+
+ATTEMPTS, AGAIN_AFTER = 10, 1.0
+"""How often an alert is judged if there is no room, and after how many seconds again."""
+
+log = structlog.get_logger()
 
 
 class Trigger:
@@ -43,17 +50,24 @@ class Trigger:
         """
         try:
             return any(self._matches(alert) for alert in alerts_of(body, self.settings))
-        except NotAnAlert:
+        except Exception:  # whatever is wrong with it, it is reported when it is judged
             return True
 
     async def take(self, message: Message) -> None:
-        """Judge the alerts in a message of a source, and settle it."""
+        """Judge the alerts in a message of a source, and settle it.
+
+        If the source can't redeliver it and there is no room now, they are judged again.
+        """
         verdict = Verdict.BAD
-        try:
-            judged = await self.handle(message.body)
+        for attempt in range(1 if message.settle else ATTEMPTS):
+            await asyncio.sleep(AGAIN_AFTER if attempt else 0)
+            try:
+                judged = await self.handle(message.body)
+            except NotAnAlert:
+                break  # it is reported
             verdict = Verdict.BUSY if turned_away(judged) else Verdict.DONE
-        except NotAnAlert:
-            pass  # it is reported
+            if verdict is Verdict.DONE:
+                break
         if message.settle:
             message.settle(verdict)
 
@@ -66,23 +80,49 @@ class Trigger:
         return await self._all(lambda: read_alerts(value, self.settings))
 
     async def _all(self, read: Callable[[], list[Alert]]) -> list[AlertJudged]:
-        name, most = self.settings.name, self.settings.most
+        name = self.settings.name
         try:
             found = read()
         except NotAnAlert as error:
             self._publish(AlertJudged(name, AlertOutcome.MALFORMED, reason=str(error)))
             raise
+        except Exception as error:  # a bug must not be met again and again by the same message
+            log.exception("an alert failed in an unforeseen way", trigger=name)
+            words = f"internal error: {type(error).__name__}"
+            self._publish(AlertJudged(name, AlertOutcome.MALFORMED, reason=words))
+            raise NotAnAlert(words) from None
         async with self._turn:  # so that no rate and no cooldown is exceeded
             matching = [alert for alert in found if self._matches(alert)]
-            judged = [await self._one(alert) for alert in matching[:most]]
-        if (left := len(matching) - most) > 0:
-            words = f"{left} more in this message ([[trigger]] most = {most})"
-            judged.append(AlertJudged(name, AlertOutcome.TOO_MANY, reason=words))
+            judged = await self._each(matching)
         if not judged and found:
             judged = [AlertJudged(name, AlertOutcome.NO_MATCH)]
         for one in judged:
             self._publish(one)
         return judged
+
+    async def _each(self, matching: Sequence[Alert]) -> list[AlertJudged]:
+        """Judge alerts, of which at most `most` may start something."""
+        judged: list[AlertJudged] = []
+        left = started = 0
+        for alert in matching:
+            known = alert.resolved or self._memory.answer_to(self._key(alert), self._cooldown)
+            if not known and started >= self.settings.most:
+                left += 1
+                continue
+            started += not known
+            judged.append(await self._one(alert))
+        if left:
+            words = f"{left} more in this message ([[trigger]] most = {self.settings.most})"
+            judged.append(AlertJudged(self.settings.name, AlertOutcome.TOO_MANY, reason=words))
+        return judged
+
+    @property
+    def _cooldown(self) -> float:
+        return self.settings.cooldown
+
+    def _key(self, alert: Alert) -> str:
+        # not its own key, which may be as long as the message
+        return f"alert {id_of(alert, self.settings.name)}"
 
     def _matches(self, alert: Alert) -> bool:
         return all(matcher(alert.fields) for matcher in self.settings.matchers)
@@ -90,8 +130,8 @@ class Trigger:
     async def _one(self, alert: Alert) -> AlertJudged:
         if alert.resolved:
             return await self._resolved(alert)
-        settings, key = self.settings, f"alert {self.settings.name} {alert.key}"
-        before = await self._memory.claim(key, settings.cooldown)
+        key = self._key(alert)
+        before = await self._memory.claim(key, self._cooldown)
         if before is not None:
             return self._judged(alert, AlertOutcome.COOLDOWN, "it started a capture before")
         answer: Answer | None = None
@@ -103,13 +143,13 @@ class Trigger:
 
     async def _sent(self, alert: Alert) -> tuple[AlertJudged, Answer | None]:
         settings, now = self.settings, time.time()
-        if self._rates.refusal(None, settings.rate, 0, time.monotonic()):
-            words = f"more than {settings.rate} captures a minute ([[trigger]] rate)"
-            return self._judged(alert, AlertOutcome.RATE, words), None
         try:
             made = make(alert, settings, now)
         except Malformed as error:
             return self._judged(alert, AlertOutcome.MALFORMED, str(error)), None
+        if self._rates.refusal(None, settings.rate, 0, time.monotonic()):
+            words = f"more than {settings.rate} captures a minute ([[trigger]] rate)"
+            return self._judged(alert, AlertOutcome.RATE, words), None
         answer = await self._submit(json.dumps(made.fields).encode())
         outcome = outcome_of(answer.kind)
         reason = "; ".join(map(str, answer.problems))
@@ -146,8 +186,11 @@ def outcome_of(kind: AnswerKind) -> AlertOutcome:
 
 
 def turned_away(judged: Sequence[AlertJudged]) -> bool:
-    """Return whether every alert was turned away for now, so that it should be sent again."""
-    return bool(judged) and all(one.outcome is AlertOutcome.BUSY for one in judged)
+    """Return whether an alert was turned away for now, so that the message should be sent again.
+
+    The others are known then, and start nothing.
+    """
+    return any(one.outcome is AlertOutcome.BUSY for one in judged)
 
 
 Triggers = Mapping[str, Trigger]

@@ -7,7 +7,15 @@ by its fingerprint, which is a hash of its labels, and the moment since which it
 from typing import Any
 
 from pcapdaemon.core.paths import find
-from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, first_text, moment_of
+from pcapdaemon.triggers.alert import (
+    Alert,
+    NotAnAlert,
+    digest,
+    ends,
+    first_text,
+    moment_of,
+    objects,
+)
 
 
 def alerts(message: Any) -> list[Alert]:
@@ -22,9 +30,9 @@ def of_grafana(message: Any) -> list[Alert]:
 
 def _alerts(message: Any, system: str, *links: str) -> list[Alert]:
     found = find(message, "alerts")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    if not isinstance(found, list):
         raise NotAnAlert("has no array of alerts; this is not a webhook of Alertmanager or Grafana")
-    return [_alert(one, system, links) for one in found]
+    return [_alert(one, system, links) for one in objects(found)]
 
 
 def _alert(fields: dict[str, Any], system: str, links: tuple[str, ...]) -> Alert:

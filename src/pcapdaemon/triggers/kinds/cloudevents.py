@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pcapdaemon.triggers.alert import Alert, NotAnAlert, decode, digest, first_text, moment_of
+from pcapdaemon.triggers.alert import (
+    Alert,
+    NotAnAlert,
+    decode,
+    digest,
+    first_text,
+    moment_of,
+    objects,
+)
 
 _ATTRIBUTE = re.compile(r"ce-([a-z0-9]{1,20})")
 LONGEST = 1024
@@ -16,8 +24,7 @@ LONGEST = 1024
 
 def alerts(message: Any) -> list[Alert]:
     """Return an alert for each event."""
-    found = message if isinstance(message, list) else [message]
-    return [_alert(one) for one in found]
+    return [_alert(one) for one in objects(message if isinstance(message, list) else [message])]
 
 
 def of_headers(headers: Iterable[tuple[str, str]], body: bytes) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def of_headers(headers: Iterable[tuple[str, str]], body: bytes) -> dict[str, Any
 
 
 def _alert(fields: Any) -> Alert:
-    if not isinstance(fields, dict) or not first_text(fields, "specversion"):
+    if not first_text(fields, "specversion"):
         raise NotAnAlert("has no specversion; this is not a CloudEvent")
     source, identity = first_text(fields, "source"), first_text(fields, "id")
     if not source or not identity:

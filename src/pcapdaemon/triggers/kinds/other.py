@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest
+from pcapdaemon.triggers.alert import Alert, digest, objects
 
 
 def alerts(message: Any) -> list[Alert]:
     """Return an alert for an object, or for each object of an array."""
-    found = message if isinstance(message, list) else [message]
-    if not all(isinstance(one, dict) for one in found):
-        raise NotAnAlert("must be a JSON object, or an array of objects")
+    found = objects(message if isinstance(message, list) else [message])
     return [Alert(one, digest(one)) for one in found]
