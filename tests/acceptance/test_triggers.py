@@ -540,12 +540,18 @@ def test_requests_go_out_on_a_bus(make: Make, wire: Wire, redis: RedisServer) ->
     eventually(lambda: daemon.logged("request accepted", source="redis", id="ids-77-1-4711"))
 
 
-def test_alerts_come_on_a_channel_of_their_own(make: Make, wire: Wire, redis: RedisServer) -> None:
-    table = trigger(wire, channel="alerts")
+@pytest.mark.parametrize("way", ["channel", "stream"])
+def test_alerts_come_on_a_channel_or_a_stream_of_their_own(
+    make: Make, wire: Wire, redis: RedisServer, way: str
+) -> None:
+    table = trigger(wire, **{way: "alerts"})
     daemon = make({"redis": {"listen": True, "port": redis.port}, "trigger 1": table}).start()
     eventually(lambda: daemon.logged("source connected", source="trigger:ids"))
     with redis.client() as client:
-        client.publish("alerts", json.dumps(suricata()))
+        if way == "channel":
+            client.publish("alerts", json.dumps(suricata()))
+        else:
+            client.xadd("alerts", {"eve": json.dumps(suricata())})
     eventually(lambda: daemon.logged("request accepted", id="ids-77-1-4711"))
     assert not daemon.logged("request rejected")
 
