@@ -243,7 +243,9 @@ class _Reader:
         )
         self.problems += [f"{self.origin}: {words}" for words in wrong]
         kept = state_directory(general) is not None
-        flaws = checking.flaws(settings.trigger, general, kept)
+        recorded = settings.recorders.keys()
+        named = {n for n, members in settings.aliases.items() if recorded & set(members)}
+        flaws = checking.flaws(settings.trigger, general, kept, {*recorded, *named})
         self.warnings += [f"{self.origin}: {words}" for words in flaws]
 
     def _exclude(self, expression: str) -> None:

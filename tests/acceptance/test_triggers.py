@@ -10,17 +10,22 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
+from tests.aws import KEYS
 from tests.helpers import Wire, eventually, numbers, tshark
+from tests.kafka_server import produce
 from tests.servers import DaemonProcess, RedisServer, free_port
 from tests.webhook import Plain
+
+if TYPE_CHECKING:
+    from tests.contracts.sources import Shared
 
 FLOW = {
     "src_ip": "10.99.0.1",
@@ -554,6 +559,105 @@ def test_alerts_come_on_a_channel_or_a_stream_of_their_own(
             client.xadd("alerts", {"eve": json.dumps(suricata())})
     eventually(lambda: daemon.logged("request accepted", id="ids-77-1-4711"))
     assert not daemon.logged("request rejected")
+
+
+def test_alerts_come_on_a_topic_of_kafka(make: Make, wire: Wire, shared: "Shared") -> None:
+    shared.kafka.create("requests-t")
+    shared.kafka.create("alerts-t")
+    section = {"listen": True, "server": shared.kafka.address, "topic": "requests-t"}
+    daemon = make({"kafka": section, "trigger 1": trigger(wire, topic="alerts-t")}).start()
+    eventually(lambda: daemon.logged("source connected", source="trigger:ids"))
+    produce(shared.kafka.producer(), "alerts-t", json.dumps(suricata()).encode())
+    eventually(lambda: daemon.logged("request accepted", id="ids-77-1-4711"))
+    assert not daemon.logged("request rejected")
+
+
+def test_an_alarm_of_cloudwatch_comes_on_a_queue_with_its_envelope(
+    make: Make, wire: Wire, shared: "Shared"
+) -> None:
+    requests, alarms = shared.moto.queue("requests-q"), shared.moto.queue("alarms-q")
+    section = {
+        "listen": True,
+        "url": requests,
+        "endpoint": shared.moto.url,
+        "region": KEYS["region_name"],
+        "accessid": KEYS["aws_access_key_id"],
+        "accesskey": KEYS["aws_secret_access_key"],
+        "waitseconds": 1,
+    }
+    table = {
+        "name": "cloudwatch",
+        "kind": "json",
+        "queue": alarms,
+        "match": {"detail-type": "CloudWatch Alarm*", "detail.state.value": "ALARM"},
+        "key": "id",
+        "at": "time",
+        "request": {"interface": wire.far, "duration": 1, "comment": "{resources.0}"},
+    }
+    daemon = make({"sqs": section, "trigger 1": table}).start()
+    eventually(lambda: daemon.logged("source connected", source="trigger:cloudwatch"))
+    alarm = {
+        "id": "c4c1",
+        "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "time": datetime.now(UTC).isoformat(),
+        "resources": ["arn:aws:cloudwatch:eu-central-1:1:alarm:Loss"],
+        "detail": {"state": {"value": "ALARM"}},
+    }
+    shared.moto.sqs.send_message(QueueUrl=alarms, MessageBody=json.dumps(alarm))
+    eventually(lambda: daemon.logged("request accepted", id="cloudwatch-c4c1"))
+    assert daemon.record("cloudwatch-c4c1")["comment"].endswith("alarm:Loss")
+    eventually(lambda: shared.moto.left(alarms) == 0)
+
+
+ABOUT: dict[str, Callable[[str], dict[str, Any]]] = {
+    "alertmanager": lambda at: {
+        "alerts": [
+            {
+                "status": "firing",
+                "labels": {"src_ip": "10.99.0.1", "dst_ip": "10.99.0.2", "proto": "udp"},
+                "startsAt": at,
+                "fingerprint": "1",
+            }
+        ]
+    },
+    "falco": lambda at: {
+        "rule": "x",
+        "priority": "Critical",
+        "output": "x",
+        "time": at,
+        "output_fields": {"fd.cip": "10.99.0.1", "fd.sip": "10.99.0.2", "fd.l4proto": "udp"},
+    },
+    "zeek": lambda at: {
+        "ts": at,
+        "note": "x",
+        "uid": "C1",
+        "id.orig_h": "10.99.0.2",
+        "id.resp_h": "10.99.0.1",
+        "id.resp_p": 9000,
+        "proto": "udp",
+    },
+    "suricata": lambda at: {**suricata(), "timestamp": at},
+}
+ABOUT["grafana"] = ABOUT["alertmanager"]
+"""Alerts of each system about the packets that `Wire.send` sends, by the time of the alert."""
+
+
+@pytest.mark.parametrize("kind", ABOUT)
+def test_each_system_gets_exactly_the_packets_of_its_flow_from_before_the_alert(
+    made: Callable[..., DaemonProcess], wire: Wire, kind: str
+) -> None:
+    daemon = made(kind=kind, lookback=10)
+    wire.send(20)
+    other_flow(wire)
+    recorded(daemon, 21)
+    alert = ABOUT[kind]((datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    (judged,) = post(daemon, alert)
+    assert judged["outcome"] == "sent", judged
+    assert numbers(savefile(daemon, judged["id"])) == list(range(20))
+    assert post(daemon, alert)[0]["outcome"] == "cooldown"
+    (capture,) = daemon.record(judged["id"])["captures"]
+    assert capture["lookback"]["asked"] == pytest.approx(11, abs=1)
 
 
 def test_the_system_that_caused_it_learns_where_the_packets_are(make: Make, wire: Wire) -> None:

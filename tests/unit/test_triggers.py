@@ -512,6 +512,7 @@ def test_flaws_are_warnings() -> None:
     warnings = config.validate(tables({**GOOD, **more})).warnings
     assert any("more than [general] maxlookback" in words for words in warnings)
     assert any("without timestamp_header" in words for words in warnings)
+    assert any("lookback: eth0 has no recorder" in words for words in warnings)
     assert any("set [general] statedir" in words for words in warnings)
 
 

@@ -58,6 +58,9 @@ class Source(ABC):
     settings: Any
     """Its section. It is replaced when credentials change; each `connect` uses the current one."""
 
+    whole: bool = False
+    """Whether a message in an envelope of another service comes with it, because it is an alert."""
+
     @abstractmethod
     def __init__(self, settings: Any, node: str) -> None: ...
 

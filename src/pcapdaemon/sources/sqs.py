@@ -182,7 +182,7 @@ class SqsSource(Bus):
         self._buffer.extend(self._message(one) for one in found)
 
     def _message(self, received: Any) -> Message:
-        body, envelope_id = unwrap(received["Body"])
+        body, envelope_id = unwrap(received["Body"], self.whole)
         self._open.add(received["ReceiptHandle"])
         milliseconds = received.get("Attributes", {}).get("SentTimestamp")
         return Message(

@@ -87,7 +87,7 @@ class Alerts:
         if settings.way == "syslog":
             return SyslogSource(settings, node, concerns)
         source = sources.load(BUSES[settings.way][0])(_moved(settings, section), node)
-        source.name = f"trigger:{settings.name}"
+        source.name, source.whole = f"trigger:{settings.name}", True
         return source
 
     async def _judge(self, name: str, message: Message) -> None:

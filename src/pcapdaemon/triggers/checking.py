@@ -46,9 +46,24 @@ def problems(
         yield from (f"{label} {words}" for words in _of_request(one, policy, profiles, aliases))
 
 
-def flaws(triggers: Sequence[TriggerSettings], policy: Policy, keeps_state: bool) -> Iterator[str]:
-    """Yield warnings about triggers that work, but perhaps not as they are meant."""
+def flaws(
+    triggers: Sequence[TriggerSettings],
+    policy: Policy,
+    keeps_state: bool,
+    recorded: Collection[str],
+) -> Iterator[str]:
+    """Yield warnings about triggers that work, but perhaps not as they are meant.
+
+    `recorded` are the interfaces, and aliases of interfaces, that have a recorder.
+    """
     for one in (one for one in triggers if getattr(one, "name", "")):
+        names = {*_each(one.request.get(INTERFACES, ())), *_each(one.request.get(ALIASES, ()))}
+        unrecorded = sorted(name for name in names - {*recorded} if "{" not in name)
+        if one.lookback and _here(one) and unrecorded:
+            yield (
+                f"[[trigger]] {one.name} lookback: {', '.join(unrecorded)} has no recorder"
+                " ([[recorder]]), so there are no packets from before the alert"
+            )
         if one.lookback and one.lookback > policy.maxlookback:
             yield (
                 f"[[trigger]] {one.name} lookback: {one.lookback} s are more than [general]"
