@@ -324,6 +324,18 @@ def test_a_group_is_judged_alert_by_alert_and_busy_is_503(make: Make, wire: Wire
     eventually(lambda: send(alert("b")).json()["alerts"][0]["outcome"] == "sent")
 
 
+def test_check_says_whether_alerts_can_come(
+    made: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    daemon = made(file=str(tmp_path / "none" / "eve.json"))
+    missing = command("check", "--config", daemon.config)
+    assert (missing.returncode, "none/eve.json: No such file" in missing.stdout) == (1, True)
+    eventually(lambda: daemon.logged("source not connected", source="trigger:ids"))
+    (tmp_path / "none").mkdir()
+    assert command("check", "--config", daemon.config).returncode == 0
+    eventually(lambda: daemon.logged("source connected", source="trigger:ids"))
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [

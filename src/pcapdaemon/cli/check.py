@@ -35,9 +35,13 @@ from pcapdaemon.settings import (
 )
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.triggers.alerts import BUSES, section_of, source_of
 
 CONNECT_WITHIN = 8.0
 """Most seconds to connect to a source."""
+
+CHECKED_WAYS = ("file", *BUSES)
+"""Where alerts come from, if trying it can't disturb a daemon that runs."""
 
 _CAP_NET_RAW = 13
 
@@ -74,6 +78,10 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
+    for trigger in settings.trigger:
+        if trigger.way in CHECKED_WAYS:
+            bus, node = section_of(trigger, settings.sources), node_name(settings)
+            yield await _source(source_of(trigger, bus, node, lambda _: False, None))
     async for finding in _results(settings):
         yield finding
     for name, section in settings.destinations.items():

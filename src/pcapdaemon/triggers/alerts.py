@@ -15,7 +15,7 @@ from pcapdaemon.core.section import Section
 from pcapdaemon.dedupe import ALERTS, Dedupe
 from pcapdaemon.sources.base import Bus, Message, Source
 from pcapdaemon.sources.pump import close, end, pump
-from pcapdaemon.triggers.follow import FileSource
+from pcapdaemon.triggers.follow import FileSource, Wanted
 from pcapdaemon.triggers.listen import SocketSource, SyslogSource
 from pcapdaemon.triggers.settings import TriggerSettings
 from pcapdaemon.triggers.trigger import Submit, Trigger
@@ -52,7 +52,7 @@ class Alerts:
     ) -> None:
         """Use these triggers from now on. Where alerts come from is kept if it did not change."""
         self.triggers = {one.name: self._trigger(one) for one in triggers}
-        wanted = {one.name: (one, _section_of(one, sections)) for one in triggers}
+        wanted = {one.name: (one, section_of(one, sections)) for one in triggers}
         for name in [one for one in self._running if self._running[one][0] != wanted.get(one)]:
             await self._stop(name)
         for name, what in wanted.items():
@@ -70,25 +70,16 @@ class Alerts:
         return Trigger(settings, self._memory, send, self._publish)
 
     def _start(self, name: str, what: tuple[TriggerSettings, Section | None], node: str) -> None:
-        source = self._source(*what, node)
+        settings, section = what
+
+        def concerns(body: bytes) -> bool:
+            trigger = self.triggers.get(name)
+            return trigger is not None and trigger.concerns(body)
+
+        source = source_of(settings, section, node, concerns, self._statedir)
         self._publish(SourceSwitchedOn(source.name))
         pumping = pump(source, partial(self._judge, name), self._publish)
         self._running[name] = (what, source, asyncio.create_task(pumping))
-
-    def _source(self, settings: TriggerSettings, section: Section | None, node: str) -> Source:
-        def concerns(body: bytes) -> bool:
-            trigger = self.triggers.get(settings.name)
-            return trigger is not None and trigger.concerns(body)
-
-        if settings.way == "file":
-            return FileSource(settings, node, concerns, self._statedir)
-        if settings.way == "socket":
-            return SocketSource(settings, node, concerns)
-        if settings.way == "syslog":
-            return SyslogSource(settings, node, concerns)
-        source = sources.load(BUSES[settings.way][0])(_moved(settings, section), node)
-        source.name, source.whole = f"trigger:{settings.name}", True
-        return source
 
     async def _judge(self, name: str, message: Message) -> None:
         if (trigger := self.triggers.get(name)) is not None:
@@ -118,10 +109,30 @@ class Alerts:
         return Answer("", AnswerKind.ACCEPTED)
 
 
-def _section_of(settings: TriggerSettings, sections: Mapping[str, Section]) -> Section | None:
+def section_of(settings: TriggerSettings, sections: Mapping[str, Section]) -> Section | None:
+    """Return the section of the bus that a trigger reads, or None if it reads none."""
     needed = BUSES.get(settings.way, ("", ""))[1]
     found = (one for name, one in sections.items() if sources.TABLE[name].section == needed)
     return next(found, None)
+
+
+def source_of(
+    settings: TriggerSettings,
+    section: Section | None,
+    node: str,
+    concerns: Wanted,
+    statedir: Path | None,
+) -> Source:
+    """Return where the alerts of a trigger come from, if it reads something."""
+    if settings.way == "file":
+        return FileSource(settings, node, concerns, statedir)
+    if settings.way == "socket":
+        return SocketSource(settings, node, concerns)
+    if settings.way == "syslog":
+        return SyslogSource(settings, node, concerns)
+    source = sources.load(BUSES[settings.way][0])(_moved(settings, section), node)
+    source.name, source.whole = f"trigger:{settings.name}", True
+    return source
 
 
 def _unavailable(words: str) -> Answer:
