@@ -19,6 +19,9 @@ from pcapdaemon.triggers.trigger import Trigger, Triggers, turned_away
 
 PATH = "/triggers/"
 
+READ_AT_ONCE = 32
+"""Most messages that are read at the same time; each has as long as any request."""
+
 OF_FORMS = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """Types that a page in a browser may send to any server, without asking it first."""
 
@@ -28,6 +31,7 @@ class AlertRoutes:
 
     def __init__(self, triggers: Callable[[], Triggers], publish: Publish) -> None:
         self._triggers, self._publish = triggers, publish
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     def add_to(self, app: FastAPI, refusals: dict[int | str, dict[str, Any]]) -> None:
         """Add the routes to an application."""
@@ -58,7 +62,8 @@ class AlertRoutes:
         headers = {key.lower(): value for key, value in request.headers.items()}
         if words := token_refusal(trigger.settings, headers, access_token):
             return await self._refused(name, words)
-        body = await _body(request)
+        async with self._reading:  # messages are long
+            body = await _body(request)
         if words := signature_refusal(trigger.settings, headers, body, time.time()):
             return await self._refused(name, words)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -23,6 +23,9 @@ Submit = Callable[[bytes], Awaitable[Answer]]
 
 FOR_NOW = (AnswerKind.BUSY, AnswerKind.UNAVAILABLE)
 
+WAITING = 64
+"""Most messages that wait while the alerts of another one are judged."""
+
 ATTEMPTS, AGAIN_AFTER = 10, 1.0
 """How often an alert is judged if there is no room, and after how many seconds again."""
 
@@ -41,7 +44,7 @@ class Trigger:
         self.settings = settings
         self._memory, self._submit, self._publish = memory, submit, publish
         self._rates = Rates()
-        self._turn = asyncio.Lock()
+        self._turn, self._waiting = asyncio.Lock(), 0
 
     def concerns(self, body: bytes) -> bool:
         """Return whether a message has an alert that matches, or can't be read.
@@ -87,18 +90,28 @@ class Trigger:
             self._publish(AlertJudged(name, AlertOutcome.MALFORMED, reason=str(error)))
             raise
         except Exception as error:  # a bug must not be met again and again by the same message
-            log.exception("an alert failed in an unforeseen way", trigger=name)
-            words = f"internal error: {type(error).__name__}"
+            words = _internal(name, error)
             self._publish(AlertJudged(name, AlertOutcome.MALFORMED, reason=words))
             raise NotAnAlert(words) from None
-        async with self._turn:  # so that no rate and no cooldown is exceeded
-            matching = [alert for alert in found if self._matches(alert)]
-            judged = await self._each(matching)
+        matching = [alert for alert in found if self._matches(alert)]
+        judged = await self._in_turn(matching) if matching else []
         if not judged and found:
             judged = [AlertJudged(name, AlertOutcome.NO_MATCH)]
         for one in judged:
             self._publish(one)
         return judged
+
+    async def _in_turn(self, matching: Sequence[Alert]) -> list[AlertJudged]:
+        """Judge alerts after those that came before, so that no rate is exceeded."""
+        if self._waiting >= WAITING:
+            words = f"{WAITING} messages are waiting"
+            return [AlertJudged(self.settings.name, AlertOutcome.BUSY, reason=words)]
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._each(matching)
+        finally:
+            self._waiting -= 1
 
     async def _each(self, matching: Sequence[Alert]) -> list[AlertJudged]:
         """Judge alerts, of which at most `most` may start something."""
@@ -110,11 +123,17 @@ class Trigger:
                 left += 1
                 continue
             started += not known
-            judged.append(await self._one(alert))
+            judged.append(await self._one_or_why_not(alert))
         if left:
             words = f"{left} more in this message ([[trigger]] most = {self.settings.most})"
             judged.append(AlertJudged(self.settings.name, AlertOutcome.TOO_MANY, reason=words))
         return judged
+
+    async def _one_or_why_not(self, alert: Alert) -> AlertJudged:
+        try:
+            return await self._one(alert)
+        except Exception as error:  # a bug must not end the source, or come back with the alert
+            return self._judged(alert, AlertOutcome.MALFORMED, _internal(self.settings.name, error))
 
     @property
     def _cooldown(self) -> float:
@@ -161,6 +180,8 @@ class Trigger:
         if self.settings.on_resolved == "stop":
             answer = await self._submit(json.dumps(cancel(alert, self.settings)).encode())
             reason = "; ".join(map(str, answer.problems)) or "its captures are ended"
+            if answer.kind in FOR_NOW:
+                return self._judged(alert, AlertOutcome.BUSY, reason)
         return self._judged(alert, AlertOutcome.RESOLVED, reason)
 
     def _judged(
@@ -174,6 +195,11 @@ class Trigger:
         age = now - alert.at if now and alert.at else None
         request_id = id_of(alert, self.settings.name)
         return AlertJudged(self.settings.name, outcome, request_id, reason, tuple(notes), age)
+
+
+def _internal(name: str, error: Exception) -> str:
+    log.exception("an alert failed in an unforeseen way", trigger=name)
+    return f"internal error: {type(error).__name__}"
 
 
 def outcome_of(kind: AnswerKind) -> AlertOutcome:
