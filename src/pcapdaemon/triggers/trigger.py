@@ -15,7 +15,15 @@ from pcapdaemon.core.node_events import AlertJudged, AlertOutcome
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.sources.base import Message
 from pcapdaemon.triggers.alert import Alert, NotAnAlert
-from pcapdaemon.triggers.message import Malformed, alerts_of, cancel, id_of, make, read_alerts
+from pcapdaemon.triggers.message import (
+    Malformed,
+    alerts_of,
+    cancel,
+    id_of,
+    make,
+    may_have_alerts,
+    read_alerts,
+)
 from pcapdaemon.triggers.settings import TriggerSettings
 
 Submit = Callable[[bytes], Awaitable[Answer]]
@@ -47,10 +55,12 @@ class Trigger:
         self._turn, self._waiting = asyncio.Lock(), 0
 
     def concerns(self, body: bytes) -> bool:
-        """Return whether a message has an alert that matches, or can't be read.
+        """Return whether a line has an alert that matches, or can't be read.
 
         Other threads may call it: it has no effect.
         """
+        if not may_have_alerts(body, self.settings):
+            return False
         try:
             return any(self._matches(alert) for alert in alerts_of(body, self.settings))
         except Exception:  # whatever is wrong with it, it is reported when it is judged

@@ -25,7 +25,7 @@ class Kind:
     """How a message becomes alerts.
 
     `decode` turns the body into a value, and `alerts` that into alerts. Both raise NotAnAlert. A
-    message that does not contain `marker` has no alert: files have many such lines.
+    line that does not contain `marker` has no alert: files have many such lines.
     """
 
     alerts: Callable[[Any], list[Alert]]
