@@ -94,7 +94,7 @@ class KafkaServer(Server):
 
     def create(self, topic: str, partitions: int = 1, replicas: int = 1) -> None:
         """Create a topic, and wait until its leaders answer."""
-        options = {"max.message.bytes": "20000000"}
+        options = {"max.message.bytes": "40000000"}
         self.admin.create_topics([NewTopic(topic, partitions, replicas, config=options)])[
             topic
         ].result(30)
@@ -126,7 +126,7 @@ class KafkaServer(Server):
             {
                 "bootstrap.servers": self.address,
                 "linger.ms": 0,
-                "message.max.bytes": 20_000_000,
+                "message.max.bytes": 40_000_000,
                 "log_level": 0,
                 **options,
             }
@@ -175,7 +175,7 @@ class KafkaServer(Server):
             "broker.session.timeout.ms=2000",
             "broker.heartbeat.interval.ms=500",
             "auto.create.topics.enable=false",
-            "message.max.bytes=20000000",
+            "message.max.bytes=40000000",
             f"log.dirs={self.directory / 'data'}",
             *self.more,
         ]
