@@ -41,7 +41,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_examples_of_messages_and_configurations_are_valid(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("token", "kafka", "redis"):
+    for name in ("token", "trigger", "kafka", "redis"):
         (tmp_path / name).write_text("a-long-token")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for language, text in re.findall(r"```(json|toml)\n(.*?)```", path.read_text(), re.DOTALL):

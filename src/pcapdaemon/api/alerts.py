@@ -55,8 +55,8 @@ class AlertRoutes:
     ) -> Response:
         """Start captures for the alerts in a message, as the `[[trigger]]` says.
 
-        The answer has an entry for each alert that matches. It is 503 if all of them were turned
-        away for now, so that the sender sends them again.
+        The answer has an entry for each alert that matches. It is 503 if one of them was turned
+        away for now, so that the sender sends the message again.
         """
         trigger = self._named(name)
         headers = {key.lower(): value for key, value in request.headers.items()}
