@@ -39,7 +39,7 @@ class Ear:
         """Return the reason of each disconnection."""
         return [event.reason for event in self.events if isinstance(event, SourceDisconnected)]
 
-    async def until(self, fact: Callable[[], object], seconds: float = 10) -> None:
+    async def until(self, fact: Callable[[], object], seconds: float = 30) -> None:
         """Wait until `fact` is true."""
         try:
             async with asyncio.timeout(seconds):
@@ -62,7 +62,7 @@ async def listening(source: Source) -> AsyncIterator[Ear]:
     """Yield an `Ear` that has connected."""
     ear = Ear(source)
     try:
-        await ear.until(ear.connections, 20)
+        await ear.until(ear.connections)
         yield ear
     finally:
         await ear.end()

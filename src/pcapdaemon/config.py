@@ -199,8 +199,7 @@ class _Reader:
     def _results(self, settings: Settings) -> None:
         """Refuse places for results from which requests come: results would be heard again."""
         for name, one in settings.sources.items():
-            results = getattr(one, "results", None) or ()
-            places = {results} if isinstance(results, str) else set(results)
+            places = {*_each(getattr(one, "results", None))}
             self.problems += [
                 f"{self.origin}: [{sources.TABLE[name].section}] results: requests come from"
                 f" {place} too; choose another place"
@@ -235,12 +234,17 @@ class _Reader:
 
     def _triggers(self, settings: Settings) -> None:
         general = settings.general
-        heard: dict[str, set[str]] = {}
+        used: dict[str, set[str]] = {}
+        places: set[str] = set()
         for name, section in settings.sources.items():
-            heard.setdefault(sources.TABLE[name].section, set()).update(_heard(section))
-        wrong = checking.problems(
-            settings.trigger, general, settings.profiles, settings.aliases, heard
+            results = {*_each(getattr(section, "results", None))}
+            places |= results
+            used.setdefault(sources.TABLE[name].section, set()).update(_heard(section), results)
+        places |= {"webhook"} if settings.results.webhook else set()
+        around = checking.Around(
+            general, settings.profiles, settings.aliases, used, settings.destinations, places
         )
+        wrong = checking.problems(settings.trigger, around)
         self.problems += [f"{self.origin}: {words}" for words in wrong]
         kept = state_directory(general) is not None
         recorded = settings.recorders.keys()
@@ -324,8 +328,11 @@ class _Reader:
 def _heard(bus: Section) -> Iterator[str]:
     """Yield the channels, topics or queues that a bus receives requests from."""
     for key in ("channel", "stream", "topic", "url", "queue"):
-        value = getattr(bus, key, None) or ()
-        yield from (value,) if isinstance(value, str) else value
+        yield from _each(getattr(bus, key, None))
+
+
+def _each(value: Any) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value or ()
 
 
 def _words(origin: str, label: str, error: Any, secrets: Sequence[str]) -> str:

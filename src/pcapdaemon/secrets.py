@@ -33,6 +33,15 @@ CertificateFile = Annotated[str, AfterValidator(_certificates)]
 """The name of a file with certificates to trust, which must be readable."""
 
 
+def must_fit_a_header(text: str) -> None:
+    """Raise ValueError, without the text, if a header of HTTP can't carry it."""
+    if not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise ValueError(
+            "must contain only printable ASCII characters, because a header carries it, and no"
+            " space at either end"
+        )
+
+
 def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:
     """Replace KEY_file and KEY_env by KEY, for any key.
 

@@ -8,14 +8,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 End = tuple[Address, int]
 """An address and a port."""
 
-LISTENING = "0A"
-"""TCP_LISTEN in the column `st`."""
+LISTENING, CONNECTED = ("0A",), ("01", "08")
+"""Values of the column `st`: TCP_LISTEN; TCP_ESTABLISHED and TCP_CLOSE_WAIT.
+
+Sockets in other states have lost their user: the kernel says root.
+"""
 
 
 def listeners(port: int) -> Iterator[tuple[Address, int]]:
     """Yield address and user of each socket that listens on a port."""
-    for own, _, state, uid in _rows():
-        if state == LISTENING and own[1] == port:
+    for own, _, uid in _rows(LISTENING):
+        if own[1] == port:
             yield own[0], uid
 
 
@@ -25,7 +28,7 @@ def user_of(own: tuple[str, int], other: tuple[str, int]) -> int | None:
     Returns None if there is none on this host. Blocks for a moment on a host with many sockets.
     """
     ends = _end(own), _end(other)
-    return next((uid for here, there, _, uid in _rows() if (here, there) == ends), None)
+    return next((uid for here, there, uid in _rows(CONNECTED) if (here, there) == ends), None)
 
 
 def plain(address: Address) -> Address:
@@ -37,7 +40,8 @@ def _end(given: tuple[str, int]) -> End:
     return plain(ipaddress.ip_address(given[0].partition("%")[0])), given[1]
 
 
-def _rows() -> Iterator[tuple[End, End, str, int]]:
+def _rows(states: tuple[str, ...]) -> Iterator[tuple[End, End, int]]:
+    """Yield both ends and the user of each socket that is in one of these states."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -45,7 +49,8 @@ def _rows() -> Iterator[tuple[End, End, str, int]]:
             continue
         for line in lines:
             fields = line.split()
-            yield _read(fields[1]), _read(fields[2]), fields[3], int(fields[7])
+            if fields[3] in states and fields[9] != "0":  # the inode: a process has it
+                yield _read(fields[1]), _read(fields[2]), int(fields[7])
 
 
 def _read(text: str) -> End:

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Make
 from tests.acceptance.test_cli import command
 from tests.cloudshark import CloudSharkServer
 from tests.helpers import Wire, eventually, numbers
-from tests.servers import DaemonProcess
+from tests.servers import PCAPDAEMON, DaemonProcess
 
 
 def captured(daemon: DaemonProcess, wire: Wire, name: str = "one") -> str:
@@ -137,6 +137,26 @@ def test_without_a_token_other_users_get_no_savefile(daemon: DaemonProcess, wire
         assert asked.stdout.startswith(words), asked
         assert ("[http] token_file" in asked.stdout) == (user == 65534)
     assert daemon.api("GET", path.partition("/files")[0]).status_code == 200
+    pretend = (
+        "import sys, socket, urllib.request, urllib.error\n"
+        "host, port, path = sys.argv[1:]\n"
+        "old = socket.create_connection((host, int(port)))\n"
+        "own = old.getsockname()[1]\n"
+        "old.close()\n"
+        "for who in (f'127.0.0.1:{own}', '127.0.0.1', 'unknown', ''):\n"
+        "    asked = urllib.request.Request(f'http://{host}:{port}{path}')\n"
+        "    asked.add_header('X-Forwarded-For', who)\n"
+        "    try: print(urllib.request.urlopen(asked).status)\n"
+        "    except urllib.error.HTTPError as error: print(error.code)\n"
+    )
+    asked = subprocess.run(
+        ["/usr/bin/python3", "-c", pretend, "127.0.0.1", str(daemon.port), path],
+        user=65534,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.split() == ["403"] * 4
 
 
 def test_without_the_token_there_is_no_file(make: Make, wire: Wire) -> None:
@@ -217,8 +237,18 @@ def test_a_request_writes_its_savefile_here(
         sending.wait()
     assert done.returncode == 0, done.stderr
     assert len(numbers(file)) == 5
+    sending = wire.sending(10**9, rate=200)
+    try:
+        words = ["request", *url, "--packets", "5", "-w", "-"]
+        piped = subprocess.run([PCAPDAEMON, *words], capture_output=True, check=True)
+    finally:
+        sending.kill()
+        sending.wait()
+    (tmp_path / "piped.pcap").write_bytes(piped.stdout)
+    assert len(numbers(tmp_path / "piped.pcap")) == 5
     none = command("request", *url, "--flow", "10.99.0.9,10.99.0.1", "--duration", 1, "-w", file)
     assert (none.returncode, "no savefile" in none.stderr) == (1, True)
+    assert "empty" in none.stdout
     both = command("request", *url, "--no-wait", "-w", file)
     assert (both.returncode, "-w needs" in both.stderr) == (2, True)
 

@@ -163,7 +163,7 @@ def test_the_signing_key_of_the_webhook(make: Make, tmp_path: Path, wire: Wire) 
     replace(file, SECRET)
     eventually(lambda: daemon.logged("configuration reloaded"), 10)
     daemon.request(interface=[wire.far], id="one", duration=1)
-    eventually(lambda: hook.events, 20)
+    eventually(lambda: hook.events)
     assert not hook.forged
     assert daemon.stop() == 0
 

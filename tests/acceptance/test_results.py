@@ -338,7 +338,7 @@ def test_a_webhook_that_cannot_be_reached_is_reported_before_the_first_result(ma
     metrics = daemon.api("GET", "/metrics").text
     assert 'pcapdaemon_results_delayed_total{place="webhook"} 1.0' in metrics
     receiver = Receiver(port)
-    eventually(lambda: receiver.events, 20)
+    eventually(lambda: receiver.events)
     assert "ok    results webhook: " in command("check", "--config", daemon.config).stdout
     assert daemon.stop() == 0
     assert "s3cret" not in daemon.log_path.read_text() + found.stdout

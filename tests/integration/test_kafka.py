@@ -79,7 +79,7 @@ async def test_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
         await asyncio.sleep(2.5)  # two refreshes: the source has noticed the deletion
         kafka.create("again")
         produce(kafka.producer(), "again", b"new")
-        await ear.until(lambda: ear.bodies == [b"old", b"new"], 20)
+        await ear.until(lambda: ear.bodies == [b"old", b"new"])
 
 
 async def test_with_a_group_what_was_sent_during_a_restart_is_taken_up(shared: Shared) -> None:
@@ -124,7 +124,7 @@ async def test_two_daemons_of_one_name_each_hear_everything(shared: Shared) -> N
 async def test_broker_that_accepts_and_never_answers(shared: Shared) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as silent:
         ear = Ear(source_of(f"127.0.0.1:{silent.getsockname()[1]}", "capture"))
-        await ear.until(ear.losses, 10)
+        await ear.until(ear.losses)
         assert ear.losses()[0].startswith("kafka://127.0.0.1:")
         async with asyncio.timeout(5):
             await ear.end()
@@ -270,7 +270,7 @@ async def test_what_is_wrong_with_the_credentials_is_said_and_the_broker_not_ham
     guarded: KafkaServer, client: dict[str, str], words: str
 ) -> None:
     ear = Ear(guarded_source(guarded, **client))
-    await ear.until(ear.losses, 15)
+    await ear.until(ear.losses)
     await asyncio.sleep(2)  # long enough for several attempts
     await ear.end()
     assert any(words in reason for reason in ear.losses()) or words == "brokers"

@@ -1,12 +1,13 @@
 """What is sent to the system that caused a request."""
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from pcapdaemon import config
 from pcapdaemon.core.errors import ConfigError
-from pcapdaemon.results.callback import annotation, content_of
+from pcapdaemon.results.callback import Callback, annotation, content_of
 from pcapdaemon.results.callback_settings import CallbackSettings
 
 CAPTURE = {
@@ -82,6 +83,15 @@ def test_a_template_is_filled_with_values_and_texts() -> None:
     assert content_of(DATA, settings()) == DATA
 
 
+def test_only_the_last_result_is_sent() -> None:
+    callback = Callback(settings())
+    assert [callback.concerns("finished", {"final": final}) for final in (False, True)] == [
+        False,
+        True,
+    ]
+    assert not callback.concerns("captured", {})
+
+
 def tables(*callbacks: dict[str, Any]) -> dict[str, Any]:
     return {"http": {"listen": True}, "general": {"writelocal": True}, "callback": list(callbacks)}
 
@@ -91,6 +101,17 @@ def tables(*callbacks: dict[str, Any]) -> dict[str, Any]:
     [
         ([{"url": "https://x"}], "[[callback]] number 1 name"),
         ([{"name": "x", "url": "ftp://x"}], "url: must be a URL that begins with"),
+        ([{"name": "x", "url": "https://x:abc/"}], "a valid host and port"),
+        ([{"name": "x", "url": "https://x..de/"}], "a valid host and port"),
+        ([{"name": "x", "url": "https://x", "token": "a b "}], "printable ASCII"),
+        ([{"name": "x", "url": "https://x", "token": "a\nb"}], "printable ASCII"),
+        ([{"name": "x", "url": "https://x", "body": {"a": date(2026, 1, 1)}}], "only what JSON"),
+        ([{"name": "x", "url": "https://x", "body": {"a": float("nan")}}], "only what JSON"),
+        ([{"name": "x", "url": "https://x", "events": []}], "at least 1"),
+        (
+            [{"name": "x", "url": "https://x", "kind": "grafana", "events": ["captured"]}],
+            "events must be finished",
+        ),
         ([{"name": "x", "url": "https://x"}] * 2, "number 2: there is another callback x"),
         ([{"name": "x", "url": "https://x", "match": {"a": "<y"}}], "must be a comparison"),
         ([{"name": "x", "url": "https://x", "kind": "grafana", "body": {"a": 1}}], "body is for"),

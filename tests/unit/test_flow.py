@@ -66,6 +66,25 @@ def test_forms_of_one_flow(flow: Any, same: Any) -> None:
     assert read(flow)[1] == []
 
 
+def test_a_flow_that_names_a_host_is_not_taken_for_one() -> None:
+    address = Flow.model_validate(
+        {"src": "10.0.0.1", "dst": "fe80::1".replace("fe80::", "10.0.0.")}
+    )
+    text = address.capture_filter
+    assert is_simple(text)
+    assert not is_simple(text.replace("10.0.0.1", "face.de"))
+    assert not is_simple(text.replace("10.0.0.1", "a"))
+
+
+@pytest.mark.parametrize("name", ["icmp", "icmp6", "ICMPv6"])
+@pytest.mark.parametrize(("src", "expected"), [("10.0.0.1", "icmp"), ("fd00::1", "icmp6")])
+def test_icmp_is_that_of_the_addresses(name: str, src: str, expected: str) -> None:
+    flow, problems = read({"proto": name, "src": src})
+    assert problems == []
+    assert flow
+    assert flow.capture_filter.startswith(f"({expected} and ")
+
+
 ADDRESSES = st.ip_addresses().map(str)
 PORTS = st.integers(0, 65535)
 SAFE = re.compile(r"\b(?:tcp|udp|sctp|icmp6?|src|dst|host|port|and|or|vlan)\b|[0-9a-f.:() ]")

@@ -21,9 +21,9 @@ from pcapdaemon.core.node_events import SourceConnected, SourceDisconnected
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
-from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestState
+from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, RequestState
 from pcapdaemon.core.request import Problem, validate
-from pcapdaemon.results.history import KEPT, KEPT_REJECTED, History
+from pcapdaemon.results.history import KEPT, KEPT_REJECTED, NOT_RESUMED, History
 
 
 def accepted(request_id: str = "ID", **fields: object) -> RequestAccepted:
@@ -46,6 +46,19 @@ def after(*events: Event) -> CaptureRecord:
     for event in (accepted(), CaptureStarted("ID", "eth0", "EN10MB", 96, 5.0), *events):
         history.on_event(event)
     return history.requests["ID"].captures[0]
+
+
+def test_what_the_spool_does_not_have_any_more_is_lost_and_joined_records_keep_their_own() -> None:
+    capture = CaptureRecord("eth0", CaptureState.SPOOLED, file_name="x", pending=["s3"])
+    one = RequestRecord("one", "redis", 1.0, state=RequestState.FINISHED, captures=[capture])
+    two = RequestRecord(
+        "two", "kafka", 2.0, state=RequestState.FINISHED, captures=[], asked={"customer": "acme"}
+    )
+    history = History()
+    history.restore([one, two])
+    assert (capture.state, capture.pending) == (CaptureState.LOST, [])
+    assert capture.lost == {"s3": NOT_RESUMED}
+    assert history.requests["two"].asked == {"customer": "acme"}
 
 
 def test_a_capture_goes_through_its_states() -> None:

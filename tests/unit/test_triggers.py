@@ -469,10 +469,18 @@ GOOD = {"name": "a", "kind": "json", "request": {"interface": "eth0"}}
         ([{**GOOD, "request": {"interface": "e", "until": "x"}}], "until: the trigger sets it"),
         ([{**GOOD, "request": {"alias": "x"}}], "request.alias: no [[interface]] has the alias x"),
         ([{**GOOD, "syslog": "udp://127.0.0.1:0"}], "must look like"),
+        (
+            [{**GOOD, "request": {"interface": "e", "destinations": ["s4"]}}],
+            "request.destinations: not turned on: s4",
+        ),
+        (
+            [{**GOOD, "request": {"interface": "e", "reply_to": "x"}}],
+            "request.reply_to: no place for results: x",
+        ),
         ([{**GOOD, "file": "/a\0b"}], "must not contain a NUL"),
         (
             [{**GOOD, "socket": "/x"}, {**GOOD, "name": "b", "socket": "/x"}],
-            "number 2 socket: /x is read already",
+            "number 2 socket: /x is used already",
         ),
         ([{**GOOD, "rate": 0}], "[[trigger]] number 1 rate: must be at least 1"),
     ],
@@ -486,9 +494,10 @@ def test_what_a_trigger_cannot_be(triggers: list[dict[str, Any]], words: str) ->
 @pytest.mark.parametrize(
     ("redis", "more", "words"),
     [
-        ({"channel": "x"}, {"channel": "x"}, "channel: x is read already"),
-        ({}, {"channel": "capture"}, "channel: capture is read already"),
-        ({"stream": "x"}, {"stream": "x"}, "stream: x is read already"),
+        ({"channel": "x"}, {"channel": "x"}, "channel: x is used already"),
+        ({}, {"channel": "capture"}, "channel: capture is used already"),
+        ({"stream": "x"}, {"stream": "x"}, "stream: x is used already"),
+        ({"channel": "x", "results": "y"}, {"channel": "y"}, "channel: y is used already"),
         ({"channel": "x"}, {"channel": "y"}, ""),
         ({"stream": "x"}, {"channel": "y"}, ""),
         ({"channel": "x"}, {"stream": "y"}, ""),

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from pcapdaemon.api.connection import Connection
 from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, problem
@@ -55,7 +56,8 @@ class Guard:
             await asyncio.sleep(WRONG_TOKEN_DELAY)
         if scope["method"] == "HEAD":  # uvicorn leaves out the body
             scope = {**scope, "method": "GET"}
-        await (refusal or self._server.app)(scope, receive, _with_headers(send))
+        with contextlib.suppress(ClientDisconnect):
+            await (refusal or self._server.app)(scope, receive, _with_headers(send))
 
     def _refusal(self, scope: Scope) -> Response | None:
         settings, headers = self._server.settings, dict(scope["headers"])
@@ -132,6 +134,7 @@ class ApiServer:
                 access_log=False,
                 http=Connection,
                 server_header=False,
+                proxy_headers=False,  # any client could pretend to be another
                 lifespan="off",
             )
         )

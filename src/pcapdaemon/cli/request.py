@@ -153,7 +153,7 @@ def request(
         **({"flow": [end.strip() for end in flow.split(",")]} if flow else {}),
         **order,
     }
-    if write and (redis or via != "http" or len(url or ()) > 1 or no_wait or order):
+    if write and (redis or via != "http" or len(url or ()) > 1 or no_wait or order or dryrun):
         fail(2, ["-w needs a request to one daemon over HTTP, and to wait for its end"])
     if redis:
         sending.by_bus(

@@ -1,6 +1,7 @@
 """Sends a request over HTTP or a bus, and shows the results, for `pcapdaemon request`."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,6 @@ def by_http(
         record = api.submit(message)
         if record.get("state") == RequestState.RUNNING and wait:
             record = watching.follow(api, record["id"])
+        show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
         if write:
             records.fetch(api, record, write)
-        show.record(record, as_json)

@@ -29,12 +29,18 @@ _FLOW = re.compile(rf"{_WHOLE} or \(vlan and \((?P=whole) or \(vlan and (?P=whol
 """The filter that core/flow.py makes: long, but compiled within a millisecond or two."""
 
 
+def _word_for(flow: re.Match[str]) -> str:
+    """Return a short filter in place of a flow's, unless it names a host."""
+    hosts = re.findall(r"host ([0-9a-f.:]+)", flow[0])
+    return "tcp" if all(map(_ADDRESS.fullmatch, hosts)) else flow[0]
+
+
 def is_simple(expression: str) -> bool:
     """Return whether libpcap compiles an expression without a lookup, in little time and memory.
 
     Only such an expression may be compiled in the daemon's own process.
     """
-    expression = _FLOW.sub("tcp", expression, count=1)
+    expression = _FLOW.sub(_word_for, expression, count=1)
     if len(expression) > LONGEST_SIMPLE or _depth(expression) > DEEPEST_SIMPLE:
         return False
     tokens = _TOKEN.findall(expression)

@@ -88,6 +88,9 @@ class Flow(BaseModel):
             raise ValueError(f"{self.proto} has no ports")
         if self.src and self.dst and (":" in self.src) != (":" in self.dst):
             raise ValueError("src and dst must both be IPv4, or both IPv6")
+        if self.proto in ("icmp", "icmp6"):  # some systems call both icmp
+            version = "icmp6" if ":" in (self.src or self.dst or "") else "icmp"
+            object.__setattr__(self, "proto", version)
         return self
 
     @property

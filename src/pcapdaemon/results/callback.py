@@ -13,6 +13,7 @@ from pcapdaemon import __version__
 from pcapdaemon.core.errors import NotConnected, ResultRefused
 from pcapdaemon.core.paths import ABSENT, find
 from pcapdaemon.core.text import printable, shortened
+from pcapdaemon.filewatch import identity
 from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.webhook import REFUSED
 
@@ -28,6 +29,7 @@ class Callback:
 
     def __init__(self, settings: CallbackSettings) -> None:
         self.settings, self._url = settings, settings.url.get_secret_value()
+        self.trusted = identity(settings.ca_file) if settings.ca_file else None
         trust = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
         self._http = httpx2.AsyncClient(verify=trust, timeout=15, follow_redirects=False)
         self._headers = {"user-agent": f"pcapdaemon/{__version__}"}
@@ -37,6 +39,8 @@ class Callback:
     def concerns(self, kind: str, data: Mapping[str, Any]) -> bool:
         """Return whether a result of this kind, with this data, is sent."""
         settings = self.settings
+        if kind == "finished" and not data.get("final", True):
+            return False  # another one follows, when the spool has delivered the savefile
         return kind in settings.events and all(matcher(data) for matcher in settings.matchers)
 
     async def send(self, body: bytes) -> None:

@@ -1,5 +1,6 @@
 """`[[callback]]`: what is sent to the system that caused a request, when its captures end."""
 
+import json
 from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from pcapdaemon.core.match import Matcher, matchers_of
 from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile
+from pcapdaemon.secrets import CertificateFile, must_fit_a_header
 
 
 class CallbackSettings(Section):
@@ -32,7 +33,7 @@ class CallbackSettings(Section):
     token: SecretStr | None = Field(
         None, min_length=1, description="Sent as `Authorization: Bearer TOKEN`."
     )
-    events: Annotated[tuple[ResultKind, ...], Field(strict=False)] = Field(
+    events: Annotated[tuple[ResultKind, ...], Field(strict=False, min_length=1)] = Field(
         ("finished",), description="Which results are sent."
     )
     match: dict[str, Any] = Field(
@@ -64,7 +65,27 @@ class CallbackSettings(Section):
         parts = urlsplit(url.get_secret_value())
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be a URL that begins with https:// or http://")
+        try:
+            _ = parts.port, parts.hostname.encode("idna")
+        except ValueError:
+            raise ValueError("must be a URL with a valid host and port") from None
         return url
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token:
+            must_fit_a_header(token.get_secret_value())
+        return token
+
+    @field_validator("body")
+    @classmethod
+    def _body_is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(body, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("must have only what JSON has: no dates, no nan and no inf") from None
+        return body
 
     @field_validator("match")
     @classmethod
@@ -76,6 +97,8 @@ class CallbackSettings(Section):
     def _grafana_has_a_form(self) -> "CallbackSettings":
         if self.kind == "grafana" and self.body:
             raise ValueError("body is for kind json; an annotation has a form of its own")
+        if self.kind == "grafana" and self.events != ("finished",):
+            raise ValueError("events must be finished for kind grafana")
         return self
 
     @cached_property

@@ -43,6 +43,8 @@ KEPT = 1000
 KEPT_REJECTED = 200
 """Most rejected requests among them."""
 
+NOT_RESUMED = "it was not in the spool any more after a restart"
+
 KEPT_CAPTURES = 3000
 """Most captures of finished requests, because a request may name many missing interfaces."""
 
@@ -71,7 +73,11 @@ class History:
     def restore(self, records: Iterable[RequestRecord]) -> None:
         """Add the records of an earlier process, before anything happens in this one."""
         for record in records:
-            self._keep(record)
+            for capture in record.captures:
+                for destination in tuple(capture.pending):
+                    capture.missed(destination, NOT_RESUMED)
+            self.requests[record.id] = record
+        self._trim()
 
     def configure(self, node: str) -> None:
         """Use this name of the node for new records."""
@@ -171,6 +177,9 @@ class History:
     def _keep(self, record: RequestRecord) -> None:
         self.requests[record.id] = record
         self.requests.move_to_end(record.id)
+        self._trim()
+
+    def _trim(self) -> None:
         self._forget_rejected()
         over = [r for r in self.requests.values() if r.is_over]
         captures = sum(len(r.captures) for r in over)
@@ -198,11 +207,15 @@ class History:
         record.asked = asked(event.request)
         capture = record.capture(event.stopped.interface)
         _note(capture, event.stopped)
+        for destination in event.stopped.pending:
+            capture.lost.pop(destination, None)
         capture.state = CaptureState.SPOOLED
         capture.delivered = dict(event.delivered)
         self._remember(record)
         for name in others:
-            self._remember(RequestRecord(name, *origin, captures=record.captures, joined=first))
+            other = self.requests.get(name) or RequestRecord(name, *origin)
+            other.captures, other.joined = record.captures, first
+            self._remember(other)
 
     def _disconnected(self, source: str, reason: str) -> None:
         record = self.sources.setdefault(source, SourceRecord())

@@ -90,6 +90,8 @@ class Records:
         try:
             await run_in_thread(_write, self._path, text, whole)
         except OSError as error:
+            self._changed = {**changed, **self._changed}
+            self._lines = MOST_LINES  # a part may have been written: the next write is whole
             reason = error.strerror or str(error)
             log.warning("records are forgotten at a restart", file=str(self._path), reason=reason)
 

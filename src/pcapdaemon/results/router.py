@@ -138,12 +138,14 @@ class Results:
             from pcapdaemon.results.callback import Callback  # noqa: PLC0415
 
             known = old.pop(settings.name, None)
-            if known and known[0].settings == settings:
-                self._callbacks[settings.name] = known
-                continue
             made, place = Callback(settings), ("callback", settings.name)
+            if known and (known[0].settings, known[0].trusted) == (settings, made.trusted):
+                self._callbacks[settings.name] = known
+                known[1].keep = self.settings.maxage
+                await made.close()
+                continue
             box = known[1] if known else self._box(place, made.send)
-            box.send = made.send
+            box.send, box.keep = made.send, self.settings.maxage
             self._callbacks[settings.name] = made, box
             if known:
                 await known[0].close()

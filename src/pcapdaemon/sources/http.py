@@ -13,6 +13,7 @@ from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
+from pcapdaemon.secrets import must_fit_a_header
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
@@ -48,11 +49,8 @@ class HttpSettings(Section):
     @field_validator("token")
     @classmethod
     def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        text = token.get_secret_value() if token else ""
-        if not (text.isascii() and text.isprintable()):
-            raise ValueError(
-                "must contain only printable ASCII characters, because a header carries it"
-            )
+        if token:
+            must_fit_a_header(token.get_secret_value())
         return token
 
     @model_validator(mode="after")

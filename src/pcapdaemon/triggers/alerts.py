@@ -51,7 +51,8 @@ class Alerts:
         self, triggers: Sequence[TriggerSettings], sections: Mapping[str, Section], node: str
     ) -> None:
         """Use these triggers from now on. Where alerts come from is kept if it did not change."""
-        self.triggers = {one.name: self._trigger(one) for one in triggers}
+        before = self.triggers
+        self.triggers = {one.name: self._trigger(one, before.get(one.name)) for one in triggers}
         wanted = {one.name: (one, section_of(one, sections)) for one in triggers}
         for name in [one for one in self._running if self._running[one][0] != wanted.get(one)]:
             await self._stop(name)
@@ -63,11 +64,11 @@ class Alerts:
         """Take no more alerts."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
 
-    def _trigger(self, settings: TriggerSettings) -> Trigger:
+    def _trigger(self, settings: TriggerSettings, before: Trigger | None) -> Trigger:
         send: Submit = partial(self._here, f"trigger:{settings.name}")
         if settings.send != "self":
             send = partial(self._out, settings.send)
-        return Trigger(settings, self._memory, send, self._publish)
+        return Trigger(settings, self._memory, send, self._publish, before)
 
     def _start(self, name: str, what: tuple[TriggerSettings, Section | None], node: str) -> None:
         settings, section = what

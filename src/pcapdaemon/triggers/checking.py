@@ -1,6 +1,7 @@
 """What is wrong with triggers in the light of the rest of the configuration. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
@@ -16,19 +17,26 @@ RESERVED = "test"
 """No trigger may have this name: `pcapdaemon trigger test` is another command."""
 
 
-def problems(
-    triggers: Sequence[TriggerSettings],
-    policy: Policy,
-    profiles: Profiles,
-    aliases: Collection[str],
-    heard: Mapping[str, Collection[str]],
-) -> Iterator[str]:
-    """Yield what is wrong.
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The rest of the configuration.
 
-    `heard` has the places from which requests come, for each section of a bus that is turned on.
+    `used` has the places from which requests come and to which results go, for each section of a
+    bus that is turned on. `reply_to` are the places that a request may name for its results.
     """
+
+    policy: Policy
+    profiles: Profiles
+    aliases: Collection[str]
+    used: Mapping[str, Collection[str]]
+    destinations: Collection[str]
+    reply_to: Collection[str]
+
+
+def problems(triggers: Sequence[TriggerSettings], around: Around) -> Iterator[str]:
+    """Yield what is wrong."""
     names: set[str] = set()
-    taken = {(section, place) for section, places in heard.items() for place in places}
+    taken = {(section, place) for section, places in around.used.items() for place in places}
     for n, one in enumerate(triggers, 1):
         if not getattr(one, "name", ""):  # it is invalid, which is reported
             continue
@@ -38,12 +46,12 @@ def problems(
         if one.name == RESERVED:
             yield f"{label} name: must not be {RESERVED}, which is a command"
         names.add(one.name)
-        yield from (f"{label} {words}" for words in _of_places(one, heard))
+        yield from (f"{label} {words}" for words in _of_places(one, around.used))
         for place in _places_of(one):
             if place in taken:
-                yield f"{label} {one.way}: {place[1]} is read already; choose another place"
+                yield f"{label} {one.way}: {place[1]} is used already; choose another place"
             taken.add(place)
-        yield from (f"{label} {words}" for words in _of_request(one, policy, profiles, aliases))
+        yield from (f"{label} {words}" for words in _of_request(one, around))
 
 
 def flaws(
@@ -103,23 +111,35 @@ def _each(found: str | tuple[str, ...]) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else found
 
 
-def _of_request(
-    one: TriggerSettings, policy: Policy, profiles: Profiles, aliases: Collection[str]
-) -> Iterator[str]:
+def _of_request(one: TriggerSettings, around: Around) -> Iterator[str]:
     fields = {"node": "any", **example(one.request)}
     if PATTERN in fields:
         del fields["node"]
-    known = profiles if one.send == "self" else {str(fields.get("profile")): {}}
+    known = around.profiles if one.send == "self" else {str(fields.get("profile")): {}}
     merged, wrong = applied(fields, known)
     if one.send != "self" and not merged.keys() & {INTERFACES, ALIASES}:
         merged = {**merged, INTERFACES: ("any",)} if "profile" in merged else merged
     request, found = validate(merged)
-    for problem in [*found, *wrong, *(policy_problems(request, policy) if _here(one) else ())]:
+    for problem in [
+        *found,
+        *wrong,
+        *(policy_problems(request, around.policy) if _here(one) else ()),
+    ]:
         yield f"request.{problem}"
-    given = _each(one.request.get(ALIASES, ())) if _here(one) else ()
-    for alias in given:
-        if "{" not in alias and alias not in aliases:
-            yield f"request.{ALIASES}: no [[interface]] has the alias {alias}"
+    if _here(one):
+        yield from _unknown(one, around)
+
+
+def _unknown(one: TriggerSettings, around: Around) -> Iterator[str]:
+    """Yield names in a request that this node does not know, so that it would always refuse it."""
+    for field, known, words in (
+        (ALIASES, around.aliases, "no [[interface]] has the alias"),
+        ("destinations", around.destinations, "not turned on:"),
+        ("reply_to", around.reply_to, "no place for results:"),
+    ):
+        for name in _each(one.request.get(field, ())):
+            if "{" not in name and name not in known:
+                yield f"request.{field}: {words} {name}"
 
 
 def _here(one: TriggerSettings) -> bool:

@@ -173,7 +173,8 @@ class SyslogSource(_Listener):
         self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_ALERTS)
 
     async def _next(self, reader: asyncio.StreamReader) -> bytes:
-        first = await reader.read(1)
+        while (first := await reader.read(1)) == b"\n":
+            pass  # some senders put one after each counted message
         if not first.isdigit():
             return first + await reader.readline() if first else b""
         # a length, a space and a message that begins with its priority; otherwise it is a line

@@ -43,16 +43,23 @@ log = structlog.get_logger()
 class Trigger:
     """Judges alerts, one after the other, and starts captures.
 
-    `memory` remembers which alerts started one. `submit` passes the message on.
+    `memory` remembers which alerts started one. `submit` passes the message on. `before` is the
+    trigger that this one replaces; its captures count.
     """
 
     def __init__(
-        self, settings: TriggerSettings, memory: Dedupe, submit: Submit, publish: Publish
+        self,
+        settings: TriggerSettings,
+        memory: Dedupe,
+        submit: Submit,
+        publish: Publish,
+        before: "Trigger | None" = None,
     ) -> None:
         self.settings = settings
         self._memory, self._submit, self._publish = memory, submit, publish
-        self._rates = Rates()
-        self._turn, self._waiting = asyncio.Lock(), 0
+        self._rates: Rates = before._rates if before else Rates()
+        self._turn: asyncio.Lock = before._turn if before else asyncio.Lock()
+        self._waiting = 0
 
     def concerns(self, body: bytes) -> bool:
         """Return whether a line has an alert that matches, or can't be read.
