@@ -84,7 +84,7 @@ def test_while_it_runs(stepped: DaemonProcess, clock: Clock, wire: Wire, step: i
     wire.send(5)
     begun = time.monotonic()
     path = wait_for_file(stepped.captures, "*runs.pcap")
-    assert 1 < time.monotonic() - begun < 6, "its duration is 3 s"
+    assert 1 < time.monotonic() - begun < 20, "its duration is 3 s"
     assert numbers(path) == [*range(5), *range(5)]
     assert stepped.record("runs")["captures"][0]["complete"]
 

@@ -121,7 +121,7 @@ async def test_idle_means_idle_on_all(wires: tuple[Wire, Wire], tmp_path: Path) 
 
     stopped = await run(merged(*(wire.far for wire in wires), timeout=1, bpf="udp"), only_one)
     assert (stopped.outcome.stop_reason, stopped.outcome.packets) == (StopReason.IDLE, 5)
-    assert 2.9 < stopped.outcome.seconds < 4
+    assert 2.9 < stopped.outcome.seconds < 15
 
 
 async def test_bytes_are_those_of_the_one_file(wires: tuple[Wire, Wire], tmp_path: Path) -> None:

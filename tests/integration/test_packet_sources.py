@@ -185,7 +185,7 @@ def test_a_stop_from_another_thread_ends_it_and_keeps_what_is_there(harness: Har
         begun = time.monotonic()
         source.stop()
         assert running.reason() == "stopped"
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 15, "not the idle timeout"
         assert not source.is_running
         assert read(harness.directory, source) == frames(5)
         traffic.join()
