@@ -332,7 +332,9 @@ class RecordedSource(RecordedCapture):
         since: int,
     ) -> None:
         self._recorder, self._budget, self._trigger = recorder, budget, trigger
-        self._began, self._wanted_snaplen = time.monotonic_ns(), 0
+        now = time.monotonic_ns()
+        # a trigger in the last second is now: its message was judged meanwhile
+        self._began, self._wanted_snaplen = now if now - trigger > SECOND else 0, 0
 
     def arm(self, options: SourceOptions) -> None:
         """Set the filter.
