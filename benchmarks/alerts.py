@@ -23,6 +23,8 @@ _numbers = count()
 
 def figures(wire: Wire, directory: Path) -> list[Figure]:
     """Measure alerts over HTTP, and followed files."""
+    directory = directory / "alerts"  # with a log of its own
+    directory.mkdir()
     request = {"interface": wire.far, "packets": 1, "duration": 60}
     ids, notices = directory / "eve.json", directory / "notice.log"
     for path in (ids, notices):
@@ -77,11 +79,17 @@ def _alert() -> dict[str, Any]:
 
 
 def _seconds(client: httpx2.Client, path: str, body: dict[str, Any]) -> float:
-    """Return how long the answer took. It comes when the capture is armed."""
+    """Return how long the answer took. It comes when the capture is armed.
+
+    The capture is ended then, and its interface is open again before the next request.
+    """
     begun = time.monotonic()
     answer = client.post(path, json=body)
     taken = time.monotonic() - begun
     assert answer.is_success, answer.text
+    found = answer.json()
+    client.delete(f"/captures/{found.get('id') or found['alerts'][0]['id']}")
+    time.sleep(0.2)
     return taken
 
 
