@@ -33,13 +33,18 @@ CertificateFile = Annotated[str, AfterValidator(_certificates)]
 """The name of a file with certificates to trust, which must be readable."""
 
 
-def must_fit_a_header(text: str) -> None:
-    """Raise ValueError, without the text, if a header of HTTP can't carry it."""
+def _fits_a_header(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
     if not (text.isascii() and text.isprintable() and text == text.strip()):
         raise ValueError(
             "must contain only printable ASCII characters, because a header carries it, and no"
             " space at either end"
         )
+    return secret
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+"""A secret that a header of HTTP carries."""
 
 
 def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:

@@ -463,6 +463,7 @@ GOOD = {"name": "a", "kind": "json", "request": {"interface": "eth0"}}
             "request.packets: 1000000000",
         ),
         ([{**GOOD, "request": {"profile": "x"}}], "request.profile: unknown profile"),
+        ([{**GOOD, "token": "a-long-token "}], "number 1 token: must contain only printable"),
         ([{**GOOD, "match": {"a": {}}}], "match: a: must be a text"),
         ([{**GOOD, "resolved": {"a": {"b": {}}}}], "resolved: a.b: must be a text"),
         ([{**GOOD, "lookback": 5, "request": {"interface": "e", "lookback": 1}}], "not in both"),

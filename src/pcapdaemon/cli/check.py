@@ -35,7 +35,8 @@ from pcapdaemon.settings import (
 )
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
-from pcapdaemon.triggers.alerts import BUSES, section_of, source_of
+from pcapdaemon.triggers.alerts import section_of, source_of
+from pcapdaemon.triggers.settings import BUSES
 
 CONNECT_WITHIN = 8.0
 """Most seconds to connect to a source."""

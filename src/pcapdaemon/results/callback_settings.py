@@ -11,7 +11,7 @@ from pcapdaemon.core.match import Matcher, matchers_of
 from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile, must_fit_a_header
+from pcapdaemon.secrets import CertificateFile, HeaderSecret
 
 
 class CallbackSettings(Section):
@@ -30,7 +30,7 @@ class CallbackSettings(Section):
     url: SecretStr = Field(
         description="Where to send it, for example `https://grafana/api/annotations`."
     )
-    token: SecretStr | None = Field(
+    token: HeaderSecret | None = Field(
         None, min_length=1, description="Sent as `Authorization: Bearer TOKEN`."
     )
     events: Annotated[tuple[ResultKind, ...], Field(strict=False, min_length=1)] = Field(
@@ -70,13 +70,6 @@ class CallbackSettings(Section):
         except ValueError:
             raise ValueError("must be a URL with a valid host and port") from None
         return url
-
-    @field_validator("token")
-    @classmethod
-    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        if token:
-            must_fit_a_header(token.get_secret_value())
-        return token
 
     @field_validator("body")
     @classmethod

@@ -6,14 +6,14 @@
 import asyncio
 import socket
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import must_fit_a_header
+from pcapdaemon.secrets import HeaderSecret
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
@@ -38,20 +38,13 @@ class HttpSettings(Section):
             " loopback, besides `localhost`."
         ),
     )
-    token: SecretStr | None = Field(
+    token: HeaderSecret | None = Field(
         None,
         min_length=8,
         description=(
             "Bearer token that clients must send; required if other machines can reach `host`."
         ),
     )
-
-    @field_validator("token")
-    @classmethod
-    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        if token:
-            must_fit_a_header(token.get_secret_value())
-        return token
 
     @model_validator(mode="after")
     def _token_where_reachable(self) -> "HttpSettings":

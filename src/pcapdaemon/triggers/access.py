@@ -27,7 +27,18 @@ def signature_refusal(
 
     The names of `headers` are in lower case. `now` is seconds since the epoch.
     """
-    return _signature_refusal(settings, headers, body, now) if settings.secret else ""
+    if settings.secret is None:
+        return ""
+    secret = settings.secret.get_secret_value()
+    match settings.signature:
+        case "grafana":
+            return _grafana(secret, settings.timestamp_header, headers, body, now)
+        case "standard-webhooks":
+            return _standard(secret, headers, body, now)
+        case "github":
+            return _hex(secret, headers.get("x-hub-signature-256", ""), "sha256=", body)
+        case _:
+            return _hex(secret, headers.get("x-pagerduty-signature", ""), "v1=", body)
 
 
 def shown_token(headers: Mapping[str, str], access_token: str) -> str:
@@ -45,21 +56,6 @@ def shown_token(headers: Mapping[str, str], access_token: str) -> str:
 
 def _has_token(token: str, headers: Mapping[str, str], access_token: str) -> bool:
     return hmac.compare_digest(shown_token(headers, access_token).encode(), token.encode())
-
-
-def _signature_refusal(
-    settings: TriggerSettings, headers: Mapping[str, str], body: bytes, now: float
-) -> str:
-    secret = settings.secret.get_secret_value() if settings.secret else ""
-    match settings.signature:
-        case "grafana":
-            return _grafana(secret, settings.timestamp_header, headers, body, now)
-        case "standard-webhooks":
-            return _standard(secret, headers, body, now)
-        case "github":
-            return _hex(secret, headers.get("x-hub-signature-256", ""), "sha256=", body)
-        case _:
-            return _hex(secret, headers.get("x-pagerduty-signature", ""), "v1=", body)
 
 
 def _grafana(

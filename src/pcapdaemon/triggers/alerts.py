@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pcapdaemon import sources
 from pcapdaemon.core.answers import Answer, AnswerKind
-from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.errors import NotConnected, ResultRefused
 from pcapdaemon.core.events import Publish
 from pcapdaemon.core.node_events import SourceSwitchedOff, SourceSwitchedOn
 from pcapdaemon.core.request import Problem
@@ -17,16 +17,8 @@ from pcapdaemon.sources.base import Bus, Message, Source
 from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.triggers.follow import FileSource, Wanted
 from pcapdaemon.triggers.listen import SocketSource, SyslogSource
-from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.triggers.settings import BUSES, TriggerSettings
 from pcapdaemon.triggers.trigger import Submit, Trigger
-
-BUSES = {
-    "channel": ("redis", "redis"),
-    "stream": ("redis-stream", "redis"),
-    "topic": ("kafka", "kafka"),
-    "queue": ("sqs", "sqs"),
-}
-"""For each key of a trigger that names a place on a bus: the source, and its section."""
 
 BusOf = Callable[[str], Bus | None]
 """Returns the bus of a section that is turned on."""
@@ -107,6 +99,8 @@ class Alerts:
             await bus.send(body)
         except NotConnected as error:
             return _unavailable(str(error))
+        except ResultRefused as error:
+            return Answer("", AnswerKind.INVALID, (Problem("", str(error)),))
         return Answer("", AnswerKind.ACCEPTED)
 
 

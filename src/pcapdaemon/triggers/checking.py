@@ -7,10 +7,9 @@ from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import ALIASES, INTERFACES, Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, validate
-from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.triggers.settings import BUSES, TriggerSettings
 from pcapdaemon.triggers.template import example
 
-SECTIONS = {"channel": "redis", "stream": "redis", "topic": "kafka", "queue": "sqs"}
 WITH_FLOWS = ("falco", "suricata", "zeek", "alertmanager", "grafana")
 PATTERN = ON_THE_WIRE["node_pattern"]
 RESERVED = "test"
@@ -87,7 +86,7 @@ def flaws(
 
 
 def _of_places(one: TriggerSettings, sections: Collection[str]) -> Iterator[str]:
-    needed = SECTIONS.get(one.way)
+    _, needed = BUSES.get(one.way, ("", ""))
     if needed and needed not in sections:
         yield f"{one.way}: [{needed}] is not turned on; set [{needed}] listen = true"
     if one.send != "self" and one.send not in sections:
@@ -102,9 +101,9 @@ def _places_of(one: TriggerSettings) -> Iterator[tuple[str, str]]:
     """Yield what a trigger reads, and nobody else may read."""
     if one.way in ("socket", "syslog"):
         yield one.way, str(getattr(one, one.way))
-    elif one.way in SECTIONS:
+    elif one.way in BUSES:
         found = getattr(one, one.way)
-        yield from ((SECTIONS[one.way], place) for place in _each(found))
+        yield from ((BUSES[one.way][1], place) for place in _each(found))
 
 
 def _each(found: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -295,9 +295,3 @@ class FileSource(Source):
         new = self._note.with_suffix(".new")
         new.write_text(json.dumps({"file": self.address, **asdict(position)}))
         new.replace(self._note)
-
-
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file that are not empty."""
-    with path.open("rb") as file:
-        yield from (line.rstrip(b"\r\n") for line in file if line.strip())

@@ -12,6 +12,7 @@ from pcapdaemon.core.match import Matcher, matchers_of
 from pcapdaemon.core.paths import LONGEST_PATH
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Time
+from pcapdaemon.secrets import HeaderSecret
 from pcapdaemon.triggers.template import template_problems
 
 Matches = Mapping[str, Any]
@@ -23,7 +24,15 @@ Names = Annotated[
 ]
 FlowPaths = dict[Literal["src", "sport", "dst", "dport", "proto"], Path]
 
-WAYS = ("file", "socket", "syslog", "channel", "stream", "topic", "queue")
+BUSES = {
+    "channel": ("redis", "redis"),
+    "stream": ("redis-stream", "redis"),
+    "topic": ("kafka", "kafka"),
+    "queue": ("sqs", "sqs"),
+}
+"""For each key of a trigger that names a place on a bus: the source, and its section."""
+
+WAYS = ("file", "socket", "syslog", *BUSES)
 """The keys that say where alerts come from besides HTTP; a trigger has at most one."""
 
 _SYSLOG = re.compile(r"(udp|tcp)://(?:\[([0-9A-Fa-f:.]+)\]|([^:/\[\]]+)):([0-9]{1,5})", re.ASCII)
@@ -70,7 +79,7 @@ class TriggerSettings(Section):
     stream: str | None = Field(None, min_length=1, description="A stream of `[redis]` to read.")
     topic: Names = Field((), description="Topics of `[kafka]` to read.")
     queue: str | None = Field(None, min_length=1, description="A queue of `[sqs]`, as its URL.")
-    token: SecretStr | None = Field(
+    token: HeaderSecret | None = Field(
         None,
         min_length=8,
         description=(

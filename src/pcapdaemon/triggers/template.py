@@ -141,7 +141,12 @@ def _value(fields: Any, path: str) -> str:
 
 def _texts(value: Any) -> list[str]:
     found: list[str] = []
-    _mapped(value, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    _mapped(value, note)
     return found
 
 
