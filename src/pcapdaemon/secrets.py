@@ -5,6 +5,7 @@ import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, SecretStr
 
@@ -45,6 +46,22 @@ def _fits_a_header(secret: SecretStr) -> SecretStr:
 
 HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 """A secret that a header of HTTP carries."""
+
+
+def _is_web_address(secret: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        good = parts.scheme in ("http", "https") and parts.hostname
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        raise ValueError("must be a URL with a valid host and port") from None
+    if not good:
+        raise ValueError("must be a URL that begins with https:// or http://")
+    return secret
+
+
+SecretUrl = Annotated[SecretStr, AfterValidator(_is_web_address)]
+"""A web address that may contain a secret."""
 
 
 def resolve_indirect(values: dict[str, Any]) -> dict[str, Any]:

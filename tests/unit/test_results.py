@@ -421,6 +421,9 @@ async def test_a_slow_reader_misses_progress_first() -> None:
     [
         {"events": ["nonsense"]},
         {"webhook": "ftp://x"},
+        {"webhook": "https://x:abc/"},
+        {"webhook": "https://x..de/"},
+        {"webhook": "https://[x/"},
         {"webhook": "https://"},
         {"secret": "whsec_!!!!"},
         {"ca_file": "/no/such"},

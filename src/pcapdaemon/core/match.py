@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import ge, gt, le, lt
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from pcapdaemon.core.paths import ABSENT, DEEPEST_PATH, LONGEST_PATH, find
 
@@ -93,3 +95,12 @@ def flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 def matchers_of(table: Mapping[str, Any]) -> tuple[Matcher, ...]:
     """Return the matchers of a table, in its order. Raises ValueError, with words for people."""
     return tuple(matcher_of(path, value) for path, value in flat(table))
+
+
+def _is_a_table(table: dict[str, Any]) -> dict[str, Any]:
+    matchers_of(table)
+    return table
+
+
+Matches = Annotated[dict[str, Any], AfterValidator(_is_a_table)]
+"""A table of the configuration: paths, and what must be there."""

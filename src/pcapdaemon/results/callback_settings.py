@@ -3,15 +3,14 @@
 import json
 from functools import cached_property
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pcapdaemon.core.match import Matcher, matchers_of
+from pcapdaemon.core.match import Matcher, Matches, matchers_of
 from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile, HeaderSecret
+from pcapdaemon.secrets import CertificateFile, HeaderSecret, SecretUrl
 
 
 class CallbackSettings(Section):
@@ -27,7 +26,7 @@ class CallbackSettings(Section):
             " the URL of the cause."
         ),
     )
-    url: SecretStr = Field(
+    url: SecretUrl = Field(
         description="Where to send it, for example `https://grafana/api/annotations`."
     )
     token: HeaderSecret | None = Field(
@@ -36,7 +35,7 @@ class CallbackSettings(Section):
     events: Annotated[tuple[ResultKind, ...], Field(strict=False, min_length=1)] = Field(
         ("finished",), description="Which results are sent."
     )
-    match: dict[str, Any] = Field(
+    match: Matches = Field(
         {},
         description=(
             "Paths into the result and what must be there, as in `[[trigger]]`, for example"
@@ -59,18 +58,6 @@ class CallbackSettings(Section):
         plain = unencrypted((self.url.get_secret_value(),))
         return [f"[[callback]] {self.name} url is http://: it is sent unencrypted"] if plain else []
 
-    @field_validator("url")
-    @classmethod
-    def _url_is_http(cls, url: SecretStr) -> SecretStr:
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be a URL that begins with https:// or http://")
-        try:
-            _ = parts.port, parts.hostname.encode("idna")
-        except ValueError:
-            raise ValueError("must be a URL with a valid host and port") from None
-        return url
-
     @field_validator("body")
     @classmethod
     def _body_is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
@@ -79,12 +66,6 @@ class CallbackSettings(Section):
         except (TypeError, ValueError):
             raise ValueError("must have only what JSON has: no dates, no nan and no inf") from None
         return body
-
-    @field_validator("match")
-    @classmethod
-    def _matches(cls, table: dict[str, Any]) -> dict[str, Any]:
-        matchers_of(table)
-        return table
 
     @model_validator(mode="after")
     def _grafana_has_a_form(self) -> "CallbackSettings":

@@ -3,7 +3,6 @@
 import base64
 import binascii
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -11,7 +10,7 @@ from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile
+from pcapdaemon.secrets import CertificateFile, SecretUrl
 
 
 class ResultsSettings(Section):
@@ -28,7 +27,7 @@ class ResultsSettings(Section):
     maxage: Seconds = Field(
         86400, description="How long a result that can't be sent is retried, in seconds."
     )
-    webhook: SecretStr | None = Field(
+    webhook: SecretUrl | None = Field(
         None, description="A URL to which results of all requests are sent by POST."
     )
     secret: SecretStr | None = Field(
@@ -52,14 +51,6 @@ class ResultsSettings(Section):
             *(["[results] webhook is http://: results are sent unencrypted"] if plain else []),
             *([] if self.secret else [unsigned]),
         ]
-
-    @field_validator("webhook")
-    @classmethod
-    def _url_is_http(cls, webhook: SecretStr | None) -> SecretStr | None:
-        parts = urlsplit(webhook.get_secret_value()) if webhook else None
-        if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("must be a URL that begins with https:// or http://")
-        return webhook
 
     @field_validator("secret")
     @classmethod

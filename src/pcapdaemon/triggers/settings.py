@@ -1,21 +1,19 @@
 """`[[trigger]]`: which alerts start which captures."""
 
 import re
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import re2
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from pcapdaemon.core.match import Matcher, matchers_of
+from pcapdaemon.core.match import Matcher, Matches, matchers_of
 from pcapdaemon.core.paths import LONGEST_PATH
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Time
 from pcapdaemon.secrets import HeaderSecret
 from pcapdaemon.triggers.template import template_problems
 
-Matches = Mapping[str, Any]
 Path = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH)]
 Names = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -101,14 +99,14 @@ class TriggerSettings(Section):
             " message can be sent again."
         ),
     )
-    match: dict[str, Any] = Field(
+    match: Matches = Field(
         {},
         description=(
             "Paths and what must be there, all of them: a glob, a number, true or false, a"
             " comparison (`<=2`), not a glob (`!=x`), or an array of which one must fit."
         ),
     )
-    resolved: dict[str, Any] = Field(
+    resolved: Matches = Field(
         {}, description="Like `match`: which alerts say that the cause is over."
     )
     pattern: str | None = Field(
@@ -183,12 +181,6 @@ class TriggerSettings(Section):
             " `alias`, `comment`, `tags`, `customer` and `alertstr` may contain `{path}`."
         ),
     )
-
-    @field_validator("match", "resolved")
-    @classmethod
-    def _matches(cls, table: dict[str, Any]) -> dict[str, Any]:
-        matchers_of(table)
-        return table
 
     @field_validator("pattern")
     @classmethod
