@@ -50,7 +50,7 @@ WORDS = {
     "dropped_by_interface": "Packets that the interface lost.",
     "stop_reason": (
         "What ended the capture: `packets`, `bytes`, `duration`, `idle`, `stopped`, `shutdown`,"
-        " `memory`, `interface-down`, `error` or `end-of-file`."
+        " `memory`, `interface-down`, `gone` (the target has ended), `error` or `end-of-file`."
     ),
     "seconds": "How long the capture ran. Of a recorder: how long it keeps packets.",
     "trigger": "The moment of the request, from which its limits count.",
@@ -58,6 +58,15 @@ WORDS = {
     "filtered_in": (
         "Where the capture filter ran: `kernel` or `process`. In the process of the daemon, all"
         " packets of the interface use the buffer of the capture, so more may be dropped."
+    ),
+    "target": (
+        "What the interface leads to: an object with the message's field that named it, `uid` and"
+        " `container` of a pod, and `inside`. Null: the host itself."
+    ),
+    "targets": "The `target` of each interface that has one, by interface.",
+    "uid": "The uid of a pod.",
+    "one_sided": (
+        "Whether packets from the target passed the interface during the capture, but none to it."
     ),
     "first_packet_at": "The time of the first packet.",
     "last_packet_at": "The time of the last packet.",

@@ -36,6 +36,7 @@ from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
 from pcapdaemon.settings import Settings, state_directory
 from pcapdaemon.sources.base import Bus
+from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers import checking
 from pcapdaemon.triggers.settings import TriggerSettings
@@ -55,6 +56,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         delivery=reader.section("delivery", DeliverySettings),
         spool=reader.section("spool", SpoolSettings),
         results=reader.section("results", ResultsSettings),
+        targets=reader.section("targets", TargetSettings),
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
         interfaces=reader.tables("interface", InterfaceSettings),
         recorder=reader.tables("recorder", RecorderSettings),
@@ -117,7 +119,7 @@ class _Reader:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
-        known = set("general capture delivery spool results syslog".split())
+        known = set("general capture delivery spool results targets syslog".split())
         known |= {"interface", "recorder", "profile", "trigger", "callback"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())

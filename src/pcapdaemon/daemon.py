@@ -52,6 +52,7 @@ from pcapdaemon.settings import (
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.targets.targets import Targets
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.threads import run_in_thread
@@ -105,6 +106,7 @@ class Daemon:
         self._ready = Ready(budget)
         origins = Origins(self._recorders.get, self._ready.take)
         runs = Runs(settings, budget, self._delivery, self._publish, origins)
+        self._targets = Targets(settings.targets)
         self._engine = Engine(
             node,
             settings,
@@ -114,6 +116,7 @@ class Daemon:
             statedir=state_directory(settings.general),
             places=lambda: self._results.places,
             addresses=own_addresses,
+            find_targets=self._targets.find,
         )
         self._alerts = Alerts(
             self._engine.take, self._bus_of, self._publish, state_directory(settings.general)
@@ -222,6 +225,7 @@ class Daemon:
         self._history.configure(node)
         await self._results.configure(node, settings.results, settings.callback)
         self._engine.configure(node, settings)
+        self._targets.configure(settings.targets)
         self._budget.configure(settings.general.memory)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)

@@ -5,7 +5,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
 from pcapdaemon.core.request import Problem, new_id
+from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.settings import Settings
@@ -35,6 +36,11 @@ LONGEST_LOGGED = 4096
 """Most bytes of a message that are logged, if logging was asked for."""
 
 log = structlog.get_logger()
+
+
+async def no_targets(_: Asked) -> Found:
+    """Return nothing: requests can't be aimed at anything but interfaces."""
+    return NOTHING_FOUND
 
 
 class Engine:
@@ -54,6 +60,7 @@ class Engine:
         statedir: Path | None = None,
         places: Callable[[], frozenset[str]] = frozenset,
         addresses: Callable[[], Collection[Ip]] = no_addresses,
+        find_targets: Callable[[Asked], Awaitable[Found]] = no_targets,
     ) -> None:
         self.node, self.runs, self.skipped = node, runs, 0
         self._settings, self._draining = settings, False
@@ -61,7 +68,7 @@ class Engine:
         self._dedupe, self._rates = Dedupe(statedir), Rates()
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._find_addresses = addresses
+        self._find_addresses, self._find_targets = addresses, find_targets
         self._addresses: Collection[Ip] | None = None
         self._addresses_until = 0.0
 
@@ -95,9 +102,12 @@ class Engine:
         if addressed_to(fields, self.node, self._settings.general.labels, self._own_addresses):
             self._spawn(self._handle_or_say_why_not(message, fields))
             return
+        self._skip(message, fields)
+
+    def _skip(self, message: Message, fields: dict[str, Any], *why: Problem) -> None:
         self.skipped += 1
         if message.answer or message.settle:
-            answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE)
+            answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE, why)
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
 
     def _own_addresses(self) -> Collection[Ip] | None:
@@ -182,7 +192,12 @@ class Engine:
         envelope = Envelope(
             message.source, message.arrived_at, new_id(), message.sent_at, message.key
         )
-        judged = intake.judge(fields, envelope, self._view())
+        asked = intake.targets_of(fields, self._settings.profiles)
+        found = await self._find_targets(asked) if asked else NOTHING_FOUND
+        if asked and asked.select_node and (found.elsewhere or found.starting):
+            self._skip(message, fields, Problem(*asked.not_here))
+            return
+        judged = intake.judge(fields, envelope, self._view(found))
         if isinstance(judged, Order):
             self._conclude(message, self._obey(message, judged))
             return
@@ -207,7 +222,7 @@ class Engine:
         else:
             await self._take_once(message, envelope, judged, judged.plan)
 
-    def _view(self) -> View:
+    def _view(self, targets: Found) -> View:
         settings, delivery = self._settings, self.runs.delivery
         around = Surroundings(
             self.node,
@@ -216,6 +231,7 @@ class Engine:
             settings.aliases,
             self._places(),
             delivery.destination_fields,
+            targets,
         )
         return View(settings.general, around, delivery.objections, settings.profiles)
 

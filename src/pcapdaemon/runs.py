@@ -310,6 +310,7 @@ class Runs:
     ) -> Captured | CaptureFailed:
         """Wait until a capture ends; meanwhile publish its counts once a second."""
         while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
+            session.end_if_gone()
             if session.armed.done() and not session.armed.cancelled():
                 self._publish(CaptureProgressed(session.plan.id, session.name, session.counts()))
         return await task

@@ -21,6 +21,7 @@ from pcapdaemon.filewatch import Files
 from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
 
@@ -47,6 +48,7 @@ class Settings:
     delivery: DeliverySettings
     spool: SpoolSettings
     results: ResultsSettings
+    targets: TargetSettings
     syslog: Syslog | None
     interfaces: tuple[InterfaceSettings, ...]
     recorder: tuple[RecorderSettings, ...]

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from tests.acceptance.conftest import Make
 from tests.helpers import Wire, eventually, numbers, tshark
+from tests.privileges import capability, opened_to_users
 from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer, free_port, wait_for_file
 
 ROOT = Path(__file__).parents[2]
@@ -346,40 +346,10 @@ def test_systemd_is_told_and_the_watchdog_fed(make: Make, tmp_path: Path) -> Non
         assert daemon.wait() == 0
 
 
-def capability(*names: str) -> list[str]:
-    sets = ",".join(["-all", *names])
-    return [
-        *reachable(),
-        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
-        *(f"--inh-caps={sets}", f"--ambient-caps={sets}", f"--bounding-set={sets}"),
-    ]
-
-
-def reachable() -> list[str]:
-    """Return what shows the project to an ordinary user although it is below a closed directory.
-
-    /root is such a directory. It gets another root directory there, in a mount namespace.
-    """
-    closed = [parent for parent in ROOT.parents if not parent.stat().st_mode & stat.S_IXOTH]
-    if not closed:
-        return []
-    steps = (
-        'keep=$(mktemp -d) && mount --bind "$0" "$keep" && mount -t tmpfs -o mode=755 tmpfs "$1"'
-        ' && mkdir -p "$0" && mount --move "$keep" "$0" && cd / && shift && exec "$@"'
-    )
-    return ["unshare", "--mount", "sh", "-c", steps, str(ROOT), str(closed[-1])]
-
-
 @pytest.fixture
 def unprivileged(make: Make, tmp_path_factory: pytest.TempPathFactory) -> DaemonProcess:
     """A daemon with directories that an ordinary user can use."""
-    daemon = make()
-    for directory in (daemon.directory, daemon.captures):
-        os.chown(directory, 65534, 65534)
-    for parent in daemon.directory.parents:
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    return daemon
+    return opened_to_users(make())
 
 
 def test_an_ordinary_user_with_cap_net_raw_alone_captures(

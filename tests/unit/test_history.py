@@ -49,7 +49,7 @@ def after(*events: Event) -> CaptureRecord:
 
 
 def test_what_the_spool_does_not_have_any_more_is_lost_and_joined_records_keep_their_own() -> None:
-    capture = CaptureRecord("eth0", CaptureState.SPOOLED, file_name="x", pending=["s3"])
+    capture = CaptureRecord("eth0", None, CaptureState.SPOOLED, file_name="x", pending=["s3"])
     one = RequestRecord("one", "redis", 1.0, state=RequestState.FINISHED, captures=[capture])
     two = RequestRecord(
         "two", "kafka", 2.0, state=RequestState.FINISHED, captures=[], asked={"customer": "acme"}

@@ -33,6 +33,7 @@ from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import CaptureRequest, Problem, validate
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.target import NOTHING_FOUND, Found
 from pcapdaemon.results.history import History
 from pcapdaemon.results.router import Results
 from pcapdaemon.results.settings import ResultsSettings
@@ -116,15 +117,19 @@ def request(**fields: Any) -> CaptureRequest:
     return found
 
 
-def accepted(name: str = "ID", source: str = "redis", **fields: Any) -> RequestAccepted:
+def accepted(
+    name: str = "ID", source: str = "redis", targets: Found | None = None, **fields: Any
+) -> RequestAccepted:
     around = Surroundings(
         "here",
         1.0,
         {"e0": Interface("e0", InterfaceKind.NETWORK)},
         {},
         frozenset({"r", "s", "webhook"}),
+        targets=targets or NOTHING_FOUND,
     )
-    plan = make_plan(name, request(**fields), [], Policy(), around)
+    asked = {"pod": "shop/web-1", "interface": []} if targets else {}
+    plan = make_plan(name, request(**fields, **asked), [], Policy(), around)
     assert isinstance(plan, CapturePlan)
     return RequestAccepted(source, plan, 1.0, ("a warning",))
 

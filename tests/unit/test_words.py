@@ -24,22 +24,26 @@ from pcapdaemon.core.events import (
     SavefileLost,
     SavefileSpooled,
 )
+from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.intake import dry_run, listed
+from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Content, Counts, Lookback, Outcome, Receipt
 from pcapdaemon.core.record import CaptureRecord
-from pcapdaemon.core.request import FIELDS, Problem, ResultKind
+from pcapdaemon.core.request import FIELDS, Problem
+from pcapdaemon.core.target import Found
 from pcapdaemon.core.wire import from_wire, to_wire
 from scripts.words import WORDS
 from tests.unit.test_results import Desk, accepted, bus, request
 
-FREE = {"delivered", "lost", "unavailable"}
+FREE = {"delivered", "lost", "unavailable", "targets"}
 """Objects whose members are named by destinations and interfaces."""
 
 FRAME = {"id", "node", "state", "type", "title", "status", "interface"}
 """What every answer has; `type`, `title` and `status` are those of RFC 9457."""
 
+TARGET = Target(TargetKind.POD, "shop/web-1", "5d0c", ("app",))
 OUTCOME = Outcome(
     5,
     100,
@@ -53,6 +57,7 @@ OUTCOME = Outcome(
     last_packet_at=2.0,
     lookback=Lookback(5, 4.5, 2, "why"),
     content=Content("gzip", 200, "cd"),
+    target=TARGET.as_json(),
     error="words",
 )
 STOPPED = CaptureStopped("ID", "e0", "f.pcap", OUTCOME, "ab", ("s3",))
@@ -103,7 +108,7 @@ async def words_of_results() -> set[str]:
         RequestJoined("J", "redis", "ID", 2.0, request()),
         RequestSeenBefore("ID", "redis", request()),
     )
-    plan = accepted().plan
+    plan = accepted(targets=Found((Interface("e0", InterfaceKind.NETWORK, target=TARGET),))).plan
     running = [{"id": "x", "joined": [], "since": 1.0, "bpf": "", "captures": {}}]
     assert desk_bus.answer
     for conclusion in (dry_run("redis", plan, (), 0.0), listed(Order("L"), running)):

@@ -286,9 +286,8 @@ def _response(answer: Answer) -> Response:
         body = {"id": answer.id, "state": RequestState.RUNNING, **names, "href": href, **joined}
         return JSONResponse(body, 202, {"Location": href})
     if answer.kind is AnswerKind.ELSEWHERE:
-        return JSONResponse(
-            {"id": answer.id, "state": answer.kind, "detail": "the request is for another node"}
-        )
+        why = [one.message for one in answer.problems] or ["the request is for another node"]
+        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": "; ".join(why)})
     if answer.kind not in STATUS:  # a dry run, a list, or a cancelled request
         return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
     detail = "; ".join(str(one) for one in answer.problems)

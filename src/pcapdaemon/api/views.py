@@ -46,7 +46,7 @@ def _of_wire(hint: Any) -> Any:
 CAPTURE = create_model(
     "Capture",
     **_members(Counts),
-    **_members(CaptureRecord, without=("counts", "outcome")),
+    **_members(CaptureRecord, without=("counts", "outcome", "target")),
     **_members(Outcome, without=Counts.__slots__, optional=True),
     complete=(bool | None, None),
     missing=(list[str] | None, None),

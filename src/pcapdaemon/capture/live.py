@@ -12,7 +12,7 @@ from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.units import Bytes
-from pcapdaemon.native.live import LiveCapture
+from pcapdaemon.native.live import LiveCapture, enter_namespace
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import find_link
 
@@ -91,7 +91,7 @@ class LiveSource(LiveCapture):
 
     def __new__(cls, interface: Interface, budget: MemoryBudget, *_: Any, **__: Any) -> Self:
         """Pass only a name and a pool to the native part."""
-        return super().__new__(cls, interface.name, budget.pool)
+        return super().__new__(cls, interface.device or interface.name, budget.pool)
 
     def __init__(
         self,
@@ -103,6 +103,7 @@ class LiveSource(LiveCapture):
         stream: int = 0,
     ) -> None:
         self._stream = stream
+        self._namespace = interface.namespace
         self._loopback, self._budget, self._settings = interface.loopback, budget, settings
         self._nothing_recorded, self._buffer, self._spare_of = nothing_recorded, 0, spare_of
 
@@ -110,8 +111,12 @@ class LiveSource(LiveCapture):
         """Open the interface, or use a handle that is open, and set the filter.
 
         Blocks for about 10 ms, for less with an open handle, and for more while it resolves names.
+        For a capture in another namespace, the calling thread stays there.
         """
-        if spare := self._spare_of(self.interface, self._settings):
+        if self._namespace:
+            enter_namespace(self._namespace)
+            self._open(options)
+        elif spare := self._spare_of(self.interface, self._settings):
             self._buffer = spare.hand_over()
             self.adopt(spare, snaplen=options.snaplen, buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS)
         else:

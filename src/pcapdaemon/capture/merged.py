@@ -74,6 +74,11 @@ class MergedSession:
         for session in self._sessions:
             session.stop(shutdown, trying)
 
+    def end_if_gone(self) -> None:
+        """End each capture whose target has ended."""
+        for session in self._sessions:
+            session.end_if_gone()
+
     def extend(self, limits: CaptureLimits) -> bool:
         """Raise the limits to at least these; False if one capture is over or about to be."""
         return all(s.is_running for s in self._sessions) and all(

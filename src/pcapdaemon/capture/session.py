@@ -9,6 +9,7 @@ from pcapdaemon.capture.live import CaptureSettings, LiveSource, SpareOf, no_spa
 from pcapdaemon.capture.recorder import RecordedSource, Recorder
 from pcapdaemon.capture.replay import ReplaySource
 from pcapdaemon.capture.source import PacketSource, SourceOptions
+from pcapdaemon.capture.target import Aim
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Counts, Lookback, Outcome, Place
@@ -92,7 +93,8 @@ class Session:
         self._trigger_ns, self._trigger = time.monotonic_ns() - int(late * 1e9), time.time() - late
         self._window = plan.window(self._trigger)
         self._ago = self._trigger - self._window.trigger
-        self._shutdown = self._stopping = self._trying = False
+        self._shutdown = self._stopping = self._trying = self._gone = False
+        self._aim = Aim(part.interface)
         self._source = self._choose_source()
         self._loop = asyncio.get_running_loop()
         self.armed: asyncio.Future[Armed] = self._loop.create_future()
@@ -128,6 +130,12 @@ class Session:
         self._shutdown = self._shutdown or shutdown
         self._stopping = True
         self._source.stop()
+
+    def end_if_gone(self) -> None:
+        """End the capture if its target has ended: a namespace stays as long as its sockets."""
+        if self._aim.is_gone:
+            self._gone = True
+            self._source.stop()
 
     @property
     def is_running(self) -> bool:
@@ -233,6 +241,7 @@ class Session:
         call_in_loop(
             self._loop, self._set_armed, Armed(source.linktype, source.snaplen, time.time())
         )
+        self._aim.begin()
         reason = StopReason(source.run())
         seconds = (time.monotonic_ns() - begun) / 1e9
         return Taken(
@@ -240,8 +249,9 @@ class Session:
         )
 
     def _outcome(self, source: PacketSource, reason: StopReason, seconds: float) -> Outcome:
-        if self._shutdown and reason is StopReason.STOPPED:
-            reason = StopReason.SHUTDOWN
+        if reason is StopReason.STOPPED and (self._shutdown or self._gone):
+            reason = StopReason.SHUTDOWN if self._shutdown else StopReason.GONE
+        reason = self._aim.reason(reason, source.error)
         first, last = source.times
         return Outcome(
             **asdict(self.counts()),
@@ -254,6 +264,7 @@ class Session:
             down=0.0 if reason is StopReason.INTERFACE_DOWN or self._ago else round(source.down, 3),
             filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
+            **self._aim.facts(),
         )
 
     def _past(self, source: PacketSource) -> Lookback:

@@ -21,6 +21,7 @@ from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.session import Origins
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.errors import ConfigError, DeliveryRefused
+from pcapdaemon.core.intake import targets_of
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.section import Section
@@ -34,6 +35,8 @@ from pcapdaemon.runs import Runs
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.settings import Settings, interfaces_of, node_name
 from pcapdaemon.sources.base import Message
+from pcapdaemon.targets.lookup import look_up
+from pcapdaemon.targets.targets import Targets
 from pcapdaemon.threads import run_in_thread
 
 SHOW_EVERY = 0.25
@@ -194,7 +197,12 @@ def _engine(
     budget = MemoryBudget(settings.general.memory)
     runs = Runs(settings, budget, delivery, history.on_event, origins)
     return Engine(
-        node_name(settings), settings, runs, history.on_event, lambda: interfaces_of(settings)
+        node_name(settings),
+        settings,
+        runs,
+        history.on_event,
+        lambda: interfaces_of(settings),
+        find_targets=Targets(settings.targets).find,
     )
 
 
@@ -214,7 +222,7 @@ def _can_stream(message: Mapping[str, Any], settings: Settings) -> bool:
 
 
 def _refuse_several(message: dict[str, Any], settings: Settings, write: str | None) -> None:
-    names = _names(message, settings)
+    names = _names(message, settings) if write is not None else set()
     if write is not None and len(names) > 1 and not message.get("merge"):
         problem = (
             f"-w names one file, but {len(names)} interfaces ({', '.join(sorted(names))}) need one"
@@ -228,6 +236,8 @@ def _refuse_several(message: dict[str, Any], settings: Settings, write: str | No
 
 def _names(message: Mapping[str, Any], settings: Settings) -> set[str]:
     """Return the interfaces that a message asks for."""
+    if asked := targets_of(message, settings.profiles):
+        return {one.name for one in look_up(asked, settings.targets).interfaces}
     aliased = (settings.aliases.get(alias, ()) for alias in message.get("alias", ()))
     return {*message.get("interface", ()), *chain.from_iterable(aliased)}
 

@@ -20,8 +20,9 @@ from pcapdaemon.cli.holder import local_addresses, refuse_strangers
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.errors import PcapdaemonError
+from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.record import RequestState
-from pcapdaemon.core.request import ResultKind, new_id
+from pcapdaemon.core.request import new_id
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
 

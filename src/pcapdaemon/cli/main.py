@@ -65,6 +65,12 @@ def _top(
 def capture(
     interface: options.Interfaces = None,
     alias: options.Aliases = None,
+    pod: options.Pods = None,
+    container: options.Containers = None,
+    netns: options.Netns = None,
+    process: options.ProcessNames = None,
+    unit: options.UnitNames = None,
+    inside: options.Inside = False,
     bpf: options.Bpf = None,
     snap: options.Snap = None,
     packets: options.Packets = None,
@@ -189,6 +195,18 @@ def interfaces(config_file: options.ConfigOption = None, json_: options.JsonOpti
         for row in describe_interfaces()
     ]
     show.interfaces(rows, json_)
+
+
+@app.command()
+def targets(config_file: options.ConfigOption = None, json_: options.JsonOption = False) -> None:
+    """List what requests can be aimed at on this host besides interfaces, and how it is reached.
+
+    Example: pcapdaemon targets
+    """
+    from pcapdaemon.cli import show
+    from pcapdaemon.targets.listing import listed
+
+    show.targets(listed(_settings_or_local(config_file).targets), json_)
 
 
 app.command()(run)

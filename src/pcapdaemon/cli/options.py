@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,15 @@ def interface_names(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def pod_names(incomplete: str) -> list[str]:
+    """Return the pods of this host that begin so, for the completion of a shell."""
+    from pcapdaemon.targets import pods  # few commands need it
+    from pcapdaemon.targets.settings import TargetSettings
+
+    found = pods.pods_in(Path(TargetSettings().logs), [f"{escape(incomplete)}*"])
+    return sorted({pod.name for pod in found})
+
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The configuration file (TOML).", show_default=False)
 ]
@@ -46,6 +56,34 @@ Interfaces = Annotated[
 Aliases = Annotated[
     list[str] | None,
     typer.Option("--alias", help="Alias from the configuration; may be repeated."),
+]
+Pods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pod",
+        help="Kubernetes pod, as NAMESPACE/NAME, may have globs; may be repeated.",
+        autocompletion=pod_names,
+    ),
+]
+Containers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--container", help="Name of a container of --pod, or a container's id; may be repeated."
+    ),
+]
+Netns = Annotated[
+    list[str] | None,
+    typer.Option("--netns", help="Network namespace, as in /run/netns; may be repeated."),
+]
+ProcessNames = Annotated[
+    list[str] | None,
+    typer.Option("--process", help="Number or name of a process; may be repeated."),
+]
+UnitNames = Annotated[
+    list[str] | None, typer.Option("--unit", help="Unit of systemd; may be repeated.")
+]
+Inside = Annotated[
+    bool, typer.Option("--inside", help="Capture in the target's own network namespace.")
 ]
 Bpf = Annotated[
     str | None,

@@ -171,6 +171,18 @@ def interfaces(rows: list[dict[str, Any]], as_json: bool) -> None:
     wide(sys.stdout).print(shown)
 
 
+def targets(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what requests can be aimed at besides interfaces."""
+    if as_json:
+        print(json.dumps(rows))
+        return
+    shown = table("target", "interfaces", "containers", "why not")
+    for row in rows:
+        cells = (", ".join(row["interfaces"]), ", ".join(row["container"]), row["reason"])
+        shown.add_row(*(printable(cell) for cell in (row["target"], *cells)))
+    wide(sys.stdout).print(shown)
+
+
 def nodes(found: Fleet, as_json: bool, receivers: int | None = None) -> None:
     """Print the outcome of a request on each node.
 

@@ -31,7 +31,9 @@ class ConfigError(PcapdaemonError):
 
 
 class CaptureRefused(PcapdaemonError):
-    """libpcap refused; `kind` is "filter", "interface", "replay", "permission" or "other"."""
+    """libpcap refused; `kind` is "filter", "interface", "replay", "inside", "permission" or
+    "other".
+    """
 
     def __init__(self, message: str, kind: str = "other") -> None:
         super().__init__(message, HINTS.get(kind, ""))
@@ -76,6 +78,10 @@ HINTS = {
         "and 'ip link set dev NAME up' to bring one up"
     ),
     "replay": "'[[interface]] replay' or '--read' names a pcap or pcapng file",
+    "inside": (
+        "`inside` needs the capability CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a namespace that has"
+        " no file in /run/netns"
+    ),
     "permission": (
         "run as root, or grant the capability: set AmbientCapabilities=CAP_NET_RAW in the systemd "
         "unit, or run 'setcap cap_net_raw+ep' on the Python interpreter of the virtual environment"

@@ -29,6 +29,7 @@ from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
+from pcapdaemon.core.target import TARGETS, Asked
 from pcapdaemon.core.text import shortened
 from pcapdaemon.core.wire import to_wire
 
@@ -97,6 +98,14 @@ class Conclusion:
     verdict: Verdict | None
     answer: Answer | None = None
     events: tuple[Event, ...] = ()
+
+
+def targets_of(fields: Mapping[str, Any], profiles: Profiles) -> Asked | None:
+    """Return the targets of a message that must be found before it is judged, or None."""
+    fields, _ = applied(fields, profiles)
+    if not any(fields.get(name) for name in TARGETS):
+        return None
+    return validate(fields)[0].targets
 
 
 def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | Judged:
@@ -232,12 +241,14 @@ def joined(
 
 def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str], now: float) -> Conclusion:
     """Return the answer of a dry run: what would be captured at `now`, seconds since the epoch."""
-    details = {
+    details: dict[str, Any] = {
         "limits": to_wire(plan.limits),
         ON_THE_WIRE["snaplen"]: plan.snaplen,
         "lookback": plan.window(now).lookback,
         "unavailable": dict(plan.unavailable),
     }
+    if plan.targets:
+        details["targets"] = plan.targets
     words, to = tuple(warnings), plan.request.reply_to
     answer = Answer(
         plan.id,

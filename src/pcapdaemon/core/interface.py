@@ -15,6 +15,46 @@ class Replay:
     paced: bool = False
 
 
+class TargetKind(StrEnum):
+    """The kind of a target. The words are the fields of a message that name one."""
+
+    POD = "pod"
+    CONTAINER = "container"
+    NETNS = "netns"
+    PROCESS = "process"
+    UNIT = "unit"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A pod, a container or something else with a network namespace of its own.
+
+    `uid` and `containers` are a pod's. With `inside`, it is captured in its namespace, otherwise on
+    the host's end of its interface. `witness` is a path that exists as long as the target, or "".
+    """
+
+    kind: TargetKind
+    name: str
+    uid: str = ""
+    containers: tuple[str, ...] = ()
+    inside: bool = False
+    witness: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its kind and name, as in tags."""
+        return f"{self.kind}:{self.name}"
+
+    def as_json(self) -> dict[str, str | bool | list[str]]:
+        """Return what results and savefiles say of it."""
+        found: dict[str, str | bool | list[str]] = {self.kind.value: self.name}
+        if self.uid:
+            found["uid"] = self.uid
+        if self.containers:
+            found["container"] = list(self.containers)
+        return {**found, "inside": self.inside}
+
+
 class InterfaceKind(StrEnum):
     """The kind of an interface.
 
@@ -31,7 +71,9 @@ class InterfaceKind(StrEnum):
 class Interface:
     """An interface that can be captured on.
 
-    `replay` is the file that it plays, or None for a device. `description` and `addresses` are only
+    `replay` is the file that it plays, or None for a device. `target` is what is at its other end,
+    or, with `namespace`, where it is: `namespace` is the file of a network namespace, and `device`
+    is the interface's name there. `description` and `addresses` are only
     set where all interfaces are listed.
     """
 
@@ -42,6 +84,9 @@ class Interface:
     up: bool = True
     addresses: tuple[str, ...] = ()
     replay: Replay | None = None
+    target: Target | None = None
+    namespace: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ RECORD_HEADER_SIZE = 16
 class StopReason(StrEnum):
     """What ended a capture.
 
-    The native loop returns these words, except SHUTDOWN, which is a kind of STOPPED. Users see
-    them.
+    The native loop returns these words, except SHUTDOWN, which is a kind of STOPPED, and GONE: a
+    target has ended, which is what its capture waits for. Users see them.
     """
 
     PACKETS = "packets"
@@ -25,6 +25,7 @@ class StopReason(StrEnum):
     SHUTDOWN = "shutdown"
     MEMORY = "memory"
     INTERFACE_DOWN = "interface-down"
+    GONE = "gone"
     ERROR = "error"
     END_OF_FILE = "end-of-file"
 

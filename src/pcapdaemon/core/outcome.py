@@ -7,9 +7,14 @@ the codec in wire.py.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pcapdaemon.core.limits import StopReason
+
+ONE_SIDED = (
+    "no packet to the target passed the host's end of its interface: the network plug-in may bypass"
+    " it (bpf_redirect_peer); use `inside`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,9 @@ class Outcome(Counts):
     `trigger` is the moment from which its limits count, and `seconds` is how long it ran.
     `down` is for how many seconds the interface was down meanwhile. `lookback` is set if packets
     from before the trigger were asked for. `content` is set if the savefile is compressed, and
-    `size` is then the size of the content.
+    `size` is then the size of the content. `target` is what the interface leads to, as in
+    Target.as_json. With `one_sided`, packets from there passed the interface meanwhile, but none to
+    it.
     """
 
     stop_reason: StopReason
@@ -85,6 +92,8 @@ class Outcome(Counts):
     content: Content | None = None
     down: float = 0.0
     filtered_in: Place = Place.KERNEL
+    target: dict[str, Any] | None = None
+    one_sided: bool = False
     error: str = ""
 
     DERIVED: ClassVar = ("complete", "missing")
@@ -109,6 +118,7 @@ class Outcome(Counts):
         }
         why = reasons.get(self.stop_reason) or self.error  # one of several interfaces may be gone
         words = [f"{number} {text}" for text, number in drops.items() if number]
+        words += [ONE_SIDED] if self.one_sided else []
         words += [f"the link was down for {self.down:.1f} s"] if self.down else []
         return (*words, *([why] if why else []))
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
+from pcapdaemon.core import naming
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.flow import narrowed
@@ -11,8 +13,10 @@ from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
-from pcapdaemon.core.text import path_safe
+from pcapdaemon.core.target import NOTHING_FOUND, Found
 from pcapdaemon.core.window import Window, window_of, window_problems
+
+NOT_ALLOWED = "[general] interfaces does not allow it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,11 @@ class InterfacePlan:
     alias: str
     tags: str
     file_name: str
+
+    @property
+    def target(self) -> dict[str, Any] | None:
+        """What the interface leads to, as results say it."""
+        return self.interface.target.as_json() if self.interface.target else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,13 @@ class CapturePlan:
         first = self.captures[0]
         name = "+".join(part.interface.name for part in self.captures)
         tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
-        return InterfacePlan(replace(first.interface, name=name), first.alias, tags, self.file_name)
+        whole = replace(first.interface, name=name, target=None)
+        return InterfacePlan(whole, first.alias, tags, self.file_name)
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """What its interfaces lead to, by their names; without those of the host itself."""
+        return {part.interface.name: part.target for part in self.captures if part.target}
 
     @property
     def outcomes(self) -> tuple[InterfacePlan, ...]:
@@ -117,7 +132,8 @@ class Surroundings:
     """What a plan depends on besides the request: this node, now.
 
     `now` is seconds since the epoch. `places` are where results can go.
-    `destination_fields` are the names of the request's fields that destinations use.
+    `destination_fields` are the names of the request's fields that destinations use. `targets` are
+    those of the request.
     """
 
     node: str
@@ -126,6 +142,7 @@ class Surroundings:
     aliases: Mapping[str, Sequence[str]]
     places: frozenset[str] = frozenset()
     destination_fields: tuple[str, ...] = ()
+    targets: Found = NOTHING_FOUND
 
 
 def make_plan(
@@ -174,10 +191,10 @@ def _plan(
         untagged_filter=narrowed(own, flow.untagged_filter) if flow else "",
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
-        file_name=_whole_name(
-            request_id, request, policy, around, [interface.name for interface, _ in chosen]
+        file_name=naming.file_name(
+            request_id, request, policy, around.node, around.now, [one for one, _ in chosen]
         ),
-        pcapng=_is_pcapng(request, policy),
+        pcapng=naming.is_pcapng(request, policy),
         merge=request.merge,
         compress=request.compress or policy.compress,
         sha256=request.sha256 or policy.sha256,
@@ -276,6 +293,8 @@ def _interfaces(
 
     Each interface comes with the alias that named it. Problems exist only if no interface is left.
     """
+    if request.targets:
+        return _interfaces_of_targets(policy, around.targets)
     wanted, unavailable = _wanted(request, around)
     chosen: dict[str, tuple[Interface, str]] = {}
     for name, alias in wanted:
@@ -283,7 +302,7 @@ def _interfaces(
         if interface is None:
             unavailable.append((name, "no such interface on this node"))
         elif not _allowed(interface, policy.interfaces):
-            unavailable.append((name, "[general] interfaces does not allow it"))
+            unavailable.append((name, NOT_ALLOWED))
         else:
             chosen.setdefault(interface.name, (interface, alias))
     problems = (
@@ -294,6 +313,21 @@ def _interfaces(
         ]
     )
     return list(chosen.values()), unavailable, problems
+
+
+def _interfaces_of_targets(
+    policy: Policy, found: Found
+) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
+    chosen = [one for one in found.interfaces if one.namespace or _allowed(one, policy.interfaces)]
+    refused = [(one.kind.value, one.name, one.reason) for one in found.refused]
+    refused += [
+        (one.target.kind.value, one.target.name, f"{one.name}: {NOT_ALLOWED}")
+        for one in found.interfaces
+        if one not in chosen and one.target
+    ]
+    unavailable = [(name, reason) for _, name, reason in refused]
+    problems = [Problem(field, f"{name}: {reason}") for field, name, reason in refused]
+    return [(one, "") for one in chosen], unavailable, [] if chosen else problems
 
 
 def _wanted(
@@ -327,53 +361,6 @@ def _capture(
     alias: str,
     snaplen: int,
 ) -> InterfacePlan:
-    tags = _tags(request, alias, around.node, interface.name, snaplen)
-    return InterfacePlan(
-        interface, alias, tags, _whole_name(request_id, request, policy, around, [interface.name])
-    )
-
-
-def _is_pcapng(request: CaptureRequest, policy: Policy) -> bool:
-    return request.merge or (request.format or policy.format) == "pcapng"
-
-
-def _whole_name(
-    request_id: str,
-    request: CaptureRequest,
-    policy: Policy,
-    around: Surroundings,
-    interfaces: Sequence[str],
-) -> str:
-    name = _file_name(policy.filename, around, "+".join(interfaces), request_id)
-    return name.removesuffix(".pcap") + _extension(request, policy, name)
-
-
-def _extension(request: CaptureRequest, policy: Policy, name: str) -> str:
-    png, dotted = _is_pcapng(request, policy), name.endswith(".pcap")
-    form = ".pcapng" if png and not name.endswith(".pcapng") else ".pcap" if dotted else ""
-    return form + {"gzip": ".gz", "zstd": ".zst"}.get(request.compress or policy.compress, "")
-
-
-def _tags(request: CaptureRequest, alias: str, node: str, interface: str, snaplen: int) -> str:
-    tags = [
-        f"customer:{request.customer}" if request.customer else "",
-        f"alertid:{request.alert_id}" if request.alert_id else "",
-        request.cause.tag if request.cause else "",
-        request.tags or "",
-        f"alias:{alias}" if alias else "",
-        f"node:{node}",
-        f"interface:{interface}",
-        f"snaplength:{snaplen}",
-    ]
-    return ",".join(tag for tag in tags if tag)
-
-
-def _file_name(template: str, around: Surroundings, interface: str, request_id: str) -> str:
-    parts = {
-        "node": around.node,
-        "interface": interface,
-        "epoch": str(int(around.now)),
-        "id": request_id,
-    }
-    safe = {key: path_safe(value, 128) for key, value in parts.items()}
-    return path_safe(template.format_map(safe), 230)
+    tags = naming.tags(request, alias, around.node, interface, snaplen)
+    name = naming.file_name(request_id, request, policy, around.node, around.now, [interface])
+    return InterfacePlan(interface, alias, tags, name)

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from pcapdaemon.core.request import Compression, Format
+from pcapdaemon.core.fields import Compression, Format
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Bytes, Time
 
@@ -16,9 +16,10 @@ Strings = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(one_or
 
 def _template(text: str) -> str:
     names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
-    if unknown := set(names) - {"node", "interface", "epoch", "id"}:
+    if unknown := set(names) - {"node", "interface", "target", "epoch", "id"}:
         raise ValueError(
-            f"unknown {{{unknown.pop()}}}; use {{node}}, {{interface}}, {{epoch}} and {{id}}"
+            f"unknown {{{unknown.pop()}}}; use {{node}}, {{interface}}, {{target}}, {{epoch}} and"
+            " {id}"
         )
     if any(detail for _, _, *details in Formatter().parse(text) for detail in details):
         raise ValueError(
@@ -153,8 +154,8 @@ class Policy(Section):
     filename: Annotated[str, AfterValidator(_template)] = Field(
         "{node}-{interface}-{epoch}-{id}.pcap",
         description=(
-            "Name of a savefile. It must contain `{interface}` and `{id}`, and may contain `{node}`"
-            " and `{epoch}`."
+            "Name of a savefile. It must contain `{interface}` and `{id}`, and may contain"
+            " `{node}`, `{epoch}` and `{target}` (the pod, or without one the interface)."
         ),
     )
     format: Format = Field("pcap", description="Format of savefiles if a request names none.")

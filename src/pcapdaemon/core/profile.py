@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.target import TARGETS
 
 IN_PROFILES = (
     "interfaces",
@@ -76,6 +77,8 @@ def applied(
         return fields, [Problem("profile", f"unknown profile {name!r}; this node has: {known}")]
     own = {key: value for key, value in fields.items() if _says_something(value)}
     given = dict(profiles[name])
+    if any(name in own for name in TARGETS):
+        given = {name: value for name, value in given.items() if name not in (INTERFACES, ALIASES)}
     for one, other in ((INTERFACES, ALIASES), (ALIASES, INTERFACES), ("since", LOOKBACK)):
         if one in own:
             given.pop(other, None)

@@ -51,12 +51,13 @@ FAILURES = (CaptureState.FAILED, CaptureState.LOST)
 class CaptureRecord:
     """The record of one capture of a request, on one interface.
 
-    `pending` are the destinations that do not have its savefile yet. `lost` are those that will not
-    get it, and why. `reason` says why the capture is in its state. `counts` are current until
-    `outcome` is set. Times are seconds since the epoch.
+    `target` is what the interface leads to. `pending` are the destinations that do not have its
+    savefile yet. `lost` are those that will not get it, and why. `reason` says why the capture is
+    in its state. `counts` are current until `outcome` is set. Times are seconds since the epoch.
     """
 
     interface: str
+    target: dict[str, Any] | None = None
     state: CaptureState = CaptureState.STARTING
     linktype: str = ""
     snaplen: int = 0

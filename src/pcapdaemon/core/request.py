@@ -7,86 +7,45 @@ is answered with all its problems at once: `read` (JSON as strict as Go's, in me
 `addressed_to` (is it for this node? in addressing.py), `validate`.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ulid import ULID
 
-from pcapdaemon.core.addressing import LONGEST_PATTERN, MOST_ADDRESSES, network_of, pattern_problems
+from pcapdaemon.core.addressing import LONGEST_PATTERN, pattern_problems
 from pcapdaemon.core.cause import Cause
+from pcapdaemon.core.fields import (
+    INT64,
+    Addresses,
+    Compression,
+    Format,
+    Label,
+    Moment,
+    Names,
+    ResultKind,
+    Seconds,
+    Size,
+    Text,
+)
 from pcapdaemon.core.flow import Flow, FlowField
-from pcapdaemon.core.message import alert_of, json_type
-from pcapdaemon.core.section import in_words, one_or_several
-from pcapdaemon.core.units import Bytes, Time
+from pcapdaemon.core.message import alert_of
+from pcapdaemon.core.section import in_words
+from pcapdaemon.core.target import (
+    Asked,
+    Pods,
+    Processes,
+    TargetNames,
+    Units,
+    is_implied,
+    target_problems,
+)
 
 MAX_ID = 128
 MOST_NAMED = 10
 """Most unknown fields that a warning names."""
-_INT64 = 2**63
-
-Text = Annotated[str, Field(max_length=4096)]
-
-
-def _network(text: str) -> str:
-    return str(network_of(text))
-
-
-Names = Annotated[
-    tuple[Annotated[str, Field(max_length=127)], ...],
-    Field(strict=False, max_length=64),
-    BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
-]
-Addresses = Annotated[
-    tuple[Annotated[str, AfterValidator(_network)], ...],
-    Field(strict=False, max_length=MOST_ADDRESSES),
-    BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
-]
-Size = Annotated[Bytes, Field(ge=0, lt=_INT64)]
-Seconds = Annotated[Time, Field(ge=0, lt=_INT64)]
-Label = Annotated[str, Field(max_length=128)]
-Format = Literal["pcap", "pcapng"]
-Compression = Literal["none", "gzip", "zstd"]
-ResultKind = Literal[
-    "rejected",
-    "accepted",
-    "started",
-    "progress",
-    "captured",
-    "delivered",
-    "spooled",
-    "failed",
-    "finished",
-]
-"""Kinds of results, in the order in which they happen."""
-
-
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _text_of_a_time(value: object) -> object:
-    if not isinstance(value, str):
-        # pydantic turns a ValueError into a problem, but not a TypeError
-        raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
-    if not _RFC_3339.fullmatch(value):
-        raise ValueError("must be a time in RFC 3339, for example 2026-01-31T12:00:00Z")
-    return value
-
-
-Moment = Annotated[
-    AwareDatetime, Field(strict=False), BeforeValidator(_text_of_a_time, json_schema_input_type=str)
-]
 
 
 class CaptureRequest(BaseModel):
@@ -148,12 +107,44 @@ class CaptureRequest(BaseModel):
     interfaces: Names = Field(
         (),
         alias="interface",
-        description="Interfaces to capture on. Give exactly one of `interface` and `alias`.",
+        description=(
+            "Interfaces to capture on. Give `interface`, `alias`, or one of the fields that name a"
+            " target: `pod`, `container`, `netns`, `process`, `unit`."
+        ),
     )
     aliases: Names = Field(
         (),
         alias="alias",
         description="Aliases from the configuration. An alias can mean several interfaces.",
+    )
+    pods: Pods = Field(
+        (),
+        alias="pod",
+        description=(
+            'Kubernetes pods as "NAMESPACE/NAME", which may have globs. Only nodes that run one of'
+            " them capture, and `node` may be absent."
+        ),
+    )
+    containers: TargetNames = Field(
+        (),
+        alias="container",
+        description=(
+            "With `pod`: only pods that have a container of this name. Without: the id of a"
+            " container, or its first 12 digits or more."
+        ),
+    )
+    netns: TargetNames = Field((), description="Named network namespaces, as in /run/netns.")
+    processes: Processes = Field(
+        (), alias="process", description="Processes: their numbers, or their names."
+    )
+    units: Units = Field((), alias="unit", description="Units of systemd.")
+    inside: bool = Field(
+        False,
+        description=(
+            "Capture in the network namespace of the target, on `interface` there (absent: on all"
+            " of them), in place of the ends of its interfaces on the host. The node must allow it"
+            " (`[targets] inside`)."
+        ),
     )
     tags: Text | None = Field(None, description="Comma-separated tags of the savefile.")
     capture_filter: str | None = Field(
@@ -174,7 +165,7 @@ class CaptureRequest(BaseModel):
         ),
     )
     customer: Text | None = Field(None, description="Becomes the tag `customer:...`.")
-    alert_id: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Text | None = Field(
+    alert_id: Annotated[int, Field(ge=-INT64, lt=INT64)] | Text | None = Field(
         None,
         alias="alertid",
         description="Becomes the tag `alertid:...`. 0, empty or absent: no tag.",
@@ -189,7 +180,7 @@ class CaptureRequest(BaseModel):
         alias="snap",
         description="Snapshot length in bytes. 0 or absent: `[general] snaplength`.",
     )
-    packets: Annotated[int, Field(gt=0, lt=_INT64)] | None = Field(
+    packets: Annotated[int, Field(gt=0, lt=INT64)] | None = Field(
         None,
         description=(
             "Stop after this many packets. Absent: `maxpackets`, which is also the maximum."
@@ -310,6 +301,12 @@ class CaptureRequest(BaseModel):
     endpoint: Text | None = Field(None, description="S3 only: the endpoint.")
     encryption: bool = Field(False, description="S3 only: can turn encryption on, but not off.")
 
+    @property
+    def targets(self) -> Asked | None:
+        """What it is aimed at besides interfaces, or None."""
+        named = (self.pods, self.containers, self.netns, self.processes, self.units)
+        return Asked(*named, self.inside, self.interfaces) if any(named) else None
+
 
 ADDRESS = ("node", "nodere", "labels", "addresses")
 """The fields of a message that say which nodes it is for."""
@@ -371,10 +368,11 @@ def _contradictions(fields: Mapping[str, Any], request: CaptureRequest) -> list[
     for one, other in (("node", "nodere"), ("interface", "alias")):
         if fields.get(one) and fields.get(other):
             problems.append(Problem(one, f"give {one} or {other}, not both"))
-        elif not fields.get(one) and not fields.get(other):
+        elif not fields.get(one) and not fields.get(other) and not is_implied(one, fields):
             product = alert_of(fields) if one == "node" else ""
             looks = f"; this looks like {product}, not like a request" if product else ""
             problems.append(Problem(one, f"must be present; give {one} or {other}{looks}"))
+    problems += [Problem(*one) for one in target_problems(fields)]
     if request.lookback and request.since:
         problems.append(Problem("since", "give lookback or since, not both"))
     if request.node_pattern:

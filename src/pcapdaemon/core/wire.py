@@ -16,6 +16,9 @@ from pcapdaemon.core.request import FIELDS, ON_THE_WIRE
 
 T = TypeVar("T")
 
+FREE = {"target"}
+"""Members that are JSON objects in the program too."""
+
 
 def to_wire(value: Any) -> Any:
     """Return a dataclass and everything in it as JSON values.
@@ -56,7 +59,10 @@ def from_wire(kind: type[T], found: Any) -> T:
 
 def _renamed(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {FIELDS.get(name, name): _renamed(one) for name, one in value.items()}
+        return {
+            FIELDS.get(name, name): one if name in FREE else _renamed(one)
+            for name, one in value.items()
+        }
     return [_renamed(one) for one in value] if isinstance(value, list) else value
 
 

@@ -2,6 +2,7 @@
 """A live capture with libpcap, from opening the interface to the filled blocks."""
 
 cimport cython
+from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
@@ -249,3 +250,18 @@ cdef str _text(const sockaddr *address):
 def library_version():
     """Return libpcap's description of its version."""
     return pcap_lib_version().decode()
+
+
+def enter_namespace(str path):
+    """Move the calling thread to the network namespace of a file, for the rest of its life.
+
+    Raises CaptureRefused of kind "inside".
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CaptureRefused(f"{path}: {error.strerror}", "inside") from None
+    failed = errno if setns(descriptor, CLONE_NEWNET) != 0 else 0
+    os.close(descriptor)
+    if failed:
+        raise CaptureRefused(f"setns to {path}: {os.strerror(failed)}", "inside")

@@ -114,6 +114,10 @@ cdef extern from "<unistd.h>" nogil:
     void _exit(int status)
     int close(int fd)
 
+cdef extern from "<sched.h>" nogil:
+    int setns(int fd, int kind)
+    int CLONE_NEWNET
+
 cdef extern from "<sys/wait.h>" nogil:
     int waitpid(int child, int *status, int options)
     int WNOHANG

@@ -1,4 +1,4 @@
-"""Asks the kernel about one interface, see rtnetlink(7).
+"""Asks the kernel about interfaces and network namespaces, see rtnetlink(7).
 
 libpcap only lists all devices, which takes a second on a host with a thousand of them. These
 questions take some microseconds, and need no privileges.
@@ -12,8 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR = 16, 18, 20, 22
+RTM_NEWNSID, RTM_GETNSID = 88, 90
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 IFLA_IFNAME, IFLA_ALT_IFNAME, IFA_ADDRESS, IFA_LOCAL = 3, 53, 1, 2
+IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_STATS64, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 1, 23, 29, 37
+NETNSA_NSID, NETNSA_PID, NETNSA_FD = 1, 2, 3
+SKIP_STATISTICS = 8
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 LONGEST_NAME = 15
@@ -45,10 +49,81 @@ def find_link(name: str) -> Link | None:
     body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(kind, text + b"\0")
     for answered, data in _ask(RTM_GETLINK, 0, body):
         if answered == RTM_NEWLINK:
-            _, _, index, flags, _ = _LINK.unpack_from(data)
-            own = _attributes(data[_LINK.size :])[IFLA_IFNAME].rstrip(b"\0")
-            return Link(index, own.decode(), bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK))
+            return _link(data, _attributes(data[_LINK.size :]))
     return None
+
+
+def _link(data: bytes, attributes: dict[int, bytes]) -> Link:
+    _, _, index, flags, _ = _LINK.unpack_from(data)
+    name = attributes[IFLA_IFNAME].rstrip(b"\0").decode()
+    return Link(index, name, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An interface of this namespace that is connected to one in another. `kind` is its type.
+
+    `namespace` is the number that the kernel gives the other namespace here.
+    """
+
+    link: Link
+    kind: str
+    namespace: int
+
+
+def ways_out() -> list[Way]:
+    """Return the interfaces that are connected to another network namespace.
+
+    The kernel gives a namespace its number when it is listed here first.
+    """
+    mask = _attribute(IFLA_EXT_MASK, struct.pack("=I", SKIP_STATISTICS))
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + mask
+    found = []
+    for answered, data in _ask(RTM_GETLINK, NLM_F_DUMP, body):
+        if answered != RTM_NEWLINK:
+            continue
+        attributes = _attributes(data[_LINK.size :])
+        if IFLA_LINK_NETNSID in attributes:
+            (number,) = struct.unpack("=i", attributes[IFLA_LINK_NETNSID])
+            info = _attributes(attributes.get(IFLA_LINKINFO, b""))
+            kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+            found.append(Way(_link(data, attributes), kind, number))
+    return found
+
+
+def namespace_of_process(pid: int) -> int | None:
+    """Return the number of a process's network namespace, or None if it has none here.
+
+    It has none if it is this namespace, or if no interface here is connected to it. Needs no
+    privilege.
+    """
+    return _namespace(NETNSA_PID, pid)
+
+
+def namespace_of_file(descriptor: int) -> int | None:
+    """Return the same of an open file of a namespace, as in /run/netns."""
+    return _namespace(NETNSA_FD, descriptor)
+
+
+def _namespace(kind: int, value: int) -> int | None:
+    body = struct.pack("=B3x", socket.AF_UNSPEC) + _attribute(kind, struct.pack("=I", value))
+    for answered, data in _ask(RTM_GETNSID, 0, body):
+        if answered == RTM_NEWNSID:
+            (number,) = struct.unpack("=i", _attributes(data[4:])[NETNSA_NSID])
+            return number if number >= 0 else None
+    return None
+
+
+def traffic_of(name: str) -> tuple[int, int]:
+    """Return how many packets an interface has received and sent; zeros if it is gone."""
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    body += _attribute(IFLA_IFNAME, name.encode()[:LONGEST_NAME] + b"\0")
+    for answered, data in _ask(RTM_GETLINK, 0, body):
+        if answered == RTM_NEWLINK:
+            counts = _attributes(data[_LINK.size :])[IFLA_STATS64]
+            received, sent = struct.unpack_from("=QQ", counts)
+            return received, sent
+    return 0, 0
 
 
 def networks_of(index: int) -> tuple[str, ...]:

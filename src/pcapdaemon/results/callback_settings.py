@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.match import Matcher, Matches, matchers_of
 from pcapdaemon.core.network import unencrypted
-from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
 from pcapdaemon.secrets import CertificateFile, HeaderSecret, SecretUrl
 

@@ -131,7 +131,9 @@ class History:
         match event:
             case RequestAccepted(source, plan, received_at, warnings):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
-                record.captures = [CaptureRecord(part.interface.name) for part in plan.outcomes]
+                record.captures = [
+                    CaptureRecord(part.interface.name, part.target) for part in plan.outcomes
+                ]
                 record.limits, record.asked = to_wire(plan.limits), asked(plan.request)
                 self._remember(record)
             case RequestJoined(request_id, source, joined, received_at, request, warnings):

@@ -5,8 +5,8 @@ It listens to events.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +70,16 @@ RecordOf = Callable[[str], dict[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """Where the results of a request go, and which kinds; None means the default."""
+    """Where the results of a request go, and which kinds; None means the default.
+
+    `targets` are what its interfaces lead to, by their names.
+    """
 
     source: str
     to: str | None
     kinds: tuple[str, ...] | None
     cause: dict[str, str] | None = None
+    targets: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Results:
@@ -206,7 +210,8 @@ class Results:
             case RequestAccepted():
                 self._accepted(event)
             case RequestJoined(request_id, source, joined, _, request, warnings):
-                self._routes[request_id] = _route(source, request)
+                targets = self._routes[joined].targets if joined in self._routes else {}
+                self._routes[request_id] = _route(source, request, targets)
                 self._joined.setdefault(joined, []).append(request_id)
                 self._send(
                     "accepted",
@@ -240,14 +245,15 @@ class Results:
 
     def _accepted(self, event: RequestAccepted) -> None:
         plan = event.plan
-        self._routes[plan.id] = _route(event.source, plan.request)
+        self._routes[plan.id] = _route(event.source, plan.request, plan.targets)
+        targets = {"targets": plan.targets} if plan.targets else {}
         data = {
             ON_THE_WIRE["interfaces"]: [part.interface.name for part in plan.outcomes],
             "limits": to_wire(plan.limits),
             ON_THE_WIRE["snaplen"]: plan.snaplen,
             ON_THE_WIRE["capture_filter"]: plan.capture_filter,
         }
-        self._report("accepted", plan.id, {**data, "warnings": event.warnings})
+        self._report("accepted", plan.id, {**data, **targets, "warnings": event.warnings})
 
     def _on_capture_event(self, event: CaptureEvent) -> None:
         if not self._is_heard(event.id):
@@ -314,6 +320,8 @@ class Results:
             return
         if route.cause:
             data = {**data, "cause": route.cause}
+        if target := route.targets.get(str(data.get("interface"))):
+            data = {**data, "target": target}
         boxes = [box for one, box in self._callbacks.values() if one.concerns(kind, data)]
         boxes += [self._boxes[place] for place in places]
         if not readers and not boxes:
@@ -363,8 +371,10 @@ def name_of(place: tuple[str, str]) -> str:
     return " ".join(filter(None, place))
 
 
-def _route(source: str, request: CaptureRequest | None) -> _Route:
+def _route(
+    source: str, request: CaptureRequest | None, targets: Mapping[str, Any] | None = None
+) -> _Route:
     if request is None:
         return _Route(source, None, None)
     cause = request.cause.as_json() if request.cause else None
-    return _Route(source, request.reply_to, request.reply_events, cause)
+    return _Route(source, request.reply_to, request.reply_events, cause, targets or {})

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
+from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.policy import Seconds
-from pcapdaemon.core.request import ResultKind
 from pcapdaemon.core.section import Section
 from pcapdaemon.secrets import CertificateFile, SecretUrl
 
