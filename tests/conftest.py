@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers import Wire, eventually
+from tests.helpers import Wire, bring_up
 
 if TYPE_CHECKING:
     from tests.contracts.sources import Shared
@@ -80,13 +80,6 @@ def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def _sends(name: str) -> bool:
-    """Return whether a device sends. The kernel activates it a moment after its other end."""
-    command = ["ip", "-o", "link", "show", name]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return "qdisc noqueue" in shown and "state UP" in shown
-
-
 @pytest.fixture
 def wire(sender: Path) -> Iterator[Wire]:
     """A separate veth pair, up and without traffic other than the test's."""
@@ -94,9 +87,6 @@ def wire(sender: Path) -> Iterator[Wire]:
     subprocess.run(
         ["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True
     )
-    for name in (wire.far, wire.near):
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
-    eventually(lambda: _sends(wire.near))
+    bring_up(wire.near, wire.far)
     yield wire
     subprocess.run(["ip", "link", "del", wire.near], check=False, stderr=subprocess.DEVNULL)

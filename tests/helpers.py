@@ -136,6 +136,21 @@ def eventually(fact: Callable[[], T], seconds: float = 30.0) -> T:
     return value
 
 
+def bring_up(near: str, far: str) -> None:
+    """Bring up a veth pair without traffic of its own, and wait until `near` sends."""
+    for name in (far, near):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "link", "set", "dev", name, "up"], check=True)
+    eventually(lambda: can_send(near))
+
+
+def can_send(device: str) -> bool:
+    """Return whether a device sends. The kernel activates it a moment after its other end is up."""
+    command = ["ip", "-o", "link", "show", "dev", device]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return "qdisc noqueue" in shown and "state UP" in shown
+
+
 def certificates(directory: Path) -> None:
     """Create a certificate authority, and a server certificate for 127.0.0.1 by it."""
     for command in (

@@ -20,7 +20,7 @@ from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import find_link
 from pcapdaemon.savefile.packing import Captured
-from tests.helpers import Wire, eventually, numbers, plan_for, saved
+from tests.helpers import Wire, bring_up, can_send, eventually, numbers, plan_for, saved
 from tests.integration.test_recorder import has_recorded, is_open, recording
 
 Act = Callable[[Wire], None]
@@ -77,9 +77,7 @@ def move(wire: Wire) -> None:
 
 def make(name: str) -> None:
     ip("link", "add", "dev", f"{name}p", "type", "veth", "peer", "name", name)
-    for one in (name, f"{name}p"):
-        Path(f"/proc/sys/net/ipv6/conf/{one}/disable_ipv6").write_text("1")
-        ip("link", "set", "dev", one, "up")
+    bring_up(f"{name}p", name)
 
 
 ENDS: list[Act] = [rename, rename_while_up, replace, swap, recreate, move]
@@ -184,7 +182,7 @@ async def test_a_capture_goes_on_after_its_interface_was_down(
         ip("link", "set", "dev", wire.far, "down")
         time.sleep(0.5)
         ip("link", "set", "dev", wire.far, "up")
-        time.sleep(0.3)
+        eventually(lambda: can_send(wire.near))
         wire.send(4)
 
     async def capture(recorder: Recorder | None) -> Captured:
@@ -202,6 +200,7 @@ async def test_a_short_flap_is_survived(wire: Wire, tmp_path: Path) -> None:
         for _ in range(20):
             ip("link", "set", "dev", wire.far, "down")
             ip("link", "set", "dev", wire.far, "up")
+        eventually(lambda: can_send(wire.near))
         wire.send(7)
 
     stopped = await during(session(wire, None, packets=7), traffic)

@@ -23,7 +23,7 @@ from pcapdaemon.native.blocks import BlockPool
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import join, merge
 from pcapdaemon.savefile.packing import Captured
-from tests.helpers import Wire, captured, eventually, plan_for, saved, tshark
+from tests.helpers import Wire, bring_up, captured, eventually, plan_for, saved, tshark
 from tests.integration.test_pcapng import capinfos, comment
 from tests.integration.test_recorder import has_recorded, recording
 
@@ -36,9 +36,7 @@ def wires(wire: Wire) -> Iterator[tuple[Wire, Wire]]:
     subprocess.run(
         ["ip", "link", "add", other.near, "type", "veth", "peer", "name", other.far], check=True
     )
-    for name in (other.near, other.far):
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    bring_up(other.near, other.far)
     yield wire, other
     subprocess.run(["ip", "link", "del", other.near], check=False)
 

@@ -27,6 +27,7 @@ from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.savefile.packing import NO_ROOM, Captured
 from tests.helpers import (
     Wire,
+    bring_up,
     captured,
     eventually,
     linktype,
@@ -213,9 +214,7 @@ async def _make(wire: Wire) -> None:
     subprocess.run(
         ["ip", "link", "add", wire.near, "type", "veth", "peer", "name", wire.far], check=True
     )
-    for name in (wire.near, wire.far):
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    bring_up(wire.near, wire.far)
 
 
 async def test_without_a_recorder_the_capture_happens_and_says_why_it_has_nothing_from_before(
