@@ -27,6 +27,7 @@ from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
+from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
@@ -185,15 +186,16 @@ def commands() -> str:
     """The page about the command line."""
     parts = [
         f"## `{name}`\n\n{_command(command)}"
-        for name, command in _walk("pcapdaemon", typer.main.get_command(app))
+        for name, command in walk("pcapdaemon", typer.main.get_command(app))
     ]
     return (NOTE + COMMANDS + "\n".join(parts)).rstrip() + "\n"
 
 
-def _walk(name: str, command: typing.Any) -> Iterator[tuple[str, typing.Any]]:
+def walk(name: str, command: typing.Any) -> Iterator[tuple[str, typing.Any]]:
+    """The commands below one, each with its whole name."""
     for word, one in getattr(command, "commands", {}).items():
         if hasattr(one, "commands"):
-            yield from _walk(f"{name} {word}", one)
+            yield from walk(f"{name} {word}", one)
         else:
             yield f"{name} {word}", one
 
@@ -234,6 +236,7 @@ def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[results]", [ResultsSettings]
     yield "[[callback]]", [CallbackSettings]
     yield "[capture]", [CaptureSettings]
+    yield "[targets]", [TargetSettings]
     yield "[syslog]", [Syslog]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 
-from pcapdaemon import destinations, sources
+from pcapdaemon import __version__, destinations, sources
 from pcapdaemon.capture.merged import try_out
 from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
@@ -23,6 +23,7 @@ from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.request import new_id, validate
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
+from pcapdaemon.native.library import library
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 from pcapdaemon.results.router import WEBHOOK
@@ -70,6 +71,7 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     """
     for warning in settings.warnings:
         yield Finding("configuration", True, f"warning: {warning}")
+    yield Finding("program", True, f"pcapdaemon {__version__}, {library()}")
     for finding in (*_interfaces(settings), *_open_before_requests(settings)):
         yield finding
     if directory := state_directory(settings.general):

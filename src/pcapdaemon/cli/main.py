@@ -57,7 +57,9 @@ def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        print(f"pcapdaemon {__version__}")
+        from pcapdaemon.native.library import library
+
+        print(f"pcapdaemon {__version__}, {library()}")
         raise typer.Exit
 
 
