@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -52,6 +52,7 @@ from pcapdaemon.settings import (
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.targets.recorded import PodRecorders, Wanted, wanted
 from pcapdaemon.targets.targets import Targets
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Levels, Metrics
@@ -104,6 +105,11 @@ class Daemon:
             lambda: budget.used > budget.limit / 2,
         )
         self._ready = Ready(budget)
+        self._pod_recorders = PodRecorders(
+            self._recorders,
+            lambda there: self._wanted_recorders(self._settings, there),
+            lambda: _of_recorders(self._settings),
+        )
         origins = Origins(self._recorders.get, self._ready.take)
         runs = Runs(settings, budget, self._delivery, self._publish, origins)
         self._targets = Targets(settings.targets)
@@ -146,6 +152,7 @@ class Daemon:
             self._reload_when_asked(),
             self._delivery.resume(left),
             self._delivery.keep_watch(),
+            self._pod_recorders.keep(),
         )
         helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
@@ -174,6 +181,12 @@ class Daemon:
     async def _apply(
         self, settings: Settings, renewed: Collection[str] = (), secrets_only: bool = False
     ) -> None:
+        async with self._recorders.changing:
+            await self._change(settings, renewed, secrets_only)
+
+    async def _change(
+        self, settings: Settings, renewed: Collection[str], secrets_only: bool
+    ) -> None:
         """Change the running parts to these settings, and leave alone what did not change.
 
         Sources of `renewed` sections have new credentials. They connect again, and go on where they
@@ -198,15 +211,14 @@ class Daemon:
             for n, section in settings.sources.items()
             if n not in unchanged
         }
-        recorders = await self._recorders.make(
-            settings.recorders, settings.capture.buffer, settings.general.exclude or ""
-        )
+        there = await run_in_thread(self._wanted_recorders, settings)
+        recorders = await self._recorders.make(there.recorders, *_of_recorders(settings))
         http = settings.sources.get("http")
         # the last step that can fail
         await self.api.move(http if isinstance(http, HttpSettings) else None)
         gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
-        self._recorders.exchange(recorders)
+        self._recorders.exchange(recorders, there.targets)
         await self._configure(node, settings, made_destinations)
         for name, source in made.items():
             self._start_source(name, source)
@@ -217,6 +229,9 @@ class Daemon:
         names = (*settings.sources, *(f"trigger:{name}" for name in self._alerts.triggers))
         self._metrics.expect(names, settings.destinations, places, self._alerts.triggers)
         self._serve_api()
+
+    def _wanted_recorders(self, settings: Settings, there: Sequence[str] = ()) -> Wanted:
+        return wanted(settings.recorders, settings.recorders_of_pods, settings.targets, there)
 
     async def _configure(self, node: str, settings: Settings, made: dict[str, Destination]) -> None:
         """Pass the settings to every part that is kept."""
@@ -358,6 +373,10 @@ class Daemon:
         else:
             words = ("[spool] changed: restart the daemon to apply it",) if moved else ()
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
+
+
+def _of_recorders(settings: Settings) -> tuple[int, str]:
+    return settings.capture.buffer, settings.general.exclude or ""
 
 
 def _is_of(source: str, section: str) -> bool:

@@ -89,6 +89,11 @@ class Settings:
         """The recorder of each interface that has one."""
         return {name: one for one in self.recorder for name in self.recorders_of(one)}
 
+    @property
+    def recorders_of_pods(self) -> list[RecorderSettings]:
+        """The recorders for pods."""
+        return [one for one in self.recorder if getattr(one, "pods", ())]
+
     def recorders_of(self, recorder: RecorderSettings) -> list[str]:
         """Return the interfaces that a recorder is for."""
         return (

@@ -1,6 +1,7 @@
 """Captures that are aimed at pods, namespaces, processes and units, by the installed daemon."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,3 +266,50 @@ def test_the_command_line_lists_and_captures_targets(tmp_path: Path, cluster: Cl
         assert "capturing on" in capture.stderr.readline()
         pod.wire.send(3)
     assert numbers(file) == [0, 1, 2]
+
+
+def recorded(daemon: DaemonProcess) -> dict[str, str | None]:
+    """Return the pod of each recorder that records."""
+    rows = daemon.api("GET", "/recorders").json()
+    return {one["interface"]: (one["target"] or {}).get("pod") for one in rows if one["recording"]}
+
+
+def of_pods(total: int = 64) -> dict[str, Any]:
+    return {"pods": "shop/*", "memory": 8 << 20, "total": total << 20}
+
+
+def test_pods_have_recorders_as_they_come_and_go(make: Make, cluster: Cluster) -> None:
+    first = cluster.pod("shop/web-1")
+    cluster.pod("bank/vault-0")
+    tables = {"targets": cluster.section(), "recorder 1": of_pods()}
+    daemon = make(tables).start()
+    eventually(lambda: recorded(daemon) == {first.interface: "shop/web-1"})
+    second = cluster.pod("shop/web-2")
+    there = {first.interface: "shop/web-1", second.interface: "shop/web-2"}
+    eventually(lambda: recorded(daemon) == there)
+    second.wire.send(6)
+    second.sends(4)
+
+    def looks_back() -> bool:
+        name = begin(daemon, pod="shop/web-2", lookback=60, packets=1, timeout=1)
+        (capture,) = ended(daemon, name)
+        return bool(capture["lookback"]["packets"] == 10)
+
+    eventually(looks_back)
+    first.end()
+    eventually(lambda: recorded(daemon) == {second.interface: "shop/web-2"})
+    daemon.write_config({"targets": cluster.section()})
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: recorded(daemon) == {})
+    assert daemon.stop() == 0
+
+
+def test_the_recorders_of_pods_have_one_budget(make: Make, cluster: Cluster) -> None:
+    pods = [cluster.pod(f"shop/web-{number}") for number in range(3)]
+    daemon = make({"targets": cluster.section(), "recorder 1": of_pods(total=16)}).start()
+    both = {pod.interface: pod.name for pod in pods[:2]}
+    eventually(lambda: recorded(daemon) == both)
+    (line,) = daemon.logged("pods have no recorder: [[recorder]] total is used up")
+    assert line["pods"] == ["shop/web-2"]
+    pods[0].end()
+    eventually(lambda: recorded(daemon) == {pod.interface: pod.name for pod in pods[1:]})

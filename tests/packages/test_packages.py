@@ -129,10 +129,9 @@ def test_the_rpm_has_the_same_program(clean_root: CleanRoot, wire: Wire) -> None
         ["rpm", "-qp", "--requires", package], check=True, capture_output=True, text=True
     )
     assert "python(abi) = 3.11" in query.stdout
-    install = ["rpm", "--root", clean_root.directory, "--nodeps", "--nosignature", "-i", package]
-    subprocess.run(install, check=True)
+    rpm = ["rpm", "--root", str(clean_root.directory), "--nodeps", "--nosignature"]
+    subprocess.run([*rpm, "-i", str(package)], check=True)
     with daemon(clean_root, [*USER, "pcapdaemon"], wire) as api:
         captures(clean_root, api, wire)
-    erase = ["rpm", "--root", clean_root.directory, "--nodeps", "-e", "pcapdaemon"]
-    subprocess.run(erase, check=True)
+    subprocess.run([*rpm, "-e", "pcapdaemon"], check=True)
     assert not (clean_root.directory / "usr/lib/pcapdaemon").exists()

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "native": {"core"},
     "savefile": {"core", "native"},
     "capture": {"core", "native", "savefile", "threads"},
-    "targets": {"core", "native", "threads"},
+    "targets": {"core", "native", "capture", "threads"},
     "destinations": {*SMALL, "savefile"},
     "delivery": {*SMALL, "savefile", "destinations"},
     "sources": SMALL,

@@ -20,6 +20,7 @@ from pcapdaemon.core.interface import Coverage, RecorderStatus
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
+from pcapdaemon.core.target import Pods
 from pcapdaemon.core.units import Bytes, Time
 from pcapdaemon.native.memory import BLOCK_SIZE, MemoryBudget
 from pcapdaemon.native.recorded import RecordedCapture
@@ -47,6 +48,18 @@ class RecorderSettings(Section):
         min_length=1,
         description="Alias, instead of `interface`. Each of its interfaces gets a recorder.",
     )
+    pods: Pods = Field(
+        (),
+        description=(
+            "Kubernetes pods, instead of `interface`, as `NAMESPACE/NAME` with globs: each of their"
+            " interfaces on this host gets a recorder, as pods come and go."
+        ),
+    )
+    total: Bytes = Field(
+        512 * 1024**2,
+        ge=8 * 1024**2,
+        description="With `pods`: bytes for all their recorders. More pods have no recorder.",
+    )
     seconds: Time = Field(
         120,
         gt=0,
@@ -73,8 +86,8 @@ class RecorderSettings(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.interface is None) == (self.alias is None):
-            raise ValueError("set either interface or alias")
+        if sum(map(bool, (self.interface, self.alias, self.pods))) != 1:
+            raise ValueError("set one of interface, alias and pods")
         return self
 
 

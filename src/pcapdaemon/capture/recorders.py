@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pcapdaemon.capture.recorder import Recorder, RecorderSettings
 from pcapdaemon.core.errors import ConfigError
@@ -21,12 +23,15 @@ class Recorders:
     """The recorders by interface.
 
     A recorder that is removed or changed keeps running for the captures that read from it.
+    `changing` is held by who exchanges them.
     """
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._there: dict[str, Recorder] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._targets: Mapping[str, Any] = {}
+        self.changing = asyncio.Lock()
 
     def get(self, interface: str) -> Recorder | None:
         """Return the recorder of an interface, or None."""
@@ -34,7 +39,10 @@ class Recorders:
 
     def status(self) -> list[RecorderStatus]:
         """Return the state of each recorder."""
-        return [recorder.status() for recorder in self._there.values()]
+        return [
+            replace(recorder.status(), target=self._targets.get(name))
+            for name, recorder in self._there.items()
+        ]
 
     async def make(self, wanted: Wanted, buffer: int, exclude: str = "") -> dict[str, Recorder]:
         """Make all configured recorders, and return them with the unchanged ones. Starts none.
@@ -61,8 +69,12 @@ class Recorders:
                 raise ConfigError([f"[[recorder]] {name}: {error}"], "lower its memory") from None
         return found
 
-    def exchange(self, made: dict[str, Recorder]) -> None:
-        """Start the new recorders of these, and end all others."""
+    def exchange(self, made: dict[str, Recorder], targets: Mapping[str, Any]) -> None:
+        """Start the new recorders of these, and end all others.
+
+        `targets` are what their interfaces lead to. The caller holds `changing` since `make`.
+        """
+        self._targets = targets
         for name, recorder in self._there.items():
             if made.get(name) is not recorder:
                 task = asyncio.create_task(self._end(recorder))

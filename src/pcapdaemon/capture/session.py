@@ -41,6 +41,7 @@ class Origins:
 
 
 NOTHING_OPEN = Origins()
+ENDS_OF_INTERFACES = (StopReason.INTERFACE_DOWN, StopReason.GONE)
 NO_RECORDER = "this interface has no recorder ([[recorder]])"
 RENAMED = "its device was renamed"
 MORE_THAN_ALLOWED = "this node allows less ([general] maxlookback)"
@@ -261,7 +262,7 @@ class Session:
             first_packet_at=first / 1e9 if source.packets else None,
             last_packet_at=last / 1e9 if source.packets else None,
             lookback=self._past(source) if self._window.looks_back else None,
-            down=0.0 if reason is StopReason.INTERFACE_DOWN or self._ago else round(source.down, 3),
+            down=0.0 if reason in ENDS_OF_INTERFACES or self._ago else round(source.down, 3),
             filtered_in=Place.KERNEL if source.filtered_in_kernel else Place.PROCESS,
             error=source.error,
             **self._aim.facts(),

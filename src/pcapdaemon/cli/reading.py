@@ -104,6 +104,7 @@ class Recorder(_Shown):
     dropped: int = 0
     captures: int = 0
     cpu: float = 0.0
+    target: dict[str, Any] | None = None
 
 
 class Judged(_Shown):

@@ -155,7 +155,8 @@ def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[s
 
 
 def _name(one: dict[str, Any]) -> str:
-    return f"{one['node']} {one['interface']}".strip()
+    pod = (one.get("target") or {}).get("pod", "")
+    return " ".join(filter(None, (one["node"], one["interface"], pod)))
 
 
 def _notes(one: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class RecorderStatus:
     """The state of a recorder.
 
     `covered` is in seconds. `cpu` is the seconds of CPU used since it began. `reason` says why it
-    does not record.
+    does not record. `target` is what its interface leads to.
     """
 
     interface: str
@@ -120,3 +121,4 @@ class RecorderStatus:
     dropped_by_interface: int
     captures: int
     cpu: float
+    target: dict[str, Any] | None = None
