@@ -62,7 +62,7 @@ def captures(root: CleanRoot, api: httpx2.Client, wire: Wire) -> None:
 
 
 def test_the_wheel_is_for_old_systems_and_brings_only_libpcap() -> None:
-    wheel = built("*.whl")
+    wheel = built("*x86_64.whl")
     assert "-cp311-abi3-manylinux2014_x86_64" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
