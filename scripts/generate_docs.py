@@ -160,7 +160,7 @@ def message() -> str:
 
 def configuration() -> str:
     """The page about the configuration."""
-    parts = [f"## `{title}`\n\n{''.join(map(_table, models))}" for title, models in _sections()]
+    parts = [f"## `{title}`\n\n{''.join(map(_table, models))}" for title, models in sections()]
     return (NOTE + CONFIGURATION + "\n".join(parts)).rstrip() + "\n"
 
 
@@ -216,7 +216,7 @@ def _command(command: typing.Any) -> str:
     return f"{' '.join(words.split())}\n\n{shown}{table}"
 
 
-def _sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
+def sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     """The sections in the order of the page.
 
     Those of sources and destinations come from their tables.

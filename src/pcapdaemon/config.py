@@ -334,7 +334,9 @@ def _heard(bus: Section) -> Iterator[str]:
 
 
 def _each(value: Any) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else value or ()
+    # the URL of Redis is a secret, and no place
+    several = value if isinstance(value, tuple) else ()
+    return (value,) if isinstance(value, str) else several
 
 
 def _words(origin: str, label: str, error: Any, secrets: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.units import in_bytes, in_seconds
 from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.sources.redis import RedisSettings
+from scripts.generate_docs import sections
 
 MINIMAL: dict[str, Any] = {"http": {"listen": True}, "general": {"writelocal": True}}
 ORIGINAL = Path(__file__).parent / "original.conf"
@@ -327,3 +328,44 @@ def test_a_secret_in_the_place_of_its_name_is_not_shown(key: str) -> None:
     assert "hunter2" not in words
     named = problems({**MINIMAL, "http": {"listen": True, "token_env": "API_TOKEN"}})
     assert "API_TOKEN is not set" in named
+
+
+VALUES: list[Any] = ["x", "redis://h:1/0", "https://h.example/x", "10s", 1, True, 0.5]
+VALUES += [["a", "b"], {"a": "b"}, [], ""]
+KEYS = [
+    (label.strip("[]"), label.startswith("[["), field.alias or name)
+    for label, models in sections()
+    for model in models
+    for name, field in model.model_fields.items()
+]
+
+
+@pytest.mark.parametrize(("section", "several", "key"), KEYS, ids=str)
+def test_any_value_of_any_key_is_taken_or_refused_in_words(
+    section: str, several: bool, key: str
+) -> None:
+    for value in VALUES:
+        tables_: dict[str, Any] = {
+            "http": {"listen": True},
+            "general": {"writelocal": True, "localdir": "/tmp/x"},
+        }
+        given = {**SWITCHED_ON.get(section, {}), key: value}
+        tables_[section] = [given] if several else {**tables_.get(section, {}), **given}
+        try:
+            config.validate(tables_)
+        except ConfigError as error:
+            assert error.problems
+
+
+SWITCHED_ON: dict[str, dict[str, Any]] = {
+    "redis": {"listen": True, "results": "r", "channel": "c"},
+    "kafka": {"listen": True, "results": "r", "topic": "t", "server": "h:1"},
+    "sqs": {"listen": True, "results": "https://sqs.eu.amazonaws.com/1/r", "queue": "q"},
+    "s3": {"upload": True, "bucket": "b", "region": "r"},
+    "cloudshark": {"upload": True, "host": "h", "token": "t"},
+    "recorder": {"interface": "lo"},
+    "interface": {"name": "lo"},
+    "profile": {"name": "p"},
+    "trigger": {"name": "t", "kind": "json", "token": 32 * "t"},
+    "callback": {"name": "c", "url": "https://h.example"},
+}

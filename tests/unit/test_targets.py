@@ -17,6 +17,7 @@ from pcapdaemon.core.target import TARGETS, Asked, Found, Refused
 from pcapdaemon.targets import cgroups, pods
 from pcapdaemon.targets.lookup import look_up
 from pcapdaemon.targets.settings import TargetSettings
+from pcapdaemon.triggers.template import Unfilled, example, filled, template_problems
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
 OTHER = "ffffffff-1111-2222-3333-444455556666"
@@ -93,6 +94,19 @@ def test_any_value_is_taken_or_refused_in_words(fields: dict[str, Any]) -> None:
         assert any((asked.pods, asked.containers, asked.netns, asked.processes, asked.units))
         for name in (*asked.netns, *asked.units, *asked.processes):
             assert "/" not in name and name not in (".", "..")  # noqa: PT018
+
+
+def test_an_alert_names_one_pod_and_no_others() -> None:
+    wanted = {"pod": "{ns}/{pod}", "container": ["{id}"]}
+    assert template_problems(wanted) == []
+    assert validate({"node": "any", **example(wanted)})[1] == []
+    alert = {"ns": "shop", "pod": "web-1", "id": "c0ffee111111"}
+    made = {"pod": "shop/web-1", "container": ["c0ffee111111"]}
+    assert filled(wanted, alert) == made
+    for bad in ("*", "web-?", "[a]"):
+        with pytest.raises(Unfilled):
+            filled(wanted, {**alert, "pod": bad})
+    assert problems_of(**filled(wanted, {**alert, "pod": "a/b"}))
 
 
 def plan_of(found: Found, **fields: Any) -> CapturePlan | Rejection:

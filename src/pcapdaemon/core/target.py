@@ -17,6 +17,9 @@ CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 TARGETS = tuple(kind.value for kind in TargetKind)
 """The fields of a message that say what it is aimed at, in place of interfaces."""
 
+NODE_SELECTING = TARGETS[:2]
+"""Pods and containers are on one node: they say which nodes a message is for."""
+
 _NAME = re.compile(r"[\w.:@\\+-]+", re.ASCII)
 _GLOB = re.compile(r"[\w.*?\[\]!-]+", re.ASCII)
 _PID = re.compile(r"[0-9]{1,10}")
@@ -125,11 +128,8 @@ NOTHING_FOUND = Found()
 
 
 def is_implied(field: str, fields: Mapping[str, Any]) -> bool:
-    """Return whether a message's targets say what a field that is missing would.
-
-    Pods and containers say which nodes, and all targets say which interfaces.
-    """
-    named = TARGETS if field == "interface" else TARGETS[:2]
+    """Return whether a message's targets say what a field that is missing would."""
+    named = TARGETS if field == "interface" else NODE_SELECTING
     return any(fields.get(name) for name in named)
 
 

@@ -7,6 +7,7 @@ from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import ALIASES, INTERFACES, Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, validate
+from pcapdaemon.core.target import TARGETS
 from pcapdaemon.triggers.settings import BUSES, TriggerSettings
 from pcapdaemon.triggers.template import example
 
@@ -116,7 +117,7 @@ def _of_request(one: TriggerSettings, around: Around) -> Iterator[str]:
         del fields["node"]
     known = around.profiles if one.send == "self" else {str(fields.get("profile")): {}}
     merged, wrong = applied(fields, known)
-    if one.send != "self" and not merged.keys() & {INTERFACES, ALIASES}:
+    if one.send != "self" and not merged.keys() & {INTERFACES, ALIASES, *TARGETS}:
         merged = {**merged, INTERFACES: ("any",)} if "profile" in merged else merged
     request, found = validate(merged)
     for problem in [

@@ -16,6 +16,7 @@ from pcapdaemon.core.flow import FlowField
 from pcapdaemon.core.paths import find, text_at
 from pcapdaemon.core.request import ADDRESS, MAX_ID, ON_THE_WIRE
 from pcapdaemon.core.section import in_words
+from pcapdaemon.core.target import NODE_SELECTING
 from pcapdaemon.core.text import printable, shortened
 from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, moment_of
 from pcapdaemon.triggers.kinds import TABLE
@@ -135,7 +136,7 @@ def cancel(alert: Alert, settings: TriggerSettings) -> dict[str, Any]:
 def _address(alert: Alert, settings: TriggerSettings) -> dict[str, Any]:
     if settings.request.keys() & {"node", ON_THE_WIRE["node_pattern"]}:
         return {}
-    if settings.send == "self" or settings.request.keys() & set(ADDRESS):
+    if settings.send == "self" or settings.request.keys() & {*ADDRESS, *NODE_SELECTING}:
         return {"node": "any"}
     node = alert.node
     if not node or node == "any" or not node.isprintable():

@@ -62,6 +62,8 @@ RULES: Mapping[str, Callable[[str], str]] = {
     "addresses": _an_address,
     "interface": _a_name,
     "alias": _a_name,
+    "pod": _no_glob,
+    "container": _no_glob,
     "comment": _any_text,
     "tags": _no_comma,
     "customer": _no_comma,
@@ -104,7 +106,7 @@ def example(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_EXAMPLES = {"addresses": "192.0.2.1"}
+_EXAMPLES = {"addresses": "192.0.2.1", "container": "c0ffee000000"}
 
 
 def _filled(value: Any, fields: Any, name: str) -> Any:
