@@ -1,7 +1,7 @@
 """Runs benchmarks in a network namespace.
 
 sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|
-alerts|soak]
+alerts|targets|soak]
 """
 
 import os
@@ -10,7 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import alerts, buses, daemon, delivery, packet_loop, recorder, soak, start, user
+from benchmarks import (
+    alerts,
+    buses,
+    daemon,
+    delivery,
+    packet_loop,
+    recorder,
+    soak,
+    start,
+    targets,
+    user,
+)
 from tests.helpers import Wire
 
 
@@ -32,6 +43,7 @@ def main() -> None:
         "delivery",
         "recorder",
         "alerts",
+        "targets",
     ]
     good = True
     with tempfile.TemporaryDirectory() as name:
@@ -45,6 +57,7 @@ def main() -> None:
             "buses": lambda: buses.figures(Path(name)),
             "recorder": lambda: recorder.figures(wire, Path(name)),
             "alerts": lambda: alerts.figures(wire, Path(name)),
+            "targets": lambda: targets.figures(Path(name), wire.program),
             "soak": lambda: soak.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),
         }

@@ -49,7 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
         raise pytest.UsageError(f"the tests need root: unshare: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    # interfaces of this namespace, and the cgroups as they were
+    keep = "mount --rbind /sys/fs/cgroup /mnt && mount -t sysfs sysfs /sys"
+    subprocess.run(["sh", "-ec", f"{keep} && mount --move /mnt /sys/fs/cgroup"], check=True)
     # what killed programs leave in shared memory goes with the namespace
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], check=True)
     Path("/run/netns").mkdir(exist_ok=True)  # names of namespaces are isolated too
