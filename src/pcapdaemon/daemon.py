@@ -211,7 +211,7 @@ class Daemon:
             for n, section in settings.sources.items()
             if n not in unchanged
         }
-        there = await run_in_thread(self._wanted_recorders, settings)
+        there = await run_in_thread(self._wanted_recorders, settings, list(self._recorders.targets))
         recorders = await self._recorders.make(there.recorders, *_of_recorders(settings))
         http = settings.sources.get("http")
         # the last step that can fail

@@ -83,10 +83,7 @@ class Engine:
         A message for another node is skipped here, which takes microseconds.
         """
         if self._draining:
-            words = "the daemon is shutting down"
-            self._conclude(
-                message, intake.unavailable(message.source, new_id(), words, Verdict.BUSY)
-            )
+            self._conclude(message, _shutting_down(message))
             return
         try:
             fields = read(message.body)
@@ -192,10 +189,13 @@ class Engine:
         envelope = Envelope(
             message.source, message.arrived_at, new_id(), message.sent_at, message.key
         )
-        asked = intake.targets_of(fields, self._settings.profiles)
+        asked = self._targets_to_find(fields, envelope)
         found = await self._find_targets(asked) if asked else NOTHING_FOUND
         if asked and asked.select_node and (found.elsewhere or found.starting):
             self._skip(message, fields, Problem(*asked.not_here))
+            return
+        if self._draining:  # it was being looked up
+            self._conclude(message, _shutting_down(message))
             return
         judged = intake.judge(fields, envelope, self._view(found))
         if isinstance(judged, Order):
@@ -221,6 +221,16 @@ class Engine:
             )
         else:
             await self._take_once(message, envelope, judged, judged.plan)
+
+    def _targets_to_find(self, fields: dict[str, Any], envelope: Envelope) -> Asked | None:
+        """Return what must be looked up, unless the message has its answer without it."""
+        general, now = self._settings.general, time.time()
+        key = intake.key_of(envelope, fields.get("id"))
+        if intake.too_old(age_of(envelope.sent_at, None, now).seconds, general):
+            return None
+        if self._dedupe.answer_to(key, general.dedupe):
+            return None
+        return intake.targets_of(fields, self._settings.profiles)
 
     def _view(self, targets: Found) -> View:
         settings, delivery = self._settings, self.runs.delivery
@@ -341,3 +351,8 @@ class Engine:
                     request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")
                 )
             )
+
+
+def _shutting_down(message: Message) -> Conclusion:
+    words = "the daemon is shutting down"
+    return intake.unavailable(message.source, new_id(), words, Verdict.BUSY)

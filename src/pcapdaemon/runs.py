@@ -65,6 +65,7 @@ FAILURES = {
     "filter": AnswerKind.INVALID,
     "interface": AnswerKind.INVALID,
     "replay": AnswerKind.INVALID,
+    "device": AnswerKind.INVALID,
     "permission": AnswerKind.UNAVAILABLE,
     "busy": AnswerKind.BUSY,
 }
@@ -236,7 +237,7 @@ class Runs:
             if not all(session.armed.cancelled() for session in sessions):
                 return None
             found = await asyncio.gather(*run.tasks.values())
-        except asyncio.CancelledError:
+        except BaseException:
             self._end(run)
             raise
         self._end(run)
@@ -365,9 +366,9 @@ def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
     problems = [
         Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures
     ]
-    problems += [
-        Problem(ON_THE_WIRE["interfaces"], f"{name}: {reason}") for name, reason in plan.unavailable
-    ]
+    asked = plan.request.targets
+    named = asked.field if asked else ON_THE_WIRE["interfaces"]
+    problems += [Problem(named, f"{name}: {reason}") for name, reason in plan.unavailable]
     kinds = {FAILURES.get(failure.kind, AnswerKind.UNAVAILABLE) for failure in failures}
     kind = kinds.pop() if len(kinds) == 1 else AnswerKind.UNAVAILABLE
     return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))

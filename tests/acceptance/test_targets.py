@@ -1,9 +1,12 @@
 """Captures that are aimed at pods, namespaces, processes and units, by the installed daemon."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +316,99 @@ def test_the_recorders_of_pods_have_one_budget(make: Make, cluster: Cluster) -> 
     assert line["pods"] == ["shop/web-2"]
     pods[0].end()
     eventually(lambda: recorded(daemon) == {pod.interface: pod.name for pod in pods[1:]})
+
+
+def test_several_pods_in_one_file(daemon: DaemonProcess, cluster: Cluster, tmp_path: Path) -> None:
+    pods = [cluster.pod("shop/web-1"), cluster.pod("shop/web-2", container="other")]
+    name = begin(daemon, pod="shop/*", merge=True, packets=6)
+    for pod in pods:
+        pod.sends(3)
+    (capture,) = ended(daemon, name)
+    assert capture["target"]["pod"] == "shop/web-1+shop/web-2"
+    assert capture["target"]["container"] == ["app", "other"]
+    assert capture["one_sided"]
+    answer = daemon.request(pod="shop/*", merge=True, dryrun=True).json()
+    assert answer["targets"]["+".join(pod.interface for pod in pods)]["pod"]
+
+
+def test_a_request_of_a_pod_that_has_ended_is_answered_as_before(
+    daemon: DaemonProcess, cluster: Cluster
+) -> None:
+    pod = cluster.pod("shop/web-1")
+    name = begin(daemon, pod="shop/web-1", id="once")
+    pod.end()
+    ended(daemon, name)
+    again = daemon.request(pod="shop/web-1", id="once")
+    assert again.status_code == 202, again.text
+    assert again.json()["interface"] == [pod.interface]
+
+
+@contextmanager
+def napping(directory: Path, name: bytes, pods: Sequence[Pod]) -> Iterator[list[int]]:
+    """Run a program of that name in each pod, and yield the processes."""
+    program = os.fsencode(directory) + b"/" + name
+    shutil.copyfile(b"/bin/sleep", program)
+    os.chmod(program, 0o755)
+    processes = [
+        subprocess.Popen([b"nsenter", b"--net=/proc/%d/ns/net" % pod.process.pid, program, b"100"])
+        for pod in pods
+    ]
+    try:
+        called = name[:15] + b"\n"
+        for one in processes:
+            eventually(lambda pid=one.pid: Path(f"/proc/{pid}/comm").read_bytes() == called)  # type: ignore[misc]
+        yield [one.pid for one in processes]
+    finally:
+        for one in processes:
+            one.kill()
+            one.wait()
+
+
+def test_names_of_processes_may_be_any_bytes(
+    daemon: DaemonProcess, cluster: Cluster, tmp_path: Path
+) -> None:
+    pod = cluster.pod("shop/web-1")
+    with napping(tmp_path, b"\xff\xfe", [pod]), napping(tmp_path, b"nap-of-one", [pod]):
+        answer = daemon.request(process=["nap-of-one"], dryrun=True).json()
+    assert answer["targets"][pod.interface]["process"] == "nap-of-one", answer
+
+
+def test_inside_never_is_the_network_of_the_host(daemon: DaemonProcess, cluster: Cluster) -> None:
+    """Also if one process of a pod in the host's network has another one, or a name leads there."""
+    agent, other = cluster.pod("kube-system/agent", "host"), cluster.pod("shop/web-1")
+    procs = agent.scope / "cgroup.procs"
+    procs.write_text(f"{agent.process.pid}\n{other.process.pid}\n")
+    subprocess.run(["ip", "netns", "attach", "own", str(os.getpid())], check=True)
+    try:
+        for kind, name in (("pod", "kube-system/agent"), ("netns", "own")):
+            for inside in (False, True):
+                message: dict[str, Any] = {kind: name, "inside": inside}
+                answer = daemon.request(**message)
+                assert answer.status_code == 400
+                assert "shares the network of the host" in answer.text
+    finally:
+        subprocess.run(["ip", "netns", "del", "own"], check=True)
+
+
+@pytest.mark.parametrize("device", ["dbus-system", "nflog:1", "usbmon0", "a/b", 16 * "x", ""])
+def test_only_interfaces_are_captured_inside(
+    daemon: DaemonProcess, cluster: Cluster, device: str
+) -> None:
+    cluster.pod("shop/web-1")
+    answer = daemon.request(pod="shop/web-1", inside=True, interface=[device])
+    assert answer.status_code == 400
+    assert "is no name of a network interface" in answer.text
+    answer = daemon.request(pod="shop/web-1", inside=True, interface=["eth9"])
+    assert answer.status_code == 400
+    assert answer.json()["hint"] == ""
+
+
+def test_processes_of_one_name_in_several_namespaces_are_several_targets(
+    daemon: DaemonProcess, cluster: Cluster, tmp_path: Path
+) -> None:
+    pods = [cluster.pod("shop/web-1"), cluster.pod("shop/web-2")]
+    with napping(tmp_path, b"nap-of-many", pods) as pids:
+        for inside in (False, True):
+            answer = daemon.request(process="nap-of-many", inside=inside, dryrun=True).json()
+            names = {one["process"] for one in answer["targets"].values()}
+            assert names == {f"nap-of-many.{pid}" for pid in pids}

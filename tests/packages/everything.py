@@ -118,6 +118,8 @@ def _is_up(api: httpx2.Client) -> bool:
 VALUES: dict[str, list[str]] = {
     "default": [],
     "inside": ["targets.inside=true"],
+    "inside without targets": ["targets.inside=true", "targets.enabled=false"],
+    "no probe": ["livenessProbe=null"],
     "without targets": ["targets.enabled=false"],
     "secrets": ["existingSecret=mine"],
     "no host path": ["state.hostPath="],
@@ -137,7 +139,8 @@ def test_the_chart_makes_what_kubernetes_takes(
     run(TOOLS / "kubernetes-validate", "--kubernetes-version", version, "--strict", file)
     assert "hostNetwork: true" in made
     assert ("SYS_ADMIN" in made) == (values == ["targets.inside=true"])
-    assert ("hostPID: true" in made) == (values != ["targets.enabled=false"])
+    assert ("hostPID: true" in made) == ("targets.enabled=false" not in values)
+    assert ("livenessProbe" in made) == (values != ["livenessProbe=null"])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_a_target_stands_in_for_an_interface(fields: dict[str, Any]) -> None:
         ({"node": "any", "netns": ".."}, "netns.0: must have only"),
         ({"node": "any", "unit": "a b"}, "unit.0: must have only"),
         ({"netns": "blue"}, "node: must be present"),
+        ({"node": "any", "process": 0}, "interface: must be present"),
+        ({"pod": "a/b", "unit": "web"}, "unit: can't be combined with pod"),
         ({"node": "any", "interface": "eth0", "inside": True}, "inside: must come with one of"),
     ],
     ids=str,
@@ -73,9 +75,9 @@ def test_what_contradicts_itself_is_refused_in_words(fields: dict[str, Any], wor
 
 
 def test_the_names_of_units_may_lack_their_kind() -> None:
-    asked = validate({"node": "any", "unit": ["nginx", "a.socket"]})[0].targets
+    asked = validate({"node": "any", "unit": ["nginx", "a.socket", "my.app"]})[0].targets
     assert asked
-    assert asked.units == ("nginx.service", "a.socket")
+    assert asked.units == ("nginx.service", "a.socket", "my.app.service")
 
 
 VALUES = st.recursive(
@@ -135,6 +137,19 @@ def test_without_any_interface_a_request_is_rejected_with_all_reasons() -> None:
     found = plan_of(Found((), (refused, refused)))
     assert isinstance(found, Rejection)
     assert [str(problem) for problem in found.problems] == 2 * ["pod: shop/web-2: why"]
+
+
+def test_captures_of_other_targets_are_not_shared() -> None:
+    def plan(target: Target) -> CapturePlan:
+        there = Interface("veth1", InterfaceKind.NETWORK, target=target)
+        made = plan_of(Found((there,)))
+        assert isinstance(made, CapturePlan)
+        return made
+
+    first = plan(Target(TargetKind.POD, "shop/db-0", UID))
+    assert first.equals(plan(Target(TargetKind.POD, "shop/db-0", UID)))
+    assert not first.equals(plan(Target(TargetKind.POD, "shop/db-0", OTHER)))
+    assert not first.equals(plan(Target(TargetKind.CONTAINER, "shop/db-0", UID)))
 
 
 class Node:
@@ -250,3 +265,14 @@ def test_a_container_of_a_pod_is_allowed_with_the_pod(node: Node) -> None:
     (refused,) = look_up(asked, node.settings(allow=("pod:bank/*",))).refused
     assert refused.reason == "[targets] allow does not allow it"
     assert look_up(Asked(containers=(12 * "0",)), node.settings()).elsewhere
+
+
+def test_groups_of_users_are_not_searched(node: Node) -> None:
+    node.log("shop/web-1", UID)
+    node.group(f"user.slice/user-1.slice/user@1.service/kubepods/pod{UID}/{ID}", 12)
+    node.group(f"a.slice/pod{UID}/{ID}", 13)
+    (pod,) = pods.pods_in(node.logs)
+    assert pods.groups_of([pod], node.cgroup) == {}
+    node.group(f"kubepods/pod{UID}/{ID}", 14)
+    node.group(f"kubepods.slice/kubepods-pod{UID}.slice/{ID}")
+    assert cgroups.processes(pods.groups_of([pod], node.cgroup)[UID]) == [14]

@@ -114,8 +114,7 @@ class LiveSource(LiveCapture):
         For a capture in another namespace, the calling thread stays there.
         """
         if self._namespace:
-            enter_namespace(self._namespace)
-            self._open(options)
+            self._open_inside(options)
         elif spare := self._spare_of(self.interface, self._settings):
             self._buffer = spare.hand_over()
             self.adopt(spare, snaplen=options.snaplen, buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS)
@@ -125,11 +124,22 @@ class LiveSource(LiveCapture):
         if self._stream:
             self.stream_to(self._stream)
 
+    def _open_inside(self, options: SourceOptions) -> None:
+        enter_namespace(self._namespace)
+        try:
+            self._open(options)
+        except CaptureRefused as error:
+            # the hint about interfaces of this host would be misleading
+            raise CaptureRefused(
+                str(error), "device" if error.kind == "interface" else error.kind
+            ) from None
+
     def _open(self, options: SourceOptions) -> None:
         self._buffer = self._budget.take_kernel_buffer(self._settings.buffer)
         self.open(
             snaplen=options.snaplen,
-            promiscuous=self._settings.promiscuous,
+            # libpcap would count losses of the interface of this host that has the same name
+            promiscuous=self._settings.promiscuous and not self._namespace,
             buffer_size=self._buffer,
             buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS,
             loopback=self._loopback,

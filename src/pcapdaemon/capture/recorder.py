@@ -56,7 +56,7 @@ class RecorderSettings(Section):
         ),
     )
     total: Bytes = Field(
-        512 * 1024**2,
+        128 * 1024**2,
         ge=8 * 1024**2,
         description="With `pods`: bytes for all their recorders. More pods have no recorder.",
     )

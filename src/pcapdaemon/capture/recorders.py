@@ -23,14 +23,14 @@ class Recorders:
     """The recorders by interface.
 
     A recorder that is removed or changed keeps running for the captures that read from it.
-    `changing` is held by who exchanges them.
+    `changing` is held by who exchanges them. `targets` are what their interfaces lead to.
     """
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._there: dict[str, Recorder] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._targets: Mapping[str, Any] = {}
+        self.targets: Mapping[str, Any] = {}
         self.changing = asyncio.Lock()
 
     def get(self, interface: str) -> Recorder | None:
@@ -40,7 +40,7 @@ class Recorders:
     def status(self) -> list[RecorderStatus]:
         """Return the state of each recorder."""
         return [
-            replace(recorder.status(), target=self._targets.get(name))
+            replace(recorder.status(), target=self.targets.get(name))
             for name, recorder in self._there.items()
         ]
 
@@ -74,7 +74,7 @@ class Recorders:
 
         `targets` are what their interfaces lead to. The caller holds `changing` since `make`.
         """
-        self._targets = targets
+        self.targets = targets
         for name, recorder in self._there.items():
             if made.get(name) is not recorder:
                 task = asyncio.create_task(self._end(recorder))

@@ -134,7 +134,7 @@ class Session:
 
     def end_if_gone(self) -> None:
         """End the capture if its target has ended: a namespace stays as long as its sockets."""
-        if self._aim.is_gone:
+        if self._aim.look():
             self._gone = True
             self._source.stop()
 
@@ -220,7 +220,7 @@ class Session:
             self._within(plan.limits),
             untagged_filter=plan.untagged_filter,
             exclude=plan.exclude,
-            names=plan.filter_names,
+            names=plan.filter_names and not self.part.interface.namespace,
             most_packets=plan.most_packets,
             most_size=plan.most_size,
         )

@@ -19,9 +19,12 @@ from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.core.filters import without
+from pcapdaemon.core.interface import TargetKind
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.profile import applied
 from pcapdaemon.core.request import new_id, validate
+from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found, Refused
 from pcapdaemon.delivery.spool import Spool, SpoolSettings
 from pcapdaemon.native.library import library
 from pcapdaemon.native.live import LiveCapture
@@ -36,6 +39,7 @@ from pcapdaemon.settings import (
 )
 from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.targets.targets import Targets
 from pcapdaemon.triggers.alerts import section_of, source_of
 from pcapdaemon.triggers.settings import BUSES
 
@@ -263,11 +267,13 @@ async def _place(subject: str, check: Awaitable[str]) -> Finding:
 
 async def _request(settings: Settings, path: Path) -> list[Finding]:
     try:
-        request, problems = validate(read(_contents(path)))
+        fields, unknown = applied(read(_contents(path)), settings.profiles)
     except OSError as error:
         return [Finding("request", False, f"{path}: {error.strerror}")]
     except UnreadableMessage as error:
         return [Finding("request", False, f"{path}: {error}")]
+    request, problems = validate(fields)
+    problems = unknown + problems
     for name, section in settings.destinations.items():
         problems = problems + destinations.load(name)(section).objections(request)
     around = Surroundings(
@@ -276,6 +282,7 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         interfaces_of(settings),
         settings.aliases,
         _places(settings),
+        targets=await _targets(settings, request.targets),
     )
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
@@ -284,6 +291,16 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
         Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.unavailable
     ]
     return found + [await _filter(settings, plan, part) for part in plan.captures]
+
+
+async def _targets(settings: Settings, asked: Asked | None) -> Found:
+    if asked is None:
+        return NOTHING_FOUND
+    found = await Targets(settings.targets).find(asked)
+    if found.elsewhere or found.starting:
+        field, words = asked.not_here
+        return Found(refused=(Refused(TargetKind(field), "request", words),))
+    return found
 
 
 def _places(settings: Settings) -> frozenset[str]:

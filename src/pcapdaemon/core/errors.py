@@ -31,8 +31,9 @@ class ConfigError(PcapdaemonError):
 
 
 class CaptureRefused(PcapdaemonError):
-    """libpcap refused; `kind` is "filter", "interface", "replay", "inside", "permission" or
-    "other".
+    """libpcap refused.
+
+    `kind` is "filter", "interface", "replay", "device", "inside", "permission" or "other".
     """
 
     def __init__(self, message: str, kind: str = "other") -> None:

@@ -127,7 +127,7 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     )
     return Judged(
         request_id,
-        _key(envelope, request),
+        key_of(envelope, request.id),
         plan,
         request,
         _warnings(fields, request, plan),
@@ -162,8 +162,11 @@ def _from_the_future(envelope: Envelope, issued_at: float | None, now: float) ->
     return [Problem("issued_at", f"is {ahead:.0f} s in the future; set it to the current time")]
 
 
-def _key(envelope: Envelope, request: CaptureRequest) -> str:
-    return f"id {request.id}" if request.id else f"message {envelope.key}" if envelope.key else ""
+def key_of(envelope: Envelope, request_id: object) -> str:
+    """Return what identifies a request, or "" if nothing does."""
+    if isinstance(request_id, str) and request_id:
+        return f"id {request_id}"
+    return f"message {envelope.key}" if envelope.key else ""
 
 
 def _warnings(

@@ -1,6 +1,7 @@
 """Interfaces that can be captured on, and the state of their recorders. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -31,7 +32,7 @@ class Target:
     """A pod, a container or something else with a network namespace of its own.
 
     `uid` and `containers` are a pod's. With `inside`, it is captured in its namespace, otherwise on
-    the host's end of its interface. `witness` is a path that exists as long as the target, or "".
+    the host's end of its interface. `witnesses` are paths: while one exists, the target does.
     """
 
     kind: TargetKind
@@ -39,7 +40,7 @@ class Target:
     uid: str = ""
     containers: tuple[str, ...] = ()
     inside: bool = False
-    witness: str = ""
+    witnesses: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -54,6 +55,19 @@ class Target:
         if self.containers:
             found["container"] = list(self.containers)
         return {**found, "inside": self.inside}
+
+
+def joined(targets: Sequence[Target]) -> Target | None:
+    """Return what one savefile of several interfaces is about; its names are joined by `+`."""
+    if not targets:
+        return None
+    return replace(
+        targets[0],
+        name="+".join(dict.fromkeys(one.name for one in targets)),
+        uid="+".join(dict.fromkeys(one.uid for one in targets if one.uid)),
+        containers=tuple(dict.fromkeys(name for one in targets for name in one.containers)),
+        witnesses=(),
+    )
 
 
 class InterfaceKind(StrEnum):

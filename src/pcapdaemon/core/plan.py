@@ -9,7 +9,7 @@ from pcapdaemon.core import naming
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.flow import narrowed
-from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.core.interface import Interface, InterfaceKind, joined
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
@@ -88,13 +88,18 @@ class CapturePlan:
         first = self.captures[0]
         name = "+".join(part.interface.name for part in self.captures)
         tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
-        whole = replace(first.interface, name=name, target=None)
+        targets = [part.interface.target for part in self.captures if part.interface.target]
+        if targets:
+            labels = ",".join(dict.fromkeys(one.label for one in targets))
+            tags = tags.replace(targets[0].label, labels)
+        whole = replace(first.interface, name=name, target=joined(targets))
         return InterfacePlan(whole, first.alias, tags, self.file_name)
 
     @property
     def targets(self) -> dict[str, Any]:
         """What its interfaces lead to, by their names; without those of the host itself."""
-        return {part.interface.name: part.target for part in self.captures if part.target}
+        parts = (*self.captures, *self.outcomes)
+        return {part.interface.name: part.target for part in parts if part.target}
 
     @property
     def outcomes(self) -> tuple[InterfacePlan, ...]:
@@ -110,7 +115,9 @@ class CapturePlan:
         return self._what() == other._what()
 
     def _what(self) -> tuple[object, ...]:
-        interfaces = frozenset(part.interface.name for part in self.captures)
+        interfaces = frozenset(
+            (part.interface.name, part.interface.target) for part in self.captures
+        )
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256)
         when = (self.request.lookback or 0, self.request.since, self.request.until)
         what = (self.effective_filter, self.packet_debug, self.destination_fields)
@@ -327,6 +334,8 @@ def _interfaces_of_targets(
     ]
     unavailable = [(name, reason) for _, name, reason in refused]
     problems = [Problem(field, f"{name}: {reason}") for field, name, reason in refused]
+    if not chosen and not problems:
+        problems = [Problem("", "this node has none of its targets")]
     return [(one, "") for one in chosen], unavailable, [] if chosen else problems
 
 

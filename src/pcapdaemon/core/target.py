@@ -22,6 +22,7 @@ NODE_SELECTING = TARGETS[:2]
 
 _NAME = re.compile(r"[\w.:@\\+-]+", re.ASCII)
 _GLOB = re.compile(r"[\w.*?\[\]!-]+", re.ASCII)
+_KINDS_OF_UNITS = (".service", ".socket", ".scope", ".slice", ".mount", ".swap")
 _PID = re.compile(r"[0-9]{1,10}")
 
 
@@ -40,10 +41,12 @@ def _one_name(text: str) -> str:
 
 def _unit(text: str) -> str:
     name = _one_name(text)
-    return name if "." in name else f"{name}.service"
+    return name if name.endswith(_KINDS_OF_UNITS) else f"{name}.service"
 
 
 def _numbers_as_text(value: object) -> object:
+    if value in (0, ""):  # as in all fields: absent
+        return ()
     several = value if isinstance(value, list | tuple) else (value,)
     return tuple(str(one) if type(one) is int else one for one in several)
 
@@ -65,7 +68,7 @@ Units = Annotated[
 ]
 Processes = Annotated[
     tuple[Annotated[str, Field(max_length=255), AfterValidator(_one_name)], ...],
-    Field(strict=False, max_length=64),
+    Field(strict=False, max_length=16),
     BeforeValidator(_numbers_as_text, json_schema_input_type=int | str | list[int | str]),
 ]
 
@@ -86,6 +89,12 @@ class Asked:
     def select_node(self) -> bool:
         """Whether they are only for nodes that run one of them: their names are the fleet's."""
         return bool(self.pods or self.containers)
+
+    @property
+    def field(self) -> str:
+        """The first field of the message that names one of them."""
+        named = (self.pods, self.containers, self.netns, self.processes, self.units)
+        return next(kind.value for kind, names in zip(TargetKind, named, strict=True) if names)
 
     @property
     def not_here(self) -> tuple[str, str]:
@@ -139,6 +148,8 @@ def target_problems(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     inside = fields.get("inside") is True
     if inside and not named:
         yield "inside", f"must come with one of {', '.join(TARGETS)}"
+    if fields.get("pod") and (others := [name for name in named if name not in NODE_SELECTING]):
+        yield others[0], "can't be combined with pod"
     if named and fields.get("alias"):
         yield "alias", f"can't be combined with {named[0]}"
     if named and fields.get("interface") and not inside:

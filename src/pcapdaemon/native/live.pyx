@@ -255,13 +255,19 @@ def library_version():
 def enter_namespace(str path):
     """Move the calling thread to the network namespace of a file, for the rest of its life.
 
-    Raises CaptureRefused of kind "inside".
+    Raises CaptureRefused of kind "inside" without the privilege, and of kind "device" if the
+    namespace is gone or is the thread's own.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise CaptureRefused(f"{path}: {error.strerror}", "inside") from None
-    failed = errno if setns(descriptor, CLONE_NEWNET) != 0 else 0
-    os.close(descriptor)
+        kind = "inside" if isinstance(error, PermissionError) else "device"
+        raise CaptureRefused(f"{path}: {error.strerror}", kind) from None
+    try:
+        if os.path.samestat(os.fstat(descriptor), os.stat("/proc/thread-self/ns/net")):
+            raise CaptureRefused(f"{path} is the network namespace of the host", "device")
+        failed = errno if setns(descriptor, CLONE_NEWNET) != 0 else 0
+    finally:
+        os.close(descriptor)
     if failed:
         raise CaptureRefused(f"setns to {path}: {os.strerror(failed)}", "inside")

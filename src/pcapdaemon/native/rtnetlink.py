@@ -21,6 +21,9 @@ SKIP_STATISTICS = 8
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 LONGEST_NAME = 15
+NLM_F_DUMP_INTR = 0x10
+TRIES = 5
+"""How often a list is asked for that changes while the kernel makes it."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -55,7 +58,7 @@ def find_link(name: str) -> Link | None:
 
 def _link(data: bytes, attributes: dict[int, bytes]) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(data)
-    name = attributes[IFLA_IFNAME].rstrip(b"\0").decode()
+    name = attributes[IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
     return Link(index, name, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK))
 
 
@@ -86,7 +89,7 @@ def ways_out() -> list[Way]:
         if IFLA_LINK_NETNSID in attributes:
             (number,) = struct.unpack("=i", attributes[IFLA_LINK_NETNSID])
             info = _attributes(attributes.get(IFLA_LINKINFO, b""))
-            kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+            kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace")
             found.append(Way(_link(data, attributes), kind, number))
     return found
 
@@ -155,7 +158,18 @@ def _addresses(body: bytes) -> Iterator[tuple[Address, int, int]]:
             yield ipaddress.ip_address(address), bits, owner
 
 
-def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+def _ask(kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
+    """Return the messages of an answer. A list that changed meanwhile is asked for again."""
+    for _ in range(TRIES):
+        found, changed = _asked(kind, flags, body)
+        if not changed:
+            break
+    return found
+
+
+def _asked(kind: int, flags: int, body: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    found: list[tuple[int, bytes]] = []
+    changed = False
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asking:
         asking.settimeout(1)
         with suppress(OSError):  # before Linux 4.20, a dump has the addresses of all interfaces
@@ -163,18 +177,19 @@ def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
         length = _HEADER.size + len(body)
         asking.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 1, 0) + body)
         while True:
-            for answered, data in _messages(asking.recv(65536)):
+            for answered, marks, data in _messages(asking.recv(65536)):
+                changed = changed or bool(marks & NLM_F_DUMP_INTR)
                 if answered in (NLMSG_ERROR, NLMSG_DONE):
-                    return
-                yield answered, data
+                    return found, changed
+                found.append((answered, data))
             if not flags & NLM_F_DUMP:
-                return
+                return found, changed
 
 
-def _messages(buffer: bytes) -> Iterator[tuple[int, bytes]]:
+def _messages(buffer: bytes) -> Iterator[tuple[int, int, bytes]]:
     while len(buffer) >= _HEADER.size:
-        length, kind, *_ = _HEADER.unpack_from(buffer)
-        yield kind, buffer[_HEADER.size : length]
+        length, kind, flags, *_ = _HEADER.unpack_from(buffer)
+        yield kind, flags, buffer[_HEADER.size : length]
         buffer = buffer[(length + 3) & ~3 :]
 
 

@@ -107,6 +107,8 @@ def _merged(plan: CapturePlan, taken: Sequence[Taken], pool: BlockPool) -> Taken
         down=max(one.down for one in outcomes),
         filtered_in=max(one.filtered_in for one in outcomes),  # "process" if one of them says so
         error="; ".join(errors),
+        target=plan.whole.target,
+        one_sided=any(one.one_sided for one in outcomes),
     )
     return Taken(first.part, outcome, first.header, blocks)
 

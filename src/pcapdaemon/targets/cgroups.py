@@ -15,6 +15,9 @@ VERSION_1 = ("unified", "systemd", "pids", "memory")
 
 _POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}[0-9a-f_-]{24,28})(?:\.slice)?$")
 _CONTAINER = re.compile(r"(?:^|-)([0-9a-f]{64})(?:\.scope)?$")
+_OF_USERS = re.compile(r"user\.slice$|user@")
+"""Groups in which ordinary users make others, with any names."""
+
 _MONITOR = re.compile(r"conmon")
 """The process of CRI-O and Podman that watches a container is in the host's namespace."""
 
@@ -81,7 +84,7 @@ def _below(tree: Path, stop: Callable[[str], object], skip_pods: bool = False) -
         for name in _directories(path):
             seen += 1
             yield Path(path, name)
-            into = not stop(name) and not (skip_pods and pod_of(name))
+            into = not (stop(name) or _OF_USERS.match(name) or (skip_pods and pod_of(name)))
             if into and depth < DEEPEST:
                 waiting.append((f"{path}/{name}", depth + 1))
 

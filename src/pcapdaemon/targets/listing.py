@@ -59,4 +59,4 @@ def _groups(mount: Path) -> Iterator[Path]:
 
 def _is_apart(group: Path) -> bool:
     pids = cgroups.processes(group)
-    return bool(pids) and not cgroups.container_of(group.name) and is_own(pids) is False
+    return bool(pids) and not cgroups.container_of(group.name) and is_own(pids[0]) is False

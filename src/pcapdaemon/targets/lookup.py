@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind
 from pcapdaemon.core.target import Asked, Found, Refused, is_pid, matches
-from pcapdaemon.native.rtnetlink import Way
+from pcapdaemon.native.interfaces import PSEUDO
+from pcapdaemon.native.rtnetlink import LONGEST_NAME, Way, namespace_of_process
 from pcapdaemon.targets import cgroups, pods
-from pcapdaemon.targets.namespaces import Namespaces, is_own
+from pcapdaemon.targets.namespaces import Namespaces, is_own, is_own_file
 from pcapdaemon.targets.settings import TargetSettings
 
 NOT_ALLOWED = "[targets] allow does not allow it"
@@ -26,6 +27,12 @@ OWN_OR_NO_END = (
 )
 LONGEST_COMM = 15
 """Characters of a process's name that the kernel keeps."""
+
+MOST_ASKED = 16
+"""Most processes of a target whose namespace is asked for."""
+
+MOST_REFUSED = 32
+"""Most targets of a request that are reported as refused."""
 
 HIDDEN = (
     "no such process, or it is hidden from this one (ProtectProc= in the unit, or the hidepid"
@@ -57,7 +64,8 @@ def look_up(asked: Asked, settings: TargetSettings) -> Found:
         found.update((one.name, one) for one in reached)
     if len(found) > settings.most:
         return Found(refused=_too_many(asked, list(found.values()), settings.most))
-    return Found(tuple(found.values()), tuple(look.refused))
+    refused = tuple(dict.fromkeys(look.refused))[:MOST_REFUSED]
+    return Found(tuple(found.values()), refused)
 
 
 def _all_refused(asked: Asked, words: str) -> Iterator[Refused]:
@@ -80,6 +88,7 @@ class Look:
         self._asked, self._settings = asked, settings
         self._cgroup = Path(settings.cgroup)
         self.refused: list[Refused] = []
+        self._names: dict[int, str] | None = None
         self.starting = False
 
     def places(self) -> Iterator[Place]:
@@ -93,31 +102,46 @@ class Look:
             yield from self._netns(name)
         for name in asked.processes:
             yield from self._process(name)
-        for name in asked.units:
-            yield from self._unit(name)
+        if asked.units:
+            yield from self._units()
 
     def interfaces_of(self, place: Place, namespaces: Namespaces) -> list[Interface]:
         """Return the interfaces of a target, or note why there are none."""
         try:
-            number = (
-                namespaces.of_file(place.file)
-                if place.file
-                else namespaces.of_processes(place.pids)
-            )
+            number, file = self._namespace_of(place, namespaces)
         except OSError as error:
             self._refuse(place.target, f"{place.file}: {os.strerror(error.errno or 0)}")
             return []
-        own = is_own(place.pids) if number is None else False
-        if own:
+        if file is None:
             self._refuse(place.target, OWN)
             return []
         if self._asked.inside:
-            file = str(place.file or namespaces.file_of(number, place.pids))
-            return [_inside(place.target, file, name) for name in self._asked.devices or ("any",)]
+            return self._inside(place.target, namespaces.file_of(number) or file)
         ways = namespaces.ways_to(number)
         if not ways:
-            self._refuse(place.target, OWN_OR_NO_END if own is None else NO_END)
+            hidden = bool(place.pids) and is_own(place.pids[0]) is None
+            self._refuse(place.target, OWN_OR_NO_END if hidden else NO_END)
         return [_host_end(place.target, way) for way in ways]
+
+    def _namespace_of(self, place: Place, namespaces: Namespaces) -> tuple[int | None, str | None]:
+        """Return the number of a target's namespace and a file of it, None if it is the host's."""
+        if place.file:
+            own = is_own_file(place.file)
+            return namespaces.of_file(place.file), None if own else str(place.file)
+        for pid in place.pids[:MOST_ASKED]:
+            if is_own(pid):
+                return None, None
+            if (number := namespace_of_process(pid)) is not None:
+                return number, f"/proc/{pid}/ns/net"
+        return None, f"/proc/{place.pids[0]}/ns/net"
+
+    def _inside(self, target: Target, file: str) -> list[Interface]:
+        wrong = [name for name in self._asked.devices if not _is_device(name)]
+        for name in wrong:
+            self._refuse(target, f"{name[:64]}: is no name of a network interface")
+        if wrong:
+            return []
+        return [_inside(target, file, name) for name in self._asked.devices or ("any",)]
 
     def _refuse(self, target: Target, words: str) -> None:
         self.refused.append(Refused(target.kind, target.name, words))
@@ -160,7 +184,7 @@ class Look:
         known = pods.pods_in(Path(self._settings.logs), uids=(uid,)) if uid else []
         own = cgroups.container_of(group.name)
         target = Target(
-            TargetKind.CONTAINER, own, uid, inside=self._asked.inside, witness=str(group)
+            TargetKind.CONTAINER, own, uid, inside=self._asked.inside, witnesses=(str(group),)
         )
         if known:
             target = replace(target, kind=TargetKind.POD, name=known[0].name, containers=(own,))
@@ -179,37 +203,64 @@ class Look:
             self.refused.append(Refused(TargetKind.NETNS, name, words))
         else:
             inside = self._asked.inside
-            yield Place(Target(TargetKind.NETNS, name, inside=inside, witness=str(file)), file=file)
+            yield Place(
+                Target(TargetKind.NETNS, name, inside=inside, witnesses=(str(file),)), file=file
+            )
 
     def _process(self, name: str) -> Iterator[Place]:
-        there = _processes_called(name)
+        there = {
+            pid: called
+            for pid, called in self._processes().items()
+            if called == name[:LONGEST_COMM]
+        }
+        if is_pid(name):
+            there = {int(name): _name_of(int(name))} if _exists(int(name)) else {}
         if not there:
             self.refused.append(Refused(TargetKind.PROCESS, name, HIDDEN))
         elif not any(self._allows(TargetKind.PROCESS, one) for one in {name, *there.values()}):
             self.refused.append(Refused(TargetKind.PROCESS, name, NOT_ALLOWED))
         else:
-            # of several with this name, those of the host are not meant if there are others
-            elsewhere = [pid for pid in there if not is_own((pid,))]
-            for pid in elsewhere or list(there)[:1]:
-                path = Path(f"/proc/{pid}")
-                witness = str(path) if path.exists() else ""
-                target = Target(
-                    TargetKind.PROCESS, name, inside=self._asked.inside, witness=witness
-                )
-                yield Place(target, (pid,))
+            yield from self._places_of(name, list(there))
 
-    def _unit(self, name: str) -> Iterator[Place]:
-        if not self._allows(TargetKind.UNIT, name):
-            self.refused.append(Refused(TargetKind.UNIT, name, NOT_ALLOWED))
-            return
-        for tree in cgroups.roots(self._cgroup):
-            for group in cgroups.find(tree, lambda one: one == name, skip_pods=True):
-                if pids := cgroups.processes(group):
-                    inside = self._asked.inside
-                    target = Target(TargetKind.UNIT, name, inside=inside, witness=str(group))
-                    yield Place(target, tuple(pids))
-                    return
-        self.refused.append(Refused(TargetKind.UNIT, name, "no such unit runs on this node"))
+    def _places_of(self, name: str, pids: list[int]) -> Iterator[Place]:
+        """Yield a place for each namespace of processes with one name.
+
+        Of several, those of the host are not meant if there are others.
+        """
+        groups: dict[int | None, list[int]] = {}
+        for pid in [pid for pid in pids if not is_own(pid)] or pids[:1]:
+            groups.setdefault(namespace_of_process(pid), []).append(pid)
+        for members in groups.values():
+            called = name if len(groups) == 1 else f"{name}.{members[0]}"
+            paths = tuple(p for pid in members if Path(p := f"/proc/{pid}").exists())
+            inside = self._asked.inside
+            target = Target(TargetKind.PROCESS, called, inside=inside, witnesses=paths)
+            yield Place(target, tuple(members))
+
+    def _processes(self) -> dict[int, str]:
+        """Return the names of all processes, as far as they show, read once."""
+        if self._names is None:
+            numbers = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+            self._names = {pid: _name_of(pid) for pid in numbers}
+        return self._names
+
+    def _units(self) -> Iterator[Place]:
+        names = [name for name in self._asked.units if self._allows(TargetKind.UNIT, name)]
+        for name in self._asked.units:
+            if name not in names:
+                self.refused.append(Refused(TargetKind.UNIT, name, NOT_ALLOWED))
+        found: dict[str, Place] = {}
+        for tree in cgroups.roots(self._cgroup) if names else ():
+            for group in cgroups.find(tree, lambda one: one in names, skip_pods=True):
+                if group.name not in found and (pids := cgroups.processes(group)):
+                    kind, inside = TargetKind.UNIT, self._asked.inside
+                    target = Target(kind, group.name, inside=inside, witnesses=(str(group),))
+                    found[group.name] = Place(target, tuple(pids))
+        for name in names:
+            if name not in found:
+                words = "no such unit runs on this node"
+                self.refused.append(Refused(TargetKind.UNIT, name, words))
+        yield from found.values()
 
 
 def _host_end(target: Target, way: Way) -> Interface:
@@ -220,8 +271,9 @@ def _host_end(target: Target, way: Way) -> Interface:
 
 def _inside(target: Target, file: str, device: str) -> Interface:
     kind = InterfaceKind.ANY if device == "any" else InterfaceKind.NETWORK
+    called = target.name if target.kind is TargetKind.POD else target.label
     return Interface(
-        f"{device}@{target.name}",
+        f"{device}@{called}",
         kind,
         f"{target.label.replace(':', ' ', 1)}, inside",
         loopback=device == "lo",
@@ -231,8 +283,13 @@ def _inside(target: Target, file: str, device: str) -> Interface:
     )
 
 
+def _is_device(name: str) -> bool:
+    """Return whether libpcap takes a name for a network interface of the namespace."""
+    return 0 < len(name) <= LONGEST_NAME and "/" not in name and not PSEUDO.fullmatch(name)
+
+
 def _pod_target(pod: pods.Pod, group: Path, inside: bool) -> Target:
-    return Target(TargetKind.POD, pod.name, pod.uid, pod.containers, inside, str(group))
+    return Target(TargetKind.POD, pod.name, pod.uid, pod.containers, inside, (str(group),))
 
 
 def _has_one(containers: Sequence[str], wanted: Sequence[str]) -> bool:
@@ -243,19 +300,9 @@ def _begins(name: str, beginnings: Iterable[str]) -> bool:
     return bool(name) and any(name.startswith(one) for one in beginnings)
 
 
-def _processes_called(name: str) -> dict[int, str]:
-    """Return the processes with this number or name, and their names, as far as they show."""
-    if is_pid(name):
-        pid = int(name)
-        return {pid: _name_of(pid)} if _exists(pid) else {}
-    cut = name[:LONGEST_COMM]
-    numbers = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
-    return {pid: cut for pid in numbers if _name_of(pid) == cut}
-
-
 def _name_of(pid: int) -> str:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
     return ""
 
 

@@ -13,6 +13,9 @@ from pcapdaemon.targets import cgroups
 _DIRECTORY = re.compile(r"([a-z0-9.-]+)_([a-z0-9.-]+)_([0-9a-f-]{32,36})")
 """NAMESPACE_NAME_UID: names of Kubernetes have no underscore."""
 
+KUBELETS = "kubepods"
+"""Part of the name of the group in which the kubelet has those of all pods."""
+
 STARTING = 60.0
 """Seconds since the last change of its logs for which a pod without a process may be starting."""
 
@@ -33,10 +36,13 @@ class Pod:
 
 
 def pods_in(logs: Path, globs: Sequence[str] = ("*",), uids: Sequence[str] = ()) -> list[Pod]:
-    """Return the pods that one of the globs matches, or that have one of the uids, if given."""
+    """Return the pods that one of the globs matches, or that have one of the uids, if given.
+
+    Raises OSError if the directory can't be read.
+    """
     try:
         names = sorted(os.listdir(logs))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):  # no kubelet
         return []
     found = []
     for directory in names:
@@ -53,7 +59,10 @@ def groups_of(pods: Sequence[Pod], mount: Path) -> dict[str, Path]:
     wanted = {pod.uid for pod in pods}
     for tree in cgroups.roots(mount) if wanted else ():
         places = cgroups.find(tree, lambda name: cgroups.pod_of(name) in wanted, skip_pods=True)
+        places = [place for place in places if KUBELETS in str(place.parent)]
         if places:
+            # one that is empty is a remainder, and must not hide the other
+            places.sort(key=lambda place: bool(cgroups.processes(place)))
             return {cgroups.pod_of(place.name): place for place in places}
     return {}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,6 @@ AFTER_A_CHANGE = (0.2, 1.0, 3.0)
 """Seconds after which the pods are looked up: a process may come later than its interface."""
 
 LOOK_ANYWAY = 60.0
-MOST = 1024
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ def wanted(
     Pods whose interfaces are `there` already come first. Blocks for some milliseconds.
     """
     found, targets, without = dict(fixed), {}, []
-    every = settings.model_copy(update={"most": MOST, "allow": ("*",)})
+    every = settings.model_copy(update={"most": sys.maxsize, "allow": ("*",)})
     for recorder in of_pods:
         room = recorder.total // recorder.memory
         interfaces = look_up(Asked(pods=recorder.pods), every).interfaces
@@ -92,17 +92,26 @@ class PodRecorders:
             changes.bind((0, RTMGRP_LINK))
             changes.setblocking(False)
             while True:
-                await self._exchange()
+                await self._try_to_exchange()
                 await _changed(changes)
                 for seconds in AFTER_A_CHANGE:
                     await asyncio.sleep(seconds)
-                    await self._exchange()
+                    await self._try_to_exchange()
+
+    async def _try_to_exchange(self) -> None:
+        """Leave the recorders as they are if the pods can't be looked up."""
+        try:
+            await self._exchange()
+        except OSError as error:
+            log.warning("pods could not be looked up", reason=str(error))
+        except Exception:  # a bug must not end the recorders of pods
+            log.exception("recorders of pods could not be exchanged")
 
     async def _exchange(self) -> None:
         async with self._recorders.changing:
-            there = [one.interface for one in self._recorders.status()]
-            found = await run_in_thread(self._look, there)
-            if set(found.recorders) != set(there):
+            there = self._recorders.targets
+            found = await run_in_thread(self._look, list(there))
+            if found.targets != there:
                 try:
                     made = await self._recorders.make(found.recorders, *self._options())
                 except ConfigError as error:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from pcapdaemon.core.target import Asked, Found
+from pcapdaemon.core.interface import TargetKind
+from pcapdaemon.core.target import Asked, Found, Refused
 from pcapdaemon.targets.lookup import look_up
 from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.threads import run_in_thread
@@ -39,4 +40,8 @@ class Targets:
 
     async def _look(self, asked: Asked) -> Found:
         async with self._turn:
-            return await run_in_thread(look_up, asked, self._settings)
+            try:
+                return await run_in_thread(look_up, asked, self._settings)
+            except OSError as error:
+                words = f"this node can't look it up now: {error.strerror or error}"
+                return Found(refused=(Refused(TargetKind(asked.field), "targets", words),))
