@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.acceptance.conftest import Make
@@ -316,8 +317,9 @@ def test_the_id_of_a_request_that_runs_is_out_of_reach_for_others(
     assert (known.status_code, known.json()["interface"]) == (202, [wire.far]), (
         "answered as the first was"
     )
-    for _ in range(1100):
-        daemon.request(interface=["nope"])
+    with httpx2.Client(base_url=f"http://127.0.0.1:{daemon.port}", timeout=60) as client:
+        for _ in range(1100):
+            client.post("/captures", json={"node": "any", "interface": ["nope"]})
     assert daemon.record("mine")["state"] == "running"
     wire.send(3)
     daemon.api("DELETE", "/captures/mine")

@@ -321,7 +321,7 @@ async def test_long_filters_compile_without_the_optimizer_in_no_time(wire: Wire)
     assert time.monotonic() - begun < 15
 
 
-async def test_a_thousand_bad_requests_leave_no_descriptor_behind(wire: Wire) -> None:
+async def test_hundreds_of_bad_requests_leave_no_descriptor_behind(wire: Wire) -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -331,7 +331,7 @@ async def test_a_thousand_bad_requests_leave_no_descriptor_behind(wire: Wire) ->
 
     await bad()
     before = descriptors()
-    for _ in range(40):
+    for _ in range(16):
         await asyncio.gather(*(bad() for _ in range(25)))
     assert descriptors() == before
 

@@ -1,9 +1,10 @@
 """Packages, installed and used on a machine with neither a compiler nor libpcap."""
 
+import gzip
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx2
@@ -17,6 +18,9 @@ pytestmark = pytest.mark.timeout(1500)
 USER = ["setpriv", "--reuid=pcapdaemon", "--regid=pcapdaemon", "--clear-groups", "--no-new-privs"]
 USER += ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw"]
 USER += ["--bounding-set=-all,+net_raw"]
+
+
+EXTRAS = "pcapdaemon[kafka,redis,aws]"
 
 
 @contextmanager
@@ -71,21 +75,32 @@ def test_the_wheel_is_for_old_systems_and_brings_only_libpcap() -> None:
     assert any(name.endswith("licenses/LICENSE.libpcap") for name in names)
 
 
+def by_pip(root: CleanRoot, house: str) -> str:
+    """Install the wheel in a virtual environment, and return the program."""
+    root.run("python3", "-m", "venv", "/opt/pcapdaemon")
+    pip = ["/opt/pcapdaemon/bin/pip", "install", "-q", "--no-index", "--find-links", house]
+    root.run(*pip, EXTRAS)
+    return "/opt/pcapdaemon/bin/pcapdaemon"
+
+
+def by_uv(root: CleanRoot, house: str) -> str:
+    """Install the wheel as a tool of uv, and return the program."""
+    uv = root.bring(ROOT / ".uv" / "bin" / "uv")
+    root.run(uv, "tool", "install", "-q", "--no-index", "--find-links", house, EXTRAS)
+    return "/root/.local/bin/pcapdaemon"
+
+
+@pytest.mark.parametrize("install", [by_pip, by_uv])
 def test_the_wheel_captures_within_a_minute_without_a_network(
-    clean_root: CleanRoot, wire: Wire
+    clean_root: CleanRoot, wire: Wire, install: Callable[[CleanRoot, str], str]
 ) -> None:
     house = clean_root.bring(ROOT / "build" / "wheelhouse")
     begun = time.monotonic()
-    clean_root.run("python3", "-m", "venv", "/opt/pcapdaemon")
-    pip = ["/opt/pcapdaemon/bin/pip", "install", "-q", "--no-index", "--find-links", house]
-    clean_root.run(*pip, "pcapdaemon[kafka,redis,aws]")
-    version = clean_root.run("/opt/pcapdaemon/bin/pcapdaemon", "--version")
-    assert "libpcap 1.10.5 (bundled)" in version
-    with daemon(clean_root, ["/opt/pcapdaemon/bin/pcapdaemon"], wire) as api:
+    program = install(clean_root, house)
+    assert "libpcap 1.10.5 (bundled)" in clean_root.run(program, "--version")
+    with daemon(clean_root, [program], wire) as api:
         captures(clean_root, api, wire)
     assert time.monotonic() - begun < 60
-    for module in ("boto3", "confluent_kafka", "redis"):
-        clean_root.run("/opt/pcapdaemon/bin/python", "-c", f"import {module}")
 
 
 def test_the_deb_is_installed_used_and_removed(clean_root: CleanRoot, wire: Wire) -> None:
@@ -98,8 +113,8 @@ def test_the_deb_is_installed_used_and_removed(clean_root: CleanRoot, wire: Wire
     assert "(bundled)" in clean_root.run("pcapdaemon", "--version")
     with daemon(clean_root, [*USER, "pcapdaemon"], wire) as api:
         captures(clean_root, api, wire)
-    for name in ("man/man1/pcapdaemon.1.gz", "bash-completion/completions/pcapdaemon"):
-        assert (there / "usr/share" / name).exists()
+    for module in ("boto3", "confluent_kafka", "redis"):
+        assert list((there / "usr/lib/pcapdaemon").glob(f"{module}*"))
     config.write_text("# mine\n")
     clean_root.run("dpkg", "-i", package)
     assert config.read_text() == "# mine\n"
@@ -114,6 +129,21 @@ def test_the_deb_is_installed_used_and_removed(clean_root: CleanRoot, wire: Wire
     ):
         assert not (there / name).exists(), name
     assert "pcapdaemon" not in (there / "etc/passwd").read_text()
+
+
+def test_the_deb_has_a_manual_page_and_completes_names_of_pods(clean_root: CleanRoot) -> None:
+    clean_root.run("dpkg", "-i", clean_root.bring(built("*.deb")))
+    shared = clean_root.directory / "usr/share"
+    page = gzip.decompress((shared / "man/man1/pcapdaemon.1.gz").read_bytes()).decode()
+    assert all(f".SS pcapdaemon {name}" in page for name in ("capture", "request", "spool list"))
+    pods = clean_root.directory / "var/log/pods"
+    (pods / "shop_web-1_0a1b2c3d-1111-2222-3333-444455556666" / "app").mkdir(parents=True)
+    script = "source /usr/share/bash-completion/completions/pcapdaemon"
+    words = "COMP_WORDS=(pcapdaemon request --pod sh); COMP_CWORD=3"
+    show = f"{script}; {words}; _pcapdaemon_completion pcapdaemon; echo ${{COMPREPLY[@]}}"
+    assert clean_root.run("bash", "-c", show).strip() == "shop/web-1"
+    for name in ("zsh/vendor-completions/_pcapdaemon", "fish/vendor_completions.d/pcapdaemon.fish"):
+        assert "pcapdaemon" in (shared / name).read_text()
 
 
 def test_the_example_configuration_of_the_package_is_valid(clean_root: CleanRoot) -> None:
