@@ -132,6 +132,10 @@ def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, w
             "[[recorder]] number 2: lo already has a recorder",
         ),
         ({"recorder 1": {"interface": "lo", "memory": 1000}}, "[[recorder]] number 1 memory"),
+        (
+            {"recorder 1": {"pods": "a/*", "memory": 64 << 20, "total": 32 << 20}},
+            "total (33554432) must be at least memory (67108864)",
+        ),
         ({"recorder": {"interface": "lo"}}, "write [[recorder]] for each recorder"),
     ],
 )
