@@ -74,6 +74,13 @@ def test_what_contradicts_itself_is_refused_in_words(fields: dict[str, Any], wor
     assert problem.startswith(words)
 
 
+def test_what_is_wrong_needs_no_look() -> None:
+    assert intake.targets_of({"pod": "a/b"}, {}) == Asked(pods=("a/b",))
+    for fields in ({"container": "app"}, {"pod": "a/b", "unit": "x"}, {"pod": "x"}):
+        assert intake.targets_of(fields, {}) is None
+    assert intake.targets_of({"pod": "a/b", "packets": -1}, {}), "another node answers that"
+
+
 def test_the_names_of_units_may_lack_their_kind() -> None:
     asked = validate({"node": "any", "unit": ["nginx", "a.socket", "my.app"]})[0].targets
     assert asked

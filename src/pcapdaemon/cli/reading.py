@@ -74,6 +74,7 @@ class Answer(_Shown):
     warnings: list[str] = []
     limits: dict[str, int | float] = {}
     unavailable: dict[str, str] = {}
+    targets: dict[str, dict[str, Any]] = {}
     running: list[Running] = []
     href: str = ""
     detail: str = ""

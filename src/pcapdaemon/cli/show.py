@@ -61,8 +61,12 @@ def _words(found: dict[str, Any]) -> list[str]:
 
 def _dry_run(found: dict[str, Any]) -> list[str]:
     limits = ", ".join(f"{name} {_limit(name, value)}" for name, value in found["limits"].items())
+    targets = {
+        name: f" ({' '.join(next(iter(one.items())))})" for name, one in found["targets"].items()
+    }
+    names = (f"{name}{targets.get(name, '')}" for name in found["interface"])
     return [
-        f"dryrun: it would capture on {', '.join(found['interface'])}",
+        f"dryrun: it would capture on {', '.join(names)}",
         *([f"limits: {limits}"] if limits else []),
         *(f"unavailable: {name}: {reason}" for name, reason in found["unavailable"].items()),
         *(f"warning: {one}" for one in found["warnings"]),

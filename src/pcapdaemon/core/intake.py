@@ -29,7 +29,7 @@ from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
-from pcapdaemon.core.target import TARGETS, Asked
+from pcapdaemon.core.target import ABOUT_TARGETS, TARGETS, Asked
 from pcapdaemon.core.text import shortened
 from pcapdaemon.core.wire import to_wire
 
@@ -101,11 +101,16 @@ class Conclusion:
 
 
 def targets_of(fields: Mapping[str, Any], profiles: Profiles) -> Asked | None:
-    """Return the targets of a message that must be found before it is judged, or None."""
+    """Return the targets of a message that must be found before it is judged, or None.
+
+    What is wrong with them needs no look: the message is refused.
+    """
     fields, _ = applied(fields, profiles)
     if not any(fields.get(name) for name in TARGETS):
         return None
-    return validate(fields)[0].targets
+    request, problems = validate(fields)
+    wrong = {problem.field.partition(".")[0] for problem in problems}
+    return None if wrong & {*TARGETS, *ABOUT_TARGETS} else request.targets
 
 
 def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | Judged:

@@ -171,6 +171,8 @@ def make_plan(
         *_reply_problems(request, around),
         *window_problems(request, policy, around.now),
     ]
+    if not found and not chosen:
+        found = [Problem("", "this node has none of its targets")]
     if found:
         return Rejection(request_id, tuple(found))
     return _plan(request_id, request, policy, around, chosen, unavailable)
@@ -334,8 +336,6 @@ def _interfaces_of_targets(
     ]
     unavailable = [(name, reason) for _, name, reason in refused]
     problems = [Problem(field, f"{name}: {reason}") for field, name, reason in refused]
-    if not chosen and not problems:
-        problems = [Problem("", "this node has none of its targets")]
     return [(one, "") for one in chosen], unavailable, [] if chosen else problems
 
 

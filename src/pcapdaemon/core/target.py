@@ -17,6 +17,9 @@ CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 TARGETS = tuple(kind.value for kind in TargetKind)
 """The fields of a message that say what it is aimed at, in place of interfaces."""
 
+ABOUT_TARGETS = ("inside", "interface", "alias")
+"""Fields that must fit to those."""
+
 NODE_SELECTING = TARGETS[:2]
 """Pods and containers are on one node: they say which nodes a message is for."""
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,12 +128,9 @@ class PodRecorders:
 
 
 async def _changed(changes: socket.socket) -> None:
-    """Wait until an interface changes."""
-    loop = asyncio.get_running_loop()
-    try:
+    """Wait until an interface changes, and take all messages about it."""
+    with suppress(TimeoutError, OSError):  # OSError: more changes than the kernel could keep
         async with asyncio.timeout(LOOK_ANYWAY):
-            await loop.sock_recv(changes, 65536)
-    except TimeoutError:
-        return
-    except OSError:  # more changes than the kernel could keep
-        return
+            await asyncio.get_running_loop().sock_recv(changes, 65536)
+        while True:
+            changes.recv(65536)
