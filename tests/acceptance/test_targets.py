@@ -312,7 +312,8 @@ def test_the_recorders_of_pods_have_one_budget(make: Make, cluster: Cluster) -> 
     daemon = make({"targets": cluster.section(), "recorder 1": of_pods(total=16)}).start()
     both = {pod.interface: pod.name for pod in pods[:2]}
     eventually(lambda: recorded(daemon) == both)
-    (line,) = daemon.logged("pods have no recorder: [[recorder]] total is used up")
+    words = "pods have no recorder: [[recorder]] total is used up"
+    (line,) = eventually(lambda: daemon.logged(words))
     assert line["pods"] == ["shop/web-2"]
     pods[0].end()
     eventually(lambda: recorded(daemon) == {pod.interface: pod.name for pod in pods[1:]})
