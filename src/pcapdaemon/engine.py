@@ -190,7 +190,14 @@ class Engine:
             message.source, message.arrived_at, new_id(), message.sent_at, message.key
         )
         asked = self._targets_to_find(fields, envelope)
-        found = await self._find_targets(asked) if asked else NOTHING_FOUND
+        try:
+            found = await self._find_targets(asked) if asked else NOTHING_FOUND
+        except OSError as error:
+            words = f"its targets can't be looked up now: {error.strerror or error}"
+            self._conclude(
+                message, intake.unavailable(message.source, new_id(), words, Verdict.BUSY)
+            )
+            return
         if asked and asked.select_node and (found.elsewhere or found.starting):
             self._skip(message, fields, Problem(*asked.not_here))
             return
@@ -224,13 +231,17 @@ class Engine:
 
     def _targets_to_find(self, fields: dict[str, Any], envelope: Envelope) -> Asked | None:
         """Return what must be looked up, unless the message has its answer without it."""
-        general, now = self._settings.general, time.time()
+        if "cancel" in fields or "list" in fields:
+            return None
+        asked, general = intake.targets_of(fields, self._settings.profiles), self._settings.general
+        if asked is None:
+            return None
+        age = age_of(envelope.sent_at, None, time.time()).seconds
+        if intake.too_old(age, general) and not asked.select_node:
+            return None
         key = intake.key_of(envelope, fields.get("id"))
-        if intake.too_old(age_of(envelope.sent_at, None, now).seconds, general):
-            return None
-        if self._dedupe.answer_to(key, general.dedupe):
-            return None
-        return intake.targets_of(fields, self._settings.profiles)
+        answered = self._dedupe.answer_to(key, general.dedupe) is not None
+        return None if answered and fields.get("dryrun") is not True else asked
 
     def _view(self, targets: Found) -> View:
         settings, delivery = self._settings, self.runs.delivery

@@ -178,6 +178,9 @@ def test_the_node_says_what_is_allowed(make: Make, cluster: Cluster) -> None:
     assert [one["target"]["pod"] for one in daemon.record(name)["captures"]] == ["shop/web-1"]
     problem = daemon.request(pod="shop/web-1", inside=True).json()["errors"][0]["message"]
     assert problem == "shop/web-1: [targets] inside is not set on this node"
+    assert daemon.request(pod="no/such", inside=True).json()["state"] == "elsewhere"
+    answer = daemon.api("POST", "/captures", json={"cancel": "x", "pod": "no/such"})
+    assert "can't be combined with cancel" in answer.text
     problem = daemon.request(process=1).json()["errors"][0]["message"]
     assert problem == "1: [targets] allow does not allow it"
 
@@ -337,6 +340,7 @@ def test_a_request_of_a_pod_that_has_ended_is_answered_as_before(
 ) -> None:
     pod = cluster.pod("shop/web-1")
     name = begin(daemon, pod="shop/web-1", id="once")
+    assert daemon.request(pod="shop/web-1", id="once", dryrun=True).json()["state"] == "dryrun"
     pod.end()
     ended(daemon, name)
     again = daemon.request(pod="shop/web-1", id="once")

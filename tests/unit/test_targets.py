@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdaemon.core import intake
-from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind
+from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind, described
 from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
@@ -137,6 +137,25 @@ def test_a_plan_has_the_interfaces_of_the_targets() -> None:
     assert "pod:shop/web-1," in part.tags
     not_allowed = "cali1: [general] interfaces does not allow it"
     assert plan.unavailable == (("shop/web-2", "why"), ("shop/web-1", not_allowed))
+
+
+def test_one_file_of_several_targets_names_them_all() -> None:
+    targets = [
+        Target(TargetKind.NETNS, "a", inside=True),
+        Target(TargetKind.NETNS, "b", inside=True),
+        Target(TargetKind.PROCESS, "c", inside=True),
+    ]
+    there = tuple(
+        Interface(f"any@{one.label}", InterfaceKind.ANY, target=one, namespace="/x")
+        for one in targets
+    )
+    plan = plan_of(Found(there), merge=True, tags="netns:a")
+    assert isinstance(plan, CapturePlan)
+    assert plan.whole.target == {"netns": "a+b", "process": "c", "inside": True}
+    interfaces = "any@netns:a+any@netns:b+any@process:c"
+    tags = f"netns:a,node:here,netns:a,netns:b,process:c,interface:{interfaces},snaplength:500"
+    assert plan.whole.tags == tags
+    assert described([]) is None
 
 
 def test_without_any_interface_a_request_is_rejected_with_all_reasons() -> None:

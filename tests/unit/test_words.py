@@ -26,7 +26,7 @@ from pcapdaemon.core.events import (
 )
 from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.intake import dry_run, listed
-from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind
+from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind, described
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Content, Counts, Lookback, Outcome, Receipt
@@ -57,7 +57,7 @@ OUTCOME = Outcome(
     last_packet_at=2.0,
     lookback=Lookback(5, 4.5, 2, "why"),
     content=Content("gzip", 200, "cd"),
-    target=TARGET.as_json(),
+    target=described([TARGET]),
     error="words",
 )
 STOPPED = CaptureStopped("ID", "e0", "f.pcap", OUTCOME, "ab", ("s3",))

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, described
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.rtnetlink import traffic_of
 
@@ -75,4 +75,4 @@ class Aim:
         received, sent = self._traffic()
         from_it, to_it = received - self._before[0], sent - self._before[1]
         one_sided = from_it > 0 and to_it == 0 and sent * NEARLY_NONE < received
-        return {"target": self._target.as_json(), "one_sided": one_sided}
+        return {"target": described([self._target]), "one_sided": one_sided}

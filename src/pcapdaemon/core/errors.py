@@ -81,7 +81,7 @@ HINTS = {
     "replay": "'[[interface]] replay' or '--read' names a pcap or pcapng file",
     "inside": (
         "`inside` needs the capability CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a namespace that has"
-        " no file in /run/netns"
+        " no file in /run/netns, or that no interface of the host leads to"
     ),
     "permission": (
         "run as root, or grant the capability: set AmbientCapabilities=CAP_NET_RAW in the systemd "

@@ -1,7 +1,7 @@
 """Interfaces that can be captured on, and the state of their recorders. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -47,27 +47,27 @@ class Target:
         """Its kind and name, as in tags."""
         return f"{self.kind}:{self.name}"
 
-    def as_json(self) -> dict[str, str | bool | list[str]]:
-        """Return what results and savefiles say of it."""
-        found: dict[str, str | bool | list[str]] = {self.kind.value: self.name}
-        if self.uid:
-            found["uid"] = self.uid
-        if self.containers:
-            found["container"] = list(self.containers)
-        return {**found, "inside": self.inside}
 
+def described(targets: Sequence[Target]) -> dict[str, Any] | None:
+    """Return what results and savefiles say of the targets of one savefile.
 
-def joined(targets: Sequence[Target]) -> Target | None:
-    """Return what one savefile of several interfaces is about; its names are joined by `+`."""
+    Names of several are joined by `+`.
+    """
     if not targets:
         return None
-    return replace(
-        targets[0],
-        name="+".join(dict.fromkeys(one.name for one in targets)),
-        uid="+".join(dict.fromkeys(one.uid for one in targets if one.uid)),
-        containers=tuple(dict.fromkeys(name for one in targets for name in one.containers)),
-        witnesses=(),
-    )
+    names: dict[str, list[str]] = {}
+    for one in targets:
+        names.setdefault(one.kind.value, []).append(one.name)
+    found: dict[str, Any] = {kind: _joined(several) for kind, several in names.items()}
+    if uid := _joined([one.uid for one in targets if one.uid]):
+        found["uid"] = uid
+    if containers := dict.fromkeys(name for one in targets for name in one.containers):
+        found["container"] = list(containers)
+    return {**found, "inside": targets[0].inside}
+
+
+def _joined(names: Sequence[str]) -> str:
+    return "+".join(dict.fromkeys(names))
 
 
 class InterfaceKind(StrEnum):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, Target
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import CaptureRequest
 from pcapdaemon.core.text import path_safe
@@ -37,7 +37,14 @@ def file_name(
     return name.removesuffix(".pcap") + _extension(request, policy, name)
 
 
-def tags(request: CaptureRequest, alias: str, node: str, interface: Interface, snaplen: int) -> str:
+def tags(
+    request: CaptureRequest,
+    alias: str,
+    node: str,
+    interface: str,
+    snaplen: int,
+    targets: Sequence[Target] = (),
+) -> str:
     """Return the tags of the savefile of an interface, separated by commas."""
     found = [
         f"customer:{request.customer}" if request.customer else "",
@@ -46,8 +53,8 @@ def tags(request: CaptureRequest, alias: str, node: str, interface: Interface, s
         request.tags or "",
         f"alias:{alias}" if alias else "",
         f"node:{node}",
-        interface.target.label if interface.target else "",
-        f"interface:{interface.name}",
+        *dict.fromkeys(one.label for one in targets),
+        f"interface:{interface}",
         f"snaplength:{snaplen}",
     ]
     return ",".join(tag for tag in found if tag)

@@ -79,7 +79,7 @@ class Outcome(Counts):
     `down` is for how many seconds the interface was down meanwhile. `lookback` is set if packets
     from before the trigger were asked for. `content` is set if the savefile is compressed, and
     `size` is then the size of the content. `target` is what the interface leads to, as in
-    Target.as_json. With `one_sided`, packets from there passed the interface meanwhile, but none to
+    `described`. With `one_sided`, packets from there passed the interface meanwhile, but none to
     it.
     """
 

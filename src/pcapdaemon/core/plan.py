@@ -9,7 +9,7 @@ from pcapdaemon.core import naming
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.flow import narrowed
-from pcapdaemon.core.interface import Interface, InterfaceKind, joined
+from pcapdaemon.core.interface import Interface, InterfaceKind, Target, described
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
@@ -21,17 +21,22 @@ NOT_ALLOWED = "[general] interfaces does not allow it"
 
 @dataclass(frozen=True, slots=True)
 class InterfacePlan:
-    """One capture of a request: one interface, one savefile."""
+    """One capture of a request: one interface, one savefile.
+
+    `targets` are what its interface leads to; of a merged capture: its interfaces.
+    """
 
     interface: Interface
     alias: str
     tags: str
     file_name: str
 
+    targets: tuple[Target, ...] = ()
+
     @property
     def target(self) -> dict[str, Any] | None:
-        """What the interface leads to, as results say it."""
-        return self.interface.target.as_json() if self.interface.target else None
+        """What the interfaces lead to, as results say it."""
+        return described(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,10 @@ class CapturePlan:
         """All its captures as one, on an interface whose name joins all names by `+`."""
         first = self.captures[0]
         name = "+".join(part.interface.name for part in self.captures)
-        tags = first.tags.replace(f"interface:{first.interface.name}", f"interface:{name}")
-        targets = [part.interface.target for part in self.captures if part.interface.target]
-        if targets:
-            labels = ",".join(dict.fromkeys(one.label for one in targets))
-            tags = tags.replace(targets[0].label, labels)
-        whole = replace(first.interface, name=name, target=joined(targets))
-        return InterfacePlan(whole, first.alias, tags, self.file_name)
+        targets = tuple(one for part in self.captures for one in part.targets)
+        whole = replace(first.interface, name=name, target=None)
+        tags = naming.tags(self.request, first.alias, self.node, name, self.snaplen, targets)
+        return InterfacePlan(whole, first.alias, tags, self.file_name, targets)
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -370,6 +372,7 @@ def _capture(
     alias: str,
     snaplen: int,
 ) -> InterfacePlan:
-    tags = naming.tags(request, alias, around.node, interface, snaplen)
+    targets = (interface.target,) if interface.target else ()
+    tags = naming.tags(request, alias, around.node, interface.name, snaplen, targets)
     name = naming.file_name(request_id, request, policy, around.node, around.now, [interface])
-    return InterfacePlan(interface, alias, tags, name)
+    return InterfacePlan(interface, alias, tags, name, targets)

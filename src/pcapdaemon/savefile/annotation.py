@@ -92,11 +92,13 @@ def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
         "comment": request.comment,
         "cause": request.cause and request.cause.as_json(),
     }
+    target = (plan.whole if plan.merge else parts[0]).target
     return {
         "id": plan.id,
         **{name: value for name, value in asked.items() if value},
         "node": plan.node,
         "interface": "+".join(part.interface.name for part in parts),
+        **({"target": target} if target else {}),
         ON_THE_WIRE["capture_filter"]: plan.capture_filter,
         ON_THE_WIRE["snaplen"]: plan.snaplen,
         "limits": to_wire(plan.limits),

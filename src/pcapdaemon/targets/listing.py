@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pcapdaemon.core.target import Asked
+from pcapdaemon.core.target import Asked, matches
 from pcapdaemon.targets import cgroups
-from pcapdaemon.targets.lookup import Look
+from pcapdaemon.targets.lookup import NOT_ALLOWED, Look
 from pcapdaemon.targets.namespaces import Namespaces, is_own
 from pcapdaemon.targets.settings import TargetSettings
 
@@ -22,12 +22,14 @@ def listed(settings: TargetSettings) -> list[dict[str, Any]]:
     asked = Asked(
         pods=("*",), netns=_names(Path(settings.netns)), units=_units(Path(settings.cgroup))
     )
-    look, rows = Look(asked, settings), []
+    look, rows = Look(asked, settings.model_copy(update={"allow": ("*",)})), []
     namespaces = Namespaces(Path(settings.netns))
     for place in look.places():
         before = len(look.refused)
         found = look.interfaces_of(place, namespaces)
         why = "; ".join(one.reason for one in look.refused[before:])
+        if not matches(place.target.label, settings.allow):
+            found, why = [], NOT_ALLOWED
         rows.append(
             {
                 "target": place.target.label,

@@ -11,7 +11,7 @@ from pcapdaemon.core.target import Asked, Found, Refused, is_pid, matches
 from pcapdaemon.native.interfaces import PSEUDO
 from pcapdaemon.native.rtnetlink import LONGEST_NAME, Way, namespace_of_process
 from pcapdaemon.targets import cgroups, pods
-from pcapdaemon.targets.namespaces import Namespaces, is_own, is_own_file
+from pcapdaemon.targets.namespaces import Namespaces, identity_of, is_own, is_own_file
 from pcapdaemon.targets.settings import TargetSettings
 
 NOT_ALLOWED = "[targets] allow does not allow it"
@@ -51,12 +51,12 @@ class Place:
 
 def look_up(asked: Asked, settings: TargetSettings) -> Found:
     """Return the interfaces of targets, and why there are none."""
-    if asked.inside and not settings.inside:
-        return Found(refused=tuple(_all_refused(asked, INSIDE_OFF)))
     look = Look(asked, settings)
     places = list(look.places())
     if asked.select_node and not places and not look.refused:
         return Found(elsewhere=not look.starting, starting=look.starting)
+    if asked.inside and not settings.inside:
+        return Found(refused=tuple(_all_refused(asked, INSIDE_OFF)))
     namespaces = Namespaces(Path(settings.netns)) if places else None
     found: dict[str, Interface] = {}
     for place in places:
@@ -227,9 +227,9 @@ class Look:
 
         Of several, those of the host are not meant if there are others.
         """
-        groups: dict[int | None, list[int]] = {}
+        groups: dict[object, list[int]] = {}
         for pid in [pid for pid in pids if not is_own(pid)] or pids[:1]:
-            groups.setdefault(namespace_of_process(pid), []).append(pid)
+            groups.setdefault(identity_of(pid), []).append(pid)
         for members in groups.values():
             called = name if len(groups) == 1 else f"{name}.{members[0]}"
             paths = tuple(p for pid in members if Path(p := f"/proc/{pid}").exists())

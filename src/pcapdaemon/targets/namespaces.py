@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from pcapdaemon.native.rtnetlink import Way, namespace_of_file, ways_out
+from pcapdaemon.native.rtnetlink import Way, namespace_of_file, namespace_of_process, ways_out
 
 PAIRS = ("veth", "netkit")
 """Kinds of interfaces that are one end of a pair."""
@@ -52,6 +52,18 @@ def is_own(pid: int) -> bool | None:
     with suppress(OSError):
         return os.path.samestat(os.stat("/proc/self/net/dev"), os.stat(f"/proc/{pid}/net/dev"))
     return None
+
+
+def identity_of(pid: int) -> object:
+    """Return something that only processes in the same namespace have in common.
+
+    If a process is hidden, and no interface here leads to its namespace, it has nothing in common.
+    """
+    with suppress(OSError):
+        found = os.stat(f"/proc/{pid}/net/dev")
+        return found.st_dev, found.st_ino
+    number = namespace_of_process(pid)
+    return ("process", pid) if number is None else number
 
 
 def is_own_file(path: Path) -> bool:

@@ -42,7 +42,7 @@ def pods_in(logs: Path, globs: Sequence[str] = ("*",), uids: Sequence[str] = ())
     """
     try:
         names = sorted(os.listdir(logs))
-    except (FileNotFoundError, NotADirectoryError):  # no kubelet
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # no kubelet
         return []
     found = []
     for directory in names:

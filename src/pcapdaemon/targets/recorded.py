@@ -13,7 +13,7 @@ import structlog
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.core.errors import ConfigError
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, described
 from pcapdaemon.core.target import Asked
 from pcapdaemon.targets.lookup import look_up
 from pcapdaemon.targets.settings import TargetSettings
@@ -62,7 +62,7 @@ def wanted(
                 without.append(one.target.name)
                 continue
             room -= 1
-            found[one.name], targets[one.name] = recorder, one.target.as_json()
+            found[one.name], targets[one.name] = recorder, described([one.target])
     return Wanted(found, targets, tuple(without))
 
 

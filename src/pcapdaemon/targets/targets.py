@@ -3,8 +3,7 @@
 import asyncio
 import time
 
-from pcapdaemon.core.interface import TargetKind
-from pcapdaemon.core.target import Asked, Found, Refused
+from pcapdaemon.core.target import Asked, Found
 from pcapdaemon.targets.lookup import look_up
 from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.threads import run_in_thread
@@ -30,6 +29,7 @@ class Targets:
         """Return the interfaces of targets as they are now; nothing is remembered.
 
         The kernel uses the numbers of namespaces again, and a pod that restarts has another one.
+        Raises OSError, for example if no descriptor is free.
         """
         until = time.monotonic() + WAIT_FOR_START
         while True:
@@ -40,8 +40,4 @@ class Targets:
 
     async def _look(self, asked: Asked) -> Found:
         async with self._turn:
-            try:
-                return await run_in_thread(look_up, asked, self._settings)
-            except OSError as error:
-                words = f"this node can't look it up now: {error.strerror or error}"
-                return Found(refused=(Refused(TargetKind(asked.field), "targets", words),))
+            return await run_in_thread(look_up, asked, self._settings)
