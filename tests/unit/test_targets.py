@@ -64,6 +64,7 @@ def test_a_target_stands_in_for_an_interface(fields: dict[str, Any]) -> None:
         ({"node": "any", "unit": "a b"}, "unit.0: must have only"),
         ({"netns": "blue"}, "node: must be present"),
         ({"node": "any", "process": 0}, "interface: must be present"),
+        ({"node": "any", "interface": "lo", "process": False}, "process.0: must be"),
         ({"pod": "a/b", "unit": "web"}, "unit: can't be combined with pod"),
         ({"node": "any", "interface": "eth0", "inside": True}, "inside: must come with one of"),
     ],

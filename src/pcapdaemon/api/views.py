@@ -4,7 +4,8 @@ They are made from the fields of the records, so that new fields are described a
 """
 
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -39,8 +40,9 @@ def _of_wire(hint: Any) -> Any:
     if not (inner := get_args(hint)):
         return hint
     inner = tuple(map(_of_wire, inner))
-    # a tuple of types
-    return Union[inner] if get_origin(hint) in (Union, UnionType) else get_origin(hint)[inner]  # noqa: UP007
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, inner)
+    return get_origin(hint)[inner]
 
 
 CAPTURE = create_model(

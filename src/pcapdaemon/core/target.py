@@ -48,7 +48,7 @@ def _unit(text: str) -> str:
 
 
 def _numbers_as_text(value: object) -> object:
-    if value in (0, ""):  # as in all fields: absent
+    if value in (0, "") and value is not False:  # as in all fields: absent
         return ()
     several = value if isinstance(value, list | tuple) else (value,)
     return tuple(str(one) if type(one) is int else one for one in several)
