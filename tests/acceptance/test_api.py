@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from pcapdaemon.api.server import ApiServer
+from pcapdaemon.sources.http import HttpSettings
 from tests.acceptance.conftest import Make
 from tests.helpers import Wire, eventually
 from tests.servers import DaemonProcess, wait_for_file
@@ -56,6 +58,14 @@ def test_wait_answers_with_the_result(daemon: DaemonProcess, wire: Wire) -> None
         3,
     )
     assert capture["last_packet_at"] >= capture["first_packet_at"] > capture["started_at"] - 1
+
+
+def test_a_kept_connection_does_not_hold_back_responses() -> None:
+    server = ApiServer(HttpSettings(listen=True, port=0), lambda event: None)
+    with server._socket, socket.create_connection(("127.0.0.1", server.port)):
+        accepted, _ = server._socket.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_every_problem_of_a_request_as_problem_details(daemon: DaemonProcess) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,10 @@ def done_by(nodes: list[Node]) -> Counter[str]:
     return sum((node.done() for node in nodes), Counter())
 
 
+def has(node: Node, labels: dict[str, str]) -> bool:
+    return all(fnmatchcase(node.labels[name], glob) for name, glob in labels.items())
+
+
 def the_requests(
     nodes: list[Node], number: int, shared: bool
 ) -> dict[str, tuple[dict[str, Any], set[str]]]:
@@ -283,8 +288,9 @@ def the_requests(
                 {f"node-0{digit}" for digit in range(3, 8)},
             )
         elif kind == 2:
-            address = {"node": "any", "labels": {"site": "fra*", "role": "edge"}}
-            meant = {node.name for node in nodes if node.labels == {"site": "fra1", "role": "edge"}}
+            labels = {"site": "fra*"} if shared else {"site": "fra*", "role": "edge"}
+            address = {"node": "any", "labels": labels}
+            meant = {node.name for node in nodes if has(node, labels)}
         else:
             address, meant = {"node": "any"}, {node.name for node in nodes}
         made[f"r{n}"] = (
@@ -305,9 +311,9 @@ BUSES: dict[str, tuple[type[Bus], int, int]] = {
     "kafka": (OnKafka, NODES, REQUESTS),
     "redis": (OnRedis, NODES, REQUESTS),
     "redis-stream": (OnRedisStream, NODES, REQUESTS),
-    "sns": (OnSns, NODES, 80),  # its server is slow
+    "sns": (OnSns, NODES, 48),  # its server is slow
     # A message for one node passes all others first, two seconds each.
-    "sqs-shared": (OnSharedSqs, 8, int(os.environ.get("SHARED_REQUESTS", "30"))),
+    "sqs-shared": (OnSharedSqs, 8, int(os.environ.get("SHARED_REQUESTS", "24"))),
 }
 
 
