@@ -15,6 +15,7 @@ from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.cli.main import app
+from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.cause import Cause
 from pcapdaemon.core.flow import Flow
 from pcapdaemon.core.interface import RecorderStatus
@@ -237,6 +238,7 @@ def sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[[callback]]", [CallbackSettings]
     yield "[capture]", [CaptureSettings]
     yield "[targets]", [TargetSettings]
+    yield "[console]", [ConsoleSettings]
     yield "[syslog]", [Syslog]
 
 

@@ -19,6 +19,7 @@ from pcapdaemon import destinations, sources
 from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
+from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
 from pcapdaemon.core.plan import policy_problems
@@ -57,6 +58,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         spool=reader.section("spool", SpoolSettings),
         results=reader.section("results", ResultsSettings),
         targets=reader.section("targets", TargetSettings),
+        console=reader.section("console", ConsoleSettings),
         syslog=reader.section("syslog", Syslog) if "syslog" in values else None,
         interfaces=reader.tables("interface", InterfaceSettings),
         recorder=reader.tables("recorder", RecorderSettings),
@@ -119,7 +121,7 @@ class _Reader:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
-        known = set("general capture delivery spool results targets syslog".split())
+        known = set("general capture delivery spool results targets console syslog".split())
         known |= {"interface", "recorder", "profile", "trigger", "callback"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())

@@ -13,7 +13,10 @@ import structlog
 
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api.alerts import AlertRoutes
+from pcapdaemon.api.console import ConsoleRoutes
+from pcapdaemon.api.node import NodeRoutes
 from pcapdaemon.api.routes import Api
+from pcapdaemon.api.savefiles import SavefileRoutes
 from pcapdaemon.api.serving import Serving
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
@@ -29,7 +32,7 @@ from pcapdaemon.core.node_events import (
 )
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import Delivery
-from pcapdaemon.delivery.spool import Spool, age
+from pcapdaemon.delivery.spool import Spool
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
@@ -37,6 +40,7 @@ from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import own_addresses
+from pcapdaemon.node import Node
 from pcapdaemon.results.history import History
 from pcapdaemon.results.records import Records
 from pcapdaemon.results.router import Results
@@ -55,7 +59,7 @@ from pcapdaemon.sources.pump import close, end, pump
 from pcapdaemon.targets.recorded import PodRecorders, Wanted, wanted
 from pcapdaemon.targets.targets import Targets
 from pcapdaemon.telemetry.log import Telemetry
-from pcapdaemon.telemetry.metrics import Levels, Metrics
+from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.triggers.alerts import Alerts
 
@@ -127,7 +131,10 @@ class Daemon:
         self._alerts = Alerts(
             self._engine.take, self._bus_of, self._publish, state_directory(settings.general)
         )
-        self._metrics = Metrics(self._levels())
+        self._node = Node(
+            lambda: self._settings, self._engine, self._history, self._recorders, budget
+        )
+        self._metrics = Metrics(self._node.gauges(self._spool, self._ready))
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
         self.api = Serving(self._publish)
@@ -287,8 +294,13 @@ class Daemon:
         source = self._sources.get("http")
         if not isinstance(source, HttpSource):
             return
-        alerts = AlertRoutes(lambda: self._alerts.triggers, self._publish)
         closing = self.api.closing
+        parts = (
+            ConsoleRoutes(self._node.console),
+            AlertRoutes(lambda: self._alerts.triggers, self._publish),
+            SavefileRoutes(self._history, source, self._savefile_of, self._node.console),
+            NodeRoutes(self._node, closing),
+        )
         api = Api(
             self._engine,
             self._history,
@@ -296,10 +308,9 @@ class Daemon:
             lambda name: self._results.subscribe(name, closing),
             self._metrics.text,
             self._recorders.status,
-            self._savefile_of,
-            alerts,
+            parts,
         )
-        self.api.serve(api.app(), source.settings, alerts.is_protected)
+        self.api.serve(api.app(), source.settings, lambda path: any(p.is_open(path) for p in parts))
 
     async def _savefile_of(self, request_id: str, name: str) -> Savefile | None:
         places = self._history.places_of(request_id, name)
@@ -308,19 +319,6 @@ class Daemon:
     def _bus_of(self, section: str) -> Bus | None:
         found = (one for name, one in self._sources.items() if _is_of(name, section))
         return next((one for one in found if isinstance(one, Bus)), None)
-
-    def _levels(self) -> Levels:
-        spool = self._spool
-        return Levels(
-            skipped=lambda: self._engine.skipped,
-            memory_used=lambda: self._budget.used,
-            memory_budget=lambda: self._budget.limit,
-            spool_files=lambda: len(spool.stored) if spool else 0,
-            spool_bytes=lambda: spool.size if spool else 0,
-            spool_oldest=lambda: age(spool.stored) if spool else 0.0,
-            recorders=self._recorders.status,
-            ready=lambda: len(self._ready),
-        )
 
     def _publish(self, event: Event) -> None:
         for listener in (self._history, self._metrics, self._telemetry, self._results):

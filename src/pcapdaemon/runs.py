@@ -102,7 +102,7 @@ class Run:
 
 
 class Runs:
-    """All requests in progress."""
+    """All requests in progress. Its length is the number of captures."""
 
     def __init__(
         self,
@@ -136,6 +136,9 @@ class Runs:
         """Return the current counts of a request's captures, by interface."""
         run = self.run_of(request_id)
         return {name: session.counts() for name, session in run.sessions.items()} if run else {}
+
+    def __len__(self) -> int:
+        return len(self._active)
 
     def listed(self) -> list[dict[str, Any]]:
         """Return the running requests as JSON values, oldest first."""

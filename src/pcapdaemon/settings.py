@@ -11,6 +11,7 @@ from typing import Any
 from pcapdaemon.capture.interface import InterfaceSettings, replayed
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
+from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, fields_of
@@ -49,6 +50,7 @@ class Settings:
     spool: SpoolSettings
     results: ResultsSettings
     targets: TargetSettings
+    console: ConsoleSettings
     syslog: Syslog | None
     interfaces: tuple[InterfaceSettings, ...]
     recorder: tuple[RecorderSettings, ...]
@@ -124,5 +126,9 @@ def missing_interfaces(settings: Settings) -> list[str]:
 
 def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
     """Return what can be captured on now: replayed files, and the host's interfaces."""
-    files = {one.name: replayed(one) for one in settings.interfaces if one.replay}
-    return ChainMap(files, HostInterfaces())  # type: ignore[arg-type]  # it is only read
+    return ChainMap(replays_of(settings), HostInterfaces())  # type: ignore[arg-type]  # it is only read
+
+
+def replays_of(settings: Settings) -> dict[str, Interface]:
+    """Return the files that are played as interfaces, by name."""
+    return {one.name: replayed(one) for one in settings.interfaces if one.replay}

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, problem
+from pcapdaemon.api.bodies import content_type, read_body
+from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, Responses, problem
 from pcapdaemon.core.events import Publish
 from pcapdaemon.core.node_events import AlertJudged, AlertOutcome
 from pcapdaemon.core.wire import to_wire
@@ -33,17 +33,15 @@ class AlertRoutes:
         self._triggers, self._publish = triggers, publish
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
-    def add_to(self, app: FastAPI, refusals: dict[int | str, dict[str, Any]]) -> None:
+    def add_to(self, app: FastAPI, refusals: Responses) -> None:
         """Add the routes to an application."""
-        answers: dict[int | str, dict[str, Any]] = {
-            status: refusals[status] for status in (400, 401, 404, 413, 415, 503)
-        }
+        answers: Responses = {s: refusals[s] for s in (400, 401, 404, 413, 415, 503)}
         path = PATH + "{name}"
         app.add_api_route(path, self.take, methods=["POST", "PUT"], responses=answers)
         app.add_api_route(path, self.allow, methods=["OPTIONS"], include_in_schema=False)
 
-    def is_protected(self, path: str) -> bool:
-        """Return whether a path is that of a trigger that checks its senders itself."""
+    def is_open(self, path: str) -> bool:
+        """Return whether a path needs no token: the trigger there checks its senders itself."""
         trigger = self._triggers().get(path.removeprefix(PATH)) if path.startswith(PATH) else None
         return trigger is not None and trigger.settings.is_protected
 
@@ -63,11 +61,10 @@ class AlertRoutes:
         if words := token_refusal(trigger.settings, headers, access_token):
             return await self._refused(name, words)
         async with self._reading:  # messages are long
-            body = await _body(request)
+            body = await read_body(request, MAX_ALERTS, "alerts")
         if words := signature_refusal(trigger.settings, headers, body, time.time()):
             return await self._refused(name, words)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in OF_FORMS:
+        if content_type(request) in OF_FORMS:
             raise HTTPException(415, "send the header 'Content-Type: application/json'")
         try:
             judged = await _judged(trigger, body, request)
@@ -100,12 +97,3 @@ async def _judged(trigger: Trigger, body: bytes, request: Request) -> list[Alert
     if trigger.settings.kind == "cloudevents" and "ce-specversion" in request.headers:
         return await trigger.handle_value(cloudevents.of_headers(request.headers.items(), body))
     return await trigger.handle(body)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_ALERTS:
-            raise HTTPException(413, f"alerts may have at most {MAX_ALERTS} bytes")
-    return bytes(body)

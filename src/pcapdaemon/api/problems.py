@@ -5,6 +5,9 @@ from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 
+Responses = dict[int | str, dict[str, Any]]
+"""What a route may answer besides success, for its OpenAPI description."""
+
 TITLES = {
     400: "The request is invalid",
     401: "A bearer token is required",

@@ -1,14 +1,13 @@
 """The routes of the HTTP API: requests, their records, events, health."""
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from fastapi import FastAPI, Header, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import AwareDatetime
@@ -16,22 +15,17 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
-from pcapdaemon.api.alerts import AlertRoutes
-from pcapdaemon.api.files import respond
-from pcapdaemon.api.problems import TITLES, problem
+from pcapdaemon.api.bodies import read_body, refuse_all_but_json
+from pcapdaemon.api.problems import TITLES, Responses, problem
 from pcapdaemon.api.views import RECORDER, REQUEST
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.interface import RecorderStatus
-from pcapdaemon.core.message import MAX_MESSAGE
 from pcapdaemon.core.record import RequestState, Search
 from pcapdaemon.core.request import ON_THE_WIRE, json_schema
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
-from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSource
-from pcapdaemon.threads import run_in_thread
 
 STATUS = {
     AnswerKind.INVALID: 400,
@@ -42,11 +36,14 @@ STATUS = {
     AnswerKind.UNAVAILABLE: 503,
 }
 
-Responses = dict[int | str, dict[str, Any]]
-SavefileOf = Callable[[str, str], Awaitable[Savefile | None]]
-"""Returns a savefile by the request's id and its name; the caller must close it."""
-
 Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
+
+
+class Routes(Protocol):
+    """Routes of one subject, which come before those of this file."""
+
+    def add_to(self, app: FastAPI, refusals: Responses) -> None:
+        """Add the routes to an application."""
 
 
 class Api:
@@ -60,12 +57,11 @@ class Api:
         subscribe: Subscribe,
         metrics: Callable[[], bytes],
         recorders: Callable[[], list[RecorderStatus]],
-        savefile_of: SavefileOf,
-        alerts: AlertRoutes,
+        others: Sequence[Routes],
     ) -> None:
         self._engine, self._history, self._source = engine, history, source
         self._subscribe, self._metrics, self._recorders = subscribe, metrics, recorders
-        self._savefile_of, self._alerts = savefile_of, alerts
+        self._others = others
 
     def app(self) -> FastAPI:
         """Return the application that serves the routes."""
@@ -84,6 +80,8 @@ class Api:
             status: {"description": title, "content": {"application/problem+json": {}}}
             for status, title in TITLES.items()
         }
+        for others in self._others:
+            others.add_to(app, refusals)
         add, one = app.add_api_route, "/captures/{request_id:path}"
         add(
             "/captures",
@@ -95,12 +93,6 @@ class Api:
         )
         unknown: Responses = {404: refusals[404]}
         wrong: Responses = {422: refusals[422]}
-        add(
-            "/captures/{request_id:path}/files/{name}",
-            self.file,
-            response_class=Response,
-            responses={**unknown, 403: refusals[403], 416: refusals[416]},
-        )
         add("/captures", self.last, response_model=list[REQUEST], responses=wrong)
         add(one, self.record, response_model=REQUEST, responses=unknown)
         add(
@@ -111,14 +103,12 @@ class Api:
             response_model=REQUEST,
             responses=unknown,
         )
-        self._alerts.add_to(app, refusals)
         add("/recorders", self.recorders, response_model=list[RECORDER])
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
         add("/metrics", self.metrics, response_class=Response)
         add("/docs", self.docs, include_in_schema=False)
-        add("/", self.index, include_in_schema=False)
         describe = app.openapi
         # FastAPI's own way to change the description is to replace the method
         app.openapi = lambda: _without_newer_words(describe())  # type: ignore[method-assign]
@@ -130,12 +120,8 @@ class Api:
         wait: bool = Query(False, description="Answer with the record once it is finished."),
     ) -> Response:
         """Start a capture on each interface of the request."""
-        if (
-            request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            != "application/json"
-        ):
-            raise HTTPException(415, "send the header 'Content-Type: application/json'")
-        answer = await self._source.submit(await _body(request))
+        refuse_all_but_json(request)
+        answer = await self._source.submit(await read_body(request))
         if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
             await self._history.finished(answer.id)
             view = self._view(answer.id)
@@ -159,27 +145,6 @@ class Api:
     async def record(self, request_id: str) -> dict[str, Any]:
         """Return the state, the current counts and the outcome of a request."""
         return self._view(request_id)
-
-    async def file(
-        self,
-        request: Request,
-        request_id: str,
-        name: str,
-        wanted: str | None = Header(None, alias="range"),
-    ) -> Response:
-        """Return a savefile of a request, from the local directory or the spool.
-
-        Without a token, only root and the daemon's own user may have it.
-        """
-        if (whole := f"{request_id}/files/{name}") in self._history.requests:
-            return JSONResponse(self._view(whole))  # an id may look like this
-        if self._source.settings.token is None and not await _is_trusted(request):
-            words = "only root and the user of the daemon may fetch savefiles without a token"
-            raise HTTPException(403, f"{words}; set [http] token_file")
-        if (savefile := await self._savefile_of(request_id, name)) is None:
-            words = f"this node does not have the savefile {name!r} of request {request_id!r}"
-            raise HTTPException(404, words)
-        return respond(savefile, name, wanted)
 
     async def end(self, request_id: str) -> dict[str, Any]:
         """Stop the captures of a request, and deliver what they have."""
@@ -228,10 +193,6 @@ class Api:
         """Return the description of these routes as a page for people."""
         return HTMLResponse(docs_page.render(request.app.openapi()), headers=docs_page.HEADERS)
 
-    async def index(self) -> Response:
-        """Lead people to the description of the API."""
-        return RedirectResponse("/docs")
-
     def _view(self, request_id: str) -> dict[str, Any]:
         if (record := self._history.as_json(request_id, self._engine.counts(request_id))) is None:
             raise HTTPException(404, f"this node has no record of request {request_id!r}")
@@ -260,22 +221,6 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return problem(
         422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors
     )
-
-
-async def _is_trusted(request: Request) -> bool:
-    """Return whether a client on this host may see what the daemon's files contain."""
-    client, server = request.scope["client"], request.scope["server"]
-    uid = await run_in_thread(user_of, tuple(client), tuple(server))
-    return uid in (0, os.geteuid())
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_MESSAGE:
-            raise HTTPException(413, f"a message may have at most {MAX_MESSAGE} bytes")
-    return body
 
 
 def _response(answer: Answer) -> Response:

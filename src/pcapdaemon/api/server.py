@@ -37,7 +37,8 @@ class Guard:
     """Rejects unauthorized requests, and adds headers for browsers to all responses.
 
     If a token is configured, every request needs it. `/healthz` does not, because it reveals
-    nothing and probes use it, and a trigger with a token or a signature of its own checks that.
+    nothing and probes use it, nor do paths that `is_open` names: the page that asks for the token,
+    links that are secrets, and triggers that check their senders themselves.
 
     On loopback, the `Host` header must name loopback. Otherwise a page in a browser on this host
     could reach the API through a name that resolves to 127.0.0.1 (DNS rebinding).
@@ -66,7 +67,7 @@ class Guard:
             return problem(
                 421, "use localhost or 127.0.0.1, or add the name to [http] names", host=name
             )
-        if settings.token is not None and not self._server.is_open(scope["path"]):
+        if settings.token is not None and not self._server.needs_no_token(scope["path"]):
             scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
             right = hmac.compare_digest(shown.strip(), settings.token.get_secret_value().encode())
             if scheme.lower() != b"bearer" or not right:
@@ -107,14 +108,14 @@ class ApiServer:
     """The API on its socket.
 
     The constructor binds the socket, and raises ConfigError if that fails. `settings`, `app` and
-    `protected` may be replaced if host and port stay the same. `protected` returns whether a path
-    checks its callers itself. `closing` is set when endless responses must end.
+    `is_open` may be replaced if host and port stay the same. `is_open` returns whether a path needs
+    no token. `closing` is set when endless responses must end.
     """
 
     def __init__(self, settings: HttpSettings, publish: Publish) -> None:
         self.settings, self.publish = settings, publish
         self.app: Asgi = _not_yet
-        self.protected: Callable[[str], bool] = lambda path: False
+        self.is_open: Callable[[str], bool] = lambda path: False
         self.closing = asyncio.Event()
         family = address_family(settings.host)
         try:
@@ -142,9 +143,9 @@ class ApiServer:
             )
         )
 
-    def is_open(self, path: str) -> bool:
+    def needs_no_token(self, path: str) -> bool:
         """Return whether requests to a path need no token of the API."""
-        return path == "/healthz" or self.protected(path)
+        return path == "/healthz" or self.is_open(path)
 
     async def serve(self) -> None:
         """Serve until `stop`."""

@@ -27,14 +27,14 @@ class Serving:
         """Set when the responses of the current server that have no end must end."""
         return self._server.closing if self._server else asyncio.Event()
 
-    def serve(self, app: Asgi, settings: HttpSettings, protected: Callable[[str], bool]) -> None:
+    def serve(self, app: Asgi, settings: HttpSettings, is_open: Callable[[str], bool]) -> None:
         """Serve this application from now on, if it listens.
 
-        `protected` returns whether a path checks its callers itself.
+        `is_open` returns whether a path needs no token.
         """
         if (server := self._server) is None:
             return
-        server.settings, server.app, server.protected = settings, app, protected
+        server.settings, server.app, server.is_open = settings, app, is_open
         if server not in self._serving:
             self._serving[server] = asyncio.create_task(server.serve())
 
@@ -54,7 +54,7 @@ class Serving:
         except ConfigError:
             if self._server is None and old and server:
                 self._server = ApiServer(old, self._publish)
-                self.serve(server.app, old, server.protected)
+                self.serve(server.app, old, server.is_open)
             raise
         await self._stop()
         self._server = made

@@ -13,10 +13,11 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pcapdaemon.capture.rates import rates
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.filters import without
-from pcapdaemon.core.interface import Coverage, RecorderStatus
+from pcapdaemon.core.interface import Coverage, RecordedRates, RecorderStatus
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
@@ -29,8 +30,7 @@ from pcapdaemon.native.rtnetlink import find_link
 from pcapdaemon.savefile.packing import NO_ROOM
 
 SECOND = 1_000_000_000
-TRY_EVERY = 0.5
-TRY_REFUSED_EVERY = 5.0
+TRY_EVERY, TRY_REFUSED_EVERY = 0.5, 5.0
 """Seconds between attempts to open an interface: a missing one, and one that was refused."""
 
 MOST_GAPS = 100
@@ -217,6 +217,10 @@ class Recorder:
             captures=recording.followers,
             cpu=cpu / SECOND,
         )
+
+    def rates(self) -> RecordedRates:
+        """Return what it has over time. Blocks for milliseconds."""
+        return rates(self._recording, self.status().covered)
 
     def down(self, trigger: int) -> float:
         """Return for how many seconds since `trigger` (monotonic ns) the interface was down."""

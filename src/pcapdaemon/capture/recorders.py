@@ -9,7 +9,7 @@ from typing import Any
 from pcapdaemon.capture.recorder import Recorder, RecorderSettings
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish
-from pcapdaemon.core.interface import RecorderStatus
+from pcapdaemon.core.interface import RecordedRates, RecorderStatus
 from pcapdaemon.core.node_events import RecorderChanged
 from pcapdaemon.threads import call_in_loop, run_in_thread
 
@@ -43,6 +43,11 @@ class Recorders:
             replace(recorder.status(), target=self.targets.get(name))
             for name, recorder in self._there.items()
         ]
+
+    def rates(self, interface: str) -> RecordedRates | None:
+        """Return what a recorder has over time, or None without one. Blocks for milliseconds."""
+        recorder = self._there.get(interface)
+        return recorder.rates() if recorder else None
 
     async def make(self, wanted: Wanted, buffer: int, exclude: str = "") -> dict[str, Recorder]:
         """Make all configured recorders, and return them with the unchanged ones. Starts none.

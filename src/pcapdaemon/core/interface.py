@@ -113,6 +113,18 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedRates:
+    """What a recorder has over time: packets, and bytes on the wire, a second.
+
+    `at` are the beginnings of equal steps, in seconds since the epoch.
+    """
+
+    at: list[float]
+    packets: list[float]
+    bytes: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class RecorderStatus:
     """The state of a recorder.
 

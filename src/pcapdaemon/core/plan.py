@@ -312,7 +312,7 @@ def _interfaces(
         interface = around.interfaces.get(name)
         if interface is None:
             unavailable.append((name, "no such interface on this node"))
-        elif not _allowed(interface, policy.interfaces):
+        elif not may_capture_on(interface, policy):
             unavailable.append((name, NOT_ALLOWED))
         else:
             chosen.setdefault(interface.name, (interface, alias))
@@ -329,7 +329,7 @@ def _interfaces(
 def _interfaces_of_targets(
     policy: Policy, found: Found
 ) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    chosen = [one for one in found.interfaces if one.namespace or _allowed(one, policy.interfaces)]
+    chosen = [one for one in found.interfaces if one.namespace or may_capture_on(one, policy)]
     refused = [(one.kind.value, one.name, one.reason) for one in found.refused]
     refused += [
         (one.target.kind.value, one.target.name, f"{one.name}: {NOT_ALLOWED}")
@@ -356,7 +356,9 @@ def _asked_by(request: CaptureRequest, name: str) -> str:
     return ON_THE_WIRE["interfaces" if name in request.interfaces else "aliases"]
 
 
-def _allowed(interface: Interface, globs: Sequence[str]) -> bool:
+def may_capture_on(interface: Interface, policy: Policy) -> bool:
+    """Return whether the policy allows captures on an interface."""
+    globs = policy.interfaces
     # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: those must be named
     if globs:
         return any(fnmatchcase(interface.name, glob) for glob in globs)

@@ -103,7 +103,9 @@ def describe_interfaces() -> list[dict[str, Any]]:
             else "up"
             if interface.up
             else "down",
-            "linktype": _linktype(interface) if interface.kind is not InterfaceKind.PSEUDO else "",
+            "linktype": linktype_of(interface)
+            if interface.kind is not InterfaceKind.PSEUDO
+            else "",
             "addresses": list(interface.addresses),
             "description": interface.description,
         }
@@ -111,7 +113,11 @@ def describe_interfaces() -> list[dict[str, Any]]:
     ]
 
 
-def _linktype(interface: Interface) -> str:
+def linktype_of(interface: Interface) -> str:
+    """Return an interface's linktype by libpcap's name, or "" if it can't be opened to see it.
+
+    Blocks for some 30 ms for an unusual kind of device.
+    """
     try:
         kind = int((Path("/sys/class/net") / interface.name / "type").read_text())
     except (OSError, ValueError):

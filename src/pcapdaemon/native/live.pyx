@@ -185,17 +185,25 @@ cdef class LiveCapture(Capture):
         return Capture.give_back(self)
 
 
+def instructions_of(str expression, int linktype=DLT_EN10MB):
+    """Return into how many instructions a capture filter compiles. Names are not looked up.
+
+    `linktype` is a DLT_ value. Blocks for at most a second. Raises CaptureRefused.
+    """
+    cdef Handle handle = Handle("")
+    handle.pcap = pcap_open_dead(linktype, MOST_SNAPLEN)
+    if handle.pcap == NULL:
+        raise MemoryError("no memory to compile a capture filter")
+    return handle.compile(expression, False).program.bf_len
+
+
 def refusal_of(str expression):
     """Return why libpcap refuses a capture filter on Ethernet, or "". Names are not looked up.
 
     Blocks for at most a second.
     """
-    cdef Handle handle = Handle("")
-    handle.pcap = pcap_open_dead(DLT_EN10MB, MOST_SNAPLEN)
-    if handle.pcap == NULL:
-        raise MemoryError("no memory to compile a capture filter")
     try:
-        handle.compile(expression, False)
+        instructions_of(expression)
     except CaptureRefused as error:
         return str(error)
     return ""

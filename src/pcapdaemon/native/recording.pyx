@@ -14,6 +14,7 @@ cimport cython
 
 from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from posix.unistd cimport close, read, write
 
@@ -297,6 +298,23 @@ cdef class Recording:
             load(&ring.missed),
             load_time(&ring.cpu_ns),
         )
+
+    def counts(self, int64_t since, int64_t begin, int64_t step, int number):
+        """Return the packets and the bytes on the wire in each of `number` steps of time.
+
+        `since` is where to begin, in monotonic nanoseconds, and `begin` the same moment since the
+        epoch. Reads all that is kept since then, which takes milliseconds for each 64 MiB.
+        """
+        cdef Step *steps = <Step *> calloc(number, sizeof(Step))
+        cdef int n
+        if steps == NULL:
+            raise MemoryError("no memory to count what a recorder has")
+        try:
+            with nogil:
+                ring_count(&self.ring, since, begin, step, steps, number)
+            return [(steps[n].packets, steps[n].bytes) for n in range(number)]
+        finally:
+            free(steps)
 
     def kept(self):
         """(bytes kept, monotonic nanoseconds up to which packets were dropped, or 0 for none)."""

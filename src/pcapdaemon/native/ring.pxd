@@ -60,6 +60,13 @@ cdef void ring_notify(Ring *ring) noexcept nogil
 cdef void ring_set_run(Ring *ring, bint open) noexcept nogil
 cdef RingBlock *ring_enter(Ring *ring, int64_t since, int64_t *dropped_until) noexcept nogil
 cdef size_t ring_size(Ring *ring, int64_t *dropped_until) noexcept nogil
+cdef struct Step:                    # what was recorded in one step of time
+    uint64_t packets
+    uint64_t bytes                   # on the wire
+
+cdef void ring_count(
+    Ring *ring, int64_t since, int64_t begin, int64_t step, Step *steps, size_t number
+) noexcept nogil
 cdef RingBlock *ring_next(Ring *ring, RingBlock *block) noexcept nogil
 cdef void ring_leave(Ring *ring, RingBlock *block) noexcept nogil
 cdef void ring_wait(

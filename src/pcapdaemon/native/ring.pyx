@@ -194,3 +194,34 @@ cdef void ring_wait(
     if not load_int(stopped) and is_all_read(ring, block, at):
         pthread_cond_timedwait(&ring.news, &ring.lock, &deadline)
     pthread_mutex_unlock(&ring.lock)
+
+cdef void ring_count(
+    Ring *ring, int64_t since, int64_t begin, int64_t step, Step *steps, size_t number
+) noexcept nogil:
+    """Count the packets from `since` (monotonic) on in steps of equal length.
+
+    The first step begins at `begin`, in nanoseconds since the epoch.
+    """
+    cdef int64_t dropped_until
+    cdef RingBlock *block = ring_enter(ring, since, &dropped_until)
+    cdef RingBlock *following = NULL
+    while block != NULL and block != following:
+        count_block(block, begin, step, steps, number)
+        following = block
+        block = ring_next(ring, block)
+    ring_leave(ring, block)
+
+cdef void count_block(
+    RingBlock *block, int64_t begin, int64_t step, Step *steps, size_t number
+) noexcept nogil:
+    cdef PacketHeader *packet
+    cdef size_t at = 0
+    cdef size_t used = load_size(&block.used)
+    cdef int64_t which
+    while at < used:
+        packet = <PacketHeader *> (block.data + at)
+        at += (sizeof(PacketHeader) + packet.captured + 7) & ~<size_t> 7
+        which = (packet.ns - begin) // step
+        if packet.ns >= begin and which < <int64_t> number:
+            steps[which].packets += 1
+            steps[which].bytes += packet.length

@@ -129,6 +129,28 @@ def traffic_of(name: str) -> tuple[int, int]:
     return 0, 0
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What an interface has received and sent since it exists, together."""
+
+    packets: int
+    bytes: int
+
+
+def all_traffic() -> dict[str, Traffic]:
+    """Return the traffic of all interfaces that are up. Takes microseconds for each."""
+    found = {}
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for answered, data in _ask(RTM_GETLINK, NLM_F_DUMP, body):
+        if answered == RTM_NEWLINK:
+            attributes = _attributes(data[_LINK.size :])
+            link = _link(data, attributes)
+            if link.up and IFLA_STATS64 in attributes:
+                received, sent, *sizes = struct.unpack_from("=QQQQ", attributes[IFLA_STATS64])
+                found[link.name] = Traffic(received + sent, sum(sizes))
+    return found
+
+
 def networks_of(index: int) -> tuple[str, ...]:
     """Return the addresses of an interface, each with the length of its prefix."""
     found = []

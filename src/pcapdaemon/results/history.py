@@ -26,6 +26,7 @@ from pcapdaemon.core.events import (
     SavefileSpooled,
 )
 from pcapdaemon.core.node_events import (
+    DestinationNotReady,
     SavefileResumed,
     SourceConnected,
     SourceDisconnected,
@@ -68,6 +69,8 @@ class History:
         self._node, self._records = node, records or Records(None)
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
         self.sources: dict[str, SourceRecord] = {}
+        self.not_ready: dict[str, str] = {}
+        """Why destinations could not receive a savefile, when one was last tried."""
         self._finished: dict[str, asyncio.Future[None]] = {}
 
     def restore(self, records: Iterable[RequestRecord]) -> None:
@@ -80,8 +83,9 @@ class History:
         self._trim()
 
     def configure(self, node: str) -> None:
-        """Use this name of the node for new records."""
+        """Use this name of the node for new records. The destinations are checked again."""
         self._node = node
+        self.not_ready.clear()
 
     def on_event(self, event: Event) -> None:
         """Record an event."""
@@ -94,7 +98,10 @@ class History:
                 self.sources[source] = SourceRecord(connected=True, reason="")
             case SourceDisconnected(source, reason):
                 self._disconnected(source, reason)
+            case DestinationNotReady(destination, reason):
+                self.not_ready[destination] = reason
             case CaptureEvent():
+                self._note_destination(event)
                 if record := self.requests.get(event.id):
                     _note(record.capture(event.interface), event)
                     self._note_change(record)
@@ -162,6 +169,13 @@ class History:
                     self._note_change(finished)
                 if waiting := self._finished.pop(request_id, None):
                     waiting.set_result(None)
+
+    def _note_destination(self, event: CaptureEvent) -> None:
+        match event:
+            case DeliveryDelayed(_, _, destination, reason):
+                self.not_ready[destination] = reason
+            case SavefileDelivered(_, _, destination):
+                self.not_ready.pop(destination, None)
 
     def _note_change(self, record: RequestRecord) -> None:
         if record.state is RequestState.RUNNING:

@@ -1,0 +1,128 @@
+// Talks to the API of the daemon that served this page. The token is kept until the tab is closed.
+
+const KEY = "pcapdaemon-token";
+const RETRY_FIRST = 1000;
+const RETRY_LONGEST = 15000;
+
+let onUnauthorized = () => {};
+
+// Calls `ask` when the API wants a token, or another one.
+export function whenUnauthorized(ask) {
+  onUnauthorized = ask;
+}
+
+export function keepToken(token) {
+  sessionStorage.setItem(KEY, token);
+}
+
+export function forgetToken() {
+  sessionStorage.removeItem(KEY);
+}
+
+export function hasToken() {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
+// What the API answered with an error. `status` is 0 if the daemon can't be reached.
+export class Refused extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `status ${status}`);
+    this.status = status;
+    this.problems = body.errors || [];
+    this.hint = body.hint || "";
+  }
+}
+
+async function send(method, path, body, signal) {
+  const headers = {};
+  const token = sessionStorage.getItem(KEY);
+  if (token !== null) headers["Authorization"] = `Bearer ${token}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const text = body === undefined ? undefined : JSON.stringify(body);
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: text, signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, { detail: "The daemon can't be reached." });
+  }
+  if (response.ok) return response;
+  const found = await response.json().catch(() => ({}));
+  if (response.status === 401) onUnauthorized(token !== null);
+  throw new Refused(response.status, found);
+}
+
+export async function get(path, signal) {
+  return (await send("GET", path, undefined, signal)).json();
+}
+
+export async function post(path, body, signal) {
+  return (await send("POST", path, body, signal)).json();
+}
+
+export async function remove(path) {
+  return (await send("DELETE", path)).json();
+}
+
+export function pathOf(id, ...rest) {
+  return ["/captures", id, ...rest].map((one, n) => (n === 0 ? one : encodeURIComponent(one))).join("/");
+}
+
+// Reads server-sent events until the function that it returns is called, and connects again when
+// the connection ends. It uses fetch because EventSource can't send a token.
+export function listen(path, onEvent, onState) {
+  const stop = new AbortController();
+  let pause = RETRY_FIRST;
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  (async () => {
+    while (!stop.signal.aborted) {
+      try {
+        const response = await send("GET", path, undefined, stop.signal);
+        onState(true, "");
+        pause = RETRY_FIRST;
+        await readEvents(response.body, onEvent);
+        onState(false, "The connection ended.");
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        onState(false, error.message);
+        if (error.status === 401) return; // another token is needed first
+      }
+      await wait(pause);
+      pause = Math.min(pause * 2, RETRY_LONGEST);
+    }
+  })();
+  return () => stop.abort();
+}
+
+async function readEvents(stream, onEvent) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    buffer += value;
+    const parts = buffer.split(/\r?\n\r?\n/);
+    buffer = parts.pop();
+    for (const part of parts) readEvent(part, onEvent);
+  }
+}
+
+function readEvent(text, onEvent) {
+  let name = "message";
+  const data = [];
+  for (const line of text.split(/\r?\n/)) {
+    if (line.startsWith("event:")) name = line.slice(6).trim();
+    if (line.startsWith("data:")) data.push(line.slice(5).trim());
+  }
+  if (data.length) onEvent(name, JSON.parse(data.join("\n")));
+}
+
+// Has the browser download a savefile. A browser can't send a token with a download, so the API
+// makes a link that works once.
+export async function download(id, name) {
+  const link = await post(pathOf(id, "files", name, "link"), {});
+  const anchor = document.createElement("a");
+  anchor.href = link.href;
+  anchor.download = name;
+  anchor.click();
+}

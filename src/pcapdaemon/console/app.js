@@ -1,0 +1,167 @@
+// The page: who asks, what is shown, and the data that all views share.
+
+import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
+import { forgetToken, get, hasToken, keepToken, listen, whenUnauthorized } from "./api.js";
+import { Problem } from "./parts.js";
+import { Records } from "./records.js";
+import { NodeView } from "./views/node.js";
+import { CaptureView } from "./views/capture.js";
+import { RequestsView } from "./views/requests.js";
+import { RequestView } from "./views/request.js";
+
+const KEPT_LEVELS = 180;
+const ABOUT_EVERY = 15000;
+
+const VIEWS = [
+  ["node", "Node", NodeView],
+  ["capture", "Capture", CaptureView],
+  ["captures", "Captures", RequestsView],
+];
+
+// The place in the page, as in the address: the name of a view, and what it shows.
+function useRoute() {
+  const read = () => {
+    const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+    const [view, ...rest] = path.split("/");
+    const id = rest.length ? decodeURIComponent(rest.join("/")) : "";
+    return { view: view || "node", id, query: new URLSearchParams(query || "") };
+  };
+  const [route, setRoute] = useState(read);
+  useEffect(() => {
+    const changed = () => setRoute(read());
+    window.addEventListener("hashchange", changed);
+    return () => window.removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}
+
+function useAbout(session) {
+  const [found, setFound] = useState([null, null]);
+  useEffect(() => {
+    let stopped = false;
+    const load = () =>
+      get("/about").then(
+        (about) => stopped || setFound([about, null]),
+        (error) => stopped || setFound(([about]) => [about, error]),
+      );
+    load();
+    const timer = setInterval(load, ABOUT_EVERY);
+    return () => {
+      stopped = true;
+      clearInterval(timer);
+    };
+  }, [session]);
+  return found;
+}
+
+// The levels of the last minutes, newest last, and whether they still come.
+function useLevels(session) {
+  const [levels, setLevels] = useState([]);
+  const [state, setState] = useState([true, ""]);
+  useEffect(() => {
+    setLevels([]);
+    const take = (_, level) => setLevels((known) => [...known.slice(1 - KEPT_LEVELS), level]);
+    return listen("/rates", take, (connected, why) => setState([connected, why]));
+  }, [session]);
+  return [levels, state];
+}
+
+function useRecords(session) {
+  const records = useRef(null);
+  const [, setVersion] = useState(0);
+  useEffect(() => {
+    const made = new Records(() => setVersion((number) => number + 1));
+    records.current = made;
+    made.load();
+    const stop = listen("/events", (kind, event) => made.onEvent(kind, event.data), (connected) => connected && made.load());
+    return () => {
+      made.stop();
+      stop();
+    };
+  }, [session]);
+  return records.current;
+}
+
+function Login({ wrong, onToken }) {
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
+  const submit = (event) => {
+    event.preventDefault();
+    if (field.current.value) onToken(field.current.value.trim());
+  };
+  return html`<main class="login">
+    <h1>pcapdaemon</h1>
+    <form onSubmit=${submit}>
+      <label for="token">The token of this node's API</label>
+      <input type="text" name="username" autocomplete="username" value="pcapdaemon" hidden />
+      <input id="token" type="password" autocomplete="current-password" ref=${field} aria-describedby="token-note" />
+      ${wrong && html`<p class="problem" role="alert">This token is wrong.</p>`}
+      <button type="submit" class="main">Open</button>
+      <p id="token-note" class="note">
+        It is in the file that [http] token_file names. This tab keeps it until it is closed.
+      </p>
+    </form>
+  </main>`;
+}
+
+function Header({ about, connected, route, onLeave }) {
+  return html`<header>
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      document.querySelector("h1")?.focus();
+    }}>Skip to the content</a>
+    <strong class="name">${about ? about.node : "pcapdaemon"}</strong>
+    <nav aria-label="Views">
+      ${VIEWS.map(([name, title]) => html`<a href=${`#/${name}`} aria-current=${route.view === name ? "page" : undefined}>${title}</a>`)}
+    </nav>
+    <span class="connection" role="status">${connected ? "" : html`<span class="state bad"><span aria-hidden="true">✗</span> disconnected</span>`}</span>
+    ${hasToken() && html`<button type="button" onClick=${onLeave}>Forget the token</button>`}
+  </header>`;
+}
+
+function Page({ session, onLeave }) {
+  const route = useRoute();
+  const [about, problem] = useAbout(session);
+  const [levels, [connected, why]] = useLevels(session);
+  const records = useRecords(session);
+  useEffect(() => {
+    const title = VIEWS.find(([name]) => name === route.view)?.[1] || "pcapdaemon";
+    document.title = `${title} - ${about ? about.node : "pcapdaemon"}`;
+  }, [route.view, about?.node]);
+  const first = useRef(true);
+  useEffect(() => {
+    if (!first.current) document.querySelector("h1")?.focus();
+    first.current = false;
+  }, [route.view, route.id]);
+  const View = route.view === "captures" && route.id ? RequestView : (VIEWS.find(([name]) => name === route.view) || VIEWS[0])[2];
+  const offline = connected ? null : { message: `Not connected: ${why || "the connection ended"} The page shows what it knew.` };
+  return html`
+    <${Header} about=${about} connected=${connected} route=${route} onLeave=${onLeave} />
+    <main id="main">
+      <${Problem} error=${offline || (about ? null : problem)} />
+      ${about && records && html`<${View} key=${`${route.view}/${route.id}`} about=${about} levels=${levels} records=${records} route=${route} />`}
+    </main>`;
+}
+
+function App() {
+  const [session, setSession] = useState(0);
+  const [asks, setAsks] = useState(null);
+  useEffect(() => {
+    whenUnauthorized((known) => setAsks(known ? "again" : "first"));
+  }, []);
+  const open = (token) => {
+    keepToken(token);
+    setAsks(null);
+    setSession((number) => number + 1);
+  };
+  const leave = () => {
+    forgetToken();
+    setAsks("first");
+  };
+  if (asks) return html`<${Login} wrong=${asks === "again"} onToken=${open} />`;
+  return html`<${Page} session=${session} onLeave=${leave} key=${session} />`;
+}
+
+const place = document.getElementById("app");
+place.replaceChildren();
+render(html`<${App} />`, place);

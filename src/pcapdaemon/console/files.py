@@ -1,0 +1,45 @@
+"""The files of the page, which are in memory from the first request on."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+"""The files that browsers may load, by the ends of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """A file of the page. `tag` is its entity tag (RFC 9110, section 8.8.3)."""
+
+    content: bytes
+    type: str
+    tag: str
+
+
+@cache
+def page_files() -> dict[str, PageFile]:
+    """Return the files by their paths below `/console/`. The page itself is ""."""
+    found = dict(_below(files("pcapdaemon.console"), ""))
+    found[""] = found["index.html"]
+    return found
+
+
+def _below(folder: Traversable, path: str) -> list[tuple[str, PageFile]]:
+    made = []
+    for one in folder.iterdir():
+        if one.is_dir():
+            made += _below(one, f"{path}{one.name}/")
+        elif kind := TYPES.get(f".{one.name.rpartition('.')[2]}"):
+            content = one.read_bytes()
+            tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            made.append((path + one.name, PageFile(content, kind, tag)))
+    return made

@@ -1,0 +1,228 @@
+// Starts a capture: a form whose filter is checked while it is typed, and the same request as JSON
+// and as a command.
+
+import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
+import { get, post, Refused } from "../api.js";
+import { Copy, Empty, Plot, Problem, useLoaded } from "../parts.js";
+import { bits, inSeconds, perSecond, seconds, size } from "../words.js";
+import { seriesOf } from "./node.js";
+
+const CHECK_AFTER = 250;
+
+// The fields of the form besides interfaces, filter and lookback: name in messages, label, kind.
+const FIELDS = [
+  ["packets", "Stop after packets", "number"],
+  ["duration", "Stop after", "time"],
+  ["timeout", "Stop when no packet comes for", "time"],
+  ["bytes", "Stop at bytes", "number"],
+  ["snap", "Bytes kept of each packet", "number"],
+  ["customer", "Customer", "text"],
+  ["tags", "Tags, separated by commas", "text"],
+  ["comment", "Comment in the savefile", "text"],
+];
+const FORMATS = ["", "pcap", "pcapng"];
+const COMPRESSIONS = ["", "none", "gzip", "zstd"];
+
+// The request that the form describes, and the fields that are wrong.
+export function requestOf(form) {
+  const request = { node: form.node || "any" };
+  const wrong = {};
+  if (form.profile) request.profile = form.profile;
+  if (form.interfaces.length) request.interface = form.interfaces;
+  if (form.bpf.trim()) request.bpf = form.bpf.trim();
+  if (form.lookback > 0) request.lookback = form.lookback;
+  for (const [name, , kind] of FIELDS) {
+    const text = (form[name] || "").trim();
+    if (!text) continue;
+    if (kind === "text") {
+      request[name] = text;
+      continue;
+    }
+    const value = kind === "time" ? inSeconds(text) : /^\d+$/.test(text) ? Number(text) : NaN;
+    if (Number.isNaN(value) || value <= 0) wrong[name] = kind === "time" ? "write seconds, or for example 2m" : "write a whole number";
+    else request[name] = Math.ceil(value);
+  }
+  if (form.format) request.format = form.format;
+  if (form.compress) request.compress = form.compress;
+  if (form.merge) request.merge = true;
+  return [request, wrong];
+}
+
+function quoted(text) {
+  return /^[A-Za-z0-9_./:=@,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// The same request as a command of this program.
+export function commandOf(request, url) {
+  const words = ["pcapdaemon", "request", "--url", url];
+  for (const [name, value] of Object.entries(request)) {
+    if (name === "node" && value === "any") continue;
+    if (value === true) words.push(`--${name}`);
+    else for (const one of Array.isArray(value) ? value : [value]) words.push(`--${name}`, quoted(String(one)));
+  }
+  return words.join(" ");
+}
+
+function useFilterCheck(expression, name) {
+  const [found, setFound] = useState({ state: "empty" });
+  useEffect(() => {
+    const text = expression.trim();
+    if (!text) {
+      setFound({ state: "empty" });
+      return undefined;
+    }
+    setFound((known) => ({ ...known, state: "checking" }));
+    const stop = new AbortController();
+    const timer = setTimeout(() => {
+      post("/filters", { bpf: text, interface: name }, stop.signal).then(
+        (answer) => setFound({ state: answer.valid ? "valid" : "wrong", ...answer }),
+        (error) => stop.signal.aborted || setFound({ state: "unknown", error: error.message }),
+      );
+    }, CHECK_AFTER);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [expression, name]);
+  return found;
+}
+
+function FilterState({ found }) {
+  const words = {
+    empty: "Every packet is captured.",
+    checking: "Checking …",
+    valid: `Valid, ${found.instructions} instructions.`,
+    wrong: found.error,
+    unknown: `Not checked: ${found.error}`,
+  }[found.state];
+  return html`<p id="bpf-state" role="status" class=${found.state === "wrong" ? "problem" : "note"}>${words}</p>`;
+}
+
+function Lookback({ form, set, recorder, about, levels }) {
+  const name = form.interfaces[0];
+  const reach = Math.floor(Math.min(about.limits.lookback, recorder?.seconds || 0));
+  const [rates] = useLoaded((signal) => (recorder ? get(`/recorders/${encodeURIComponent(name)}/rates`, signal) : Promise.resolve(null)), [name, Boolean(recorder), Math.floor(levels.length / 5)]);
+  const plot = useMemo(() => rates && rates.at.length > 1 && [rates.at, [["Bits a second", rates.bytes.map((one) => one * 8), bits], ["Packets a second", rates.packets, perSecond]]], [rates]);
+  if (!recorder) return html`<p class="note">${name ? `${name} has no recorder, so the capture begins now.` : "Choose an interface that has a recorder to begin before now."}</p>`;
+  const covered = levels[levels.length - 1]?.recorders[name]?.covered || 0;
+  return html`<div class="field">
+    <label for="lookback">Begin before now: ${form.lookback ? seconds(form.lookback) : "no"}</label>
+    <input id="lookback" type="range" min="0" max=${reach} step="1" value=${form.lookback} onInput=${(event) => set("lookback", Number(event.target.value))} aria-describedby="lookback-note" />
+    <p id="lookback-note" class="note">The recorder reaches back ${seconds(covered)} now${form.lookback > covered ? html`, <strong>less than that</strong>` : ""}.</p>
+    ${plot && html`<${Plot} times=${plot[0]} lines=${plot[1]} height=${120} label=${`What the recorder of ${name} has, over time`} />`}
+  </div>`;
+}
+
+function Interfaces({ interfaces, form, set }) {
+  const [search, setSearch] = useState("");
+  const able = interfaces.filter((one) => one.allowed);
+  const shown = able.filter((one) => form.interfaces.includes(one.name) || one.name.includes(search) || one.aliases.some((alias) => alias.includes(search)));
+  const toggle = (name, on) => set("interfaces", on ? [...form.interfaces, name] : form.interfaces.filter((one) => one !== name));
+  return html`<fieldset>
+    <legend>Interfaces</legend>
+    ${able.length > 12 && html`<label for="interface-search">Search</label><input id="interface-search" type="search" value=${search} onInput=${(event) => setSearch(event.target.value)} />`}
+    ${able.length === 0 && html`<${Empty}>This node may not capture on any interface: [general] interfaces.<//>`}
+    <div class="choices">${shown.slice(0, 200).map((one) => html`<label key=${one.name}>
+      <input type="checkbox" name="interface" value=${one.name} checked=${form.interfaces.includes(one.name)} onChange=${(event) => toggle(one.name, event.target.checked)} />
+      <span>${one.name}</span>
+      <span class="note">${[one.recorder ? "recorded" : "", one.up ? "" : "down", ...one.aliases].filter(Boolean).join(", ")}</span>
+    </label>`)}</div>
+  </fieldset>`;
+}
+
+function Text({ name, label, value, set, wrong, hint }) {
+  return html`<div class="field">
+    <label for=${name}>${label}</label>
+    <input id=${name} value=${value} onInput=${(event) => set(name, event.target.value)} placeholder=${hint} aria-invalid=${Boolean(wrong)} aria-describedby=${wrong ? `${name}-wrong` : undefined} autocomplete="off" />
+    ${wrong && html`<p id=${`${name}-wrong`} class="problem">${wrong}</p>`}
+  </div>`;
+}
+
+function Choice({ name, label, value, set, from, words = (one) => one }) {
+  return html`<div class="field">
+    <label for=${name}>${label}</label>
+    <select id=${name} value=${value} onChange=${(event) => set(name, event.target.value)}>
+      ${from.map((one) => html`<option value=${one} selected=${one === value}>${words(one)}</option>`)}
+    </select>
+  </div>`;
+}
+
+export function hintsOf(about) {
+  const { limits, defaults } = about;
+  return {
+    packets: `at most ${limits.packets}`,
+    duration: `at most ${seconds(limits.duration)}`,
+    timeout: seconds(defaults.timeout),
+    bytes: `at most ${size(limits.bytes)}`,
+    snap: String(defaults.snap),
+  };
+}
+
+export function CaptureView({ about, levels, route }) {
+  const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), []);
+  const [recorders] = useLoaded((signal) => get("/recorders", signal), []);
+  const first = route.query.get("interface");
+  const [form, setForm] = useState({ profile: "", interfaces: first ? [first] : [], bpf: route.query.get("bpf") || "", lookback: 0, format: "", compress: "", merge: false });
+  const set = (name, value) => setForm((known) => ({ ...known, [name]: value }));
+  const [refused, setRefused] = useState(null);
+  const [sending, setSending] = useState(false);
+  const found = useFilterCheck(form.bpf, form.interfaces[0] || "");
+  const [request, wrong] = useMemo(() => requestOf(form), [form]);
+  const profile = about.profiles[form.profile];
+  const recorder = (recorders || []).find((one) => one.interface === form.interfaces[0]);
+  const hints = hintsOf(about);
+  const named = form.interfaces.length > 0 || profile?.interface || profile?.alias;
+  const missing = !named ? "Choose an interface." : Object.keys(wrong).length ? "Correct what is marked." : found.state === "wrong" ? "Correct the filter." : "";
+  const submit = async (event) => {
+    event.preventDefault();
+    if (missing) {
+      setRefused(new Refused(0, { detail: missing }));
+      return;
+    }
+    setSending(true);
+    setRefused(null);
+    try {
+      const answer = await post("/captures", request);
+      location.hash = `#/captures/${encodeURIComponent(answer.id)}`;
+    } catch (error) {
+      setRefused(error);
+      setSending(false);
+    }
+  };
+  const json = JSON.stringify(request, null, 2);
+  const command = commandOf(request, location.origin);
+  return html`
+    <h1 tabindex="-1">Capture</h1>
+    <${Problem} error=${problem} />
+    <div class="columns wide">
+      <form onSubmit=${submit} class="capture">
+        ${Object.keys(about.profiles).length > 0 && html`
+          <${Choice} name="profile" label="Profile" value=${form.profile} set=${set} from=${["", ...Object.keys(about.profiles)]} words=${(one) => one || "none"} />
+          ${profile && html`<p class="note">It sets ${Object.entries(profile).map(([name, value]) => `${name} = ${JSON.stringify(value)}`).join(", ")}, where the form says nothing.</p>`}`}
+        ${interfaces && html`<${Interfaces} interfaces=${interfaces} form=${form} set=${set} />`}
+        <div class="field">
+          <label for="bpf">Capture filter</label>
+          <input id="bpf" class="code" value=${form.bpf} onInput=${(event) => set("bpf", event.target.value)} placeholder="for example: udp port 53" aria-describedby="bpf-state" aria-invalid=${found.state === "wrong"} autocomplete="off" spellcheck=${false} />
+          <${FilterState} found=${found} />
+        </div>
+        <${Lookback} form=${form} set=${set} recorder=${recorder} about=${about} levels=${levels} />
+        <div class="grid">
+          ${FIELDS.map(([name, label]) => html`<${Text} name=${name} label=${label} value=${form[name] || ""} set=${set} wrong=${wrong[name]} hint=${hints[name]} />`)}
+          <${Choice} name="format" label="Format" value=${form.format} set=${set} from=${FORMATS} words=${(one) => one || `${about.defaults.format} (default)`} />
+          <${Choice} name="compress" label="Compression" value=${form.compress} set=${set} from=${COMPRESSIONS} words=${(one) => one || `${about.defaults.compress} (default)`} />
+        </div>
+        ${form.interfaces.length > 1 && html`<label class="check"><input type="checkbox" checked=${form.merge} onChange=${(event) => set("merge", event.target.checked)} /> One pcapng file for all interfaces</label>`}
+        <${Problem} error=${refused} />
+        <button type="submit" class="main" disabled=${sending}>Start</button>
+      </form>
+      <section aria-label="The same request elsewhere">
+        <h2>The same request</h2>
+        <h3>As a message</h3>
+        <pre tabindex="0">${json}</pre>
+        <${Copy} text=${json}>Copy the message<//>
+        <h3>As a command</h3>
+        <pre tabindex="0">${command}</pre>
+        <${Copy} text=${command}>Copy the command<//>
+      </section>
+    </div>`;
+}

@@ -1,0 +1,1 @@
+"""What packets are, in words for people. Pure: it gets bytes, and never raises because of them."""
