@@ -52,6 +52,7 @@ NAMES = (
     "replayed",
     "ring",
     "samples",
+    "stream",
 )
 extensions = [native(name, ["pcap"]) for name in NAMES]
 setup(

@@ -36,6 +36,10 @@ WORDS = {
     "captures": "The captures of the request, one for each interface.",
     "final": "Whether this is the last result of the request: no savefile waits in the spool.",
     "running": "The requests that run on the node.",
+    "version": "The version of the program on the node.",
+    "recorders": "The recorders of the node.",
+    "used": "Bytes of `memory` that are in use.",
+    "url": "The address of the node's console and API, `[http] public_url`. Of a cause: where people read about it.",
     "since": "When a request began to run.",
     "unavailable": "Interfaces that were asked for and can't be captured on, and why.",
     "linktype": "The link-layer header type of the packets, by libpcap's name.",
@@ -91,7 +95,7 @@ WORDS = {
         " seconds that were asked for."
     ),
     "recording": "Whether a recorder records.",
-    "memory": "The most memory that a recorder uses, in bytes.",
+    "memory": "The most memory that a recorder, or all captures of a node, may use, in bytes.",
     "cpu": "Seconds of CPU that a recorder has used.",
 }
 """Words that no field of a message has -> what they mean. Times are seconds since the epoch."""

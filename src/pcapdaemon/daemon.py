@@ -14,10 +14,12 @@ import structlog
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api.alerts import AlertRoutes
 from pcapdaemon.api.console import ConsoleRoutes
+from pcapdaemon.api.fleet import FleetRoutes
 from pcapdaemon.api.node import NodeRoutes
 from pcapdaemon.api.routes import Api
 from pcapdaemon.api.savefiles import SavefileRoutes
 from pcapdaemon.api.serving import Serving
+from pcapdaemon.api.streams import StreamRoutes
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.capture.session import Origins
@@ -38,6 +40,7 @@ from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
+from pcapdaemon.fleet.watch import FleetWatch
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import own_addresses
 from pcapdaemon.node import Node
@@ -45,7 +48,6 @@ from pcapdaemon.results.history import History
 from pcapdaemon.results.records import Records
 from pcapdaemon.results.router import Results
 from pcapdaemon.runs import Runs
-from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.settings import (
     Settings,
     interfaces_of,
@@ -127,6 +129,7 @@ class Daemon:
             places=lambda: self._results.places,
             addresses=own_addresses,
             find_targets=self._targets.find,
+            presence=lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
         )
         self._alerts = Alerts(
             self._engine.take, self._bus_of, self._publish, state_directory(settings.general)
@@ -135,6 +138,7 @@ class Daemon:
             lambda: self._settings, self._engine, self._history, self._recorders, budget
         )
         self._metrics = Metrics(self._node.gauges(self._spool, self._ready))
+        self._fleet = FleetWatch()
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sources: dict[str, Source] = {}
         self.api = Serving(self._publish)
@@ -171,7 +175,7 @@ class Daemon:
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
         await _cancelled(helpers)  # a reload in progress must not interfere
-        await self._alerts.close()
+        await asyncio.gather(self._alerts.close(), self._fleet.close())
         ending = await self._stop_sources(list(self._sources))
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
@@ -235,6 +239,7 @@ class Daemon:
         await self._alerts.configure(settings.trigger, settings.sources, node)
         names = (*settings.sources, *(f"trigger:{name}" for name in self._alerts.triggers))
         self._metrics.expect(names, settings.destinations, places, self._alerts.triggers)
+        await self._fleet.configure(settings.console.fleet, self._sources)
         self._serve_api()
 
     def _wanted_recorders(self, settings: Settings, there: Sequence[str] = ()) -> Wanted:
@@ -294,12 +299,14 @@ class Daemon:
         source = self._sources.get("http")
         if not isinstance(source, HttpSource):
             return
-        closing = self.api.closing
+        closing, savefile_of = self.api.closing, self._delivery.savefile_of
         parts = (
             ConsoleRoutes(self._node.console),
             AlertRoutes(lambda: self._alerts.triggers, self._publish),
-            SavefileRoutes(self._history, source, self._savefile_of, self._node.console),
+            SavefileRoutes(self._history, source, savefile_of, self._node.console),
+            FleetRoutes(self._fleet, source, savefile_of, self._node.console, closing),
             NodeRoutes(self._node, closing),
+            StreamRoutes(self._engine, self._history, source, self._node.console, closing),
         )
         api = Api(
             self._engine,
@@ -312,12 +319,9 @@ class Daemon:
         )
         self.api.serve(api.app(), source.settings, lambda path: any(p.is_open(path) for p in parts))
 
-    async def _savefile_of(self, request_id: str, name: str) -> Savefile | None:
-        places = self._history.places_of(request_id, name)
-        return await self._delivery.savefile_of(request_id, name, places)
-
     def _bus_of(self, section: str) -> Bus | None:
-        found = (one for name, one in self._sources.items() if _is_of(name, section))
+        of_section = (n for n in self._sources if sources.TABLE[n].section == section)
+        found = (self._sources[name] for name in of_section)
         return next((one for one in found if isinstance(one, Bus)), None)
 
     def _publish(self, event: Event) -> None:
@@ -375,10 +379,6 @@ class Daemon:
 
 def _of_recorders(settings: Settings) -> tuple[int, str]:
     return settings.capture.buffer, settings.general.exclude or ""
-
-
-def _is_of(source: str, section: str) -> bool:
-    return sources.TABLE[source].section == section
 
 
 def _destinations(settings: Settings) -> dict[str, Destination]:

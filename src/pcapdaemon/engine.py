@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Engine:
     """Takes messages from all sources.
 
     `interfaces` returns what can be captured on now. `places` returns what a request's `reply_to`
-    may name.
+    may name. `presence` returns what this node says of itself.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Engine:
         places: Callable[[], frozenset[str]] = frozenset,
         addresses: Callable[[], Collection[Ip]] = no_addresses,
         find_targets: Callable[[Asked], Awaitable[Found]] = no_targets,
+        presence: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.node, self.runs, self.skipped = node, runs, 0
         self._settings, self._draining = settings, False
@@ -69,6 +71,7 @@ class Engine:
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._find_addresses, self._find_targets = addresses, find_targets
+        self._presence = presence
         self._addresses: Collection[Ip] | None = None
         self._addresses_until = 0.0
 
@@ -205,6 +208,8 @@ class Engine:
             self._conclude(message, _shutting_down(message))
             return
         judged = intake.judge(fields, envelope, self._view(found))
+        if isinstance(judged, Judged) and isinstance(judged.plan, CapturePlan) and message.stream:
+            judged = replace(judged, plan=replace(judged.plan, stream=message.stream))
         if isinstance(judged, Order):
             self._conclude(message, self._obey(message, judged))
             return
@@ -258,7 +263,7 @@ class Engine:
 
     def _obey(self, message: Message, order: Order) -> Conclusion:
         if not order.cancel:
-            return intake.listed(order, self.runs.listed())
+            return intake.listed(order, self.runs.listed(), self._presence())
         if self.runs.cancel(order.cancel):
             return intake.cancelled(message.source, order)
         return intake.nothing_to_cancel(order, self._elsewhere(message))
@@ -328,7 +333,7 @@ class Engine:
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
             )
-        if general.coalesce and (run := self.runs.join(plan)):
+        if general.coalesce and not plan.stream and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
         if busy := self.runs.no_room_for(plan):
             return self._refused(

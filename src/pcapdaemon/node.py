@@ -1,7 +1,9 @@
 """What this node is and has now, for people: the API, the console and the answer to `list`."""
 
+import socket
 import time
 from collections.abc import Callable, Sized
+from itertools import islice
 from typing import Any
 
 from pcapdaemon import __version__
@@ -12,6 +14,7 @@ from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.plan import may_capture_on, policy_problems
 from pcapdaemon.core.request import ON_THE_WIRE, validate
+from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.engine import Engine
 from pcapdaemon.native.interfaces import linktype_of, list_interfaces
@@ -26,11 +29,17 @@ from pcapdaemon.telemetry.metrics import Levels
 MOST_SHOWN = 256
 """Most interfaces whose traffic is reported every second. The first ones by name are."""
 
+MOST_REPORTED = 64
+"""Most interfaces and recorders that a node reports on a bus."""
+
 BPF, SNAP, BYTES, TIMEOUT, INTERFACE = (
     ON_THE_WIRE[name]
     for name in ("capture_filter", "snaplen", "size", "idle_timeout", "interfaces")
 )
 
+
+PUBLIC = {"listen", "download", "preview", "fleet"}
+"""Keys of `[console]` that the page must know."""
 
 DLT = {"EN10MB": 1, "RAW": 12, "LINUX_SLL": 113}
 """The linktypes of usual interfaces, as libpcap numbers them."""
@@ -92,7 +101,7 @@ class Node:
             "destinations": {
                 name: history.not_ready.get(name, "") for name in settings.destinations
             },
-            "console": settings.console.model_dump(),
+            "console": settings.console.model_dump(include=PUBLIC),
         }
 
     def _limits(self, settings: Settings) -> dict[str, Any]:
@@ -151,6 +160,23 @@ class Node:
                 one.interface: {"covered": one.covered, "bytes": one.bytes, "reason": one.reason}
                 for one in self._recorders()
             },
+        }
+
+    def presence(self) -> dict[str, Any]:
+        """Return what this node says of itself on a bus, in at most a few kilobytes."""
+        settings = self._settings()
+        http = settings.sources.get("http")
+        names = (name for _, name in socket.if_nameindex())
+        found = (Interface(name, InterfaceKind.NETWORK) for name in names)
+        allowed = (one.name for one in found if may_capture_on(one, settings.general))
+        return {
+            "version": __version__,
+            "labels": settings.general.labels,
+            INTERFACE: list(islice(allowed, MOST_REPORTED)),
+            "recorders": [to_wire(one) for one in islice(self._recorders(), MOST_REPORTED)],
+            "memory": self._budget.limit,
+            "used": self._budget.used,
+            "url": getattr(http, "public_url", None) or "",
         }
 
     def check_filter(self, expression: str, interface: str) -> dict[str, Any]:

@@ -203,7 +203,8 @@ class Runs:
         youngest = uptime() - self._settings.general.coalesce
         for run in self._runs.values():
             recent = run.followed and run.began > youngest and run.wanted_by
-            if len(run.joined) >= MOST_JOINED:  # each waits for its end, which takes memory
+            # each waits for its end, which takes memory
+            if len(run.joined) >= MOST_JOINED or run.plan.stream:
                 continue
             if recent and plan.equals(run.plan) and _extended(run.tasks, plan):
                 run.joined.append(plan.id)
@@ -323,8 +324,8 @@ class Runs:
         plan, part = session.plan, session.part
         interface, name = part.interface.name, _named(plan, part, captured)
         event = CaptureStopped(plan.id, interface, name, captured.outcome)
-        if (savefile := captured.savefile) is None:
-            self._publish(event)
+        if (savefile := captured.savefile) is None or plan.stream:
+            self._publish(replace(event, file_name="") if plan.stream else event)
             return
         info, ids = (
             SavefileInfo(plan.id, interface, name, part.tags, plan.request),

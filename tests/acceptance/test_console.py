@@ -31,9 +31,17 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """A daemon that several tests share."""
+    made = DaemonProcess(tmp_path_factory.mktemp("daemon")).start()
+    yield made
+    made.kill()
+
+
 @pytest.fixture
-def page_of(browser: Browser, daemon: DaemonProcess) -> Iterator[Visit]:
-    with visit(browser, f"http://127.0.0.1:{daemon.port}") as made:
+def page_of(browser: Browser, served: DaemonProcess) -> Iterator[Visit]:
+    with visit(browser, f"http://127.0.0.1:{served.port}") as made:
         yield made
 
 
@@ -236,9 +244,9 @@ def test_a_daemon_that_is_gone_is_noticed_and_found_again(browser: Browser, make
         expect(page.get_by_role("alert")).to_have_count(0, timeout=30_000)
 
 
-def test_what_strangers_send_is_text(page_of: Visit, daemon: DaemonProcess, wire: Wire) -> None:
+def test_what_strangers_send_is_text(page_of: Visit, served: DaemonProcess, wire: Wire) -> None:
     evil = "<img src=x onerror=alert(1)><script>document.title='x'</script>"
-    daemon.request(
+    served.request(
         interface=[wire.far],
         id=evil,
         comment=evil,
@@ -345,7 +353,8 @@ def captured(daemon: DaemonProcess, wire: Wire) -> str:
     return f"/captures/x/files/{daemon.record('x')['captures'][0]['file_name']}"
 
 
-def test_a_link_works_once_and_only_for_a_minute(daemon: DaemonProcess, wire: Wire) -> None:
+def test_a_link_works_once_and_only_for_a_minute(served: DaemonProcess, wire: Wire) -> None:
+    daemon = served
     path = captured(daemon, wire)
     link = daemon.api("POST", f"{path}/link")
     assert (link.status_code, link.json()["seconds"]) == (201, 60)
@@ -358,7 +367,8 @@ def test_a_link_works_once_and_only_for_a_minute(daemon: DaemonProcess, wire: Wi
     assert daemon.api("GET", links[-1]).status_code == 200
 
 
-def test_files_of_the_page_and_nothing_else(daemon: DaemonProcess) -> None:
+def test_files_of_the_page_and_nothing_else(served: DaemonProcess) -> None:
+    daemon = served
     page = daemon.api("GET", "/console/")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

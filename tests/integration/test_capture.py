@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.sendrecv import sendp
 
 from pcapdaemon.capture.live import CaptureSettings
-from pcapdaemon.capture.session import Origins, Session
+from pcapdaemon.capture.session import Session
 from pcapdaemon.core.errors import Busy, CaptureRefused, DeliveryFailed
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.destinations.base import SavefileInfo
@@ -409,10 +410,8 @@ def _has_grown(file: Path, size: int) -> bool:
 
 
 def streaming(wire: Wire, descriptor: int, **fields: Any) -> Session:
-    plan = plan_for(wire.far, **fields)
-    origins = Origins(stream=descriptor)
-    budget = MemoryBudget(16 << 20)
-    return Session(plan, plan.captures[0], budget, CaptureSettings(), origins)
+    plan = replace(plan_for(wire.far, **fields), stream=descriptor)
+    return Session(plan, plan.captures[0], MemoryBudget(16 << 20), CaptureSettings())
 
 
 async def test_a_stream_has_every_packet_and_needs_no_memory_for_them(

@@ -31,9 +31,8 @@ def test_only_files_for_browsers_are_served() -> None:
         *("html", "js", "css", "svg", "txt")
     }
     assert served[""] == served["index.html"]
-    assert sum(len(one.content) for path, one in served.items() if path and "txt" not in path) < (
-        150_000
-    )
+    sizes = [len(one.packed) for path, one in served.items() if path and "txt" not in path]
+    assert sum(sizes) < 75_000
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)

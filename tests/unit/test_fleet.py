@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pcapdaemon.cli.fleet import Fleet
+from pcapdaemon.fleet.followed import Followed
 
 COUNTS = {"packets": 5, "received": 5, "dropped": 1, "dropped_by_interface": 0}
 END = {
@@ -23,8 +23,8 @@ CAPTURED = {
 }
 
 
-def reported(*results: tuple[str, dict[str, Any]]) -> Fleet:
-    nodes = Fleet(silence=60)
+def reported(*results: tuple[str, dict[str, Any]]) -> Followed:
+    nodes = Followed(silence=60)
     for now, (kind, data) in enumerate(results):
         nodes.on_result(kind, {"id": "x", "node": "a", **data}, float(now))
     return nodes
@@ -80,8 +80,8 @@ def test_one_who_is_silent_is_waited_for_no_longer() -> None:
 
 
 def test_nobody_at_all_is_not_good() -> None:
-    assert Fleet().over
-    assert not Fleet().good
+    assert Followed().over
+    assert not Followed().good
 
 
 def test_a_loss_is_told() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pcapdaemon.cli import reading, show
-from pcapdaemon.cli.fleet import Fleet
+from pcapdaemon.cli import show
 from pcapdaemon.cli.watching import Watch
+from pcapdaemon.fleet import reading
+from pcapdaemon.fleet.followed import Followed
 
 CAPTURE = {
     "interface": "eth0",
@@ -58,7 +59,7 @@ def damaged(value: Any) -> Iterator[Any]:
                 yield outer
 
 
-def shown(nodes: Fleet) -> None:
+def shown(nodes: Followed) -> None:
     """Show all there is, as the command line does at the end and on the way."""
     for as_json in (False, True):
         try:
@@ -71,7 +72,7 @@ def shown(nodes: Fleet) -> None:
 
 def test_a_damaged_final_record_is_shown_or_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     for data in damaged(RECORD):
-        nodes = Fleet()
+        nodes = Followed()
         nodes.on_result("finished", {"id": "x", "node": "a", **data}, 1.0)
         shown(nodes)
         assert "\x1b" not in capsys.readouterr().out
@@ -93,7 +94,7 @@ def test_damaged_results_are_shown_or_ignored(
     kind: str, data: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for broken in damaged({"id": "x", "node": "a", **data}):
-        nodes = Fleet()
+        nodes = Followed()
         nodes.on_result(kind, broken, 1.0)
         shown(nodes)
     capsys.readouterr()

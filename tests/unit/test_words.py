@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from pcapdaemon.api.routes import _response
+from pcapdaemon.api.answers import response_to
 from pcapdaemon.api.views import RECORDER, REQUEST
 from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.events import (
@@ -43,6 +43,8 @@ FREE = {"delivered", "lost", "unavailable", "targets"}
 FRAME = {"id", "node", "state", "type", "title", "status", "interface"}
 """What every answer has; `type`, `title` and `status` are those of RFC 9457."""
 
+PRESENCE = {"version": "1", "labels": {}, "interface": ["eth0"], "recorders": [], "memory": 1}
+PRESENCE |= {"used": 0, "url": ""}
 TARGET = Target(TargetKind.POD, "shop/web-1", "5d0c", ("app",))
 OUTCOME = Outcome(
     5,
@@ -111,7 +113,7 @@ async def words_of_results() -> set[str]:
     plan = accepted(targets=Found((Interface("e0", InterfaceKind.NETWORK, target=TARGET),))).plan
     running = [{"id": "x", "joined": [], "since": 1.0, "bpf": "", "captures": {}}]
     assert desk_bus.answer
-    for conclusion in (dry_run("redis", plan, (), 0.0), listed(Order("L"), running)):
+    for conclusion in (dry_run("redis", plan, (), 0.0), listed(Order("L"), running, PRESENCE)):
         assert conclusion.answer
         desk_bus.answer(conclusion.answer)
     await asyncio.sleep(0)
@@ -126,7 +128,7 @@ def words_of_api() -> set[str]:
         Answer("ID", kind, (Problem("bpf", "wrong"),), ("e0",), "hint", ("w",), "other")
         for kind in AnswerKind
     ]
-    bodies = [json.loads(bytes(_response(answer).body)) for answer in answers]
+    bodies = [json.loads(bytes(response_to(answer).body)) for answer in answers]
     schemas = [one.model_json_schema() for one in (REQUEST, RECORDER)]
     return {*names(bodies), *properties(schemas)}
 

@@ -41,7 +41,10 @@ class ConsoleRoutes:
         return RedirectResponse(PATH if self._settings().listen else "/docs")
 
     async def file(
-        self, path: str, known: str | None = Header(None, alias="if-none-match")
+        self,
+        path: str,
+        known: str = Header("", alias="if-none-match"),
+        accepted: str = Header("", alias="accept-encoding"),
     ) -> Response:
         """Return a file of the page."""
         if not self._settings().listen:
@@ -50,11 +53,14 @@ class ConsoleRoutes:
             raise HTTPException(404, f"the console has no file {path!r}")
         headers = {
             "Cache-Control": "no-cache",
-            "ETag": found.tag,
             "Content-Security-Policy": POLICY,
+            "ETag": f'W/"{found.tag}"',  # weak: the compressed file has the same
+            "Vary": "Accept-Encoding",
         }
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        if known and found.tag in known:
+        if found.tag in known:
             return Response(None, 304, headers)
-        return Response(found.content, 200, headers, found.type)
+        if "gzip" not in accepted:
+            return Response(found.content, 200, headers, found.type)
+        return Response(found.packed, 200, {**headers, "Content-Encoding": "gzip"}, found.type)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,26 +14,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
+from pcapdaemon.api.answers import response_to
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import TITLES, Responses, problem
 from pcapdaemon.api.views import RECORDER, REQUEST
-from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.interface import RecorderStatus
-from pcapdaemon.core.record import RequestState, Search
-from pcapdaemon.core.request import ON_THE_WIRE, json_schema
+from pcapdaemon.core.record import Search
+from pcapdaemon.core.request import json_schema
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
 from pcapdaemon.sources.http import HttpSource
-
-STATUS = {
-    AnswerKind.INVALID: 400,
-    AnswerKind.UNKNOWN: 404,
-    AnswerKind.CONFLICT: 409,
-    AnswerKind.EXPIRED: 410,
-    AnswerKind.BUSY: 429,
-    AnswerKind.UNAVAILABLE: 503,
-}
 
 Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
 
@@ -126,7 +117,7 @@ class Api:
             await self._history.finished(answer.id)
             view = self._view(answer.id)
             return JSONResponse({**view, "warnings": answer.warnings or view["warnings"]})
-        return _response(answer)
+        return response_to(answer)
 
     async def last(
         self,
@@ -221,25 +212,3 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return problem(
         422, "; ".join(f"{one['field']}: {one['message']}" for one in errors), errors=errors
     )
-
-
-def _response(answer: Answer) -> Response:
-    names = {ON_THE_WIRE["interfaces"]: answer.interfaces, "warnings": answer.warnings}
-    if answer.kind is AnswerKind.ACCEPTED:
-        href = f"/captures/{quote(answer.id, safe='')}"
-        joined = {"joined": answer.joined} if answer.joined else {}
-        body = {"id": answer.id, "state": RequestState.RUNNING, **names, "href": href, **joined}
-        return JSONResponse(body, 202, {"Location": href})
-    if answer.kind is AnswerKind.ELSEWHERE:
-        why = [one.message for one in answer.problems] or ["the request is for another node"]
-        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": "; ".join(why)})
-    if answer.kind not in STATUS:  # a dry run, a list, or a cancelled request
-        return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
-    detail = "; ".join(str(one) for one in answer.problems)
-    members = {
-        "id": answer.id,
-        "errors": to_wire(answer.problems),
-        "hint": answer.hint,
-        "warnings": answer.warnings,
-    }
-    return problem(STATUS[answer.kind], detail, **members)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,11 @@ from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSource
 from pcapdaemon.threads import run_in_thread
 
-SavefileOf = Callable[[str, str], Awaitable[Savefile | None]]
-"""Returns a savefile by the request's id and its name; the caller must close it."""
+SavefileOf = Callable[[str, str, Mapping[str, str]], Awaitable[Savefile | None]]
+"""Returns a savefile by the request's id, its name, and where each destination has it.
+
+The caller must close it.
+"""
 
 DOWNLOADS = "/downloads/"
 
@@ -160,7 +163,8 @@ class SavefileRoutes:
                 raise HTTPException(422, f"the savefile can't be read: {error}") from None
 
     async def _savefile(self, request_id: str, name: str) -> Savefile:
-        if (savefile := await self._savefile_of(request_id, name)) is None:
+        places = self._history.places_of(request_id, name)
+        if (savefile := await self._savefile_of(request_id, name, places)) is None:
             words = f"this node does not have the savefile {name!r} of request {request_id!r}"
             raise HTTPException(404, words)
         return savefile
@@ -172,9 +176,15 @@ class SavefileRoutes:
     async def _refuse_strangers(self, request: Request, allowed: bool, key: str) -> None:
         if not allowed:
             raise HTTPException(403, f"this node does not allow it: [console] {key} = false")
-        if self._source.settings.token is None and not await _is_trusted(request):
-            words = "only root and the user of the daemon may fetch savefiles without a token"
-            raise HTTPException(403, f"{words}; set [http] token_file")
+        if self._source.settings.token is None:
+            await refuse_other_users(request)
+
+
+async def refuse_other_users(request: Request) -> None:
+    """Raise HTTPException for all but root and the daemon's user. For an API without a token."""
+    if not await _is_trusted(request):
+        words = "only root and the user of the daemon may fetch savefiles without a token"
+        raise HTTPException(403, f"{words}; set [http] token_file")
 
 
 async def _is_trusted(request: Request) -> bool:

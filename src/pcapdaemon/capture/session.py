@@ -19,6 +19,7 @@ from pcapdaemon.native.merge import SharedLimits
 from pcapdaemon.savefile import annotation
 from pcapdaemon.savefile.packing import Captured, Taken, pack
 from pcapdaemon.threads import call_in_loop, run_in_thread
+from pcapdaemon.uptime import both_clocks
 
 RecorderOf = Callable[[str], Recorder | None]
 
@@ -30,14 +31,10 @@ def no_recorder(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """What captures may use instead of opening an interface: recorders, and open handles.
-
-    `stream` is where a live capture writes its packets in place of keeping them, see LiveSource.
-    """
+    """What captures may use instead of opening an interface: recorders, and open handles."""
 
     recorder_of: RecorderOf = no_recorder
     spare_of: SpareOf = no_spare
-    stream: int = 0
 
 
 NOTHING_OPEN = Origins()
@@ -91,7 +88,8 @@ class Session:
         self._budget, self._settings = budget, settings
         self._recorder = origins.recorder_of(part.interface.name)
         late = _since(plan.arrived_at)
-        self._trigger_ns, self._trigger = time.monotonic_ns() - int(late * 1e9), time.time() - late
+        monotonic, wall = both_clocks()
+        self._trigger_ns, self._trigger = monotonic - int(late * 1e9), wall / 1e9 - late
         self._window = plan.window(self._trigger)
         self._ago = self._trigger - self._window.trigger
         self._shutdown = self._stopping = self._trying = self._gone = False
@@ -166,7 +164,11 @@ class Session:
             return self._live("")
         trigger = self._trigger_ns - int(self._ago * 1e9)
         recorded = recorder.source(self._budget, trigger, self._window.lookback)
-        return recorded or self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
+        if recorded is None:
+            return self._live(f"the recorder does not record: {recorder.reason or RENAMED}")
+        if self.plan.stream:
+            recorded.stream_to(self.plan.stream)
+        return recorded
 
     def _live(self, nothing_recorded: str) -> LiveSource:
         return LiveSource(
@@ -175,7 +177,7 @@ class Session:
             self._settings,
             nothing_recorded,
             self._origins.spare_of,
-            self._origins.stream,
+            self.plan.stream,
         )
 
     def _keeps_enough(self, recorder: Recorder) -> bool:

@@ -49,15 +49,14 @@ Show = Callable[[list[dict[str, Any]]], None]
 class GivenFile(Destination):
     """The file that the command line names, or stdout for `-`.
 
-    The constructor opens it before anything is captured, and raises ConfigError if that fails. If
-    the capture itself writes to stdout (`streamed`), there is nothing left to write.
+    The constructor opens it before anything is captured, and raises ConfigError if that fails.
     """
 
     name = "file"
     Settings = Section
 
-    def __init__(self, settings: str, streamed: bool = False) -> None:
-        self._file, self._streamed = settings, streamed
+    def __init__(self, settings: str) -> None:
+        self._file = settings
         self._made = settings != "-" and not Path(settings).exists()
         try:
             self._descriptor = (
@@ -87,8 +86,6 @@ class GivenFile(Destination):
             Path(self._file).unlink(missing_ok=True)
 
     def _write(self, savefile: Savefile) -> str:
-        if self._streamed:
-            return "stdout"
         try:
             if self._file != "-" and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 os.ftruncate(self._descriptor, 0)
@@ -152,14 +149,14 @@ async def capture(
     """
     _refuse_several(message, settings, write)
     streamed = write == "-" and _can_stream(message, settings)
-    file = GivenFile(write, streamed) if write is not None else None
+    file = GivenFile(write) if write is not None else None
     try:
         return await _capture(
             json.dumps(message).encode(),
             settings,
             {"file": file} if file else _configured(settings),
             show,
-            Origins(stream=1 if streamed else 0),
+            1 if streamed else 0,
         )
     finally:
         if file:
@@ -171,12 +168,12 @@ async def _capture(
     settings: Settings,
     to: Mapping[str, Destination],
     show: Show,
-    origins: Origins,
+    stream: int,
 ) -> list[dict[str, Any]]:
     history = History()
-    engine = _engine(settings, history, to, origins)
+    engine = _engine(settings, history, to)
     with _stopped_by_signals(partial(engine.runs.stop_all, shutdown=False)):
-        answer = await _answer(engine, body)
+        answer = await _answer(engine, body, stream)
         if answer.kind is not AnswerKind.ACCEPTED:
             raise ConfigError([str(problem) for problem in answer.problems], answer.hint)
         await _watch(history, engine, answer.id, show)
@@ -187,15 +184,13 @@ async def _capture(
 
 async def answer_of(message: dict[str, Any], settings: Settings) -> Answer:
     """Return the answer to a message that captures nothing: a dry run."""
-    return await _answer(_engine(settings, History(), {}, Origins()), json.dumps(message).encode())
+    return await _answer(_engine(settings, History(), {}), json.dumps(message).encode())
 
 
-def _engine(
-    settings: Settings, history: History, to: Mapping[str, Destination], origins: Origins
-) -> Engine:
+def _engine(settings: Settings, history: History, to: Mapping[str, Destination]) -> Engine:
     delivery = Delivery(to, history.on_event, settings.delivery)
     budget = MemoryBudget(settings.general.memory)
-    runs = Runs(settings, budget, delivery, history.on_event, origins)
+    runs = Runs(settings, budget, delivery, history.on_event, Origins())
     return Engine(
         node_name(settings),
         settings,
@@ -206,9 +201,9 @@ def _engine(
     )
 
 
-async def _answer(engine: Engine, body: bytes) -> Answer:
+async def _answer(engine: Engine, body: bytes, stream: int = 0) -> Answer:
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    engine.take(Message(body, "command line", answer=answered.set_result))
+    engine.take(Message(body, "command line", answer=answered.set_result, stream=stream))
     return await answered
 
 

@@ -14,8 +14,6 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from pcapdaemon.cli import reading
-from pcapdaemon.cli.fleet import Fleet
 from pcapdaemon.cli.holder import local_addresses, refuse_strangers
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
@@ -23,6 +21,8 @@ from pcapdaemon.core.errors import PcapdaemonError
 from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import new_id
+from pcapdaemon.fleet import reading
+from pcapdaemon.fleet.followed import Followed
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.sources.pump import close
 
@@ -101,6 +101,32 @@ class ApiClient:
         """Return the records that are looked for, newest first."""
         return self._call(reading.all_records, "GET", "/captures", params=dict(search))
 
+    def about(self) -> dict[str, Any]:
+        """Return what the node is, and its limits."""
+        return self._call(reading.node, "GET", "/about")
+
+    def interfaces(self) -> list[dict[str, Any]]:
+        """Return the interfaces of the node."""
+        return self._call(reading.interfaces, "GET", "/interfaces")
+
+    def check_filter(self, expression: str, interface: str) -> dict[str, Any]:
+        """Return whether a capture filter is valid on an interface of the node, or why not."""
+        body = {"bpf": expression, "interface": interface}
+        return self._call(reading.checked, "POST", "/filters", json=body)
+
+    def summary(self, request_id: str, name: str) -> dict[str, Any]:
+        """Return what is in a savefile."""
+        return self._call(reading.summary, "GET", f"{_path_of(request_id, name)}/summary")
+
+    def packets(self, request_id: str, name: str, first: int, limit: int) -> list[dict[str, Any]]:
+        """Return packets of a savefile in words, `limit` from number `first` on."""
+        path = f"{_path_of(request_id, name)}/packets"
+        return self._call(reading.packets, "GET", path, params={"first": first, "limit": limit})
+
+    def stream(self, message: dict[str, Any], to: IO[bytes]) -> None:
+        """Write the packets of a capture to an open file as they come, as a pcap file."""
+        self._get_all(to, "POST", "/stream", json=message, timeout=None)
+
     def alert(self, name: str, body: bytes) -> list[dict[str, Any]]:
         """Pass a message with alerts to a trigger, and return what became of each."""
         kind = {"Content-Type": "application/octet-stream"}
@@ -109,17 +135,19 @@ class ApiClient:
 
     def fetch(self, request_id: str, name: str, to: IO[bytes]) -> None:
         """Write a savefile of a request to an open file."""
+        self._get_all(to, "GET", _path_of(request_id, name))
+
+    def _get_all(self, to: IO[bytes], method: str, path: str, **more: Any) -> None:
         self._guard()
-        path = f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"
         try:
-            with self._http.stream("GET", path) as response:
+            with self._http.stream(method, path, **more) as response:
                 if response.is_success:
                     for part in response.iter_bytes():
                         to.write(part)
                     return
                 refusal = reading.refusal(json.loads(response.read()))
         except (httpx2.TransportError, ValueError) as error:
-            raise PcapdaemonError(f"{self._url}: {name}: {error}") from None
+            raise PcapdaemonError(f"{self._url}{path}: {error}") from None
         raise Refused([f"{refusal.title}: {refusal.detail}"])
 
     def _guard(self) -> None:
@@ -150,6 +178,10 @@ class ApiClient:
         raise Refused(refusal.problems or [words], refusal.hint)
 
 
+def _path_of(request_id: str, name: str) -> str:
+    return f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"
+
+
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
     """Return a client of the API at `url` or, if that is empty, at the configuration's `[http]`.
 
@@ -163,16 +195,16 @@ def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiC
     return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file)
 
 
-Show = Callable[[Fleet], None]
+Show = Callable[[Followed], None]
 """Shows the records of nodes."""
 
 
-def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Fleet:
+def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Followed:
     """Send a request to several daemons in parallel, and follow it on each until it is finished.
 
     Blocks. Ctrl-C ends the request everywhere.
     """
-    nodes, message = Fleet(), {**message, "id": message.get("id") or new_id()}
+    nodes, message = Followed(), {**message, "id": message.get("id") or new_id()}
     threads = [
         threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis
     ]
@@ -190,7 +222,7 @@ def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Flee
     return nodes
 
 
-def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
+def _follow(api: ApiClient, message: dict[str, Any], nodes: Followed) -> None:
     try:
         found = api.submit(message)
         if found["state"] != RequestState.RUNNING:
@@ -206,7 +238,7 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Fleet) -> None:
 
 async def ask(
     bus: Bus, message: dict[str, Any], wait: float, show: Show
-) -> tuple[Fleet | None, int | None]:
+) -> tuple[Followed | None, int | None]:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds.
 
     Returns when it is finished on each. If the message names a node, it only waits for that one.
@@ -234,8 +266,8 @@ async def ask(
 
 async def _results(
     bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show
-) -> Fleet:
-    nodes, begun = Fleet(), time.monotonic()
+) -> Followed:
+    nodes, begun = Followed(), time.monotonic()
     one_node = message.get("node", "any") != "any"
     with _interrupted() as interrupted:
         while not (
@@ -250,7 +282,7 @@ async def _results(
     return nodes
 
 
-async def _receive(listener: Bus, request_id: str, nodes: Fleet) -> None:
+async def _receive(listener: Bus, request_id: str, nodes: Followed) -> None:
     try:
         async with asyncio.timeout(SHOW_EVERY):
             message = await listener.receive()

@@ -17,7 +17,10 @@ import typer
 from pcapdaemon import __version__
 from pcapdaemon.cli import legacy, options, records
 from pcapdaemon.cli import spool as cli_spool
+from pcapdaemon.cli.extcap import extcap
 from pcapdaemon.cli.failing import fail
+from pcapdaemon.cli.mcp import mcp
+from pcapdaemon.cli.merge import merge
 from pcapdaemon.cli.request import message_of, request
 from pcapdaemon.cli.run import run
 from pcapdaemon.cli.trigger import trigger
@@ -216,6 +219,9 @@ app.command()(request)
 app.command("list")(records.list_)
 app.command()(records.status)
 app.command()(records.get)
+app.command()(merge)
+app.command()(extcap)
+app.command()(mcp)
 app.command()(trigger)
 app.add_typer(cli_spool.app, name="spool")
 

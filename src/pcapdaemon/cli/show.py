@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pcapdaemon.cli.fleet import Fleet
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.record import FAILURES, RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.units import size_in_words
 from pcapdaemon.core.wire import to_wire
+from pcapdaemon.fleet.followed import Followed
 
 NOTHING_CAPTURED = 3
 """The exit status if no packet was captured, though nothing failed."""
@@ -187,7 +187,7 @@ def targets(rows: list[dict[str, Any]], as_json: bool) -> None:
     wide(sys.stdout).print(shown)
 
 
-def nodes(found: Fleet, as_json: bool, receivers: int | None = None) -> None:
+def nodes(found: Followed, as_json: bool, receivers: int | None = None) -> None:
     """Print the outcome of a request on each node.
 
     `receivers` is how many the bus passed it to, if that is known. Exits with status 1 if no node
@@ -223,7 +223,7 @@ def _nobody(receivers: int | None) -> None:
 
 
 def nodes_or_receivers(
-    found: Fleet | None, receivers: int | None, address: str, as_json: bool
+    found: Followed | None, receivers: int | None, address: str, as_json: bool
 ) -> None:
     """Print the outcome on each node or, if no result can arrive, that the message was sent."""
     if found is not None:

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pcapdaemon.cli.fleet import OVER, SNAPLEN, Fleet
 from pcapdaemon.cli.show import errors
 from pcapdaemon.core.record import CaptureState, RequestState
 from pcapdaemon.core.text import printable
+from pcapdaemon.fleet.followed import OVER, SNAPLEN, Followed
 
 
 def follow(api: Any, request_id: str) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def follow(api: Any, request_id: str) -> dict[str, Any]:
     Ctrl-C ends the request early, and what was captured is delivered.
     """
     found: dict[str, Any] = {}
-    say, nodes = progress(live=False), Fleet()
+    say, nodes = progress(live=False), Followed()
     with Watch() as watch:
         while not found or found["state"] == RequestState.RUNNING:
             try:
@@ -83,7 +83,7 @@ class Watch:
         if errors.is_terminal:  # it prints an empty line elsewhere
             self._bars.stop()
 
-    def show(self, nodes: Fleet) -> None:
+    def show(self, nodes: Followed) -> None:
         """Show the state of each node."""
         for name, record in list(nodes.records.items()):
             words = printable(

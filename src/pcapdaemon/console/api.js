@@ -117,6 +117,16 @@ function readEvent(text, onEvent) {
   if (data.length) onEvent(name, JSON.parse(data.join("\n")));
 }
 
+// Has the browser save what a path returns. It is in memory for that: links are only for one node.
+export async function downloadFrom(path, name) {
+  const response = await send("GET", path);
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(await response.blob());
+  anchor.download = name.replaceAll(/[^A-Za-z0-9._-]/g, "_");
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
+}
+
 // Has the browser download a savefile. A browser can't send a token with a download, so the API
 // makes a link that works once.
 export async function download(id, name) {

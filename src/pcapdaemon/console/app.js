@@ -8,6 +8,8 @@ import { NodeView } from "./views/node.js";
 import { CaptureView } from "./views/capture.js";
 import { RequestsView } from "./views/requests.js";
 import { RequestView } from "./views/request.js";
+import { FleetRequestView, FleetView } from "./views/fleet.js";
+import { Fleet } from "./fleet.js";
 
 const KEPT_LEVELS = 180;
 const ABOUT_EVERY = 15000;
@@ -16,6 +18,7 @@ const VIEWS = [
   ["node", "Node", NodeView],
   ["capture", "Capture", CaptureView],
   ["captures", "Captures", RequestsView],
+  ["fleet", "Fleet", FleetView],
 ];
 
 // The place in the page, as in the address: the name of a view, and what it shows.
@@ -82,6 +85,23 @@ function useRecords(session) {
   return records.current;
 }
 
+// What the console of the fleet knows; null on other nodes.
+function useFleet(session, on) {
+  const fleet = useRef(null);
+  const [, setVersion] = useState(0);
+  useEffect(() => {
+    if (!on) return undefined;
+    const made = new Fleet();
+    fleet.current = made;
+    const take = (_, found) => {
+      made.take(found);
+      setVersion((number) => number + 1);
+    };
+    return listen("/fleet/events", take, (connected) => connected && made.forget());
+  }, [session, on]);
+  return on ? fleet.current : null;
+}
+
 function Login({ wrong, onToken }) {
   const field = useRef(null);
   useEffect(() => field.current.focus(), []);
@@ -105,6 +125,7 @@ function Login({ wrong, onToken }) {
 }
 
 function Header({ about, connected, route, onLeave }) {
+  const views = VIEWS.filter(([name]) => name !== "fleet" || about?.console.fleet);
   return html`<header>
     <a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault();
@@ -112,7 +133,7 @@ function Header({ about, connected, route, onLeave }) {
     }}>Skip to the content</a>
     <strong class="name">${about ? about.node : "pcapdaemon"}</strong>
     <nav aria-label="Views">
-      ${VIEWS.map(([name, title]) => html`<a href=${`#/${name}`} aria-current=${route.view === name ? "page" : undefined}>${title}</a>`)}
+      ${views.map(([name, title]) => html`<a href=${`#/${name}`} aria-current=${route.view === name ? "page" : undefined}>${title}</a>`)}
     </nav>
     <span class="connection" role="status">${connected ? "" : html`<span class="state bad"><span aria-hidden="true">✗</span> disconnected</span>`}</span>
     ${hasToken() && html`<button type="button" onClick=${onLeave}>Forget the token</button>`}
@@ -124,6 +145,7 @@ function Page({ session, onLeave }) {
   const [about, problem] = useAbout(session);
   const [levels, [connected, why]] = useLevels(session);
   const records = useRecords(session);
+  const fleet = useFleet(session, Boolean(about?.console.fleet));
   useEffect(() => {
     const title = VIEWS.find(([name]) => name === route.view)?.[1] || "pcapdaemon";
     document.title = `${title} - ${about ? about.node : "pcapdaemon"}`;
@@ -133,13 +155,14 @@ function Page({ session, onLeave }) {
     if (!first.current) document.querySelector("h1")?.focus();
     first.current = false;
   }, [route.view, route.id]);
-  const View = route.view === "captures" && route.id ? RequestView : (VIEWS.find(([name]) => name === route.view) || VIEWS[0])[2];
+  const ones = { captures: RequestView, fleet: FleetRequestView };
+  const View = (route.id && ones[route.view]) || (VIEWS.find(([name]) => name === route.view) || VIEWS[0])[2];
   const offline = connected ? null : { message: `Not connected: ${why || "the connection ended"} The page shows what it knew.` };
   return html`
     <${Header} about=${about} connected=${connected} route=${route} onLeave=${onLeave} />
     <main id="main">
       <${Problem} error=${offline || (about ? null : problem)} />
-      ${about && records && html`<${View} key=${`${route.view}/${route.id}`} about=${about} levels=${levels} records=${records} route=${route} />`}
+      ${about && records && html`<${View} key=${`${route.view}/${route.id}`} about=${about} levels=${levels} records=${records} fleet=${fleet} route=${route} />`}
     </main>`;
 }
 

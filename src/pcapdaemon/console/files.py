@@ -1,5 +1,6 @@
 """The files of the page, which are in memory from the first request on."""
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cache
@@ -18,9 +19,13 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """A file of the page. `tag` is its entity tag (RFC 9110, section 8.8.3)."""
+    """A file of the page, and the same compressed by gzip.
+
+    `tag` is its entity tag (RFC 9110, section 8.8.3), without quotation marks.
+    """
 
     content: bytes
+    packed: bytes
     type: str
     tag: str
 
@@ -40,6 +45,7 @@ def _below(folder: Traversable, path: str) -> list[tuple[str, PageFile]]:
             made += _below(one, f"{path}{one.name}/")
         elif kind := TYPES.get(f".{one.name.rpartition('.')[2]}"):
             content = one.read_bytes()
-            tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            made.append((path + one.name, PageFile(content, kind, tag)))
+            tag = hashlib.sha256(content).hexdigest()[:32]
+            packed = gzip.compress(content, mtime=0)
+            made.append((path + one.name, PageFile(content, packed, kind, tag)))
     return made

@@ -14,6 +14,8 @@ const SIGNS = {
   delivered: ["good", "✓"],
   finished: ["good", "✓"],
   alive: ["good", "✓"],
+  dryrun: ["good", "✓"],
+  unreachable: ["bad", "✗"],
   connected: ["good", "✓"],
   empty: ["dull", "∅"],
   cancelled: ["dull", "■"],

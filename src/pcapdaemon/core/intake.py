@@ -269,11 +269,12 @@ def dry_run(source: str, plan: CapturePlan, warnings: Sequence[str], now: float)
     return Conclusion(Verdict.DONE, answer, (RequestTriedOut(plan.id, source),))
 
 
-def listed(order: Order, running: Iterable[Mapping[str, Any]]) -> Conclusion:
-    """Return the answer with the requests that run on this node."""
-    return Conclusion(
-        Verdict.DONE, Answer(order.id, AnswerKind.LIST, details={"running": list(running)})
-    )
+def listed(
+    order: Order, running: Iterable[Mapping[str, Any]], presence: Mapping[str, Any]
+) -> Conclusion:
+    """Return the answer with the requests that run on this node, and what this node is."""
+    details = {"running": list(running), **presence}
+    return Conclusion(Verdict.DONE, Answer(order.id, AnswerKind.LIST, details=details))
 
 
 def cancelled(source: str, order: Order) -> Conclusion:

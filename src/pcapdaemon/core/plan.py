@@ -52,6 +52,8 @@ class CapturePlan:
     a recorder too. With `filter_names`, the capture filter may contain names of hosts. `exclude`
     matches what is never kept. `arrived_at` is when the message arrived, in seconds since the
     epoch. `destination_fields` are the values of the request's fields that destinations use.
+    `stream` is a descriptor that the packets are written to as they come, as a pcap file; they are
+    then not kept, and there is no savefile. 0: they are kept.
     """
 
     id: str
@@ -77,6 +79,7 @@ class CapturePlan:
     arrived_at: float | None = None
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
+    stream: int = 0
 
     def window(self, now: float) -> Window:
         """Return the moments that its captures are about, if they are triggered now."""

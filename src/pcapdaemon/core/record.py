@@ -89,7 +89,8 @@ class CaptureRecord:
         self, outcome: Outcome, file_name: str, sha256: str, pending: Iterable[str]
     ) -> None:
         """Record that it ended, and that its savefile goes to the destinations `pending`."""
-        self.state = CaptureState.DELIVERING if outcome.packets else CaptureState.EMPTY
+        ended = CaptureState.DELIVERING if pending else CaptureState.DELIVERED  # as a stream
+        self.state = ended if outcome.packets else CaptureState.EMPTY
         self.outcome, self.reason = outcome, outcome.error
         self.file_name, self.sha256, self.pending = (
             file_name if outcome.packets else "",

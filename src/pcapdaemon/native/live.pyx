@@ -15,9 +15,10 @@ from pcapdaemon.native.filter cimport filter_free
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport FAILED, INTERFACE_DOWN, RUNNING
-from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop, write_whole
+from pcapdaemon.native.loop cimport KEEPING, Loop, run_loop
 from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport FILE_HEADER
+from pcapdaemon.native.stream cimport Stream, write_whole
 
 import os
 
@@ -130,7 +131,7 @@ cdef class LiveCapture(Capture):
 
     def stream_to(self, int descriptor):
         """Write a pcap file to a descriptor during `run`, in place of keeping its packets."""
-        self.loop.stream_fd = descriptor
+        self.loop.stream.fd, self.loop.stream.wake_fd = descriptor, self.wake_fd
 
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
@@ -138,11 +139,14 @@ cdef class LiveCapture(Capture):
         Returns the word of STOP_REASONS for what ended the capture.
         """
         cdef const uint8_t[::1] header = self.header
+        cdef Stream *stream = &self.loop.stream
         with nogil:
-            if not self.loop.stream_fd or write_whole(&self.loop, &header[0], FILE_HEADER):
+            if not stream.fd or write_whole(stream, &header[0], FILE_HEADER):
                 run_loop(&self.loop)
-        if self.loop.stream_error:
-            self.error = f"the output: {os.strerror(self.loop.stream_error)}"
+            else:
+                store_int(&self.loop.reason, FAILED)
+        if stream.error:
+            self.error = f"the output: {os.strerror(stream.error)}"
         elif self.loop.reason == FAILED:
             self.error = pcap_geterr(self.loop.pcap).decode(errors="replace")
             if device_state(self.loop.device) == GONE:

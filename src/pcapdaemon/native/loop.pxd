@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The state of one packet loop, and the function that runs it."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from pcapdaemon.native.counters cimport Counters
 from pcapdaemon.native.device cimport Device
@@ -9,6 +9,7 @@ from pcapdaemon.native.filter cimport Entrance
 from pcapdaemon.native.libpcap cimport pcap_t
 from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
+from pcapdaemon.native.stream cimport Stream
 
 cdef enum Phase:
     KEEPING = 0                      # matching packets are kept
@@ -41,10 +42,7 @@ cdef struct Loop:
     int64_t down_at                  # monotonic: when the interface went down; 0: it is up
     int64_t down_ns                  # * how long it was down before that
     int wake_fd                      # set before the loop runs
-    # Records are written to this descriptor as they arrive, and not kept; 0: they are kept.
-    int stream_fd
-    int stream_error                 # errno of the write that failed
+    Stream stream
     int buffer_timeout_ms
 
-cdef bint write_whole(Loop *loop, const uint8_t *data, size_t size) noexcept nogil
 cdef void run_loop(Loop *loop) noexcept nogil

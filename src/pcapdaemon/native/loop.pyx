@@ -10,12 +10,10 @@ packet times, and only over about 0.1 s, so a clock that is stepped can neither 
 capture.
 """
 
-from libc.errno cimport EAGAIN, EINTR, ENETDOWN, ENODEV, ENXIO, errno
+from libc.errno cimport ENETDOWN, ENODEV, ENXIO
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from posix.unistd cimport write
 
 from pcapdaemon.native.atomic cimport load, load_time, store, store_int, store_time
-from pcapdaemon.native.blocks cimport Block, append_block, clear_block, give_blocks, pop_block
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, SECOND, clock_ns
 from pcapdaemon.native.counters cimport sample
 from pcapdaemon.native.device cimport (
@@ -26,8 +24,9 @@ from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
 from pcapdaemon.native.posix cimport *
 from pcapdaemon.native.records cimport (
-    MOST_CAPTURED, Output, all_packets, all_size, last_of_all, may_keep, put_packet,
+    MOST_CAPTURED, all_packets, all_size, last_of_all, may_keep, put_packet,
 )
+from pcapdaemon.native.stream cimport write_blocks
 
 cdef enum:
     # Packets per dispatch, so that a stop is seen after a few milliseconds at most.
@@ -87,36 +86,6 @@ cdef void sample_stats(Loop *loop, int64_t now) noexcept nogil:
     sample(&loop.counters, loop.pcap)
     loop.sampled_at = now
 
-cdef bint write_whole(Loop *loop, const uint8_t *data, size_t size) noexcept nogil:
-    cdef ssize_t done
-    cdef pollfd ready
-    while size:
-        done = write(loop.stream_fd, data, size)
-        if done >= 0:
-            data += done
-            size -= <size_t> done
-        elif errno == EAGAIN:  # the reader is slow, and made the pipe non-blocking
-            ready.fd, ready.events = loop.stream_fd, POLLOUT
-            poll(&ready, 1, 100)
-        elif errno != EINTR:
-            loop.stream_error = errno
-            store_int(&loop.reason, FAILED)
-            return False
-    return True
-
-cdef void stream(Loop *loop) noexcept nogil:
-    """Write all records, and keep only one block, which is then empty."""
-    cdef Output *output = &loop.output
-    cdef Block *block = pop_block(&output.blocks)
-    while block != NULL and write_whole(loop, block.data, block.used):
-        if output.blocks.first == NULL:
-            break
-        give_blocks(output.pool, block)
-        block = pop_block(&output.blocks)
-    if block != NULL:
-        clear_block(block)
-        append_block(&output.blocks, block)
-
 cdef void dispatch(Loop *loop) noexcept nogil:
     cdef uint64_t before = loop.output.packets
     cdef int64_t now
@@ -126,8 +95,8 @@ cdef void dispatch(Loop *loop) noexcept nogil:
         note_arrival(loop, now)
     if now - loop.sampled_at > SECOND:
         sample_stats(loop, now)
-    if loop.stream_fd:
-        stream(loop)
+    if loop.stream.fd and not write_blocks(&loop.stream, &loop.output):
+        store_int(&loop.reason, FAILED)
     if outcome == PCAP_ERROR and loop.reason == RUNNING:
         store_int(&loop.reason, FAILED)
 

@@ -7,6 +7,7 @@ from pcapdaemon.native.filter cimport Filter
 from pcapdaemon.native.limits cimport Limits
 from pcapdaemon.native.records cimport Output
 from pcapdaemon.native.ring cimport Ring, RingBlock
+from pcapdaemon.native.stream cimport Stream
 
 # The capture's thread writes every field that does not say otherwise. Any thread may `load` the
 # fields marked *.
@@ -41,6 +42,8 @@ cdef struct Reader:
     int stopped                      # any thread
     int stop_seen
     int never
+    # Records are written there as they come, also those from before the trigger.
+    Stream stream
     bint is_live
     int reason                       # * a Reason; the capture is over unless it is RUNNING
 

@@ -22,6 +22,7 @@ from pcapdaemon.native.records cimport (
     all_packets, all_size, last_of_all, may_keep, put_packet, size_of_record, time_of_record,
 )
 from pcapdaemon.native.ring cimport *
+from pcapdaemon.native.stream cimport write_blocks
 
 cdef void end(Reader *reader, Reason reason) noexcept nogil:
     store_int(&reader.reason, reason)
@@ -126,7 +127,7 @@ cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
     if not filter_matches(&reader.filter, data, packet.captured, packet.length):
         return
     store(&reader.matched, reader.matched + 1)
-    if reader.is_live:
+    if reader.is_live or reader.stream.fd:
         keep_live(reader, packet, min(packet.captured, reader.snaplen))
     else:
         keep_past(reader, packet, min(packet.captured, reader.snaplen))
@@ -151,7 +152,16 @@ cdef bint go_on(Reader *reader) noexcept nogil:
     return True
 
 cdef bint read_on(Reader *reader) noexcept nogil:
-    """Read up to a block of what is there; False if there was nothing."""
+    """Read up to a block of what is there, and write it if it is not kept.
+
+    Returns False if there was nothing.
+    """
+    cdef bint found = read_one(reader)
+    if reader.stream.fd and not write_blocks(&reader.stream, &reader.live):
+        end(reader, FAILED)
+    return found
+
+cdef bint read_one(Reader *reader) noexcept nogil:
     cdef bint full
     cdef size_t used
     if reader.block == NULL:

@@ -1,8 +1,10 @@
 # cython: language_level=3
 """A capture from a recording. It is used like one from an interface."""
 
+import os
+
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int, store_time
 from pcapdaemon.native.blocks cimport BlockPool, blocks_of, give_all
@@ -10,11 +12,13 @@ from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport MILLISECOND, NEVER, clock_ns
 from pcapdaemon.native.filter cimport filter_free, filter_init
 from pcapdaemon.native.handle cimport Program
+from pcapdaemon.native.limits cimport FAILED
 from pcapdaemon.native.posix cimport CLOCK_MONOTONIC
 from pcapdaemon.native.reader cimport Reader, catch_up, follow
 from pcapdaemon.native.recording cimport Recording
 from pcapdaemon.native.records cimport FILE_HEADER
 from pcapdaemon.native.ring cimport ring_enter, ring_leave, ring_notify, ring_wait
+from pcapdaemon.native.stream cimport Stream, write_whole
 
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.native.limits import STOP_REASONS
@@ -109,15 +113,27 @@ cdef class RecordedCapture(Capture):
             words = "the capture filter tests what recorded packets do not contain"
             raise CaptureRefused(words, kind="unrecorded")
 
+    def stream_to(self, int descriptor):
+        """Write a pcap file to a descriptor as packets come, in place of keeping them.
+
+        Call it before `catch_up`.
+        """
+        self.reader.stream.fd, self.reader.stream.stopped = descriptor, &self.reader.stopped
+
     def catch_up(self, bint skip):
         """Take what was recorded until now, or skip it. Blocks.
 
         From here on the capture is live.
         """
+        cdef const uint8_t[::1] header = self.header
+        cdef Stream *stream = &self.reader.stream
         if skip:
             self.reader.since = self.reader.trigger
         with nogil:
-            catch_up(&self.reader)
+            if not stream.fd or write_whole(stream, &header[0], FILE_HEADER):
+                catch_up(&self.reader)
+            else:
+                store_int(&self.reader.reason, FAILED)
 
     def run(self):
         """Capture until a limit is reached or `stop` is called. Blocks.
@@ -126,6 +142,8 @@ cdef class RecordedCapture(Capture):
         """
         with nogil:
             follow(&self.reader)
+        if self.reader.stream.error:
+            self.error = f"the output: {os.strerror(self.reader.stream.error)}"
         self._bring_counters_up_to_date()
         return STOP_REASONS[<int> self.reader.reason]
 

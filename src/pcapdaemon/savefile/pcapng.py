@@ -53,9 +53,12 @@ class Statistics:
     dropped_by_interface: int
 
 
-def section(hardware: str, system: str, application: str, comment: str) -> bytes:
-    """Return a Section Header Block (4.1). It leaves the length of its section open."""
-    options = [_text(2, hardware), _text(3, system), _text(4, application), _text(1, comment)]
+def section(hardware: str, system: str, application: str, words: str) -> bytes:
+    """Return a Section Header Block (4.1) with a comment.
+
+    It leaves the length of its section open.
+    """
+    options = [_text(2, hardware), _text(3, system), _text(4, application), _text(1, words)]
     return _block(SECTION, struct.pack("<IHHQ", BYTE_ORDER, 1, 0, UNKNOWN_LENGTH), options)
 
 
@@ -93,6 +96,11 @@ def statistics(number: int, seen: Statistics) -> bytes:
     return _block(
         STATISTICS, body, [(code, struct.pack("<Q", value)) for code, value in values.items()]
     )
+
+
+def comment(text: str) -> bytes:
+    """Return the options of a packet with a comment (3.5)."""
+    return _option(*_text(1, text)) + struct.pack("<HH", 0, 0)
 
 
 def _block(kind: int, body: bytes, options: Iterable[Option]) -> bytes:

@@ -27,7 +27,8 @@ class Message:
 
     `sent_at` is the broker's time and `arrived_at` this node's, in seconds since the epoch. `key`
     identifies the message if its request has no id. A `returnable` message is redelivered after
-    BUSY. An `until_done` message is redelivered if the daemon crashes before DONE.
+    BUSY. An `until_done` message is redelivered if the daemon crashes before DONE. `stream` is a
+    descriptor that the packets are written to as they come, in place of delivering a savefile.
     """
 
     body: bytes
@@ -38,6 +39,7 @@ class Message:
     answer: Callable[[Answer], None] | None = None
     returnable: bool = False
     until_done: bool = False
+    stream: int = 0
     arrived_at: float = field(default_factory=time.time)
 
 
@@ -88,6 +90,9 @@ class Bus(Source):
     """A source on which nodes can send answers and people can send requests."""
 
     node: str
+    hears_all: ClassVar[bool] = True
+    """Whether several can read the same results, so that reading them takes them from nobody."""
+
     answer: Callable[[Answer], None] | None = None
     """Answers a message; whoever sends results sets it."""
 

@@ -46,6 +46,15 @@ class HttpSettings(Section):
         ),
     )
 
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description=(
+            "The address under which people reach this API and the console, for example"
+            " `https://node1.example.com`. The console of the fleet leads there."
+        ),
+    )
+
     @model_validator(mode="after")
     def _token_where_reachable(self) -> "HttpSettings":
         if self.listen and not is_loopback(self.host) and self.token is None:
@@ -72,11 +81,11 @@ class HttpSource(Source):
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http://{host}:{self.settings.port}"
 
-    async def submit(self, body: bytes) -> Answer:
+    async def submit(self, body: bytes, stream: int = 0) -> Answer:
         """Pass the body of a request to the engine, and wait for its answer.
 
         The API calls this for each POST. The answer is UNAVAILABLE while the daemon starts or shuts
-        down, and BUSY if too many requests wait.
+        down, and BUSY if too many requests wait. `stream` is that of a Message.
         """
         if not self._listening:
             return Answer(
@@ -91,7 +100,7 @@ class HttpSource(Source):
                 answered.set_result(reply)
 
         try:
-            self._queue.put_nowait(Message(body, self.name, answer=answer))
+            self._queue.put_nowait(Message(body, self.name, answer=answer, stream=stream))
         except asyncio.QueueFull:
             return Answer("", AnswerKind.BUSY, (Problem("", f"{WAITING} requests are waiting"),))
         return await answered

@@ -49,6 +49,7 @@ class SqsSource(Bus):
     """
 
     name = "sqs"
+    hears_all = False
     Settings = SqsSettings
 
     def __init__(self, settings: SqsSettings, node: str) -> None:

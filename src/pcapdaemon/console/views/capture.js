@@ -25,10 +25,17 @@ const COMPRESSIONS = ["", "none", "gzip", "zstd"];
 
 // The request that the form describes, and the fields that are wrong.
 export function requestOf(form) {
-  const request = { node: form.node || "any" };
+  const request = {};
   const wrong = {};
+  if (form.where === "node" && form.node.trim()) request.node = form.node.trim();
+  else if (form.where === "nodere" && form.node.trim()) request.nodere = form.node.trim();
+  else request.node = "any";
+  const labels = (form.labels || "").split(",").map((one) => one.trim()).filter(Boolean).map((one) => one.split("="));
+  if (labels.some((one) => one.length !== 2 || !one[0])) wrong.labels = "write name=value, separated by commas";
+  else if (labels.length) request.labels = Object.fromEntries(labels.map(([name, value]) => [name.trim(), value.trim()]));
+  if (form.other.trim()) request.interface = form.other.split(",").map((one) => one.trim()).filter(Boolean);
   if (form.profile) request.profile = form.profile;
-  if (form.interfaces.length) request.interface = form.interfaces;
+  if (!request.interface && form.interfaces.length) request.interface = form.interfaces;
   if (form.bpf.trim()) request.bpf = form.bpf.trim();
   if (form.lookback > 0) request.lookback = form.lookback;
   for (const [name, , kind] of FIELDS) {
@@ -54,10 +61,11 @@ function quoted(text) {
 
 // The same request as a command of this program.
 export function commandOf(request, url) {
-  const words = ["pcapdaemon", "request", "--url", url];
+  const words = ["pcapdaemon", "request", ...(url ? ["--url", url] : ["--via", "BUS"])];
   for (const [name, value] of Object.entries(request)) {
     if (name === "node" && value === "any") continue;
     if (value === true) words.push(`--${name}`);
+    else if (name === "labels") for (const [label, one] of Object.entries(value)) words.push("--label", quoted(`${label}=${one}`));
     else for (const one of Array.isArray(value) ? value : [value]) words.push(`--${name}`, quoted(String(one)));
   }
   return words.join(" ");
@@ -158,11 +166,23 @@ export function hintsOf(about) {
   };
 }
 
+function Nodes({ form, set, wrong }) {
+  const labels = { any: "All nodes", node: "One node", nodere: "Nodes whose names match a regular expression" };
+  return html`<fieldset>
+    <legend>Nodes</legend>
+    <${Choice} name="where" label="Which nodes" value=${form.where} set=${set} from=${["any", "node", "nodere"]} words=${(one) => labels[one]} />
+    ${form.where !== "any" && html`<${Text} name="node" label=${form.where === "node" ? "Name of the node" : "Regular expression"} value=${form.node} set=${set} hint=${form.where === "node" ? "" : "for example: ^web-"} />`}
+    <${Text} name="labels" label="Only those with labels" value=${form.labels} set=${set} wrong=${wrong.labels} hint="for example: site=fra*, role=edge" />
+    <${Text} name="other" label="Interfaces or aliases of those nodes, if not those below" value=${form.other} set=${set} hint="for example: eth0" />
+  </fieldset>`;
+}
+
 export function CaptureView({ about, levels, route }) {
+  const fleet = about.console.fleet && route.query.get("fleet") === "true";
   const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), []);
   const [recorders] = useLoaded((signal) => get("/recorders", signal), []);
   const first = route.query.get("interface");
-  const [form, setForm] = useState({ profile: "", interfaces: first ? [first] : [], bpf: route.query.get("bpf") || "", lookback: 0, format: "", compress: "", merge: false });
+  const [form, setForm] = useState({ profile: "", interfaces: first ? [first] : [], bpf: route.query.get("bpf") || "", lookback: 0, format: "", compress: "", merge: false, where: "any", node: "", labels: "", other: "" });
   const set = (name, value) => setForm((known) => ({ ...known, [name]: value }));
   const [refused, setRefused] = useState(null);
   const [sending, setSending] = useState(false);
@@ -171,7 +191,7 @@ export function CaptureView({ about, levels, route }) {
   const profile = about.profiles[form.profile];
   const recorder = (recorders || []).find((one) => one.interface === form.interfaces[0]);
   const hints = hintsOf(about);
-  const named = form.interfaces.length > 0 || profile?.interface || profile?.alias;
+  const named = Boolean(request.interface) || profile?.interface || profile?.alias;
   const missing = !named ? "Choose an interface." : Object.keys(wrong).length ? "Correct what is marked." : found.state === "wrong" ? "Correct the filter." : "";
   const submit = async (event) => {
     event.preventDefault();
@@ -181,21 +201,24 @@ export function CaptureView({ about, levels, route }) {
     }
     setSending(true);
     setRefused(null);
+    const dryrun = event.submitter?.value === "dryrun" ? { dryrun: true } : {};
     try {
-      const answer = await post("/captures", request);
-      location.hash = `#/captures/${encodeURIComponent(answer.id)}`;
+      const answer = await post(fleet ? "/fleet/captures" : "/captures", { ...request, ...dryrun });
+      location.hash = `#/${fleet ? "fleet" : "captures"}/${encodeURIComponent(answer.id)}`;
     } catch (error) {
       setRefused(error);
       setSending(false);
     }
   };
   const json = JSON.stringify(request, null, 2);
-  const command = commandOf(request, location.origin);
+  const command = commandOf(request, fleet ? "" : location.origin);
   return html`
-    <h1 tabindex="-1">Capture</h1>
+    <h1 tabindex="-1">${fleet ? "Capture on several nodes" : "Capture"}</h1>
+    ${about.console.fleet && html`<p>${fleet ? html`<a href="#/capture">Capture on this node only</a>` : html`<a href="#/capture?fleet=true">Capture on several nodes</a>`}</p>`}
     <${Problem} error=${problem} />
     <div class="columns wide">
       <form onSubmit=${submit} class="capture">
+        ${fleet && html`<${Nodes} form=${form} set=${set} wrong=${wrong} />`}
         ${Object.keys(about.profiles).length > 0 && html`
           <${Choice} name="profile" label="Profile" value=${form.profile} set=${set} from=${["", ...Object.keys(about.profiles)]} words=${(one) => one || "none"} />
           ${profile && html`<p class="note">It sets ${Object.entries(profile).map(([name, value]) => `${name} = ${JSON.stringify(value)}`).join(", ")}, where the form says nothing.</p>`}`}
@@ -213,7 +236,10 @@ export function CaptureView({ about, levels, route }) {
         </div>
         ${form.interfaces.length > 1 && html`<label class="check"><input type="checkbox" checked=${form.merge} onChange=${(event) => set("merge", event.target.checked)} /> One pcapng file for all interfaces</label>`}
         <${Problem} error=${refused} />
-        <button type="submit" class="main" disabled=${sending}>Start</button>
+        <p class="buttons">
+          <button type="submit" class="main" disabled=${sending}>Start</button>
+          ${fleet && html`<button type="submit" value="dryrun" disabled=${sending}>Who would capture?</button>`}
+        </p>
       </form>
       <section aria-label="The same request elsewhere">
         <h2>The same request</h2>

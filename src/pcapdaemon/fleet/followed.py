@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from pcapdaemon.cli import reading
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
 from pcapdaemon.core.record import FAILURES, CaptureRecord, RequestRecord, RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.wire import from_wire
+from pcapdaemon.fleet import reading
 
 OVER = frozenset(RequestState) - {RequestState.RUNNING}
 """States after which no more results are expected from a node."""
@@ -25,7 +25,7 @@ OF_ANSWER = ("limits", "warnings", "joined")
 SNAPLEN, INTERFACES = ON_THE_WIRE["snaplen"], ON_THE_WIRE["interfaces"]
 
 
-class Fleet:
+class Followed:
     """The records by node, made from the results that are received.
 
     After `silence` seconds without a result, no more are expected from a node.

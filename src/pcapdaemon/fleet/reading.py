@@ -1,4 +1,4 @@
-"""What nodes send back, as far as the command line shows it.
+"""What nodes send back, as far as people see it.
 
 It may come from a node of another version, or from a program that is no node at all. So it is
 checked once, here, and everything after that can rely on its form. Pure.
@@ -90,6 +90,92 @@ class Record(Answer):
     captures: list[Capture] = []
 
 
+class Presence(_Shown):
+    """The answer of a node to a list: what it is, and what runs."""
+
+    version: str = ""
+    labels: dict[str, str] = {}
+    interface: list[str] = []
+    recorders: list["Recorder"] = []
+    running: list[Running] = []
+    memory: int = 0
+    used: int = 0
+    url: str = ""
+
+
+class Limits(_Shown):
+    """The limits of a node. `lookback` and the others are seconds."""
+
+    lookback: float = 0
+    duration: float = 3600
+    timeout: float = 3600
+
+
+class Node(_Shown):
+    """What a node is, as its API says."""
+
+    node: str
+    version: str = ""
+    limits: Limits = Limits()
+    labels: dict[str, str] = {}
+    profiles: dict[str, dict[str, Any]] = {}
+
+
+class Interface(_Shown):
+    """An interface of a node."""
+
+    name: str
+    kind: str = ""
+    up: bool = True
+    allowed: bool = True
+    recorder: bool = False
+    linktype: str = ""
+    addresses: list[str] = []
+    aliases: list[str] = []
+
+
+class Checked(_Shown):
+    """Whether a filter is valid."""
+
+    valid: bool
+    instructions: int = 0
+    error: str = ""
+
+
+class Summary(_Shown):
+    """What is in a savefile."""
+
+    packets: int = 0
+    bytes: int = 0
+    whole: bool = True
+    protocols: dict[str, int] = {}
+    talkers: list[dict[str, Any]] = []
+
+
+class Shown(_Shown):
+    """A packet in words."""
+
+    number: int
+    at: float = 0.0
+    source: str = ""
+    destination: str = ""
+    protocol: str = ""
+    info: str = ""
+
+
+class _Packets(_Shown):
+    packets: list[Shown] = []
+
+
+class About(_Shown):
+    """What some results say of their request."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bpf: str = ""
+    cause: dict[str, str] = {}
+
+
 class Recorder(_Shown):
     """The state of a recorder."""
 
@@ -122,6 +208,7 @@ class _Alerts(_Shown):
 
 
 _RECORDERS, _RECORDS = TypeAdapter(list[Recorder]), TypeAdapter(list[Record])
+_INTERFACES: TypeAdapter[Any] = TypeAdapter(list[Interface])
 
 
 class _Problem(_Shown):
@@ -160,6 +247,42 @@ def record(found: Any) -> dict[str, Any]:
 def all_records(found: Any) -> list[dict[str, Any]]:
     """Return the records of several requests. Raises ValueError."""
     return _RECORDS.dump_python(_RECORDS.validate_python(_harmless(found)))  # type: ignore[no-any-return]
+
+
+def presence(found: Any) -> dict[str, Any]:
+    """Return what a node says of itself. Raises ValueError."""
+    return Presence.model_validate(_harmless(found)).model_dump()
+
+
+def about(found: Any) -> dict[str, Any]:
+    """Return what a result says of its request. Raises ValueError."""
+    return About.model_validate(_harmless(found)).model_dump(exclude_unset=True)
+
+
+def node(found: Any) -> dict[str, Any]:
+    """Return what a node is. Raises ValueError."""
+    return Node.model_validate(_harmless(found)).model_dump()
+
+
+def interfaces(found: Any) -> list[dict[str, Any]]:
+    """Return the interfaces of a node. Raises ValueError."""
+    return _INTERFACES.dump_python(_INTERFACES.validate_python(_harmless(found)))  # type: ignore[no-any-return]
+
+
+def checked(found: Any) -> dict[str, Any]:
+    """Return whether a filter is valid. Raises ValueError."""
+    return Checked.model_validate(_harmless(found)).model_dump()
+
+
+def summary(found: Any) -> dict[str, Any]:
+    """Return what is in a savefile. Raises ValueError."""
+    return Summary.model_validate(_harmless(found)).model_dump()
+
+
+def packets(found: Any) -> list[dict[str, Any]]:
+    """Return packets in words. Raises ValueError."""
+    shown = _Packets.model_validate(_harmless(found)).packets
+    return [one.model_dump() for one in shown]
 
 
 def recorders(found: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,209 @@
+"""Routes of the fleet: its nodes, requests to all of them, and their savefiles in one."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from pcapdaemon.api.bodies import read_body, refuse_all_but_json
+from pcapdaemon.api.problems import Responses
+from pcapdaemon.api.savefiles import SavefileOf, refuse_other_users
+from pcapdaemon.console.settings import ConsoleSettings
+from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.message import UnreadableMessage, read
+from pcapdaemon.core.text import path_safe
+from pcapdaemon.fleet.fetch import Fetcher, NotFetched
+from pcapdaemon.fleet.watch import FleetWatch
+from pcapdaemon.savefile.merging import Part, merged
+from pcapdaemon.sources.http import HttpSource
+from pcapdaemon.threads import run_in_thread
+
+EVERY = 1.0
+"""Seconds between two reports of what changed."""
+
+MOST_FILES = 1000
+"""Most savefiles that are merged."""
+
+
+class FleetRoutes:
+    """The routes. Without `[console] fleet`, they answer 404."""
+
+    def __init__(
+        self,
+        watch: FleetWatch,
+        source: HttpSource,
+        savefile_of: SavefileOf,
+        settings: Callable[[], ConsoleSettings],
+        closing: asyncio.Event,
+    ) -> None:
+        self._watch, self._source, self._savefile_of = watch, source, savefile_of
+        self._settings, self._closing = settings, closing
+        self._merging = asyncio.Semaphore(1)
+
+    def add_to(self, app: FastAPI, refusals: Responses) -> None:
+        """Add the routes to an application."""
+        add, one = app.add_api_route, "/fleet/captures/{request_id:path}"
+        off: Responses = {404: refusals[404]}
+        sent: Responses = {status: refusals[status] for status in (400, 404, 413, 415, 503)}
+        add("/fleet", self.fleet, responses=off)
+        add("/fleet/events", self.events, response_class=EventSourceResponse, responses=off)
+        add("/fleet/captures", self.start, methods=["POST"], status_code=202, responses=sent)
+        merged_answers: Responses = {status: refusals[status] for status in (403, 404, 422)}
+        add(one + "/merged", self.merged, response_class=Response, responses=merged_answers)
+        add(one, self.request, responses=off)
+        add(one, self.end, methods=["DELETE"], status_code=202, responses=sent)
+
+    def is_open(self, path: str) -> bool:
+        """Return that no path is open."""
+        return False
+
+    async def fleet(self) -> dict[str, Any]:
+        """Return the nodes that were heard of, requests on them, and whether the buses work."""
+        return self._since(0)
+
+    async def events(self) -> AsyncIterator[ServerSentEvent]:
+        """Send what is known of the fleet, and then every second what changed."""
+        change = 0
+        while not self._closing.is_set():
+            found = self._since(change)
+            if change == 0 or found["change"] != change:
+                yield ServerSentEvent(event="fleet", raw_data=json.dumps(found))
+            change = found["change"]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._closing.wait()
+
+    async def request(self, request_id: str) -> dict[str, Any]:
+        """Return what each node reported of a request."""
+        self._refuse_if_off()
+        found = self._watch.state.requests.get(request_id)
+        if found is None:
+            raise HTTPException(404, f"no node has reported a request {request_id!r}")
+        return {**found.summary(), "records": found.followed.records}
+
+    async def start(
+        self,
+        request: Request,
+        bus: str = Query("", description="The bus to send it on. Empty: the first."),
+    ) -> dict[str, Any]:
+        """Send a request to the fleet over a bus. The nodes that it names do what it says."""
+        self._refuse_if_off()
+        refuse_all_but_json(request)
+        try:
+            message = read(await read_body(request))
+        except UnreadableMessage as error:
+            raise HTTPException(400, str(error)) from None
+        if {"cancel", "list"} & message.keys():
+            raise HTTPException(400, "only requests for captures can be sent here")
+        return await self._send(message, bus)
+
+    async def end(self, request_id: str) -> dict[str, Any]:
+        """End a request on all nodes."""
+        self._refuse_if_off()
+        try:
+            await self._watch.cancel(request_id)
+        except NotConnected as error:
+            raise HTTPException(503, str(error)) from None
+        return {"id": request_id}
+
+    async def merged(self, request: Request, request_id: str) -> Response:
+        """Return one pcapng file of all nodes' savefiles of a request, in time order.
+
+        It has those that this node can read: its own, those in a shared directory or bucket, and
+        those of nodes from which `[console] fetch_from` allows to fetch. If one of them is missing,
+        the answer is 422 and names it; `?partial=true` leaves it out.
+        """
+        self._refuse_if_off()
+        if not self._settings().download:
+            raise HTTPException(403, "this node does not allow it: [console] download = false")
+        if self._source.settings.token is None:
+            await refuse_other_users(request)
+        found = await self.request(request_id)
+        partial = request.query_params.get("partial") == "true"
+        stack = AsyncExitStack()
+        try:
+            async with self._merging:
+                parts, missing = await self._parts(found["records"], request_id, stack)
+            if not parts or (missing and not partial):
+                words = "; ".join(missing) or "no node has reported a savefile"
+                raise HTTPException(422 if missing else 404, words)
+        except BaseException:
+            await stack.aclose()
+            raise
+        comment = f"request {request_id}" + "".join(f"\nmissing: {words}" for words in missing)
+        name = f"{path_safe(request_id, 120)}.pcapng"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        pieces = _pieces(parts, comment, stack)
+        return StreamingResponse(pieces, 200, headers, media_type="application/x-pcapng")
+
+    async def _parts(
+        self, records: Mapping[str, Any], request_id: str, stack: AsyncExitStack
+    ) -> tuple[list[Part], list[str]]:
+        """Open the savefiles of all nodes; return them, and why others can't be opened."""
+        parts: list[Part] = []
+        missing: list[str] = []
+        fetcher = Fetcher(self._settings())
+        stack.push_async_callback(fetcher.close)
+        for node, record in records.items():
+            for capture in record.get("captures") or ():
+                if not (name := capture.get("file_name")) or len(parts) >= MOST_FILES:
+                    continue
+                try:
+                    file = await self._open(node, request_id, name, capture, fetcher)
+                except NotFetched as error:
+                    missing.append(f"{node}: {name}: {error}")
+                    continue
+                stack.callback(file.close)
+                parts.append(Part(node, file, capture["interface"], self._clock(node)))
+        return parts, missing
+
+    async def _open(
+        self, node: str, request_id: str, name: str, capture: Mapping[str, Any], fetcher: Fetcher
+    ) -> Any:
+        receipts = capture.get("delivered") or {}
+        places = {one: receipt["where"] for one, receipt in receipts.items()}
+        if there := await self._savefile_of(request_id, name, places):
+            return there
+        seen = self._watch.state.nodes.get(node)
+        url = seen.presence.get("url", "") if seen else ""
+        return await fetcher.fetch(url, request_id, name)
+
+    def _clock(self, node: str) -> str:
+        """Return what is known of a node's clock, for the description of its interfaces."""
+        seen = self._watch.state.nodes.get(node)
+        if seen is None or seen.clock is None:
+            return ""
+        way = "ahead of" if seen.clock > 0 else "behind"
+        return f"its clock seems to be {abs(seen.clock):.3f} s {way} the console's"
+
+    async def _send(self, message: Mapping[str, Any], bus: str) -> dict[str, Any]:
+        if not self._watch.buses:
+            raise HTTPException(503, "no bus of this node has a place for results")
+        if bus and bus not in self._watch.buses:
+            raise HTTPException(404, f"the fleet is not on {bus!r}")
+        try:
+            return await self._watch.request(message, bus)
+        except NotConnected as error:
+            raise HTTPException(503, str(error)) from None
+
+    def _since(self, change: int) -> dict[str, Any]:
+        self._refuse_if_off()
+        now = time.time()
+        return {"at": now, "buses": self._watch.buses, **self._watch.state.since(change, now)}
+
+    def _refuse_if_off(self) -> None:
+        if not self._watch.is_on:
+            raise HTTPException(404, "this node does not show the fleet: [console] fleet = false")
+
+
+async def _pieces(parts: list[Part], comment: str, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        pieces = merged(parts, comment)
+        while (piece := await run_in_thread(next, pieces, b"")) != b"":
+            yield piece

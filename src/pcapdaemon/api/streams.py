@@ -1,0 +1,123 @@
+"""`POST /stream`: packets as they come, for Wireshark and other programs that read meanwhile."""
+
+import asyncio
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import Response, StreamingResponse
+
+from pcapdaemon.api.answers import response_to
+from pcapdaemon.api.bodies import read_body, refuse_all_but_json
+from pcapdaemon.api.problems import Responses
+from pcapdaemon.api.savefiles import refuse_other_users
+from pcapdaemon.console.settings import ConsoleSettings
+from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.message import UnreadableMessage, read
+from pcapdaemon.core.request import json_schema
+from pcapdaemon.engine import Engine
+from pcapdaemon.results.history import History
+from pcapdaemon.sources.http import HttpSource
+
+PIPE = 1 << 20
+"""Bytes that wait for a slow client, besides the kernel's capture buffer."""
+
+AT_ONCE = 65536
+PLAIN = {"format": "pcap", "compress": "none", "merge": False}
+
+
+class StreamRoutes:
+    """The route. A stream is a request like any other, but its packets are not kept."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        history: History,
+        source: HttpSource,
+        settings: Callable[[], ConsoleSettings],
+        closing: asyncio.Event,
+    ) -> None:
+        self._engine, self._history, self._source = engine, history, source
+        self._settings, self._closing = settings, closing
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add_to(self, app: FastAPI, refusals: Responses) -> None:
+        """Add the route to an application."""
+        message = {"required": True, "content": {"application/json": {"schema": json_schema()}}}
+        answers: Responses = {s: one for s, one in refusals.items() if s not in (416, 422)}
+        app.add_api_route(
+            "/stream",
+            self.stream,
+            methods=["POST"],
+            response_class=Response,
+            responses=answers,
+            openapi_extra={"requestBody": message},
+        )
+
+    def is_open(self, path: str) -> bool:
+        """Return that no path is open."""
+        return False
+
+    async def stream(self, request: Request) -> Response:
+        """Start a capture on one interface, and return its packets as they come, as a pcap file.
+
+        With `lookback`, it begins with what the recorder has. It ends with the limits of the
+        request, or when the client is gone. No savefile is kept or delivered.
+        """
+        refuse_all_but_json(request)
+        if not self._settings().download:
+            raise HTTPException(403, "this node does not allow it: [console] download = false")
+        if self._source.settings.token is None:
+            await refuse_other_users(request)
+        body = _of_one_interface(await read_body(request))
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
+        answer = await self._source.submit(body, writing)
+        if answer.kind is not AnswerKind.ACCEPTED or answer.id not in self._history.requests:
+            os.close(reading)
+            os.close(writing)
+            return response_to(answer)
+        task = asyncio.create_task(self._close_at_the_end(answer.id, writing))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        pieces = self._pieces(answer.id, reading)
+        kind = "application/vnd.tcpdump.pcap"
+        return StreamingResponse(pieces, 200, {"X-Request-Id": _ascii(answer.id)}, media_type=kind)
+
+    async def _close_at_the_end(self, request_id: str, writing: int) -> None:
+        try:
+            await self._history.finished(request_id)
+        finally:
+            os.close(writing)
+
+    async def _pieces(self, request_id: str, reading: int) -> AsyncIterator[bytes]:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+        )
+        try:
+            while piece := await reader.read(AT_ONCE):
+                yield piece
+        finally:  # also when the client is gone
+            self._engine.cancel(request_id, "http")
+            transport.close()
+
+
+def _of_one_interface(body: bytes) -> bytes:
+    """Return a message that asks for a plain pcap file. Raises HTTPException if it can't be one."""
+    try:
+        fields = read(body)
+    except UnreadableMessage as error:
+        raise HTTPException(400, str(error)) from None
+    if {"cancel", "list", "dryrun"} & fields.keys():
+        raise HTTPException(400, "only a request for a capture can be streamed")
+    names = fields.get("interface")
+    if not isinstance(names, list) or len(names) != 1:
+        raise HTTPException(400, "interface: a stream has the packets of one interface")
+    return json.dumps({**fields, **PLAIN}).encode()
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode() if text.isprintable() else ""
