@@ -1,7 +1,7 @@
 """Runs benchmarks in a network namespace.
 
 sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|
-alerts|targets|soak]
+alerts|targets|console|soak]
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     alerts,
     buses,
+    console,
     daemon,
     delivery,
     packet_loop,
@@ -44,6 +45,7 @@ def main() -> None:
         "recorder",
         "alerts",
         "targets",
+        "console",
     ]
     good = True
     with tempfile.TemporaryDirectory() as name:
@@ -58,6 +60,7 @@ def main() -> None:
             "recorder": lambda: recorder.figures(wire, Path(name)),
             "alerts": lambda: alerts.figures(wire, Path(name)),
             "targets": lambda: targets.figures(Path(name), wire.program),
+            "console": lambda: console.figures(wire, Path(name)),
             "soak": lambda: soak.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),
         }

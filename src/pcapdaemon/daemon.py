@@ -304,7 +304,7 @@ class Daemon:
             ConsoleRoutes(self._node.console),
             AlertRoutes(lambda: self._alerts.triggers, self._publish),
             SavefileRoutes(self._history, source, savefile_of, self._node.console),
-            FleetRoutes(self._fleet, source, savefile_of, self._node.console, closing),
+            FleetRoutes(self._fleet, source, savefile_of, self._node, closing),
             NodeRoutes(self._node, closing),
             StreamRoutes(self._engine, self._history, source, self._node.console, closing),
         )

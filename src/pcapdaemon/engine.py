@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +207,8 @@ class Engine:
             self._conclude(message, _shutting_down(message))
             return
         judged = intake.judge(fields, envelope, self._view(found))
-        if isinstance(judged, Judged) and isinstance(judged.plan, CapturePlan) and message.stream:
-            judged = replace(judged, plan=replace(judged.plan, stream=message.stream))
+        if isinstance(judged, Judged) and message.stream:
+            judged = intake.streamed(judged, message.stream, message.exclude)
         if isinstance(judged, Order):
             self._conclude(message, self._obey(message, judged))
             return
@@ -311,6 +310,10 @@ class Engine:
             self._conclude(message, Conclusion(Verdict.DONE))
 
     def _seen_before(self, message: Message, judged: Judged, before: Answer) -> Conclusion:
+        if message.stream:
+            wrong = Problem("id", "a request with this id was accepted before; choose another id")
+            refused = Rejection(judged.id, (wrong,), AnswerKind.CONFLICT)
+            return intake.rejected(message.source, refused, judged.warnings, judged.request)
         # if only the message survives a crash, the bus must keep it until the capture is delivered
         verdict = Verdict.BUSY if message.until_done and before.id in self.runs else Verdict.DONE
         return intake.seen_before(message.source, judged, before, verdict)

@@ -60,6 +60,11 @@ class Node:
         self._recorders, self._budget, self.rates = recorders.status, budget, recorders.rates
         self._gauges, self._started_at = Levels(), time.time()
 
+    @property
+    def name(self) -> str:
+        """The name of this node."""
+        return self._engine.node
+
     def console(self) -> ConsoleSettings:
         """Return what the page may show."""
         return self._settings().console

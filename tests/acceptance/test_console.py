@@ -358,6 +358,7 @@ def test_a_link_works_once_and_only_for_a_minute(served: DaemonProcess, wire: Wi
     path = captured(daemon, wire)
     link = daemon.api("POST", f"{path}/link")
     assert (link.status_code, link.json()["seconds"]) == (201, 60)
+    assert daemon.api("HEAD", link.json()["href"]).status_code == 200
     first = daemon.api("GET", link.json()["href"])
     assert (first.status_code, first.content) == (200, daemon.api("GET", path).content)
     assert first.headers["content-disposition"].startswith("attachment")

@@ -85,7 +85,7 @@ def test_a_stream_begins_before_its_request(make: Make, wire: Wire, tmp_path: Pa
     wire.send(50)
     eventually(lambda: daemon.api("GET", "/recorders").json()[0]["packets"] == 50)
     stream = Stream(
-        daemon, tmp_path / "s.pcap", interface=[wire.far], packets=60, lookback=20, id="s"
+        daemon, tmp_path / "s.pcap", interface=[wire.far], packets=10, lookback=20, id="s"
     )
     eventually(lambda: stream.has(24 + 50 * 116))
     wire.send(10)
@@ -105,6 +105,49 @@ def test_every_packet_of_a_fast_stream_and_no_memory_for_it(
     capture = daemon.record("s")["captures"][0]
     assert capture["dropped"] == 0
     assert numbers(tmp_path / "s.pcap") == list(range(60_000))
+
+
+def test_a_long_past_comes_at_once_and_does_not_count(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
+    daemon = make({"general": {"snaplength": 2000}, "recorder 1": recorder(wire)}).start()
+    eventually(lambda: daemon.api("GET", "/recorders").json()[0]["recording"])
+    wire.send(4000, size=1400, rate=20_000)
+    eventually(lambda: daemon.api("GET", "/recorders").json()[0]["packets"] == 4000)
+    stream = Stream(
+        daemon, tmp_path / "s.pcap", interface=[wire.far], packets=5, lookback=20, id="s"
+    )
+    eventually(lambda: stream.has(24 + 4000 * 1416))
+    assert daemon.record("s")["captures"][0]["state"] == "running"
+    wire.send(5)
+    eventually(stream.ended)
+    assert numbers(tmp_path / "s.pcap") == [*range(4000), *range(5)]
+    assert daemon.record("s")["captures"][0]["lookback"]["packets"] == 4000
+
+
+def test_a_stream_does_not_feed_itself(daemon: DaemonProcess, tmp_path: Path) -> None:
+    stream = Stream(daemon, tmp_path / "s.pcap", interface=["lo"], id="s", timeout=2)
+    eventually(lambda: stream.has(24))
+    daemon.api("GET", "/healthz")
+    # other connections of this test come and go meanwhile, so only its own is looked at
+    eventually(stream.ended)
+    assert (tmp_path / "s.pcap").stat().st_size < 1_000_000
+
+
+def test_an_id_that_is_known_is_no_stream_and_ends_nothing(
+    daemon: DaemonProcess, wire: Wire
+) -> None:
+    daemon.request(interface=[wire.far], id="x", timeout=60)
+    message = {"node": "any", "interface": [wire.far], "id": "x"}
+    assert daemon.api("POST", "/stream", json=message).status_code == 409
+    assert daemon.record("x")["state"] == "running"
+
+
+def test_a_replayed_file_is_no_stream(make: Make, wire: Wire, tmp_path: Path) -> None:
+    (tmp_path / "x.pcap").write_bytes(bytes(24))
+    daemon = make({"interface 1": {"name": "played", "replay": str(tmp_path / "x.pcap")}}).start()
+    refused = daemon.api("POST", "/stream", json={"node": "any", "interface": ["played"]})
+    assert (refused.status_code, "plays a file" in refused.text) == (400, True)
 
 
 def test_a_client_that_leaves_ends_the_capture(make: Make, wire: Wire, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def _answers(api: httpx2.Client) -> bool:
 
 def captures(root: CleanRoot, api: httpx2.Client, wire: Wire) -> None:
     """Capture the sender's frames, and check the savefile by an independent reader."""
+    assert "app.js" in api.get("/console/").text
     message = {"node": "any", "interface": [wire.far], "packets": 5, "id": "x", "timeout": 30}
     assert api.post("/captures", json=message).status_code == 202
     wire.send(5)

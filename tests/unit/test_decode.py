@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +18,12 @@ from scapy.packet import Packet as ScapyPacket
 from pcapdaemon.decode.packets import decode
 from pcapdaemon.decode.reading import NotASavefile, Packet, packets
 from pcapdaemon.decode.summary import MOST_STEPS, OverTime, listed, summarize
+from pcapdaemon.savefile.merging import Part, merged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 V4 = ETHERNET / IP(src="192.0.2.1", dst="198.51.100.2")
@@ -157,9 +164,37 @@ def test_what_is_no_savefile_is_said(data: bytes) -> None:
     assert found.reason
 
 
-def test_a_file_that_ends_within_a_packet_ends_before_it() -> None:
-    assert read(pcapng("<")[:-1])[-1].number == 1
-    assert read(pcap() + pcap()[24:-1])[-1].number == 1
+ZSTD = zstd.compress(pcap() + pcap()[24:] * 500)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pcapng("<")[:-1],
+        pcap() + pcap()[24:-1],
+        pcap() + b"\0",
+        gzip.compress(pcap() + bytes(range(256)) * 9)[:-40],
+        ZSTD[:-5],
+        gzip.compress(pcap() + pcap()[24:] * 9)[:45] + b"\xff" * 20,
+    ],
+    ids=["pcapng", "packet", "header", "gzip", "zstd", "deflate"],
+)
+def test_a_damaged_file_has_the_packets_before_the_damage_and_says_so(data: bytes) -> None:
+    found = summarize(packets(io.BytesIO(data)), 100_000, 60)
+    assert not found.whole
+    assert found.reason
+    shown = list(listed(packets(io.BytesIO(data)), 1, 1000)) if found.packets else []
+    assert len(shown) == found.packets
+
+
+def test_a_part_that_is_damaged_is_merged_as_far_as_it_goes() -> None:
+    damaged: list[str] = []
+    parts = [Part("a", io.BytesIO(pcap() + pcap()[24:-1])), Part("b", io.BytesIO(pcap()))]
+    found = read(b"".join(merged(parts, "", damaged)))
+    assert [one.interface for one in found] == ["a", "b"]
+    assert damaged == ["a: it ends too early"]
+    with pytest.raises(NotASavefile):
+        list(merged([Part("c", io.BytesIO(b"no"))]))
 
 
 def test_a_block_of_gigabytes_is_refused() -> None:

@@ -72,15 +72,19 @@ def test_clocks_by_the_fastest_message() -> None:
 def test_strangers_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "MOST_NODES", 50)
     monkeypatch.setattr(state, "MOST_REQUESTS", 40)
-    monkeypatch.setattr(state, "MOST_BYTES", 100_000)
     fleet = FleetState()
     for n in range(500):
         fleet.on_result(result("accepted", f"n{n}", f"r{n}", bpf="x" * 1000), NOW, 0)
         fleet.on_result(result("list", f"n{n}", **PRESENCE), NOW, 0)
     assert (len(fleet.nodes), len(fleet.requests)) == (50, 40)
+    monkeypatch.setattr(state, "MOST_BYTES", 100_000)
     for n in range(500):
         fleet.on_result(result("accepted", "a", f"s{n}", bpf="x" * 9000), NOW, 0)
     assert 0 < len(fleet.requests) < 15
+    for n in range(2000):
+        one = result("failed", "a", "s499", interface=f"eth{n}", reason="x")
+        fleet.on_result(one, NOW, 0)
+    assert len(fleet.requests["s499"].followed.records["a"]["captures"]) <= 256
     before = fleet.ignored
     fleet.on_result(result("list", "b", version="x" * (1 << 20)), NOW, 0)
     assert fleet.ignored == before + 1
@@ -113,6 +117,9 @@ def test_savefiles_are_only_fetched_from_nodes_that_are_named() -> None:
     assert is_allowed("https://a.example.com", globs)
     assert is_allowed("https://a.example.com/node1", globs)
     assert is_allowed("http://10.0.0.7:8723/", globs)
+    assert is_allowed("https://x.b.example.com:8723", ["https://*.example.com:*"])
+    assert not is_allowed("https://node1.evil.test", ["https://node*"])
+    assert is_allowed("https://node1", ["https://node*"])
     for url in (
         "https://evil.test/.example.com",
         "https://evil.test#.example.com",
@@ -123,6 +130,52 @@ def test_savefiles_are_only_fetched_from_nodes_that_are_named() -> None:
         "https://evil.test?.example.com",
         "file:///etc/passwd",
         "https://a.example.com@evil.test",
+        "http://10.0.0.evil.test:8723",
+        "http://10.0.0.7.evil.test:8723",
+        "https://a.example.com/?x=",
+        "https://a.example.com/../x",
+        "https://a.example.com/#",
         "",
     ):
         assert not is_allowed(url, globs), url
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        result("list", "odd", **PRESENCE).replace(b'"odd"', b'"\\ud800x"'),
+        result("accepted", "a", "odd", interface=["eth0"]).replace(b'"odd"', b'"\\ud800"'),
+        result("list", "a", **PRESENCE).replace(b'"used": 5', b'"used": 5, "extra": NaN'),
+        result("list", "a", **PRESENCE).replace(b'"used": 5', b'"x": ' + b"[" * 900 + b"]" * 900),
+        b"[" * 100_000,
+    ],
+    ids=["node", "id", "constant", "nested", "deep"],
+)
+def test_no_result_breaks_the_view_of_others(body: bytes) -> None:
+    fleet = FleetState()
+    fleet.on_result(result("list", "good", **PRESENCE), NOW, 0)
+    fleet.on_result(body, NOW, 0)
+    shown = json.dumps(fleet.since(-1, NOW), allow_nan=False)
+    shown.encode()
+    assert "good" in shown
+
+
+def test_what_comes_after_the_end_does_not_begin_a_request_again() -> None:
+    fleet = FleetState()
+    capture = {"interface": "eth0", "state": "spooled", "packets": 1, "pending": ["s3", "x"]}
+    fleet.on_result(result("finished", "a", "r", state="finished", captures=[capture]), NOW, 0)
+    fleet.on_result(
+        result(
+            "delivered", "a", "r", interface="eth0", destination="x", receipt={"where": "there"}
+        ),
+        NOW,
+        0,
+    )
+    assert fleet.requests["r"].summary()["states"] == {"finished": 1}
+
+
+def test_a_clock_that_was_set_is_seen() -> None:
+    fleet = FleetState()
+    fleet.on_result(result("list", "a", at=NOW + 3600, **PRESENCE), NOW, 0)
+    fleet.on_result(result("list", "a", at=NOW + 700, **PRESENCE), NOW + 700, 0)
+    assert fleet.nodes["a"].clock == pytest.approx(0)

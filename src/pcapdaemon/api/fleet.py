@@ -3,23 +3,24 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.api.savefiles import SavefileOf, refuse_other_users
-from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.text import path_safe
+from pcapdaemon.decode.reading import NotASavefile, packets
 from pcapdaemon.fleet.fetch import Fetcher, NotFetched
 from pcapdaemon.fleet.watch import FleetWatch
+from pcapdaemon.node import Node
 from pcapdaemon.savefile.merging import Part, merged
 from pcapdaemon.sources.http import HttpSource
 from pcapdaemon.threads import run_in_thread
@@ -39,11 +40,11 @@ class FleetRoutes:
         watch: FleetWatch,
         source: HttpSource,
         savefile_of: SavefileOf,
-        settings: Callable[[], ConsoleSettings],
+        node: Node,
         closing: asyncio.Event,
     ) -> None:
         self._watch, self._source, self._savefile_of = watch, source, savefile_of
-        self._settings, self._closing = settings, closing
+        self._node, self._closing = node, closing
         self._merging = asyncio.Semaphore(1)
 
     def add_to(self, app: FastAPI, refusals: Responses) -> None:
@@ -52,7 +53,13 @@ class FleetRoutes:
         off: Responses = {404: refusals[404]}
         sent: Responses = {status: refusals[status] for status in (400, 404, 413, 415, 503)}
         add("/fleet", self.fleet, responses=off)
-        add("/fleet/events", self.events, response_class=EventSourceResponse, responses=off)
+        add(
+            "/fleet/events",
+            self.events,
+            response_class=EventSourceResponse,
+            responses=off,
+            dependencies=[Depends(self._refuse_if_off)],  # before the response begins
+        )
         add("/fleet/captures", self.start, methods=["POST"], status_code=202, responses=sent)
         merged_answers: Responses = {status: refusals[status] for status in (403, 404, 422)}
         add(one + "/merged", self.merged, response_class=Response, responses=merged_answers)
@@ -65,16 +72,16 @@ class FleetRoutes:
 
     async def fleet(self) -> dict[str, Any]:
         """Return the nodes that were heard of, requests on them, and whether the buses work."""
-        return self._since(0)
+        return self._since(-1)
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """Send what is known of the fleet, and then every second what changed."""
-        change = 0
-        while not self._closing.is_set():
+        change, buses = -1, None
+        while self._watch.is_on and not self._closing.is_set():
             found = self._since(change)
-            if change == 0 or found["change"] != change:
+            if (found["change"], found["buses"]) != (change, buses):
                 yield ServerSentEvent(event="fleet", raw_data=json.dumps(found))
-            change = found["change"]
+            change, buses = found["change"], found["buses"]
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._closing.wait()
@@ -94,6 +101,7 @@ class FleetRoutes:
     ) -> dict[str, Any]:
         """Send a request to the fleet over a bus. The nodes that it names do what it says."""
         self._refuse_if_off()
+        await self._refuse_other_users(request)
         refuse_all_but_json(request)
         try:
             message = read(await read_body(request))
@@ -103,9 +111,10 @@ class FleetRoutes:
             raise HTTPException(400, "only requests for captures can be sent here")
         return await self._send(message, bus)
 
-    async def end(self, request_id: str) -> dict[str, Any]:
+    async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """End a request on all nodes."""
         self._refuse_if_off()
+        await self._refuse_other_users(request)
         try:
             await self._watch.cancel(request_id)
         except NotConnected as error:
@@ -115,21 +124,21 @@ class FleetRoutes:
     async def merged(self, request: Request, request_id: str) -> Response:
         """Return one pcapng file of all nodes' savefiles of a request, in time order.
 
-        It has those that this node can read: its own, those in a shared directory or bucket, and
-        those of nodes from which `[console] fetch_from` allows to fetch. If one of them is missing,
+        It has those that this node can read: its own, those in its bucket, and those of nodes from
+        which `[console] fetch_from` allows to fetch. If one of them is missing,
         the answer is 422 and names it; `?partial=true` leaves it out.
         """
         self._refuse_if_off()
-        if not self._settings().download:
+        if not self._node.console().download:
             raise HTTPException(403, "this node does not allow it: [console] download = false")
-        if self._source.settings.token is None:
-            await refuse_other_users(request)
+        await self._refuse_other_users(request)
         found = await self.request(request_id)
         partial = request.query_params.get("partial") == "true"
         stack = AsyncExitStack()
+        await self._merging.acquire()  # until all is sent: it takes space for temporary files
+        stack.callback(self._merging.release)
         try:
-            async with self._merging:
-                parts, missing = await self._parts(found["records"], request_id, stack)
+            parts, missing = await self._parts(found["records"], request_id, stack)
             if not parts or (missing and not partial):
                 words = "; ".join(missing) or "no node has reported a savefile"
                 raise HTTPException(422 if missing else 404, words)
@@ -148,27 +157,31 @@ class FleetRoutes:
         """Open the savefiles of all nodes; return them, and why others can't be opened."""
         parts: list[Part] = []
         missing: list[str] = []
-        fetcher = Fetcher(self._settings())
+        fetcher = Fetcher(self._node.console())
         stack.push_async_callback(fetcher.close)
         for node, record in records.items():
             for capture in record.get("captures") or ():
-                if not (name := capture.get("file_name")) or len(parts) >= MOST_FILES:
+                if not (name := capture.get("file_name")):
                     continue
                 try:
+                    if len(parts) >= MOST_FILES:
+                        raise NotFetched(f"more than {MOST_FILES} savefiles are not merged")
                     file = await self._open(node, request_id, name, capture, fetcher)
-                except NotFetched as error:
+                    stack.callback(file.close)
+                    await run_in_thread(_check, file)
+                except (NotFetched, NotASavefile) as error:
                     missing.append(f"{node}: {name}: {error}")
                     continue
-                stack.callback(file.close)
                 parts.append(Part(node, file, capture["interface"], self._clock(node)))
         return parts, missing
 
     async def _open(
         self, node: str, request_id: str, name: str, capture: Mapping[str, Any], fetcher: Fetcher
     ) -> Any:
-        receipts = capture.get("delivered") or {}
-        places = {one: receipt["where"] for one, receipt in receipts.items()}
-        if there := await self._savefile_of(request_id, name, places):
+        receipts, own = capture.get("delivered") or {}, node == self._node.name
+        # another node's directory is not this one's, even if it has the same name
+        places = {one: it["where"] for one, it in receipts.items() if own or one != "local"}
+        if there := await self._savefile_of(request_id, name if own else "", places):
             return there
         seen = self._watch.state.nodes.get(node)
         url = seen.presence.get("url", "") if seen else ""
@@ -195,11 +208,22 @@ class FleetRoutes:
     def _since(self, change: int) -> dict[str, Any]:
         self._refuse_if_off()
         now = time.time()
-        return {"at": now, "buses": self._watch.buses, **self._watch.state.since(change, now)}
+        return {"at": now, "buses": dict(self._watch.buses), **self._watch.state.since(change, now)}
+
+    async def _refuse_other_users(self, request: Request) -> None:
+        """Raise HTTPException for those who may not do what the daemon's credentials can."""
+        if self._source.settings.token is None:
+            await refuse_other_users(request)
 
     def _refuse_if_off(self) -> None:
         if not self._watch.is_on:
             raise HTTPException(404, "this node does not show the fleet: [console] fleet = false")
+
+
+def _check(file: Any) -> None:
+    """Raise NotASavefile unless a file begins like one, before the answer begins."""
+    next(packets(file), None)
+    file.seek(0)
 
 
 async def _pieces(parts: list[Part], comment: str, stack: AsyncExitStack) -> AsyncIterator[bytes]:

@@ -38,7 +38,7 @@ class NodeRoutes:
 
     def __init__(self, node: Node, closing: asyncio.Event) -> None:
         self._node, self._closing = node, closing
-        self._checking = asyncio.Semaphore(CHECKED_AT_ONCE)
+        self._checking, self._counting = asyncio.Semaphore(CHECKED_AT_ONCE), asyncio.Semaphore(1)
         self._levels: dict[str, Any] = {}
         self._looked = 0.0
 
@@ -68,7 +68,9 @@ class NodeRoutes:
 
     async def recorded(self, interface: str) -> dict[str, Any]:
         """Return how many packets, and bytes on the wire, a second a recorder has over time."""
-        if (found := await run_in_thread(self._node.rates, interface)) is None:
+        async with self._counting:  # it holds a block of the recorder meanwhile
+            found = await run_in_thread(self._node.rates, interface)
+        if found is None:
             raise HTTPException(404, f"interface {interface!r} has no recorder")
         rates: dict[str, Any] = to_wire(found)
         return rates

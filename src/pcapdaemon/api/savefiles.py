@@ -147,9 +147,11 @@ class SavefileRoutes:
         self._links[secret] = _Link(request_id, name, now + LINK_LIVES)
         return {"href": DOWNLOADS + secret, "seconds": LINK_LIVES}
 
-    async def download(self, secret: str) -> Response:
+    async def download(self, request: Request, secret: str) -> Response:
         """Return the savefile of a link. The link ends with this."""
-        link = self._links.pop(secret, None)
+        link = self._links.get(secret)
+        if not request.scope.get("head"):  # a program may ask first what it would get
+            self._links.pop(secret, None)
         if link is None or link.until < time.monotonic() or not self._settings().download:
             raise HTTPException(404, "the link was used, or is older than a minute")
         return respond(await self._savefile(link.request_id, link.name), link.name, None)

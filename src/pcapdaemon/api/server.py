@@ -56,7 +56,7 @@ class Guard:
             self._server.publish(TokenRefused((scope["client"] or ("",))[0]))
             await asyncio.sleep(WRONG_TOKEN_DELAY)
         if scope["method"] == "HEAD":  # uvicorn leaves out the body
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "head": True}
         with contextlib.suppress(ClientDisconnect):
             await (refusal or self._server.app)(scope, receive, _with_headers(send))
 

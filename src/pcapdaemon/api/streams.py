@@ -5,6 +5,8 @@ import fcntl
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
@@ -73,9 +75,10 @@ class StreamRoutes:
             await refuse_other_users(request)
         body = _of_one_interface(await read_body(request))
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
-        answer = await self._source.submit(body, writing)
-        if answer.kind is not AnswerKind.ACCEPTED or answer.id not in self._history.requests:
+        with suppress(OSError):  # this user has too many already, and this one stays small
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
+        answer = await self._source.submit(body, writing, _own_connection(request))
+        if answer.kind is not AnswerKind.ACCEPTED:
             os.close(reading)
             os.close(writing)
             return response_to(answer)
@@ -93,16 +96,17 @@ class StreamRoutes:
             os.close(writing)
 
     async def _pieces(self, request_id: str, reading: int) -> AsyncIterator[bytes]:
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
-        )
+        reader, file = asyncio.StreamReader(), os.fdopen(reading, "rb", 0)
+        opened: Any = file
         try:
+            opened, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), file
+            )
             while piece := await reader.read(AT_ONCE):
                 yield piece
         finally:  # also when the client is gone
             self._engine.cancel(request_id, "http")
-            transport.close()
+            opened.close()
 
 
 def _of_one_interface(body: bytes) -> bytes:
@@ -117,6 +121,12 @@ def _of_one_interface(body: bytes) -> bytes:
     if not isinstance(names, list) or len(names) != 1:
         raise HTTPException(400, "interface: a stream has the packets of one interface")
     return json.dumps({**fields, **PLAIN}).encode()
+
+
+def _own_connection(request: Request) -> str:
+    """Return a filter for the packets of this connection: a stream of them would never end."""
+    client, server = request.scope["client"], request.scope["server"]
+    return f"tcp port {client[1]} and tcp port {server[1]}" if client and server else ""
 
 
 def _ascii(text: str) -> str:

@@ -12,9 +12,12 @@ SHORTEST = 250_000_000
 SECOND = 1_000_000_000
 
 
-def rates(recording: Recording, covered: float) -> RecordedRates:
-    """Return the rates of the last `covered` seconds. Blocks for milliseconds."""
-    length = round(covered * SECOND)
+def rates(recording: Recording, began: int, seconds: int) -> RecordedRates:
+    """Return the rates of the last `seconds`, or since it `began` (monotonic ns; 0: not yet).
+
+    Blocks for milliseconds.
+    """
+    length = min(seconds * SECOND, time.monotonic_ns() - began) if began else 0
     step = max(SHORTEST, length // STEPS)
     number = length // step
     if not number:

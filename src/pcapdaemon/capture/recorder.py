@@ -220,7 +220,7 @@ class Recorder:
 
     def rates(self) -> RecordedRates:
         """Return what it has over time. Blocks for milliseconds."""
-        return rates(self._recording, self.status().covered)
+        return rates(self._recording, self._began, self.settings.seconds)
 
     def down(self, trigger: int) -> float:
         """Return for how many seconds since `trigger` (monotonic ns) the interface was down."""

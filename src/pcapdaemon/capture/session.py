@@ -201,7 +201,8 @@ class Session:
             return
         try:
             source.arm(options)
-            source.catch_up(self._trying)
+            if not self.plan.stream:
+                source.catch_up(self._trying)
         except CaptureRefused as error:
             if error.kind != "unrecorded":
                 raise
@@ -245,6 +246,8 @@ class Session:
             self._loop, self._set_armed, Armed(source.linktype, source.snaplen, time.time())
         )
         self._aim.begin()
+        if self.plan.stream and isinstance(source, RecordedSource):
+            source.catch_up(skip=False)  # not before: who reads it waits for the answer
         reason = StopReason(source.run())
         seconds = (time.monotonic_ns() - begun) / 1e9
         return Taken(

@@ -1,6 +1,7 @@
 """`pcapdaemon merge`: several savefiles in one."""
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -44,14 +45,17 @@ def _write(files: list[Path], target: Path) -> None:
             Part(label, opened.enter_context(file.open("rb")))
             for label, file in zip(labels, files, strict=True)
         ]
+        damaged: list[str] = []
         try:
-            for piece in merged(parts, comment="\n".join(map(str, files))):
+            for piece in merged(parts, "\n".join(map(str, files)), damaged):
                 made.write(piece)
         except NotASavefile as error:
             fail(1, [f"a file can't be read: {error}"], "pass pcap or pcapng files")
         made.flush()
         os.chmod(made.name, 0o666 & ~_umask())
         os.replace(made.name, target)
+        for words in damaged:
+            print(f"warning: {words}", file=sys.stderr)
 
 
 def _labels(files: list[Path]) -> list[str]:

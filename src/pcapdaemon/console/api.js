@@ -3,6 +3,10 @@
 const KEY = "pcapdaemon-token";
 const RETRY_FIRST = 1000;
 const RETRY_LONGEST = 15000;
+const SILENT_AFTER = 40000; // the daemon sends something every 15 seconds
+
+// Where the API is: the page may be behind a proxy, below a path.
+export const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "").replace(/\/console$/, "");
 
 let onUnauthorized = () => {};
 
@@ -41,7 +45,7 @@ async function send(method, path, body, signal) {
   const text = body === undefined ? undefined : JSON.stringify(body);
   let response;
   try {
-    response = await fetch(path, { method, headers, body: text, signal, cache: "no-store" });
+    response = await fetch(BASE + path, { method, headers, body: text, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { detail: "The daemon can't be reached." });
@@ -71,34 +75,59 @@ export function pathOf(id, ...rest) {
 // Reads server-sent events until the function that it returns is called, and connects again when
 // the connection ends. It uses fetch because EventSource can't send a token.
 export function listen(path, onEvent, onState) {
-  const stop = new AbortController();
+  let stopped = false;
+  let connection = new AbortController();
   let pause = RETRY_FIRST;
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  // browsers allow six connections to a server: a page that nobody sees holds none
+  const onHidden = () => document.hidden && connection.abort();
+  document.addEventListener("visibilitychange", onHidden);
   (async () => {
-    while (!stop.signal.aborted) {
+    while (!stopped) {
+      await visible();
+      if (stopped) return;
+      connection = new AbortController();
       try {
-        const response = await send("GET", path, undefined, stop.signal);
+        const response = await send("GET", path, undefined, connection.signal);
         onState(true, "");
         pause = RETRY_FIRST;
-        await readEvents(response.body, onEvent);
+        await readEvents(response.body, onEvent, connection);
         onState(false, "The connection ended.");
       } catch (error) {
-        if (stop.signal.aborted) return;
-        onState(false, error.message);
+        if (stopped) return;
+        if (document.hidden) continue;
+        onState(false, error.name === "AbortError" ? "The daemon has sent nothing for a while." : error.message);
         if (error.status === 401) return; // another token is needed first
       }
       await wait(pause);
       pause = Math.min(pause * 2, RETRY_LONGEST);
     }
   })();
-  return () => stop.abort();
+  return () => {
+    stopped = true;
+    document.removeEventListener("visibilitychange", onHidden);
+    connection.abort();
+  };
 }
 
-async function readEvents(stream, onEvent) {
+function visible() {
+  if (!document.hidden) return undefined;
+  return new Promise((done) => {
+    const changed = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", changed);
+      done();
+    };
+    document.addEventListener("visibilitychange", changed);
+  });
+}
+
+async function readEvents(stream, onEvent, connection) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const timer = setTimeout(() => connection.abort(), SILENT_AFTER);
+    const { value, done } = await reader.read().finally(() => clearTimeout(timer));
     if (done) return;
     buffer += value;
     const parts = buffer.split(/\r?\n\r?\n/);
@@ -132,7 +161,7 @@ export async function downloadFrom(path, name) {
 export async function download(id, name) {
   const link = await post(pathOf(id, "files", name, "link"), {});
   const anchor = document.createElement("a");
-  anchor.href = link.href;
+  anchor.href = BASE + link.href;
   anchor.download = name;
   anchor.click();
 }

@@ -21,12 +21,20 @@ const VIEWS = [
   ["fleet", "Fleet", FleetView],
 ];
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody wrote the address by hand
+  }
+}
+
 // The place in the page, as in the address: the name of a view, and what it shows.
 function useRoute() {
   const read = () => {
     const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
     const [view, ...rest] = path.split("/");
-    const id = rest.length ? decodeURIComponent(rest.join("/")) : "";
+    const id = decoded(rest.join("/"));
     return { view: view || "node", id, query: new URLSearchParams(query || "") };
   };
   const [route, setRoute] = useState(read);
@@ -104,10 +112,13 @@ function useFleet(session, on) {
 
 function Login({ wrong, onToken }) {
   const field = useRef(null);
+  const [odd, setOdd] = useState(false);
   useEffect(() => field.current.focus(), []);
   const submit = (event) => {
     event.preventDefault();
-    if (field.current.value) onToken(field.current.value.trim());
+    const token = field.current.value.trim();
+    setOdd(!/^[\x21-\x7e]*$/.test(token));
+    if (/^[\x21-\x7e]+$/.test(token)) onToken(token);
   };
   return html`<main class="login">
     <h1>pcapdaemon</h1>
@@ -115,7 +126,7 @@ function Login({ wrong, onToken }) {
       <label for="token">The token of this node's API</label>
       <input type="text" name="username" autocomplete="username" value="pcapdaemon" hidden />
       <input id="token" type="password" autocomplete="current-password" ref=${field} aria-describedby="token-note" />
-      ${wrong && html`<p class="problem" role="alert">This token is wrong.</p>`}
+      ${odd ? html`<p class="problem" role="alert">A token has only letters, digits and signs of ASCII.</p>` : wrong && html`<p class="problem" role="alert">This token is wrong.</p>`}
       <button type="submit" class="main">Open</button>
       <p id="token-note" class="note">
         It is in the file that [http] token_file names. This tab keeps it until it is closed.
@@ -145,7 +156,7 @@ function Page({ session, onLeave }) {
   const [about, problem] = useAbout(session);
   const [levels, [connected, why]] = useLevels(session);
   const records = useRecords(session);
-  const fleet = useFleet(session, Boolean(about?.console.fleet));
+  const fleet = useFleet(session, Boolean(about?.console.fleet) && (route.view === "fleet" || route.query.get("fleet") === "true"));
   useEffect(() => {
     const title = VIEWS.find(([name]) => name === route.view)?.[1] || "pcapdaemon";
     document.title = `${title} - ${about ? about.node : "pcapdaemon"}`;

@@ -80,6 +80,7 @@ const BEYOND = 6;
 // A list of any length: only the rows that can be seen are in the page. `row` returns the cells.
 export function LongList({ rows, columns, row, label, onOpen, keyOf }) {
   const box = useRef(null);
+  const wanted = useRef(null);
   const [top, setTop] = useState(0);
   const [high, setHigh] = useState(600);
   const [at, setAt] = useState(0);
@@ -98,16 +99,26 @@ export function LongList({ rows, columns, row, label, onOpen, keyOf }) {
     const edge = next * ROW;
     if (edge < box.current.scrollTop) box.current.scrollTop = edge;
     if (edge + 2 * ROW > box.current.scrollTop + high) box.current.scrollTop = edge + 2 * ROW - high;
-    requestAnimationFrame(() => box.current?.querySelector(`[data-row="${next}"]`)?.focus());
+    setTop(box.current.scrollTop);
+    wanted.current = next;
   };
+  // the row that is to have the focus may only be in the page after this
+  useLayoutEffect(() => {
+    const row = wanted.current === null ? null : box.current.querySelector(`[data-row="${wanted.current}"]`);
+    if (!row) return;
+    wanted.current = null;
+    row.focus({ preventScroll: true });
+  });
   const page = Math.max(1, Math.floor(high / ROW) - 2);
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -last, End: last };
   const onKey = (event) => {
+    // by the row that has the focus: new rows may have moved it
+    const here = Number(event.target.closest("[data-row]")?.dataset.row ?? at);
     if (event.key in steps) {
       event.preventDefault();
-      go(at + steps[event.key]);
-    } else if (event.key === "Enter" && onOpen && rows[at]) {
-      onOpen(rows[at]);
+      go(here + steps[event.key]);
+    } else if (event.key === "Enter" && onOpen && rows[here]) {
+      onOpen(rows[here]);
     }
   };
   const shown = rows.slice(first, end);
@@ -125,9 +136,9 @@ export function LongList({ rows, columns, row, label, onOpen, keyOf }) {
           const number = first + n;
           return html`<div
             class="row" role="row" key=${keyOf(one)} data-row=${number} aria-rowindex=${number + 2}
-            tabindex=${number === Math.min(at, last) ? 0 : -1}
+            tabindex=${number === Math.min(Math.max(at, first), end - 1) ? 0 : -1}
             ref=${(element) => place(element, number * ROW)}
-            onFocus=${() => setAt(number)} onClick=${() => onOpen && onOpen(one)}
+            onFocus=${() => setAt(number)} onClick=${(event) => onOpen && !event.target.closest("a") && onOpen(one)}
           >
             ${row(one).map((cell) => html`<span role="cell">${cell}</span>`)}
           </div>`;
@@ -217,8 +228,8 @@ export function Copy({ text, children }) {
     return () => clearTimeout(timer);
   }, [done]);
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    setDone(true);
+    const copied = await navigator.clipboard.writeText(text).then(() => true, () => false);
+    setDone(copied);
   };
   // without TLS, browsers only let pages of this host use the clipboard
   if (!navigator.clipboard) return null;

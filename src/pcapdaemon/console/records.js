@@ -14,6 +14,7 @@ export class Records {
     this.sorted = [];
     this.onChange = onChange;
     this.wanted = new Set();
+    this.touched = new Set();
     this.loading = 0;
     this.timer = null;
     this.stopped = false;
@@ -25,8 +26,11 @@ export class Records {
   }
 
   async load() {
+    const touched = (this.touched = new Set());
     try {
       const found = await get(`/captures?limit=${MOST}`);
+      if (this.touched !== touched) return; // a later one began
+      for (const id of touched) this.want(id); // it changed meanwhile
       this.byId = new Map(found.map((record) => [record.id, record]));
       this.error = null;
       this.loaded = true;
@@ -44,7 +48,12 @@ export class Records {
       this.changed();
       return;
     }
-    this.wanted.add(data.id);
+    this.want(data.id);
+  }
+
+  want(id) {
+    this.touched.add(id);
+    this.wanted.add(id);
     this.timer ||= setTimeout(() => this.loadWanted(), WAIT);
   }
 

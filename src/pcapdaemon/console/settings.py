@@ -38,8 +38,9 @@ class ConsoleSettings(Section):
     fetch_from: Strings = Field(
         (),
         description=(
-            "Globs of nodes, by the beginning of their `[http] public_url`, from which savefiles"
-            " may be fetched to merge those of a request: `https://*.example.com`. Empty: none."
+            "Nodes from which savefiles may be fetched to merge those of a request, by scheme, host"
+            " and port of their `[http] public_url`: `https://*.example.com`, `http://10.1.2.*:8723`."
+            " Empty: none."
         ),
     )
     fetch_token: HeaderSecret | None = Field(

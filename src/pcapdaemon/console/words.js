@@ -6,7 +6,7 @@ const COUNTS = ["", "k", "M", "G", "T"];
 function scaled(value, step, units) {
   let number = value;
   let unit = 0;
-  while (number >= step && unit < units.length - 1) {
+  while (number >= step * 0.9995 && unit < units.length - 1) {
     number /= step;
     unit += 1;
   }
@@ -35,10 +35,12 @@ export function perSecond(number) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return "";
-  if (value < 1) return `${Math.round(value * 1000)} ms`;
-  if (value < 60) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
-  const minutes = Math.floor(value / 60);
-  const rest = Math.round(value % 60);
+  if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
+  if (value < 9.95) return `${value.toFixed(1)} s`;
+  const whole = Math.round(value);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  const rest = whole % 60;
   if (minutes < 60) return rest ? `${minutes} min ${rest} s` : `${minutes} min`;
   const hours = Math.floor(minutes / 60);
   if (hours < 48 && minutes % 60 === 0) return `${hours} h`;
@@ -57,7 +59,8 @@ export function moment(at, digits = 0) {
 export function clock(at, digits = 0) {
   const date = new Date(at * 1000);
   const two = (number) => String(number).padStart(2, "0");
-  const fraction = digits ? (at % 1).toFixed(digits).slice(1) : "";
+  const part = Math.floor((at % 1) * 10 ** digits + 1e-3);
+  const fraction = digits ? `.${String(part).padStart(digits, "0")}` : "";
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}${fraction}`;
 }
 

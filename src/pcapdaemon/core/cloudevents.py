@@ -40,7 +40,7 @@ def is_result(fields: Mapping[str, Any]) -> bool:
 def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
     """Return what happened and its `data`, or None if the message is something else."""
     try:
-        event = json.loads(body)
+        event = json.loads(body, parse_constant=_refuse)
         data = (
             event["data"]
             if event["specversion"] == "1.0" and event["type"].startswith(TYPE)
@@ -51,3 +51,7 @@ def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
     if not isinstance(data, dict) or not {"id", "node"} <= data.keys():
         return None
     return event["type"].removeprefix(TYPE), data
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -100,6 +100,26 @@ class Conclusion:
     events: tuple[Event, ...] = ()
 
 
+def streamed(judged: Judged, stream: int, exclude: str) -> Judged:
+    """Return what is judged, for packets that are written to a descriptor as they come.
+
+    `exclude` matches packets that must not be kept, besides those of the policy: the stream itself.
+    """
+    plan = judged.plan
+    if isinstance(plan, Rejection):
+        return judged
+    wrong = ""
+    if len(plan.captures) != 1:
+        wrong = "a stream has the packets of one interface"
+    elif plan.captures[0].interface.replay:
+        wrong = f"{plan.captures[0].interface.name} plays a file, which can't be streamed"
+    if wrong:
+        refused = Rejection(plan.id, (Problem(ON_THE_WIRE["interfaces"], wrong),))
+        return replace(judged, plan=refused)
+    both = " or ".join(f"({one})" for one in (plan.exclude, exclude) if one.strip())
+    return replace(judged, plan=replace(plan, stream=stream, exclude=both))
+
+
 def targets_of(fields: Mapping[str, Any], profiles: Profiles) -> Asked | None:
     """Return the targets of a message that must be found before it is judged, or None.
 

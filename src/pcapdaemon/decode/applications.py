@@ -32,7 +32,7 @@ def tcp(ports: tuple[int, int], data: bytes, so_far: Decoded) -> Decoded:
     if len(data) > 5 and data[0] in _RECORDS and data[1] == 3 and data[2] <= 4:
         return _or_not(tls, data, so_far)
     if data.startswith(b"SSH-"):
-        return so_far.says("SSH", data.split(b"\n", 1)[0].strip().decode("latin-1"))
+        return so_far.says("SSH", data[:LONGEST_NAME].split(b"\n", 1)[0].strip().decode("latin-1"))
     return so_far
 
 

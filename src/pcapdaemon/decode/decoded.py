@@ -29,7 +29,11 @@ class Decoded:
 
     def says(self, protocol: str, info: str) -> "Decoded":
         """Return it with what a higher protocol says."""
-        return replace(self, protocol=protocol, info=shortened(printable(info), LONGEST_INFO))
+        return replace(
+            self,
+            protocol=protocol,
+            info=shortened(printable(info[: LONGEST_INFO + 1]), LONGEST_INFO),
+        )
 
 
 def u8(data: bytes, at: int) -> int:

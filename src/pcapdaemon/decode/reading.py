@@ -4,6 +4,7 @@ import gzip
 import io
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
@@ -69,23 +70,27 @@ class _Section:
 def packets(file: BinaryIO | io.RawIOBase) -> Iterator[Packet]:
     """Yield the packets of a file. Reads on only when the next one is asked for.
 
-    A file that ends within a packet ends before it. Raises NotASavefile, and OSError.
+    Raises NotASavefile after the last whole packet if the rest is damaged or missing, and OSError.
     """
-    plain = _decompressed(file)
-    magic = plain.read(4)
+    buffered = io.BufferedReader(cast(Any, file), BUFFER)
     try:
+        plain = _decompressed(buffered)
+        magic = plain.read(4)
         if magic in _PCAP:
             yield from _of_pcap(plain, *_PCAP[magic])
         elif magic == _SECTION.to_bytes(4, "big"):
             yield from _of_pcapng(plain)
         else:
             raise NotASavefile(f"it begins with {magic.hex(' ') or 'nothing'}")
-    except (EOFError, zstd.ZstdError, gzip.BadGzipFile):
-        return
+    except EOFError:
+        raise NotASavefile("it ends too early") from None
+    except (zlib.error, zstd.ZstdError, gzip.BadGzipFile) as error:
+        raise NotASavefile(f"its compression is damaged: {error}") from None
+    finally:
+        buffered.detach()  # otherwise it would close the file
 
 
-def _decompressed(file: BinaryIO | io.RawIOBase) -> BinaryIO:
-    buffered: Any = io.BufferedReader(cast(Any, file), BUFFER)
+def _decompressed(buffered: Any) -> BinaryIO:
     first = buffered.peek(4)[:4]
     if first[:2] == b"\x1f\x8b":
         return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=buffered), BUFFER))
@@ -103,12 +108,20 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     return data
 
 
+def _next(file: BinaryIO, size: int) -> bytes:
+    """Return the beginning of a record or block, or nothing at the end of the file."""
+    data = file.read(size)
+    if data and len(data) < size:
+        raise EOFError
+    return data
+
+
 def _of_pcap(file: BinaryIO, order: str, unit: int) -> Iterator[Packet]:
     header = _exactly(file, 20)
     linktype = struct.unpack_from(order + "I", header, 16)[0] & 0xFFFF
     record, number = struct.Struct(order + "IIII"), 0
-    while True:
-        seconds, fraction, captured, length = record.unpack(_exactly(file, 16))
+    while head := _next(file, 16):
+        seconds, fraction, captured, length = record.unpack(head)
         number += 1
         ns = seconds * 1_000_000_000 + fraction * unit
         yield Packet(number, ns, length, linktype, _exactly(file, captured))
@@ -116,8 +129,8 @@ def _of_pcap(file: BinaryIO, order: str, unit: int) -> Iterator[Packet]:
 
 def _of_pcapng(file: BinaryIO) -> Iterator[Packet]:
     section, number = _section(file), 0
-    while True:
-        kind = int.from_bytes(_exactly(file, 4), _endian(section.order))
+    while head := _next(file, 4):
+        kind = int.from_bytes(head, _endian(section.order))
         if kind == _SECTION:
             section = _section(file)
             continue

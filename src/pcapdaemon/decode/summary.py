@@ -79,8 +79,9 @@ class Summary:
         """Count a packet."""
         found = decode(packet.linktype, packet.data)
         at = packet.ns / 1e9
-        self.first_packet_at = min(self.first_packet_at or at, at)
-        self.last_packet_at = max(self.last_packet_at or at, at)
+        first, last = self.first_packet_at, self.last_packet_at
+        self.first_packet_at = at if first is None else min(first, at)
+        self.last_packet_at = at if last is None else max(last, at)
         self.packets, self.bytes = self.packets + 1, self.bytes + packet.length
         self.over_time.add(packet.ns, packet.length)
         self.protocols[found.protocol if len(self.protocols) < MOST_KEPT else "others"] += 1
@@ -120,7 +121,7 @@ def summarize(found: Iterable[Packet], most: int, seconds: float) -> Summary:
     made, deadline = Summary(), time.monotonic() + seconds
     try:
         for packet in found:
-            if made.packets >= most or (made.packets % 256 == 0 and time.monotonic() > deadline):
+            if made.packets >= most or (made.packets % 16 == 0 and time.monotonic() > deadline):
                 made.whole = False
                 break
             made.add(packet)
@@ -130,12 +131,21 @@ def summarize(found: Iterable[Packet], most: int, seconds: float) -> Summary:
 
 
 def listed(found: Iterable[Packet], first: int, limit: int) -> Iterator[dict[str, Any]]:
-    """Yield packets from number `first` on, at most `limit`, in words. Raises NotASavefile."""
-    for packet in found:
-        if packet.number >= first + limit:
-            return
-        if packet.number >= first:
-            yield described(packet)
+    """Yield packets from number `first` on, at most `limit`, in words.
+
+    Raises NotASavefile if there is no packet because the file is none.
+    """
+    number = 0
+    try:
+        for packet in found:
+            number = packet.number
+            if number >= first + limit:
+                return
+            if number >= first:
+                yield described(packet)
+    except NotASavefile:
+        if not number:
+            raise
 
 
 def described(packet: Packet) -> dict[str, Any]:

@@ -5,6 +5,7 @@ It keeps a record of each node, with the words of the API. Pure.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
@@ -18,6 +19,9 @@ OVER = frozenset(RequestState) - {RequestState.RUNNING}
 
 GOOD = OVER - {RequestState.REJECTED, RequestState.UNREACHABLE, RequestState.SILENT}
 """States in which a request ended well on a node."""
+
+MOST_CAPTURES = 256
+"""Most captures of a record. Whoever sends results decides how many there are."""
 
 OF_ANSWER = ("limits", "warnings", "joined")
 """Facts about a request that only its answer contains."""
@@ -62,12 +66,17 @@ class Followed:
             self.records[node] = reading.record({**record.as_json(), **shown})
             return
         if kind == "accepted":
-            record.captures = [CaptureRecord(str(name)) for name in data.get(INTERFACES, ())]
-        elif "interface" in data:
+            names = islice(data.get(INTERFACES, ()), MOST_CAPTURES)
+            record.captures = [CaptureRecord(str(name)) for name in names]
+        elif "interface" in data and len(record.captures) < MOST_CAPTURES:
             _note(record.capture(str(data["interface"])), kind, data)
         answer = data if kind == "accepted" else self.records.get(node, {})
         known = {name: answer[name] for name in OF_ANSWER if answer.get(name)}
-        self.records[node] = reading.record({**record.as_json(), **known})
+        made = reading.record({**record.as_json(), **known})
+        before = self.records.get(node, made)["state"]
+        if kind != "accepted" and before in OVER and before != RequestState.SILENT:
+            made["state"] = before  # a savefile left the spool after the end
+        self.records[node] = made
 
     def failed(self, node: str, state: RequestState, problems: list[str]) -> None:
         """Record that a node rejected the request, or was not reached."""

@@ -17,16 +17,24 @@ from pydantic import ValidationError
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
+from pcapdaemon.core.text import printable
 from pcapdaemon.fleet import reading
 from pcapdaemon.fleet.followed import Followed
 
 MOST_NODES = 10_000
 MOST_REQUESTS = 10_000
-MOST_BYTES = 64 << 20
-"""Most bytes of results that are kept. The oldest requests are forgotten first."""
+MOST_BYTES = 128 << 20
+"""Most bytes of requests, and of nodes, about. The oldest are forgotten first."""
 
 LARGEST_RESULT = 256 << 10
-"""Longer results are ignored."""
+LARGEST_PRESENCE = 64 << 10
+"""Longer results and answers are ignored."""
+
+OF_RECORD, OF_CAPTURE = 3000, 1500
+"""Bytes that a record and each of its captures take, besides what the node sent."""
+
+CLOCK_COUNTS = 600.0
+"""Seconds after which what a message showed of a clock counts no longer."""
 
 SILENT_AFTER = 90.0
 """Seconds after which a node that sends nothing is shown as silent."""
@@ -48,6 +56,7 @@ class NodeSeen:
     seen_at: float
     presence: dict[str, Any] = field(default_factory=dict)
     clock: float | None = None
+    clock_at: float = 0.0
     changed: int = 0
     size: int = 0
 
@@ -96,7 +105,7 @@ class FleetState:
         self.requests: OrderedDict[str, RequestSeen] = OrderedDict()
         self.change = 0
         self.ignored = 0
-        self._size = 0
+        self._size = self._of_nodes = 0
 
     def on_result(self, body: bytes, now: float, tick: float) -> None:
         """Note a result. `now` is seconds since the epoch, and `tick` seconds of a steady clock.
@@ -108,13 +117,17 @@ class FleetState:
             self.ignored += 1
             return
         kind, data = found
+        names = {name: printable(str(data[name]))[:255] for name in ("node", "id")}
         self.change += 1
-        node = self._node(str(data["node"])[:255], now)
-        node.clock = _closest(node.clock, _sent_at(body), now)
-        if kind == RequestState.LIST:
-            self._note_presence(node, data, len(body))
-        elif data["id"]:
-            self._note_request(kind, data, len(body), now, tick)
+        node = self._node(names["node"], now)
+        _note_clock(node, _sent_at(body), now)
+        try:
+            if kind == RequestState.LIST:
+                self._note_presence(node, data, len(body))
+            elif names["id"]:
+                self._note_request(kind, {**data, **names}, len(body), now, tick)
+        except RecursionError:  # nested deeper than anything that a node sends
+            self.ignored += 1
         self._trim()
 
     def expect(self, request_id: str, now: float) -> None:
@@ -148,12 +161,14 @@ class FleetState:
 
     def _note_presence(self, node: NodeSeen, data: Mapping[str, Any], size: int) -> None:
         try:
-            presence = reading.presence(data)
+            presence = reading.presence(data) if size <= LARGEST_PRESENCE else None
         except ValidationError:
+            presence = None
+        if presence is None:
             self.ignored += 1
             return
         node.presence = presence
-        self._size += size - node.size
+        self._of_nodes += size - node.size
         node.size = size
 
     def _note_request(
@@ -169,12 +184,14 @@ class FleetState:
                 with suppress(ValidationError):
                     request.about.update(reading.about({word: data[word]}))
         node = str(data["node"])
+        captures = request.followed.records.get(node, {}).get("captures", ())
+        size += OF_RECORD + OF_CAPTURE * len(captures)
         self._size += size - request.sizes.get(node, 0)
         request.sizes[node] = size
 
     def _trim(self) -> None:
-        while len(self.nodes) > MOST_NODES:
-            self._size -= self.nodes.popitem(last=False)[1].size
+        while len(self.nodes) > MOST_NODES or self._of_nodes > MOST_BYTES:
+            self._of_nodes -= self.nodes.popitem(last=False)[1].size
         while self.requests and (len(self.requests) > MOST_REQUESTS or self._size > MOST_BYTES):
             self._size -= sum(self.requests.popitem(last=False)[1].sizes.values())
 
@@ -186,9 +203,10 @@ def _sent_at(body: bytes) -> float | None:
         return None
 
 
-def _closest(known: float | None, sent_at: float | None, now: float) -> float | None:
-    """Return the difference of two clocks that the fastest message shows."""
+def _note_clock(node: NodeSeen, sent_at: float | None, now: float) -> None:
+    """Note the difference of two clocks that the fastest message of the last minutes shows."""
     if sent_at is None:
-        return known
+        return
     seen = round(sent_at - now, 6)
-    return seen if known is None else max(known, seen)
+    if node.clock is None or seen >= node.clock or now - node.clock_at > CLOCK_COUNTS:
+        node.clock, node.clock_at = seen, now

@@ -37,6 +37,7 @@ class FleetWatch:
         self.state = FleetState()
         self.buses: dict[str, str] = {}
         self._senders: dict[str, Bus] = {}
+        self._watched: dict[str, tuple[Bus, Any]] = {}
         self._listeners: dict[str, tuple[Bus, asyncio.Task[None]]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._questions: set[asyncio.Task[None]] = set()
@@ -48,23 +49,29 @@ class FleetWatch:
 
     async def configure(self, on: bool, sources: Mapping[str, Source]) -> None:
         """Watch the results on the buses among these, or nothing. Called at each reload, too."""
+        wanted = {
+            name: (bus, bus.settings)
+            for name, bus in sources.items()
+            if on and isinstance(bus, Bus) and bus.places and bus.hears_all
+        }
+        if on == self.is_on and wanted == self._watched:
+            return
         await self.close()
         if not on:
             return
-        for name, bus in sources.items():
-            if isinstance(bus, Bus) and bus.places and bus.hears_all:
-                listener = bus.of_answers(bus.settings, bus.node, bus.places[0])
-                task = asyncio.create_task(pump(listener, self._take, self._note_state(name)))
-                self._senders[name], self._listeners[name] = bus, (listener, task)
-                self.buses[name] = "not connected yet"
+        self._watched = wanted
+        for name, (bus, _) in wanted.items():
+            listener = bus.of_answers(bus.settings, bus.node, bus.places[0])
+            task = asyncio.create_task(pump(listener, self._take, self._note_state(name)))
+            self._senders[name], self._listeners[name] = bus, (listener, task)
+            self.buses[name] = "not connected yet"
         self._asking = asyncio.create_task(self._keep_asking())
 
     async def close(self) -> None:
         """Stop to watch. What is known stays."""
-        if self._asking:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
-            self._asking = None
+        asking, self._asking = self._asking, None
+        for task in (*self._questions, *([asking] if asking else [])):
+            await end(task)
         listeners = list(self._listeners.values())
         self._listeners.clear()
         self._senders.clear()
@@ -88,9 +95,16 @@ class FleetWatch:
         return {"id": whole["id"], "bus": name, "receivers": receivers}
 
     async def cancel(self, request_id: str) -> None:
-        """End a request on all nodes. Raises NotConnected."""
-        for sender in self._senders.values():
-            await sender.send(json.dumps({"cancel": request_id}).encode())
+        """End a request on all nodes. Raises NotConnected if no bus could be reached."""
+        failed: list[NotConnected] = []
+        senders = list(self._senders.values())
+        for sender in senders:
+            try:
+                await sender.send(json.dumps({"cancel": request_id}).encode())
+            except NotConnected as error:
+                failed.append(error)
+        if failed and len(failed) == len(senders):
+            raise failed[0]
 
     def _take(self, message: Message) -> None:
         if message.settle:

@@ -22,7 +22,7 @@ from pcapdaemon.native.records cimport (
     all_packets, all_size, last_of_all, may_keep, put_packet, size_of_record, time_of_record,
 )
 from pcapdaemon.native.ring cimport *
-from pcapdaemon.native.stream cimport write_blocks
+from pcapdaemon.native.stream cimport Stream, write_blocks
 
 cdef void end(Reader *reader, Reason reason) noexcept nogil:
     store_int(&reader.reason, reason)
@@ -73,6 +73,16 @@ cdef void keep_past(Reader *reader, PacketHeader *packet, uint32_t captured) noe
     while is_over(reader):
         evict_first(past)
     count_evicted(reader, before + 1 - past.packets)
+
+cdef void pass_on(Reader *reader, PacketHeader *packet, uint32_t captured) noexcept nogil:
+    """Take a packet from before the trigger that is written soon, so it needs no room."""
+    cdef uint8_t *data = <uint8_t *> (packet + 1)
+    if not put_packet(&reader.past, packet.ns, captured, packet.length, data):
+        end(reader, MEMORY)
+
+cdef bint write_on(Reader *reader) noexcept nogil:
+    cdef Stream *stream = &reader.stream
+    return write_blocks(stream, &reader.past) and write_blocks(stream, &reader.live)
 
 cdef void keep_live(Reader *reader, PacketHeader *packet, uint32_t captured) noexcept nogil:
     cdef Output *live = &reader.live
@@ -127,8 +137,10 @@ cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
     if not filter_matches(&reader.filter, data, packet.captured, packet.length):
         return
     store(&reader.matched, reader.matched + 1)
-    if reader.is_live or reader.stream.fd:
+    if reader.is_live:
         keep_live(reader, packet, min(packet.captured, reader.snaplen))
+    elif reader.stream.fd:
+        pass_on(reader, packet, min(packet.captured, reader.snaplen))
     else:
         keep_past(reader, packet, min(packet.captured, reader.snaplen))
 
@@ -157,7 +169,7 @@ cdef bint read_on(Reader *reader) noexcept nogil:
     Returns False if there was nothing.
     """
     cdef bint found = read_one(reader)
-    if reader.stream.fd and not write_blocks(&reader.stream, &reader.live):
+    if reader.stream.fd and not write_on(reader):
         end(reader, FAILED)
     return found
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from pcapdaemon import __version__
 from pcapdaemon.core.limits import MAX_SNAPLEN
-from pcapdaemon.decode.reading import Packet, packets
+from pcapdaemon.decode.reading import NotASavefile, Packet, packets
 from pcapdaemon.savefile import pcapng
 
 CHUNK = 1 << 18
@@ -34,15 +34,20 @@ class Part:
     note: str = ""
 
 
-def merged(parts: Sequence[Part], comment: str = "") -> Iterator[bytes]:
-    """Yield the merged file in pieces. Raises NotASavefile, and OSError.
+def merged(
+    parts: Sequence[Part], comment: str = "", damaged: list[str] | None = None
+) -> Iterator[bytes]:
+    """Yield the merged file in pieces. Raises NotASavefile if a part is none, and OSError.
+
+    A part whose end is damaged or missing has the packets before that, and is named in `damaged`.
 
     Each node and interface has one description. Packets with equal times keep the order of `parts`.
     A file whose packets are out of order stays so.
     """
     known: dict[tuple[int, str, int], int] = {}
     buffer = bytearray(pcapng.section("", "", f"pcapdaemon {__version__}", comment))
-    streams = [_of(number, part) for number, part in enumerate(parts)]
+    damage = [] if damaged is None else damaged
+    streams = [_of(number, part, damage) for number, part in enumerate(parts)]
     for _, number, packet in heapq.merge(*streams, key=lambda one: one[0]):
         key = number, packet.interface, packet.linktype
         if key not in known:
@@ -55,8 +60,17 @@ def merged(parts: Sequence[Part], comment: str = "") -> Iterator[bytes]:
     yield bytes(buffer)
 
 
-def _of(number: int, part: Part) -> Iterator[tuple[int, int, Packet]]:
-    return ((packet.ns, number, packet) for packet in packets(part.file))
+def _of(number: int, part: Part, damaged: list[str]) -> Iterator[tuple[int, int, Packet]]:
+    """Yield the packets of a part, of a damaged one those before the damage."""
+    read = False
+    try:
+        for packet in packets(part.file):
+            read = True
+            yield packet.ns, number, packet
+    except NotASavefile as error:
+        if not read:
+            raise
+        damaged.append(f"{part.label}: {error}")
 
 
 def _description(part: Part, packet: Packet) -> bytes:

@@ -28,7 +28,8 @@ class Message:
     `sent_at` is the broker's time and `arrived_at` this node's, in seconds since the epoch. `key`
     identifies the message if its request has no id. A `returnable` message is redelivered after
     BUSY. An `until_done` message is redelivered if the daemon crashes before DONE. `stream` is a
-    descriptor that the packets are written to as they come, in place of delivering a savefile.
+    descriptor that the packets are written to as they come, in place of delivering a savefile, and
+    `exclude` matches those that must not be.
     """
 
     body: bytes
@@ -40,6 +41,7 @@ class Message:
     returnable: bool = False
     until_done: bool = False
     stream: int = 0
+    exclude: str = ""
     arrived_at: float = field(default_factory=time.time)
 
 

@@ -81,11 +81,11 @@ class HttpSource(Source):
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http://{host}:{self.settings.port}"
 
-    async def submit(self, body: bytes, stream: int = 0) -> Answer:
+    async def submit(self, body: bytes, stream: int = 0, exclude: str = "") -> Answer:
         """Pass the body of a request to the engine, and wait for its answer.
 
         The API calls this for each POST. The answer is UNAVAILABLE while the daemon starts or shuts
-        down, and BUSY if too many requests wait. `stream` is that of a Message.
+        down, and BUSY if too many requests wait. `stream` and `exclude` are those of a Message.
         """
         if not self._listening:
             return Answer(
@@ -100,7 +100,9 @@ class HttpSource(Source):
                 answered.set_result(reply)
 
         try:
-            self._queue.put_nowait(Message(body, self.name, answer=answer, stream=stream))
+            self._queue.put_nowait(
+                Message(body, self.name, answer=answer, stream=stream, exclude=exclude)
+            )
         except asyncio.QueueFull:
             return Answer("", AnswerKind.BUSY, (Problem("", f"{WAITING} requests are waiting"),))
         return await answered

@@ -2,7 +2,7 @@
 // and as a command.
 
 import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
-import { get, post, Refused } from "../api.js";
+import { BASE, get, hasToken, post, Refused } from "../api.js";
 import { Copy, Empty, Plot, Problem, useLoaded } from "../parts.js";
 import { bits, inSeconds, perSecond, seconds, size } from "../words.js";
 import { seriesOf } from "./node.js";
@@ -23,21 +23,33 @@ const FIELDS = [
 const FORMATS = ["", "pcap", "pcapng"];
 const COMPRESSIONS = ["", "none", "gzip", "zstd"];
 
-// The request that the form describes, and the fields that are wrong.
-export function requestOf(form) {
-  const request = {};
-  const wrong = {};
-  if (form.where === "node" && form.node.trim()) request.node = form.node.trim();
-  else if (form.where === "nodere" && form.node.trim()) request.nodere = form.node.trim();
-  else request.node = "any";
-  const labels = (form.labels || "").split(",").map((one) => one.trim()).filter(Boolean).map((one) => one.split("="));
+function listOf(text) {
+  return text.split(",").map((one) => one.trim()).filter(Boolean);
+}
+
+// What the form says of the nodes, for the fleet.
+function nodesOf(form, request, wrong) {
+  if (form.where === "any") request.node = "any";
+  else if (form.node.trim()) request[form.where] = form.node.trim();
+  else wrong.node = form.where === "node" ? "write the name of a node" : "write an expression";
+  const labels = listOf(form.labels).map((one) => one.split("="));
   if (labels.some((one) => one.length !== 2 || !one[0])) wrong.labels = "write name=value, separated by commas";
   else if (labels.length) request.labels = Object.fromEntries(labels.map(([name, value]) => [name.trim(), value.trim()]));
-  if (form.other.trim()) request.interface = form.other.split(",").map((one) => one.trim()).filter(Boolean);
+  if (form.aliases.trim()) request.alias = listOf(form.aliases);
+  else if (form.other.trim()) request.interface = listOf(form.other);
+}
+
+// The request that the form describes, and the fields that are wrong. `reach` are the seconds that
+// can be asked of the recorder.
+export function requestOf(form, fleet, reach) {
+  const request = {};
+  const wrong = {};
+  if (fleet) nodesOf(form, request, wrong);
+  else request.node = "any";
   if (form.profile) request.profile = form.profile;
-  if (!request.interface && form.interfaces.length) request.interface = form.interfaces;
+  if (!request.interface && !request.alias && form.interfaces.length) request.interface = form.interfaces;
   if (form.bpf.trim()) request.bpf = form.bpf.trim();
-  if (form.lookback > 0) request.lookback = form.lookback;
+  if (Math.min(form.lookback, reach) > 0) request.lookback = Math.min(form.lookback, reach);
   for (const [name, , kind] of FIELDS) {
     const text = (form[name] || "").trim();
     if (!text) continue;
@@ -51,7 +63,7 @@ export function requestOf(form) {
   }
   if (form.format) request.format = form.format;
   if (form.compress) request.compress = form.compress;
-  if (form.merge) request.merge = true;
+  if (form.merge && form.interfaces.length > 1) request.merge = true;
   return [request, wrong];
 }
 
@@ -60,10 +72,11 @@ function quoted(text) {
 }
 
 // The same request as a command of this program.
-export function commandOf(request, url) {
-  const words = ["pcapdaemon", "request", ...(url ? ["--url", url] : ["--via", "BUS"])];
+export function commandOf(request, url, bus) {
+  const words = ["pcapdaemon", "request", ...(bus ? ["--config", "pcapdaemon.toml", "--via", bus] : ["--url", url])];
+  if (!bus && hasToken()) words.push("--token-file", "token");
   for (const [name, value] of Object.entries(request)) {
-    if (name === "node" && value === "any") continue;
+    if (name === "node" && value === "any" && !bus) continue;
     if (value === true) words.push(`--${name}`);
     else if (name === "labels") for (const [label, one] of Object.entries(value)) words.push("--label", quoted(`${label}=${one}`));
     else for (const one of Array.isArray(value) ? value : [value]) words.push(`--${name}`, quoted(String(one)));
@@ -95,9 +108,9 @@ function useFilterCheck(expression, name) {
   return found;
 }
 
-function FilterState({ found }) {
+function FilterState({ found, profile }) {
   const words = {
-    empty: "Every packet is captured.",
+    empty: profile?.bpf ? `The profile's filter applies: ${profile.bpf}` : "Every packet is captured.",
     checking: "Checking …",
     valid: `Valid, ${found.instructions} instructions.`,
     wrong: found.error,
@@ -106,17 +119,19 @@ function FilterState({ found }) {
   return html`<p id="bpf-state" role="status" class=${found.state === "wrong" ? "problem" : "note"}>${words}</p>`;
 }
 
-function Lookback({ form, set, recorder, about, levels }) {
+function Lookback({ form, set, recorder, reach, profile, levels }) {
   const name = form.interfaces[0];
-  const reach = Math.floor(Math.min(about.limits.lookback, recorder?.seconds || 0));
-  const [rates] = useLoaded((signal) => (recorder ? get(`/recorders/${encodeURIComponent(name)}/rates`, signal) : Promise.resolve(null)), [name, Boolean(recorder), Math.floor(levels.length / 5)]);
+  const last = levels[levels.length - 1];
+  const [rates] = useLoaded((signal) => (recorder ? get(`/recorders/${encodeURIComponent(name)}/rates`, signal) : Promise.resolve(null)), [name, Boolean(recorder), Math.floor((last?.at || 0) / 5)]);
   const plot = useMemo(() => rates && rates.at.length > 1 && [rates.at, [["Bits a second", rates.bytes.map((one) => one * 8), bits], ["Packets a second", rates.packets, perSecond]]], [rates]);
   if (!recorder) return html`<p class="note">${name ? `${name} has no recorder, so the capture begins now.` : "Choose an interface that has a recorder to begin before now."}</p>`;
-  const covered = levels[levels.length - 1]?.recorders[name]?.covered || 0;
+  const covered = last?.recorders[name]?.covered || 0;
+  const chosen = Math.min(form.lookback, reach);
+  const words = chosen ? seconds(chosen) : profile?.lookback ? `${seconds(profile.lookback)}, as the profile says` : "no";
   return html`<div class="field">
-    <label for="lookback">Begin before now: ${form.lookback ? seconds(form.lookback) : "no"}</label>
-    <input id="lookback" type="range" min="0" max=${reach} step="1" value=${form.lookback} onInput=${(event) => set("lookback", Number(event.target.value))} aria-describedby="lookback-note" />
-    <p id="lookback-note" class="note">The recorder reaches back ${seconds(covered)} now${form.lookback > covered ? html`, <strong>less than that</strong>` : ""}.</p>
+    <label for="lookback">Begin before now: ${words}</label>
+    <input id="lookback" type="range" min="0" max=${reach} step="1" value=${chosen} onInput=${(event) => set("lookback", Number(event.target.value))} aria-describedby="lookback-note" />
+    <p id="lookback-note" class="note">The recorder reaches back ${seconds(covered)} now${chosen > covered ? html`, <strong>less than that</strong>` : ""}.</p>
     ${plot && html`<${Plot} times=${plot[0]} lines=${plot[1]} height=${120} label=${`What the recorder of ${name} has, over time`} />`}
   </div>`;
 }
@@ -128,7 +143,7 @@ function Interfaces({ interfaces, form, set }) {
   const toggle = (name, on) => set("interfaces", on ? [...form.interfaces, name] : form.interfaces.filter((one) => one !== name));
   return html`<fieldset>
     <legend>Interfaces</legend>
-    ${able.length > 12 && html`<label for="interface-search">Search</label><input id="interface-search" type="search" value=${search} onInput=${(event) => setSearch(event.target.value)} />`}
+    ${able.length > 12 && html`<label for="interface-search">Search</label><input id="interface-search" type="search" value=${search} onInput=${(event) => setSearch(event.target.value)} onKeyDown=${(event) => event.key === "Enter" && event.preventDefault()} />`}
     ${able.length === 0 && html`<${Empty}>This node may not capture on any interface: [general] interfaces.<//>`}
     <div class="choices">${shown.slice(0, 200).map((one) => html`<label key=${one.name}>
       <input type="checkbox" name="interface" value=${one.name} checked=${form.interfaces.includes(one.name)} onChange=${(event) => toggle(one.name, event.target.checked)} />
@@ -171,27 +186,29 @@ function Nodes({ form, set, wrong }) {
   return html`<fieldset>
     <legend>Nodes</legend>
     <${Choice} name="where" label="Which nodes" value=${form.where} set=${set} from=${["any", "node", "nodere"]} words=${(one) => labels[one]} />
-    ${form.where !== "any" && html`<${Text} name="node" label=${form.where === "node" ? "Name of the node" : "Regular expression"} value=${form.node} set=${set} hint=${form.where === "node" ? "" : "for example: ^web-"} />`}
+    ${form.where !== "any" && html`<${Text} name="node" label=${form.where === "node" ? "Name of the node" : "Regular expression"} value=${form.node} set=${set} wrong=${wrong.node} hint=${form.where === "node" ? "" : "for example: ^web-"} />`}
     <${Text} name="labels" label="Only those with labels" value=${form.labels} set=${set} wrong=${wrong.labels} hint="for example: site=fra*, role=edge" />
-    <${Text} name="other" label="Interfaces or aliases of those nodes, if not those below" value=${form.other} set=${set} hint="for example: eth0" />
+    <${Text} name="other" label="Interfaces of those nodes, if not those below" value=${form.other} set=${set} hint="for example: eth0" />
+    <${Text} name="aliases" label="Or aliases of those nodes" value=${form.aliases} set=${set} hint="for example: uplink" />
   </fieldset>`;
 }
 
-export function CaptureView({ about, levels, route }) {
+export function CaptureView({ about, levels, fleet: known, route }) {
   const fleet = about.console.fleet && route.query.get("fleet") === "true";
   const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), []);
   const [recorders] = useLoaded((signal) => get("/recorders", signal), []);
   const first = route.query.get("interface");
-  const [form, setForm] = useState({ profile: "", interfaces: first ? [first] : [], bpf: route.query.get("bpf") || "", lookback: 0, format: "", compress: "", merge: false, where: "any", node: "", labels: "", other: "" });
+  const [form, setForm] = useState({ profile: "", interfaces: first ? [first] : [], bpf: route.query.get("bpf") || "", lookback: 0, format: "", compress: "", merge: false, where: "any", node: "", labels: "", other: "", aliases: "" });
   const set = (name, value) => setForm((known) => ({ ...known, [name]: value }));
   const [refused, setRefused] = useState(null);
   const [sending, setSending] = useState(false);
   const found = useFilterCheck(form.bpf, form.interfaces[0] || "");
-  const [request, wrong] = useMemo(() => requestOf(form), [form]);
   const profile = about.profiles[form.profile];
   const recorder = (recorders || []).find((one) => one.interface === form.interfaces[0]);
+  const reach = Math.floor(Math.min(about.limits.lookback, recorder?.seconds || 0));
+  const [request, wrong] = useMemo(() => requestOf(form, fleet, reach), [form, fleet, reach]);
   const hints = hintsOf(about);
-  const named = Boolean(request.interface) || profile?.interface || profile?.alias;
+  const named = Boolean(request.interface || request.alias) || profile?.interface || profile?.alias;
   const missing = !named ? "Choose an interface." : Object.keys(wrong).length ? "Correct what is marked." : found.state === "wrong" ? "Correct the filter." : "";
   const submit = async (event) => {
     event.preventDefault();
@@ -211,7 +228,7 @@ export function CaptureView({ about, levels, route }) {
     }
   };
   const json = JSON.stringify(request, null, 2);
-  const command = commandOf(request, fleet ? "" : location.origin);
+  const command = commandOf(request, location.origin + BASE, fleet ? Object.keys(known?.buses || {})[0] || "redis" : "");
   return html`
     <h1 tabindex="-1">${fleet ? "Capture on several nodes" : "Capture"}</h1>
     ${about.console.fleet && html`<p>${fleet ? html`<a href="#/capture">Capture on this node only</a>` : html`<a href="#/capture?fleet=true">Capture on several nodes</a>`}</p>`}
@@ -226,9 +243,9 @@ export function CaptureView({ about, levels, route }) {
         <div class="field">
           <label for="bpf">Capture filter</label>
           <input id="bpf" class="code" value=${form.bpf} onInput=${(event) => set("bpf", event.target.value)} placeholder="for example: udp port 53" aria-describedby="bpf-state" aria-invalid=${found.state === "wrong"} autocomplete="off" spellcheck=${false} />
-          <${FilterState} found=${found} />
+          <${FilterState} found=${found} profile=${profile} />
         </div>
-        <${Lookback} form=${form} set=${set} recorder=${recorder} about=${about} levels=${levels} />
+        <${Lookback} form=${form} set=${set} recorder=${recorder} reach=${reach} profile=${profile} levels=${levels} />
         <div class="grid">
           ${FIELDS.map(([name, label]) => html`<${Text} name=${name} label=${label} value=${form[name] || ""} set=${set} wrong=${wrong[name]} hint=${hints[name]} />`)}
           <${Choice} name="format" label="Format" value=${form.format} set=${set} from=${FORMATS} words=${(one) => one || `${about.defaults.format} (default)`} />

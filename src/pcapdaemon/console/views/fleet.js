@@ -2,7 +2,6 @@
 
 import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
 import { downloadFrom, get, remove } from "../api.js";
-import { isAlive } from "../fleet.js";
 import { Bar, Empty, LongList, Problem, State, Sure, useLoaded } from "../parts.js";
 import { bytesOf, packetsOf } from "../records.js";
 import { ago, count, moment, plural, seconds, size } from "../words.js";
@@ -42,7 +41,7 @@ export function FleetView({ fleet }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const nodes = fleet ? fleet.sortedNodes : [];
   const shown = useMemo(() => nodes.filter((node) => words.every((word) => textOf(node).includes(word))), [nodes, search]);
-  const alive = nodes.filter((node) => isAlive(node)).length;
+  const alive = nodes.filter((node) => fleet.isAlive(node)).length;
   if (!fleet?.loaded) return html`<h1 tabindex="-1">Fleet</h1><p class="loading">Loading</p>`;
   const broken = Object.entries(fleet.buses).filter(([, why]) => why);
   return html`
@@ -57,22 +56,22 @@ export function FleetView({ fleet }) {
       <input id="node-search" type="search" value=${search} onInput=${(event) => setSearch(event.target.value)} />
     </form>
     ${shown.length === 0 && html`<${Empty}>${nodes.length ? "No node has all of these words." : "No node has answered yet."}<//>`}
-    ${shown.length > 0 && html`<${LongList} rows=${shown} columns=${NODES} row=${nodeCells} label="Nodes" keyOf=${(one) => one.node} />`}
+    ${shown.length > 0 && html`<${LongList} rows=${shown} columns=${NODES} row=${(node) => nodeCells(node, fleet)} label="Nodes" keyOf=${(one) => one.node} />`}
     <h2>Requests</h2>
     ${fleet.sortedRequests.length === 0 && html`<${Empty}>No request was heard of yet.<//>`}
     ${fleet.sortedRequests.length > 0 && html`<${LongList} rows=${fleet.sortedRequests} columns=${REQUESTS} row=${requestCells} label="Requests of the fleet" onOpen=${(one) => open(one.id)} keyOf=${(one) => one.id} />`}`;
 }
 
-function nodeCells(node) {
+function nodeCells(node, fleet) {
   const { recorders = [] } = node;
   const labels = Object.entries(node.labels || {}).map(([name, value]) => `${name}=${value}`).join(", ");
   const reach = recorders.map((one) => `${one.interface} ${seconds(one.covered)}`).join(", ");
-  const alive = isAlive(node);
+  const alive = fleet.isAlive(node);
   const name = /^https?:\/\//.test(node.url || "") ? html`<a href=${node.url} rel="noreferrer noopener">${node.node}</a>` : node.node;
   return [
     name,
     html`<${State} name=${alive ? "alive" : "silent"} />`,
-    ago(node.seen_at),
+    ago(node.seen_at, fleet.now),
     node.version || "",
     html`<span title=${labels}>${labels}</span>`,
     html`<span title=${reach}>${recorders.length ? html`<${Bar} value=${recorders[0].covered} of=${recorders[0].seconds} label=${`How far back ${recorders[0].interface} reaches`} text=${reach} />` : "none"}</span>`,
@@ -102,19 +101,21 @@ export function FleetRequestView({ fleet, route }) {
   const path = `/fleet/captures/${encodeURIComponent(route.id)}`;
   const known = fleet?.requests.get(route.id);
   const [tick, setTick] = useState(0);
-  const [request, problem] = useLoaded((signal) => get(path, signal), [path, tick, known?.nodes]);
+  const [request, problem] = useLoaded((signal) => get(path, signal), [path, tick, known]);
   const [refused, setRefused] = useState(null);
   const waiting = !request?.nodes || request.states.running;
   useEffect(() => {
     if (!waiting) return undefined;
-    const timer = setInterval(() => setTick((number) => number + 1), POLL_EVERY);
-    return () => clearInterval(timer);
-  }, [waiting]);
+    const timer = setTimeout(() => setTick((number) => number + 1), POLL_EVERY);
+    return () => clearTimeout(timer);
+  }, [waiting, request, problem]);
   const records = request ? Object.entries(request.records).sort(([a], [b]) => a.localeCompare(b)) : [];
   const most = Math.max(1, ...records.map(([, record]) => packetsOf(record)));
+  const [busy, setBusy] = useState(false);
   const merge = (partial) => {
     setRefused(null);
-    downloadFrom(`${path}/merged${partial ? "?partial=true" : ""}`, `${route.id}.pcapng`).catch(setRefused);
+    setBusy(true);
+    downloadFrom(`${path}/merged${partial ? "?partial=true" : ""}`, `${route.id}.pcapng`).catch(setRefused).finally(() => setBusy(false));
   };
   return html`
     <p><a href="#/fleet">The fleet</a></p>
@@ -126,7 +127,7 @@ export function FleetRequestView({ fleet, route }) {
       ${request.bpf && html`<p>Filter <code>${request.bpf}</code></p>`}
       <p class="buttons">
         ${request.states.running && html`<${Sure} onSure=${() => remove(path).catch(setRefused)}>Stop on all nodes<//>`}
-        ${request.files > 0 && html`<button type="button" class="main" onClick=${() => merge(false)}>Download one file of all nodes</button>`}
+        ${request.files > 0 && html`<button type="button" class="main" disabled=${busy} onClick=${() => merge(false)}>${busy ? "Merging …" : "Download one file of all nodes"}</button>`}
       </p>
       <div class="scroll-x" tabindex="0" role="region" aria-label="Table of nodes"><table class="plain">
         <thead><tr><th>Node</th><th>State</th><th>Packets</th><th>Size</th><th>Captures</th></tr></thead>
@@ -144,6 +145,9 @@ function Captures({ record, fleet, name }) {
   const url = fleet?.nodes.get(name)?.url || "";
   return html`
     ${record.problems.map((words) => html`<p>${words}</p>`)}
+    ${record.state === "dryrun" && html`<p>would capture on ${(record.interface || []).join(", ") || "nothing"}</p>`}
+    ${Object.entries(record.unavailable || {}).map(([one, why]) => html`<p class="note">${one}: ${why}</p>`)}
+    ${(record.warnings || []).map((words) => html`<p class="note">${words}</p>`)}
     ${record.captures.map((one) => html`<p>
       ${one.interface} <${State} name=${one.state} /> ${one.reason}
       ${(one.missing || []).length > 0 && html` <span class="note">incomplete: ${one.missing.join("; ")}</span>`}

@@ -1,6 +1,6 @@
 // What is in a savefile: packets over time, who talks to whom, and the packets in words.
 
-import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { get, pathOf } from "../api.js";
 import { Bar, Empty, LongList, Plot, Problem, useLoaded } from "../parts.js";
 import { bits, clock, count, perSecond, plural, seconds, size } from "../words.js";
@@ -26,6 +26,7 @@ export function Inside({ id, name, bytes }) {
   const more = (known) =>
     get(`${path}/packets?first=${known.length + 1}&limit=${PAGE}`).then(
       (found) => {
+        setRefused(null);
         setPackets([...known, ...found.packets]);
         setEnded(found.packets.length < PAGE);
       },
@@ -95,8 +96,10 @@ export function hexdump(hex) {
 function Bytes({ path, packet, onClose }) {
   const [found, problem] = useLoaded((signal) => get(`${path}/packets?first=${packet.number}&limit=1&bytes=true`, signal), [path, packet.number]);
   const data = found?.packets[0]?.data;
+  const head = useRef(null);
+  useEffect(() => head.current?.focus(), [packet.number]);
   return html`<section class="bytes" aria-label=${`Packet ${packet.number}`}>
-    <h4>Packet ${packet.number} <button type="button" onClick=${onClose}>Close</button></h4>
+    <h4 tabindex="-1" ref=${head}>Packet ${packet.number} <button type="button" onClick=${onClose}>Close</button></h4>
     <p>${packet.info}</p>
     <${Problem} error=${problem} />
     ${data !== undefined && html`<pre tabindex="0">${hexdump(data)}</pre>`}

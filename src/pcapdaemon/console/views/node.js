@@ -6,17 +6,19 @@ import { Bar, Empty, Plot, Problem, State, useLoaded } from "../parts.js";
 import { bits, perSecond, plural, seconds, size } from "../words.js";
 
 export function NodeView({ about, levels }) {
-  const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), []);
-  const [recorders] = useLoaded((signal) => get("/recorders", signal), [Math.floor(levels.length / 15)]);
   const last = levels[levels.length - 1];
+  const now = last?.at || Date.now() / 1000; // by the clock of the node
+  const turn = Math.floor((last?.at || 0) / 15);
+  const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), [turn]);
+  const [recorders] = useLoaded((signal) => get("/recorders", signal), [turn]);
   return html`
     <h1 tabindex="-1">${about.node}</h1>
     <p class="note">
-      pcapdaemon ${about.version}, ${about.library}, running for ${seconds(Date.now() / 1000 - about.started_at)}
+      pcapdaemon ${about.version}, ${about.library}, running for ${seconds(Math.max(0, now - about.started_at))}
       ${Object.keys(about.labels).length > 0 && html`, ${Object.entries(about.labels).map(([name, value]) => `${name} = ${value}`).join(", ")}`}
     </p>
     <div class="columns">
-      <${Connections} title="Sources" found=${sourcesOf(about)} none="No source is turned on." />
+      <${Connections} title="Sources" found=${sourcesOf(about, now)} none="No source is turned on." />
       <${Connections} title="Destinations" found=${destinationsOf(about)} none="No destination is turned on." />
       <${Memory} about=${about} level=${last} />
     </div>
@@ -25,8 +27,8 @@ export function NodeView({ about, levels }) {
     ${interfaces && html`<${Interfaces} interfaces=${interfaces} levels=${levels} />`}`;
 }
 
-function sourcesOf(about) {
-  return Object.entries(about.sources).map(([name, one]) => [name, one.connected ? "connected" : "disconnected", one.connected ? `for ${seconds(Date.now() / 1000 - one.since)}` : one.reason]);
+function sourcesOf(about, now) {
+  return Object.entries(about.sources).map(([name, one]) => [name, one.connected ? "connected" : "disconnected", one.connected ? `for ${seconds(Math.max(0, now - one.since))}` : one.reason]);
 }
 
 function destinationsOf(about) {
@@ -92,7 +94,8 @@ export function seriesOf(levels, name) {
 
 function Interfaces({ interfaces, levels }) {
   const networks = interfaces.filter((one) => one.kind !== "pseudo");
-  const busiest = networks.find((one) => one.up && one.name !== "lo" && levels[0]?.traffic[one.name]) || networks[0];
+  const bytes = (one) => (one.name === "lo" ? 0 : levels[0]?.traffic[one.name]?.[1] || 0);
+  const busiest = networks.reduce((most, one) => (most && bytes(most) >= bytes(one) ? most : one), undefined);
   const [chosen, choose] = useState("");
   const name = chosen || busiest?.name || "";
   const [times, packets, speed] = useMemo(() => seriesOf(levels, name), [levels, name]);

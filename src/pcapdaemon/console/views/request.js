@@ -13,14 +13,15 @@ export function RequestView({ about, records, route }) {
   const known = records.byId.get(route.id);
   const [tick, setTick] = useState(0);
   // counters of a running capture, also if the events do not come
-  const [loaded, problem] = useLoaded((signal) => get(pathOf(route.id), signal), [route.id, tick, known?.state]);
+  const changed = known && JSON.stringify([known.state, known.captures.map((one) => [one.state, one.pending, one.lost])]);
+  const [loaded, problem] = useLoaded((signal) => get(pathOf(route.id), signal), [route.id, tick, changed]);
   const record = loaded || known;
-  const running = record?.state === "running";
+  const running = record?.state === "running" && problem?.status !== 404;
   useEffect(() => {
     if (!running) return undefined;
-    const timer = setInterval(() => setTick((number) => number + 1), POLL_EVERY);
-    return () => clearInterval(timer);
-  }, [running]);
+    const timer = setTimeout(() => setTick((number) => number + 1), POLL_EVERY);
+    return () => clearTimeout(timer);
+  }, [running, loaded, problem]);
   const [refused, setRefused] = useState(null);
   const stop = () => remove(pathOf(route.id)).then(() => setTick((number) => number + 1), setRefused);
   if (!record) {
@@ -33,7 +34,7 @@ export function RequestView({ about, records, route }) {
     <p role="status"><${State} name=${stateOf(record)} /> <span class="note">${record.node}, received ${moment(record.received_at)} over ${record.source}</span></p>
     ${record.problems.length > 0 && html`<${Problem} error=${{ problems: record.problems.map((message) => ({ field: "", message })) }} />`}
     ${record.warnings.map((words) => html`<p class="warning">${words}</p>`)}
-    <${Problem} error=${refused || (loaded ? null : problem)} />
+    <${Problem} error=${refused || problem} />
     ${running && html`<p><${Sure} onSure=${stop}>Stop<//></p>`}
     <${Asked} record=${record} />
     ${record.captures.map((capture) => html`<${Capture} key=${capture.interface} capture=${capture} record=${record} about=${about} />`)}
@@ -45,6 +46,7 @@ function Asked({ record }) {
   const facts = [
     ["Cause", cause && html`${causeOf(record)}${/^https?:\/\//.test(cause.url || "") ? html` <a href=${cause.url} rel="noreferrer noopener" target="_blank">open</a>` : ""}`],
     ["Filter", record.bpf && html`<code>${record.bpf}</code>`],
+    ["Alert", record.alertid],
     ["Customer", record.customer],
     ["Tags", record.tags],
     ["Comment", record.comment],
@@ -60,6 +62,7 @@ function Capture({ capture, record, about }) {
   const running = capture.state === "running";
   const ended = Boolean(capture.stop_reason);
   const has = Boolean(capture.file_name);
+  const why = [...(capture.missing || []), lookback?.reason && `before the trigger: ${lookback.reason}`].filter(Boolean);
   const facts = [
     ["Target", capture.target && Object.entries(capture.target).filter(([, value]) => typeof value === "string" || Array.isArray(value)).map(([name, value]) => `${name} ${value}`).join(", ")],
     ["Began", capture.started_at && moment(capture.started_at)],
@@ -75,9 +78,9 @@ function Capture({ capture, record, about }) {
   return html`<section class="capture-of">
     <h2>${capture.interface} <${State} name=${capture.state} /></h2>
     ${capture.reason && html`<p class=${["failed", "lost"].includes(capture.state) ? "problem" : "warning"}>${capture.reason} ${capture.hint}</p>`}
-    ${ended && has && (capture.complete
-      ? html`<p class="note"><span class="state good"><span aria-hidden="true">✓</span> complete</span> Every packet that was asked for is in the savefile, as far as is known.</p>`
-      : html`<p class="warning">Incomplete: ${(capture.missing || []).join("; ")}</p>`)}
+    ${ended && (why.length === 0
+      ? has && html`<p class="note"><span class="state good"><span aria-hidden="true">✓</span> complete</span> Every packet that was asked for is in the savefile, as far as is known.</p>`
+      : html`<p class="warning">Incomplete: ${why.join("; ")}</p>`)}
     <dl class="facts">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
     <${Places} capture=${capture} />
     ${has && html`<${Savefile} id=${record.joined || record.id} name=${capture.file_name} about=${about} open=${open} setOpen=${setOpen} />`}

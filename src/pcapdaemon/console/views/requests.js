@@ -25,7 +25,7 @@ export function histogram(records) {
   const step = Math.max((Math.max(...times) - first) / STEPS, 1);
   const counts = new Array(STEPS + 1).fill(0);
   for (const at of times) counts[Math.min(STEPS, Math.floor((at - first) / step))] += 1;
-  return [counts.map((_, n) => first + n * step), counts];
+  return [counts.map((_, n) => first + (n + 0.5) * step), counts];
 }
 
 export function RequestsView({ records, route }) {
@@ -37,6 +37,10 @@ export function RequestsView({ records, route }) {
   const shown = between ? found.filter((one) => one.received_at >= between[0] && one.received_at <= between[1]) : found;
   const timeline = useMemo(() => histogram(found), [found]);
   const lines = useMemo(() => timeline && [["Requests", timeline[1], count]], [timeline]);
+  const choose = (which, text) => {
+    const at = text ? new Date(text).getTime() / 1000 : which ? Infinity : 0;
+    setBetween((known) => (which ? [known?.[0] || 0, at] : [at, known?.[1] || Infinity]));
+  };
   const open = (record) => {
     location.hash = `#/captures/${encodeURIComponent(record.id)}`;
   };
@@ -45,7 +49,14 @@ export function RequestsView({ records, route }) {
     <form class="search" role="search" onSubmit=${(event) => event.preventDefault()}>
       <label for="search">Search by id, cause, customer, tag, node, filter, interface or state</label>
       <input id="search" type="search" value=${search} onInput=${(event) => setSearch(event.target.value)} />
-      <p class="note" role="status">${plural(shown.length, "request")}${between ? ` between ${moment(between[0])} and ${moment(between[1])}` : ""}</p>
+      <p class="note" role="status">${plural(shown.length, "request")}${between ? `${between[0] ? ` from ${moment(between[0])}` : ""}${between[1] < Infinity ? ` to ${moment(between[1])}` : ""}` : ""}</p>
+      <details>
+        <summary>Choose a time</summary>
+        <label for="from">From</label>
+        <input id="from" type="datetime-local" step="1" onChange=${(event) => choose(0, event.target.value)} />
+        <label for="to">To</label>
+        <input id="to" type="datetime-local" step="1" onChange=${(event) => choose(1, event.target.value)} />
+      </details>
       ${between && html`<button type="button" onClick=${() => setBetween(null)}>Show all times</button>`}
     </form>
     <${Problem} error=${records.error} />
