@@ -620,3 +620,32 @@ async def test_since_begins_at_a_moment_and_says_what_the_node_does_not_allow(
             assert words in stopped.outcome.lookback.reason
             asked = stopped.outcome.trigger - since.timestamp()
             assert stopped.outcome.lookback.asked == pytest.approx(asked, abs=0.2)
+
+
+async def test_a_stream_from_a_recorder_has_the_past_first_and_keeps_nothing(
+    wire: Wire, tmp_path: Path
+) -> None:
+    with recording(wire.far) as recorder, (tmp_path / "s.pcap").open("wb") as file:
+        await asyncio.to_thread(wire.send, 3000, 1000, 20_000)
+        await asyncio.to_thread(eventually, has_recorded(recorder, 3000))
+        plan = plan_for(wire.far, lookback=20, packets=2000, timeout=20)
+        plan = replace(plan, most_lookback=60, stream=file.fileno())
+        budget = MemoryBudget(8 << 20)
+        origins = Origins(lambda _: recorder)
+        session = Session(plan, plan.captures[0], budget, CaptureSettings(), origins)
+        stopped = await captured(session, lambda: wire.send(2000, size=1000, rate=10_000))
+    assert stopped.outcome.stop_reason is StopReason.PACKETS
+    assert stopped.outcome.lookback is not None
+    assert stopped.outcome.lookback.packets == 3000
+    assert numbers(tmp_path / "s.pcap") == [*range(3000), *range(2000)]
+
+
+async def test_what_a_recorder_has_over_time_is_what_came(wire: Wire) -> None:
+    with recording(wire.far) as recorder:
+        await asyncio.to_thread(wire.send, 2000, 500, 4000)
+        await asyncio.to_thread(eventually, has_recorded(recorder, 2000))
+        await asyncio.sleep(0.6)  # the last step is over
+        found = recorder.rates()
+    step = found.at[1] - found.at[0]
+    assert sum(found.packets) * step == pytest.approx(2000, rel=0.01)
+    assert sum(found.bytes) * step == pytest.approx(2000 * 500, rel=0.01)

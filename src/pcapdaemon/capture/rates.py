@@ -19,7 +19,7 @@ def rates(recording: Recording, began: int, seconds: int) -> RecordedRates:
     """
     length = min(seconds * SECOND, time.monotonic_ns() - began) if began else 0
     step = max(SHORTEST, length // STEPS)
-    number = length // step
+    number = -(-length // step)
     if not number:
         return RecordedRates([], [], [])
     since, begin = (now() - number * step for now in (time.monotonic_ns, time.time_ns))
