@@ -25,6 +25,13 @@ const REQUESTS = [
   { title: "Packets", width: "6rem" },
   { title: "Size", width: "6rem" },
 ];
+const ANSWERS = [
+  { title: "Node", width: "minmax(8rem, 1fr)" },
+  { title: "State", width: "7rem" },
+  { title: "Packets", width: "14rem" },
+  { title: "Size", width: "6rem" },
+  { title: "Captures", width: "minmax(10rem, 3fr)" },
+];
 const POLL_EVERY = 2000;
 
 function open(id) {
@@ -109,8 +116,9 @@ export function FleetRequestView({ fleet, route }) {
     const timer = setTimeout(() => setTick((number) => number + 1), POLL_EVERY);
     return () => clearTimeout(timer);
   }, [waiting, request, problem]);
-  const records = request ? Object.entries(request.records).sort(([a], [b]) => a.localeCompare(b)) : [];
+  const records = useMemo(() => (request ? Object.entries(request.records).sort(([a], [b]) => a.localeCompare(b)) : []), [request]);
   const most = Math.max(1, ...records.map(([, record]) => packetsOf(record)));
+  const [chosen, choose] = useState("");
   const [busy, setBusy] = useState(false);
   const merge = (partial) => {
     setRefused(null);
@@ -123,29 +131,44 @@ export function FleetRequestView({ fleet, route }) {
     <${Problem} error=${refused || problem} />
     ${refused?.status === 422 && html`<p><button type="button" onClick=${() => merge(true)}>Merge without them</button></p>`}
     ${request && html`
-      <p role="status">${request.nodes ? "" : "No node has answered yet. "}${plural(request.nodes, "node")}: <${States} states=${request.states} /> ${plural(request.packets, "packet")}, ${size(request.bytes)}</p>
-      ${request.bpf && html`<p>Filter <code>${request.bpf}</code></p>`}
+      <p role="status">${request.nodes ? "" : "No node has answered yet. "}${plural(request.nodes, "node")}: <${States} states=${request.states} /></p>
+      <p>${plural(request.packets, "packet")}, ${size(request.bytes)}${request.bpf && html`, filter <code>${request.bpf}</code>`}</p>
       <p class="buttons">
         ${request.states.running && html`<${Sure} onSure=${() => remove(path).catch(setRefused)}>Stop on all nodes<//>`}
         ${request.files > 0 && html`<button type="button" class="main" disabled=${busy} onClick=${() => merge(false)}>${busy ? "Merging …" : "Download one file of all nodes"}</button>`}
       </p>
-      <div class="scroll-x" tabindex="0" role="region" aria-label="Table of nodes"><table class="plain">
-        <thead><tr><th>Node</th><th>State</th><th>Packets</th><th>Size</th><th>Captures</th></tr></thead>
-        <tbody>${records.map(([name, record]) => html`<tr>
-          <td>${name}</td>
-          <td><${State} name=${record.state} /></td>
-          <td><${Bar} value=${packetsOf(record)} of=${most} label=${`Packets of ${name}`} text=${count(packetsOf(record))} /></td>
-          <td class="number">${size(bytesOf(record))}</td>
-          <td><${Captures} record=${record} fleet=${fleet} name=${name} /></td>
-        </tr>`)}</tbody>
-      </table></div>`}`;
+      ${records.length > 0 && html`
+        <${LongList} rows=${records} columns=${ANSWERS} row=${(one) => answerCells(one, most)} label="Nodes of the request" keyOf=${([name]) => name} onOpen=${([name]) => choose(name)} />
+        <p class="note">Choose a node to see its captures.</p>`}
+      ${chosen && request.records[chosen] && html`<section aria-label=${chosen}>
+        <h2>${chosen} <button type="button" onClick=${() => choose("")}>Close</button></h2>
+        <${Captures} record=${request.records[chosen]} fleet=${fleet} name=${chosen} />
+      </section>`}`}`;
+}
+
+// What became of the request on a node, in a line.
+function inWords(record) {
+  if (record.state === "dryrun") return `would capture on ${(record.interface || []).join(", ") || "nothing"}`;
+  const captures = record.captures.map((one) => [one.interface, one.state, one.reason].filter(Boolean).join(" "));
+  return [...record.problems, ...captures].join("; ");
+}
+
+function answerCells([name, record], most) {
+  const words = inWords(record);
+  return [
+    name,
+    html`<${State} name=${record.state} />`,
+    html`<${Bar} value=${packetsOf(record)} of=${most} label=${`Packets of ${name}`} text=${count(packetsOf(record))} />`,
+    size(bytesOf(record)),
+    html`<span title=${words}>${words}</span>`,
+  ];
 }
 
 function Captures({ record, fleet, name }) {
   const url = fleet?.nodes.get(name)?.url || "";
   return html`
     ${record.problems.map((words) => html`<p>${words}</p>`)}
-    ${record.state === "dryrun" && html`<p>would capture on ${(record.interface || []).join(", ") || "nothing"}</p>`}
+    ${record.state === "dryrun" && html`<p>${inWords(record)}</p>`}
     ${Object.entries(record.unavailable || {}).map(([one, why]) => html`<p class="note">${one}: ${why}</p>`)}
     ${(record.warnings || []).map((words) => html`<p class="note">${words}</p>`)}
     ${record.captures.map((one) => html`<p>
