@@ -156,6 +156,7 @@ class Node:
             "traffic": {name: [counts.packets, counts.bytes] for name, counts in traffic},
             "memory": self._budget.used,
             "captures": len(self._engine.runs),
+            "skipped": gauges.skipped(),
             "spool": {
                 "files": gauges.spool_files(),
                 "bytes": gauges.spool_bytes(),

@@ -17,6 +17,8 @@ const SIGNS = {
   dryrun: ["good", "✓"],
   unreachable: ["bad", "✗"],
   connected: ["good", "✓"],
+  ready: ["good", "✓"],
+  "not ready": ["bad", "✗"],
   empty: ["dull", "∅"],
   cancelled: ["dull", "■"],
   silent: ["dull", "?"],

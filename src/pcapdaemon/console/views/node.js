@@ -3,16 +3,19 @@
 import { html, useMemo, useState } from "../vendor/preact.js";
 import { get } from "../api.js";
 import { Bar, Empty, Plot, Problem, State, useLoaded } from "../parts.js";
-import { bits, perSecond, plural, seconds, size } from "../words.js";
+import { bits, count, perSecond, plural, seconds, size } from "../words.js";
 
 export function NodeView({ about, levels }) {
   const last = levels[levels.length - 1];
   const now = last?.at || Date.now() / 1000; // by the clock of the node
+  const sources = Object.values(about.sources);
+  const ready = sources.length > 0 && sources.every((one) => one.connected);
   const turn = Math.floor((last?.at || 0) / 15);
   const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), [turn]);
   const [recorders] = useLoaded((signal) => get("/recorders", signal), [turn]);
   return html`
     <h1 tabindex="-1">${about.node}</h1>
+    <p role="status"><${State} name=${ready ? "ready" : "not ready"} /> ${ready ? "" : html`<span class="note">a source is not connected</span>`}</p>
     <p class="note">
       pcapdaemon ${about.version}, ${about.library}, running for ${seconds(Math.max(0, now - about.started_at))}
       ${Object.keys(about.labels).length > 0 && html`, ${Object.entries(about.labels).map(([name, value]) => `${name} = ${value}`).join(", ")}`}
@@ -52,6 +55,8 @@ function Memory({ about, level }) {
       <dd><${Bar} value=${level?.memory || 0} of=${about.limits.memory} label="Memory in use" text=${`${size(level?.memory)} of ${size(about.limits.memory)}`} /></dd>
       <dt>Captures</dt>
       <dd><${Bar} value=${level?.captures || 0} of=${about.limits.captures} label="Captures that run" text=${`${level?.captures || 0} of ${about.limits.captures}`} /></dd>
+      <dt>Messages for other nodes</dt>
+      <dd>${count(level?.skipped || 0)} skipped</dd>
       <dt>Spool</dt>
       <dd>${spool.files ? `${plural(spool.files, "savefile")}, ${size(spool.bytes)}, the oldest for ${seconds(spool.oldest)}` : "empty"}</dd>
     </dl>
