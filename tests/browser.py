@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Playwright, Request, Route
+from playwright.sync_api import Browser, Error, Page, Playwright, Request, Route
 
 PROGRAM = "/usr/bin/chromium"
 OPTIONS = (
@@ -74,7 +74,10 @@ class Visit:
             route.abort()
 
     def _count(self, request: Request) -> None:
-        sizes = request.sizes()
+        try:
+            sizes = request.sizes()
+        except Error:  # the window was closed in this moment
+            return
         self.bytes += sizes["responseBodySize"] + sizes["responseHeadersSize"]
 
 

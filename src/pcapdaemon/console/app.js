@@ -83,8 +83,8 @@ function useRecords(session) {
   useEffect(() => {
     const made = new Records(() => setVersion((number) => number + 1));
     records.current = made;
-    made.load();
-    const stop = listen("/events", (kind, event) => made.onEvent(kind, event.data), (connected) => connected && made.load());
+    // from the moment on at which events come, so that none is missed in between
+    const stop = listen("/events", (kind, event) => made.onEvent(kind, event.data), (connected) => (connected || !made.loaded) && made.load());
     return () => {
       made.stop();
       stop();
