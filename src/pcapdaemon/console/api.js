@@ -6,7 +6,7 @@ const RETRY_LONGEST = 15000;
 const SILENT_AFTER = 40000; // the daemon sends something every 15 seconds
 
 // Where the API is: the page may be behind a proxy, below a path.
-export const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "").replace(/\/console$/, "");
+export const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
 let onUnauthorized = () => {};
 
