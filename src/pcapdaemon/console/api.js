@@ -56,8 +56,19 @@ async function send(method, path, body, signal) {
   throw new Refused(response.status, found);
 }
 
+const begun = new Map();
+
+// Asks for something before the view that needs it is there: the next `get` of the path has it.
+export function early(path) {
+  const asked = send("GET", path);
+  asked.catch(() => {}); // whoever gets it sees the error
+  begun.set(path, asked);
+}
+
 export async function get(path, signal) {
-  return (await send("GET", path, undefined, signal)).json();
+  const asked = begun.get(path);
+  begun.delete(path);
+  return (await (asked || send("GET", path, undefined, signal))).json();
 }
 
 export async function post(path, body, signal) {

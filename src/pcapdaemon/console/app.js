@@ -1,7 +1,7 @@
 // The page: who asks, what is shown, and the data that all views share.
 
 import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
-import { forgetToken, get, hasToken, keepToken, listen, whenUnauthorized } from "./api.js";
+import { early, forgetToken, get, hasToken, keepToken, listen, whenUnauthorized } from "./api.js";
 import { Problem } from "./parts.js";
 import { Records } from "./records.js";
 import { NodeView } from "./views/node.js";
@@ -196,6 +196,8 @@ function App() {
   return html`<${Page} session=${session} onLeave=${leave} key=${session} />`;
 }
 
+// what the first view needs, all at once
+for (const path of ["/about", ...(/^#?\/?(node)?$/.test(location.hash) ? ["/interfaces", "/recorders"] : [])]) early(path);
 const place = document.getElementById("app");
 place.replaceChildren();
 render(html`<${App} />`, place);

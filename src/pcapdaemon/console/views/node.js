@@ -10,9 +10,8 @@ export function NodeView({ about, levels }) {
   const now = last?.at || Date.now() / 1000; // by the clock of the node
   const sources = Object.values(about.sources);
   const ready = sources.length > 0 && sources.every((one) => one.connected);
-  const turn = Math.floor((last?.at || 0) / 15);
-  const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), [turn]);
-  const [recorders] = useLoaded((signal) => get("/recorders", signal), [turn]);
+  const [interfaces, problem] = useLoaded((signal) => get("/interfaces", signal), [about]); // which is loaded every 15 seconds
+  const [recorders] = useLoaded((signal) => get("/recorders", signal), [about]);
   return html`
     <h1 tabindex="-1">${about.node}</h1>
     <p role="status"><${State} name=${ready ? "ready" : "not ready"} /> ${ready ? "" : html`<span class="note">a source is not connected</span>`}</p>
