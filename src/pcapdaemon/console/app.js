@@ -4,22 +4,41 @@ import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
 import { early, forgetToken, get, hasToken, keepToken, listen, whenUnauthorized } from "./api.js";
 import { Problem } from "./parts.js";
 import { Records } from "./records.js";
-import { NodeView } from "./views/node.js";
-import { CaptureView } from "./views/capture.js";
-import { RequestsView } from "./views/requests.js";
-import { RequestView } from "./views/request.js";
-import { FleetRequestView, FleetView } from "./views/fleet.js";
 import { Fleet } from "./fleet.js";
 
 const KEPT_LEVELS = 180;
 const ABOUT_EVERY = 15000;
 
 const VIEWS = [
-  ["node", "Node", NodeView],
-  ["capture", "Capture", CaptureView],
-  ["captures", "Captures", RequestsView],
-  ["fleet", "Fleet", FleetView],
+  ["node", "Node"],
+  ["capture", "Capture"],
+  ["captures", "Captures"],
+  ["fleet", "Fleet"],
 ];
+
+// Views are loaded when they are shown, so that the first one is there sooner. The second of a pair
+// shows one thing of the first.
+const LOADERS = {
+  node: () => import("./views/node.js").then((one) => [one.NodeView]),
+  capture: () => import("./views/capture.js").then((one) => [one.CaptureView]),
+  captures: () => Promise.all([import("./views/requests.js"), import("./views/request.js")]).then(([all, one]) => [all.RequestsView, one.RequestView]),
+  fleet: () => import("./views/fleet.js").then((one) => [one.FleetView, one.FleetRequestView]),
+};
+
+// The component of a view, or null while it is loaded.
+function useView(route) {
+  const name = route.view in LOADERS ? route.view : "node";
+  const [found, setFound] = useState(null);
+  useEffect(() => {
+    let gone = false;
+    LOADERS[name]().then((components) => gone || setFound({ name, components }));
+    return () => {
+      gone = true;
+    };
+  }, [name]);
+  if (found?.name !== name) return null;
+  return (route.id && found.components[1]) || found.components[0];
+}
 
 function decoded(text) {
   try {
@@ -161,19 +180,20 @@ function Page({ session, onLeave }) {
     const title = VIEWS.find(([name]) => name === route.view)?.[1] || "pcapdaemon";
     document.title = `${title} - ${about ? about.node : "pcapdaemon"}`;
   }, [route.view, about?.node]);
-  const first = useRef(true);
+  const View = useView(route);
+  const shown = useRef("");
   useEffect(() => {
-    if (!first.current) document.querySelector("h1")?.focus();
-    first.current = false;
-  }, [route.view, route.id]);
-  const ones = { captures: RequestView, fleet: FleetRequestView };
-  const View = (route.id && ones[route.view]) || (VIEWS.find(([name]) => name === route.view) || VIEWS[0])[2];
+    if (!View) return;
+    const place = `${route.view}/${route.id}`;
+    if (shown.current && shown.current !== place) document.querySelector("h1")?.focus();
+    shown.current = place;
+  }, [View, route.view, route.id]);
   const offline = connected ? null : { message: `Not connected: ${why || "the connection ended"} The page shows what it knew.` };
   return html`
     <${Header} about=${about} connected=${connected} route=${route} onLeave=${onLeave} />
     <main id="main">
       <${Problem} error=${offline || (about ? null : problem)} />
-      ${about && records && html`<${View} key=${`${route.view}/${route.id}`} about=${about} levels=${levels} records=${records} fleet=${fleet} route=${route} />`}
+      ${about && records && View && html`<${View} key=${`${route.view}/${route.id}`} about=${about} levels=${levels} records=${records} fleet=${fleet} route=${route} />`}
     </main>`;
 }
 
