@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.servers import DaemonProcess
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Make = Callable[..., DaemonProcess]
 
@@ -31,3 +34,16 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def daemon(make: Make) -> DaemonProcess:
     """A running daemon."""
     return make().start()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Debian's Chromium."""
+    from playwright.sync_api import sync_playwright  # few tests need it
+
+    from tests.browser import launch
+
+    with sync_playwright() as playwright:
+        made = launch(playwright)
+        yield made
+        made.close()

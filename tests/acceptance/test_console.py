@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.acceptance.conftest import Make
-from tests.browser import Visit, launch, visit
+from tests.browser import Visit, visit
 from tests.helpers import Wire, eventually, numbers
 from tests.servers import DaemonProcess, wait_for_file
 
@@ -21,14 +21,6 @@ MOST_BYTES = 150_000
 """Most bytes of the first view."""
 
 expect.set_options(timeout=30_000)  # a busy machine is slow, which is no fault of the page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

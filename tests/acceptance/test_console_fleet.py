@@ -8,20 +8,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.browser import launch, visit
+from tests.browser import visit
 from tests.helpers import Wire, eventually, tshark
 from tests.servers import DaemonProcess, RedisServer
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
 
 Fleet = list[DaemonProcess]
 

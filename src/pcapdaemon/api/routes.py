@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -125,7 +125,9 @@ class Api:
         cause: str | None = Query(None, description="System, id or URL, or a part of the title."),
         customer: str | None = Query(None, description="The customer."),
         tag: str | None = Query(None, description="One of the request's tags."),
-        since: AwareDatetime | None = Query(None, description="Received since then, RFC 3339."),  # noqa: B008  # FastAPI reads it
+        since: Annotated[
+            AwareDatetime | None, Query(description="Received since then, RFC 3339.")
+        ] = None,
     ) -> list[dict[str, Any]]:
         """Return the last requests, newest first, or those that are looked for."""
         search = Search(cause, customer, tag, since.timestamp() if since else None)
@@ -169,15 +171,16 @@ class Api:
 
     async def events(
         self,
-        # the name of the query parameter
-        id: str | None = Query(None, description="Only results of this request."),  # noqa: A002
+        request_id: str | None = Query(
+            None, alias="id", description="Only results of this request."
+        ),
     ) -> AsyncIterator[ServerSentEvent]:
         """Send the results of all requests from now on, as server-sent events.
 
         Each is a CloudEvent. The name of the event is what happened.
         """
         yield ServerSentEvent(comment="listening")
-        async for kind, body in self._subscribe(id):
+        async for kind, body in self._subscribe(request_id):
             yield ServerSentEvent(event=kind, raw_data=body.decode())
 
     async def docs(self, request: Request) -> Response:

@@ -103,8 +103,10 @@ class SavefileRoutes:
         name: str,
         first: int = Query(1, ge=1, description="Number of the first packet."),
         limit: int = Query(100, ge=1, le=1000, description="Most packets."),
-        bytes: bool = Query(  # noqa: A002  # the name of the query parameter
-            False, description="With the bytes in hexadecimal, of one packet (`limit=1`)."
+        with_bytes: bool = Query(
+            False,
+            alias="bytes",
+            description="With the bytes in hexadecimal, of one packet (`limit=1`).",
         ),
     ) -> Any:
         """Return packets of a savefile in words: addresses, protocol, and what it says.
@@ -115,11 +117,11 @@ class SavefileRoutes:
             return record
         console = self._settings()
         await self._refuse_strangers(request, console.preview, "preview")
-        if bytes and not console.download:
+        if with_bytes and not console.download:
             raise HTTPException(403, "the bytes of packets are not shown: [console] download")
-        if bytes and limit != 1:
+        if with_bytes and limit != 1:
             raise HTTPException(422, "with bytes=true, limit must be 1")
-        found = await self._read(request_id, name, _bytes_of if bytes else _some, first, limit)
+        found = await self._read(request_id, name, _bytes_of if with_bytes else _some, first, limit)
         return {"packets": found}
 
     async def summary(self, request: Request, request_id: str, name: str) -> Any:

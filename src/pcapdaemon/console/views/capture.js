@@ -5,7 +5,6 @@ import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
 import { BASE, get, hasToken, post, Refused } from "../api.js";
 import { Copy, Empty, Plot, Problem, useLoaded } from "../parts.js";
 import { bits, inSeconds, perSecond, seconds, size } from "../words.js";
-import { seriesOf } from "./node.js";
 
 const CHECK_AFTER = 250;
 
