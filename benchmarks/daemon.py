@@ -4,7 +4,9 @@ How fast it is, what it needs at rest, and what messages for other nodes cost it
 """
 
 import json
+import os
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +14,18 @@ from benchmarks.report import Figure
 from tests.helpers import Wire, eventually, packets
 from tests.servers import DaemonProcess, RedisServer
 
+ROOT = Path(__file__).parents[1]
+INSTALLED = ROOT / "build" / "installed"
 ROUNDS, FOREIGN = 20, 200_000
+
+
+def install() -> None:
+    """Install the program as users do: without what its development needs, which takes memory."""
+    words = "sync --quiet --locked --no-dev --no-editable --compile-bytecode --extra redis"
+    words += " --reinstall-package pcapdaemon"  # its version is the same after a change
+    command = [str(ROOT / ".uv" / "bin" / "uv"), *words.split(), "--python", "/usr/bin/python3"]
+    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(INSTALLED)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def figures(wire: Wire, directory: Path) -> list[Figure]:
@@ -22,7 +35,7 @@ def figures(wire: Wire, directory: Path) -> list[Figure]:
     daemon = DaemonProcess(directory, {**bus, "interface 1": {"name": wire.far}})
     try:
         begun = time.monotonic()
-        daemon.start()
+        daemon.start(program=str(INSTALLED / "bin" / "pcapdaemon"))
         eventually(lambda: daemon.api("GET", "/readyz").status_code == 200)
         ready = time.monotonic() - begun
         return [

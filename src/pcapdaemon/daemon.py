@@ -8,15 +8,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
-from pcapdaemon.api.alerts import AlertRoutes
 from pcapdaemon.api.console import ConsoleRoutes
-from pcapdaemon.api.fleet import FleetRoutes
 from pcapdaemon.api.node import NodeRoutes
-from pcapdaemon.api.routes import Api
+from pcapdaemon.api.routes import Api, Routes
 from pcapdaemon.api.savefiles import SavefileRoutes
 from pcapdaemon.api.serving import Serving
 from pcapdaemon.api.streams import StreamRoutes
@@ -29,10 +28,7 @@ from pcapdaemon.core.node_events import (
     ConfigurationRefused,
     ConfigurationReloaded,
     DestinationNotReady,
-    SourceSwitchedOff,
-    SourceSwitchedOn,
 )
-from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool
 from pcapdaemon.delivery.spooling import Spooling
@@ -40,10 +36,10 @@ from pcapdaemon.destinations.base import Destination
 from pcapdaemon.engine import Engine
 from pcapdaemon.files import allow_descriptors
 from pcapdaemon.filewatch import FileWatch, differing
-from pcapdaemon.fleet.watch import FleetWatch
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.rtnetlink import own_addresses
 from pcapdaemon.node import Node
+from pcapdaemon.receiving import Receiving
 from pcapdaemon.results.history import History
 from pcapdaemon.results.records import Records
 from pcapdaemon.results.router import Results
@@ -55,15 +51,17 @@ from pcapdaemon.settings import (
     node_name,
     state_directory,
 )
-from pcapdaemon.sources.base import Bus, Source
 from pcapdaemon.sources.http import HttpSettings, HttpSource
-from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.sources.pump import close
 from pcapdaemon.targets.recorded import PodRecorders, Wanted, wanted
 from pcapdaemon.targets.targets import Targets
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
-from pcapdaemon.triggers.alerts import Alerts
+
+if TYPE_CHECKING:
+    from pcapdaemon.api.fleet import FleetRoutes
+    from pcapdaemon.triggers.alerts import Alerts
 
 LAST_RESULTS = 2.0
 """Seconds in which waiting results are sent, after all savefiles are delivered."""
@@ -131,16 +129,13 @@ class Daemon:
             find_targets=self._targets.find,
             presence=lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
         )
-        self._alerts = Alerts(
-            self._engine.take, self._bus_of, self._publish, state_directory(settings.general)
-        )
+        self._receiving = Receiving(self._engine.take, self._results, self._publish)
+        self._alerts: Alerts | None = None
         self._node = Node(
             lambda: self._settings, self._engine, self._history, self._recorders, budget
         )
         self._metrics = Metrics(self._node.gauges(self._spool, self._ready))
-        self._fleet = FleetWatch()
-        self._pumps: dict[str, asyncio.Task[None]] = {}
-        self._sources: dict[str, Source] = {}
+        self._fleet: FleetRoutes | None = None
         self.api = Serving(self._publish)
         self._looking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -167,7 +162,7 @@ class Daemon:
         )
         helpers = [asyncio.create_task(one) for one in work]
         self._announce(self._settings, self)
-        addresses = [source.address for source in self._sources.values()]
+        addresses = [source.address for source in self._receiving.sources.values()]
         self._telemetry.started(
             addresses, list(self._settings.destinations), self._settings.warnings
         )
@@ -175,8 +170,10 @@ class Daemon:
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
         await _cancelled(helpers)  # a reload in progress must not interfere
-        await asyncio.gather(self._alerts.close(), self._fleet.close())
-        ending = await self._stop_sources(list(self._sources))
+        await self._watch_fleet(False)
+        if self._alerts:
+            await self._alerts.close()
+        ending = await self._receiving.stop(list(self._receiving.sources), for_good=True)
         await self._engine.drain(self._settings.general.draintime)
         await self._recorders.close()
         await run_in_thread(self._ready.close)
@@ -204,18 +201,16 @@ class Daemon:
         were. With `secrets_only`, nothing else in the sections has changed. Raises ConfigError
         before anything has changed.
         """
-        old = self._settings.sources
+        old, running = self._settings.sources, self._receiving.sources
         again = {
             name
-            for name in self._sources
+            for name in running
             if sources.TABLE[name].section in renewed
             and (secrets_only or settings.sources.get(name) == old.get(name))
         }
         made_destinations = _destinations(settings)
         node = node_name(settings)
-        same = {
-            n for n in self._sources if settings.sources.get(n) == self._settings.sources.get(n)
-        } | again
+        same = {n for n in running if settings.sources.get(n) == old.get(n)} | again
         unchanged = same if node == self._engine.node else set()
         made = {
             n: sources.load(n)(section, node)
@@ -227,19 +222,20 @@ class Daemon:
         http = settings.sources.get("http")
         # the last step that can fail
         await self.api.move(http if isinstance(http, HttpSettings) else None)
-        gone = await self._stop_sources([name for name in self._sources if name not in unchanged])
+        gone = await self._receiving.stop([name for name in running if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         self._recorders.exchange(recorders, there.targets)
         await self._configure(node, settings, made_destinations)
         for name, source in made.items():
-            self._start_source(name, source)
+            self._receiving.start(name, source)
         for name in again:
-            await self._reconnect(name, settings.sources[name])
+            await self._receiving.reconnect(name, settings.sources[name])
         places = (" ".join(filter(None, place)) for place in self._results.boxes)
-        await self._alerts.configure(settings.trigger, settings.sources, node)
-        names = (*settings.sources, *(f"trigger:{name}" for name in self._alerts.triggers))
-        self._metrics.expect(names, settings.destinations, places, self._alerts.triggers)
-        await self._fleet.configure(settings.console.fleet, self._sources)
+        await self._take_alerts(settings, node)
+        triggers = [one.name for one in settings.trigger]
+        names = (*settings.sources, *(f"trigger:{name}" for name in triggers))
+        self._metrics.expect(names, settings.destinations, places, triggers)
+        await self._watch_fleet(settings.console.fleet)
         self._serve_api()
 
     def _wanted_recorders(self, settings: Settings, there: Sequence[str] = ()) -> Wanted:
@@ -266,48 +262,42 @@ class Daemon:
         if problem := await destination.check():
             self._publish(DestinationNotReady(destination.name, problem))
 
-    def _start_source(self, name: str, source: Source) -> None:
-        self._sources[name] = source
-        self._publish(SourceSwitchedOn(name))
-        if isinstance(source, Bus):
-            self._results.attach(source)
-        self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
+    async def _take_alerts(self, settings: Settings, node: str) -> None:
+        if settings.trigger and not self._alerts:
+            # imported here because many nodes have no trigger
+            from pcapdaemon.triggers.alerts import Alerts  # noqa: PLC0415
 
-    async def _reconnect(self, name: str, section: Section) -> None:
-        source = self._sources[name]
-        source.settings = section
-        if isinstance(source, Bus):
-            await end(self._pumps[name])
-            await close(source)
-            self._pumps[name] = asyncio.create_task(pump(source, self._engine.take, self._publish))
+            take, bus_of = self._engine.take, self._receiving.bus_of
+            self._alerts = Alerts(take, bus_of, self._publish, state_directory(settings.general))
+        if self._alerts:
+            await self._alerts.configure(settings.trigger, settings.sources, node)
 
-    async def _stop_sources(self, names: list[str]) -> list[Source]:
-        """Stop receiving from these sources, and return them; the caller must close them."""
-        # remove them from the tables before the first await: the daemon may end during a reload
-        pumps, stopped = (
-            [self._pumps.pop(name) for name in names],
-            [self._sources.pop(name) for name in names],
-        )
-        for name in names:
-            self._publish(SourceSwitchedOff(name))
-        await asyncio.gather(*(end(task) for task in pumps))
-        if not self._stopping.is_set():
-            await asyncio.gather(*(self._results.detach(source.name) for source in stopped))
-        return stopped
+    async def _watch_fleet(self, on: bool) -> None:
+        if on and not self._fleet:
+            # imported here because few nodes need its megabyte
+            from pcapdaemon.api.fleet import FleetRoutes  # noqa: PLC0415
+
+            self._fleet = FleetRoutes(self._delivery.savefile_of, self._node, self.api.closing)
+        if self._fleet:
+            await self._fleet.watch(self._receiving.sources if on else {})
 
     def _serve_api(self) -> None:
-        source = self._sources.get("http")
+        source = self._receiving.sources.get("http")
         if not isinstance(source, HttpSource):
             return
         closing, savefile_of = self.api.closing, self._delivery.savefile_of
-        parts = (
+        parts: list[Routes] = [
             ConsoleRoutes(self._node.console),
-            AlertRoutes(lambda: self._alerts.triggers, self._publish),
             SavefileRoutes(self._history, source, savefile_of, self._node.console),
-            FleetRoutes(self._fleet, source, savefile_of, self._node, closing),
             NodeRoutes(self._node, closing),
             StreamRoutes(self._engine, self._history, source, self._node.console, closing),
-        )
+        ]
+        if alerts := self._alerts:
+            from pcapdaemon.api.alerts import AlertRoutes  # noqa: PLC0415  # as above
+
+            parts.append(AlertRoutes(lambda: alerts.triggers, self._publish))
+        if self._fleet and self._fleet.is_on:
+            parts.append(self._fleet)
         api = Api(
             self._engine,
             self._history,
@@ -318,11 +308,6 @@ class Daemon:
             parts,
         )
         self.api.serve(api.app(), source.settings, lambda path: any(p.is_open(path) for p in parts))
-
-    def _bus_of(self, section: str) -> Bus | None:
-        of_section = (n for n in self._sources if sources.TABLE[n].section == section)
-        found = (self._sources[name] for name in of_section)
-        return next((one for one in found if isinstance(one, Bus)), None)
 
     def _publish(self, event: Event) -> None:
         for listener in (self._history, self._metrics, self._telemetry, self._results):

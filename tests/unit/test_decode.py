@@ -15,8 +15,9 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrH
 from scapy.layers.l2 import ARP, CookedLinux, Dot1Q, Ether
 from scapy.packet import Packet as ScapyPacket
 
+from pcapdaemon.core.errors import NotASavefile
 from pcapdaemon.decode.packets import decode
-from pcapdaemon.decode.reading import NotASavefile, Packet, packets
+from pcapdaemon.decode.reading import Packet, packets
 from pcapdaemon.decode.summary import MOST_STEPS, OverTime, listed, summarize
 from pcapdaemon.savefile.merging import Part, merged
 

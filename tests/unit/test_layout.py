@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "sources": SMALL,
     "fleet": {*SMALL, "sources", "console"},
     "results": {*SMALL, "sources"},
+    "receiving": {"core", "sources", "results"},
     "triggers": {*SMALL, "sources", "dedupe"},
     "telemetry": {"core"},
     "settings": {
@@ -107,7 +108,7 @@ MAY_IMPORT = {
         "fleet",
         "systemd",
     }
-    | {"settings", "runs", "engine", "node", "api"},
+    | {"settings", "receiving", "runs", "engine", "node", "api"},
     "cli": {
         *SMALL,
         "tables",

@@ -31,6 +31,9 @@ class ConsoleRoutes:
         add("/", self.index, include_in_schema=False)
         add(PATH.rstrip("/"), self.index, include_in_schema=False)
         add(PATH + "{path:path}", self.file, include_in_schema=False)
+        if not self._settings().fleet:
+            methods = ["GET", "POST", "DELETE"]
+            add("/fleet{path:path}", self.no_fleet, methods=methods, include_in_schema=False)
 
     def is_open(self, path: str) -> bool:
         """Return whether a path needs no token."""
@@ -39,6 +42,10 @@ class ConsoleRoutes:
     async def index(self) -> Response:
         """Lead people to the page or, without it, to the description of the API."""
         return RedirectResponse(PATH if self._settings().listen else "/docs")
+
+    async def no_fleet(self) -> Response:
+        """Answer requests for the fleet on a node that does not show it."""
+        raise HTTPException(404, "this node does not show the fleet: [console] fleet = false")
 
     async def file(
         self,

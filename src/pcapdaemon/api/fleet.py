@@ -7,21 +7,22 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.api.savefiles import SavefileOf, refuse_other_users
-from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.errors import NotASavefile, NotConnected
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.text import path_safe
-from pcapdaemon.decode.reading import NotASavefile, packets
+from pcapdaemon.decode.reading import packets
 from pcapdaemon.fleet.fetch import Fetcher, NotFetched
 from pcapdaemon.fleet.watch import FleetWatch
 from pcapdaemon.node import Node
 from pcapdaemon.savefile.merging import Part, merged
+from pcapdaemon.sources.base import Source
 from pcapdaemon.sources.http import HttpSource
 from pcapdaemon.threads import run_in_thread
 
@@ -33,37 +34,36 @@ MOST_FILES = 1000
 
 
 class FleetRoutes:
-    """The routes. Without `[console] fleet`, they answer 404."""
+    """The routes, and the watch that knows the fleet. It is kept while it is off."""
 
-    def __init__(
-        self,
-        watch: FleetWatch,
-        source: HttpSource,
-        savefile_of: SavefileOf,
-        node: Node,
-        closing: asyncio.Event,
-    ) -> None:
-        self._watch, self._source, self._savefile_of = watch, source, savefile_of
-        self._node, self._closing = node, closing
+    def __init__(self, savefile_of: SavefileOf, node: Node, closing: asyncio.Event) -> None:
+        self._savefile_of, self._node, self._closing = savefile_of, node, closing
+        self._watch = FleetWatch()
+        self._has_token = False
         self._merging = asyncio.Semaphore(1)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it watches."""
+        return self._watch.is_on
+
+    async def watch(self, sources: Mapping[str, Source]) -> None:
+        """Watch the results on the buses among these sources, or nothing."""
+        http = sources.get("http")
+        self._has_token = isinstance(http, HttpSource) and http.settings.token is not None
+        await self._watch.configure(sources)
 
     def add_to(self, app: FastAPI, refusals: Responses) -> None:
         """Add the routes to an application."""
         add, one = app.add_api_route, "/fleet/captures/{request_id:path}"
-        off: Responses = {404: refusals[404]}
+        unknown: Responses = {404: refusals[404]}
         sent: Responses = {status: refusals[status] for status in (400, 404, 413, 415, 503)}
-        add("/fleet", self.fleet, responses=off)
-        add(
-            "/fleet/events",
-            self.events,
-            response_class=EventSourceResponse,
-            responses=off,
-            dependencies=[Depends(self._refuse_if_off)],  # before the response begins
-        )
+        add("/fleet", self.fleet)
+        add("/fleet/events", self.events, response_class=EventSourceResponse)
         add("/fleet/captures", self.start, methods=["POST"], status_code=202, responses=sent)
         merged_answers: Responses = {status: refusals[status] for status in (403, 404, 422)}
         add(one + "/merged", self.merged, response_class=Response, responses=merged_answers)
-        add(one, self.request, responses=off)
+        add(one, self.request, responses=unknown)
         add(one, self.end, methods=["DELETE"], status_code=202, responses=sent)
 
     def is_open(self, path: str) -> bool:
@@ -88,7 +88,6 @@ class FleetRoutes:
 
     async def request(self, request_id: str) -> dict[str, Any]:
         """Return what each node reported of a request."""
-        self._refuse_if_off()
         found = self._watch.state.requests.get(request_id)
         if found is None:
             raise HTTPException(404, f"no node has reported a request {request_id!r}")
@@ -100,7 +99,6 @@ class FleetRoutes:
         bus: str = Query("", description="The bus to send it on. Empty: the first."),
     ) -> dict[str, Any]:
         """Send a request to the fleet over a bus. The nodes that it names do what it says."""
-        self._refuse_if_off()
         await self._refuse_other_users(request)
         refuse_all_but_json(request)
         try:
@@ -113,7 +111,6 @@ class FleetRoutes:
 
     async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """End a request on all nodes."""
-        self._refuse_if_off()
         await self._refuse_other_users(request)
         try:
             await self._watch.cancel(request_id)
@@ -128,7 +125,6 @@ class FleetRoutes:
         which `[console] fetch_from` allows to fetch. If one of them is missing,
         the answer is 422 and names it; `?partial=true` leaves it out.
         """
-        self._refuse_if_off()
         if not self._node.console().download:
             raise HTTPException(403, "this node does not allow it: [console] download = false")
         await self._refuse_other_users(request)
@@ -206,18 +202,13 @@ class FleetRoutes:
             raise HTTPException(503, str(error)) from None
 
     def _since(self, change: int) -> dict[str, Any]:
-        self._refuse_if_off()
         now = time.time()
         return {"at": now, "buses": dict(self._watch.buses), **self._watch.state.since(change, now)}
 
     async def _refuse_other_users(self, request: Request) -> None:
         """Raise HTTPException for those who may not do what the daemon's credentials can."""
-        if self._source.settings.token is None:
+        if not self._has_token:
             await refuse_other_users(request)
-
-    def _refuse_if_off(self) -> None:
-        if not self._watch.is_on:
-            raise HTTPException(404, "this node does not show the fleet: [console] fleet = false")
 
 
 def _check(file: Any) -> None:

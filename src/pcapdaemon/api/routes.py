@@ -36,6 +36,9 @@ class Routes(Protocol):
     def add_to(self, app: FastAPI, refusals: Responses) -> None:
         """Add the routes to an application."""
 
+    def is_open(self, path: str) -> bool:
+        """Return whether a path needs no token."""
+
 
 class Api:
     """The routes. Their docstrings are the descriptions on the page at /docs."""

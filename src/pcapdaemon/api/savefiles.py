@@ -14,8 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pcapdaemon.api.files import respond
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.console.settings import ConsoleSettings
-from pcapdaemon.decode.reading import NotASavefile, packets
-from pcapdaemon.decode.summary import described, listed, summarize
+from pcapdaemon.core.errors import NotASavefile
 from pcapdaemon.results.history import History
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sockets import user_of
@@ -35,12 +34,6 @@ LINK_LIVES = 60.0
 
 MOST_LINKS = 256
 """Most links that can be used at the same time. A further one replaces the oldest."""
-
-MOST_PACKETS = 200_000
-"""Most packets of a savefile that a summary counts."""
-
-LONGEST_SUMMARY = 3.0
-"""Most seconds in which packets are counted, because no capture may wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,10 @@ class SavefileRoutes:
             raise HTTPException(403, "the bytes of packets are not shown: [console] download")
         if with_bytes and limit != 1:
             raise HTTPException(422, "with bytes=true, limit must be 1")
-        found = await self._read(request_id, name, _bytes_of if with_bytes else _some, first, limit)
+        from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
+
+        read = preview.bytes_of if with_bytes else preview.some
+        found = await self._read(request_id, name, read, first, limit)
         return {"packets": found}
 
     async def summary(self, request: Request, request_id: str, name: str) -> Any:
@@ -132,7 +128,9 @@ class SavefileRoutes:
         if record := self._record_at(request):
             return record
         await self._refuse_strangers(request, self._settings().preview, "preview")
-        return await self._read(request_id, name, _summary)
+        from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
+
+        return await self._read(request_id, name, preview.summary)
 
     async def link(self, request: Request, request_id: str, name: str) -> dict[str, Any]:
         """Return a path at which the savefile can be fetched once within a minute, without a token.
@@ -160,11 +158,11 @@ class SavefileRoutes:
 
     async def _read(self, request_id: str, name: str, read: Callable[..., Any], *how: int) -> Any:
         async with self._reading:  # it takes the time of Python from everything else
-            savefile = await self._savefile(request_id, name)
-            try:
-                return await run_in_thread(read, savefile, *how)
-            except NotASavefile as error:
-                raise HTTPException(422, f"the savefile can't be read: {error}") from None
+            with await self._savefile(request_id, name) as savefile:
+                try:
+                    return await run_in_thread(read, savefile, *how)
+                except NotASavefile as error:
+                    raise HTTPException(422, f"the savefile can't be read: {error}") from None
 
     async def _savefile(self, request_id: str, name: str) -> Savefile:
         places = self._history.places_of(request_id, name)
@@ -196,21 +194,3 @@ async def _is_trusted(request: Request) -> bool:
     client, server = request.scope["client"], request.scope["server"]
     uid = await run_in_thread(user_of, tuple(client), tuple(server))
     return uid in (0, os.geteuid())
-
-
-def _some(savefile: Savefile, first: int, limit: int) -> list[dict[str, Any]]:
-    with savefile:
-        return list(listed(packets(savefile), first, limit))
-
-
-def _bytes_of(savefile: Savefile, number: int, _: int) -> list[dict[str, Any]]:
-    with savefile:
-        for packet in packets(savefile):
-            if packet.number == number:
-                return [{**described(packet), "data": packet.data.hex()}]
-    return []
-
-
-def _summary(savefile: Savefile) -> dict[str, Any]:
-    with savefile:
-        return summarize(packets(savefile), MOST_PACKETS, LONGEST_SUMMARY).as_json()

@@ -32,7 +32,7 @@ def merge(files: Files, write: Write) -> None:
 
 def _write(files: list[Path], target: Path) -> None:
     """Write the merged file, which is replaced only when all of it is there."""
-    from pcapdaemon.decode.reading import NotASavefile
+    from pcapdaemon.core.errors import NotASavefile
     from pcapdaemon.savefile.merging import Part, merged
 
     with (

@@ -9,6 +9,7 @@ DeliveryFailed     a destination failed temporarily: the delivery is retried
 DeliveryRefused    a destination rejects the savefile: the delivery is not retried
 ResultRefused      a place for results rejects a result: it is not sent again
 SpoolError         the spool can't keep a savefile: it is delivered from memory
+NotASavefile       the bytes are no pcap or pcapng file, or are damaged: the reader refuses them
 """
 
 from collections.abc import Sequence
@@ -70,6 +71,10 @@ class ResultRefused(PcapdaemonError):
 
 class SpoolError(PcapdaemonError):
     """The spool has no room, or its disk fails."""
+
+
+class NotASavefile(PcapdaemonError):
+    """The bytes are no pcap or pcapng file; the message says what is wrong, for people."""
 
 
 HINTS = {

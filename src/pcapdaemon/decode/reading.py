@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
+from pcapdaemon.core.errors import NotASavefile
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -28,10 +30,6 @@ _PCAP = {  # the first bytes of a file: byte order, and nanoseconds per unit of 
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
 _END, _COMMENT, _NAME, _RESOLUTION, _OFFSET = 0, 1, 2, 9, 14
 _PACKET_OPTIONS = 20
-
-
-class NotASavefile(ValueError):
-    """The bytes are no pcap or pcapng file; the message says what is wrong, for people."""
 
 
 @dataclass(frozen=True, slots=True)

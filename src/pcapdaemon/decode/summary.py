@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pcapdaemon.core.errors import NotASavefile
 from pcapdaemon.core.text import printable
 from pcapdaemon.decode.packets import decode
-from pcapdaemon.decode.reading import NotASavefile, Packet
+from pcapdaemon.decode.reading import Packet
 
 MOST_STEPS = 240
 """Most points of the packets over time."""

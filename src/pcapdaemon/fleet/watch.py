@@ -47,17 +47,17 @@ class FleetWatch:
         """Whether it watches."""
         return self._asking is not None
 
-    async def configure(self, on: bool, sources: Mapping[str, Source]) -> None:
+    async def configure(self, sources: Mapping[str, Source]) -> None:
         """Watch the results on the buses among these, or nothing. Called at each reload, too."""
         wanted = {
             name: (bus, bus.settings)
             for name, bus in sources.items()
-            if on and isinstance(bus, Bus) and bus.places and bus.hears_all
+            if isinstance(bus, Bus) and bus.places and bus.hears_all
         }
-        if on == self.is_on and wanted == self._watched:
+        if bool(sources) == self.is_on and wanted == self._watched:
             return
         await self.close()
-        if not on:
+        if not sources:
             return
         self._watched = wanted
         for name, (bus, _) in wanted.items():

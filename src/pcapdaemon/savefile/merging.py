@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pcapdaemon import __version__
+from pcapdaemon.core.errors import NotASavefile
 from pcapdaemon.core.limits import MAX_SNAPLEN
-from pcapdaemon.decode.reading import NotASavefile, Packet, packets
+from pcapdaemon.decode.reading import Packet, packets
 from pcapdaemon.savefile import pcapng
 
 CHUNK = 1 << 18
