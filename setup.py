@@ -42,6 +42,7 @@ NAMES = (
     "device",
     "filter",
     "handle",
+    "headers",
     "limits",
     "live",
     "loop",

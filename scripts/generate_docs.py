@@ -23,6 +23,7 @@ from pcapdaemon.core.message import MAX_MESSAGE
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profile
 from pcapdaemon.core.request import CaptureRequest, json_schema
+from pcapdaemon.core.requester import Group, Requester
 from pcapdaemon.core.section import secret_names
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
@@ -32,6 +33,7 @@ from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.trust.settings import TrustSettings
 from scripts.words import WORDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -73,6 +75,7 @@ If other requests joined it (`[general] coalesce`), theirs go on.
 
 `node`, `nodere` and `labels` may accompany both and say which nodes are meant.
 `id` may too, and becomes the id of the answer.
+`issued_at` may, because a signed message needs it.
 Nothing else may.
 
 ## Results
@@ -105,6 +108,8 @@ See [Receive results](../how-to/results.md).
 | `invalid` | It can't be obeyed, for all the `problems`. |
 | `expired` | It is older than `[general] maxage`. |
 | `busy` | No room is left, or too many came within a minute. It may be sent again. |
+| `untrusted` | It is not signed, or its signature is wrong (`[general] signatures`). |
+| `forbidden` | The policy of its requester does not allow it (`[[requester]]`). |
 | `conflict` | A request of this id runs, and `[general] dedupe` is 0. |
 | `unavailable` | This node can't capture now, or is shutting down. |
 
@@ -239,6 +244,9 @@ def sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[capture]", [CaptureSettings]
     yield "[targets]", [TargetSettings]
     yield "[console]", [ConsoleSettings]
+    yield "[trust]", [TrustSettings]
+    yield "[[requester]]", [Requester]
+    yield "[[group]]", [Group]
     yield "[syslog]", [Syslog]
 
 

@@ -12,7 +12,8 @@ from scapy.utils import RawPcapReader
 
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.session import Session
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.choice import Surroundings
+from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter

@@ -22,10 +22,12 @@ from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import ALIASES, INTERFACES, Profile, fields_of
 from pcapdaemon.core.request import validate as validate_request
+from pcapdaemon.core.requester import Group, Requester
 from pcapdaemon.core.section import Section, in_words, secret_names
 from pcapdaemon.core.text import shortened
 from pcapdaemon.delivery.settings import DeliverySettings
@@ -41,6 +43,8 @@ from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers import checking
 from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.trust import checking as trust_checking
+from pcapdaemon.trust.settings import TrustSettings
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -65,6 +69,9 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         profile=reader.tables("profile", Profile),
         trigger=reader.tables("trigger", TriggerSettings),
         callback=reader.tables("callback", CallbackSettings),
+        trust=reader.section("trust", TrustSettings),
+        requester=reader.tables("requester", Requester),
+        group=reader.tables("group", Group),
         sources=reader.plugins(sources.TABLE, sources.load),
         destinations=reader.plugins(destinations.TABLE, destinations.load),
     )
@@ -172,6 +179,8 @@ class _Reader:
         self._callbacks(settings)
         self._triggers(settings)
         self._exclude(settings.general.exclude or "")
+        self._requesters(settings)
+        self._door(settings)
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
         }
@@ -255,6 +264,33 @@ class _Reader:
         named = {n for n, members in settings.aliases.items() if recorded & set(members)}
         flaws = checking.flaws(settings.trigger, general, kept, {*recorded, *named})
         self.warnings += [f"{self.origin}: {words}" for words in flaws]
+
+    def _requesters(self, settings: Settings) -> None:
+        # one that is invalid, which is reported, may have no name
+        requesters = [one for one in settings.requester if hasattr(one, "name")]
+        groups = [one for one in settings.group if hasattr(one, "name")]
+        found = trust_checking.problems(
+            settings.general, settings.trust, requesters, groups, settings.destinations
+        )
+        self.problems += [f"{self.origin}: {words}" for words in found]
+        if not self.problems:
+            flaws = trust_checking.flaws(settings.general, requesters)
+            self.warnings += [f"{self.origin}: {words}" for words in flaws]
+
+    def _door(self, settings: Settings) -> None:
+        """Refuse an API that other machines can reach, if nobody must prove anything."""
+        http: Any = settings.sources.get("http")
+        if http is None or is_loopback(getattr(http, "host", "127.0.0.1")):
+            return
+        proofs = (
+            *(http.token, http.client_ca_file),
+            *(one.tokens or one.subjects for one in settings.requester if hasattr(one, "tokens")),
+        )
+        if not any(proofs):
+            self.problems.append(
+                f"{self.origin}: [http]: other machines can reach host {http.host}: set token_file"
+                " (or token, token_env)"
+            )
 
     def _exclude(self, expression: str) -> None:
         wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"

@@ -7,18 +7,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
+from pcapdaemon.api.access import Door
 from pcapdaemon.api.console import ConsoleRoutes
 from pcapdaemon.api.node import NodeRoutes
 from pcapdaemon.api.routes import Api, Routes
 from pcapdaemon.api.savefiles import SavefileRoutes
 from pcapdaemon.api.serving import Serving
 from pcapdaemon.api.streams import StreamRoutes
+from pcapdaemon.around import Around
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.capture.session import Origins
@@ -47,8 +51,8 @@ from pcapdaemon.runs import Runs
 from pcapdaemon.settings import (
     Settings,
     interfaces_of,
-    missing_interfaces,
     node_name,
+    refuse_missing,
     state_directory,
 )
 from pcapdaemon.sources.http import HttpSettings, HttpSource
@@ -58,6 +62,8 @@ from pcapdaemon.targets.targets import Targets
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
+from pcapdaemon.trust.requesters import Requesters
+from pcapdaemon.trust.trust import Trust
 
 if TYPE_CHECKING:
     from pcapdaemon.api.fleet import FleetRoutes
@@ -91,7 +97,7 @@ class Daemon:
     ) -> None:
         self._load, self._announce = load, announce
         self._settings = settings = load(True)
-        _refuse_missing(settings)
+        refuse_missing(settings)
         node = node_name(settings)
         self._telemetry = Telemetry(settings.syslog)
         self._records = Records(state_directory(settings.general))
@@ -117,18 +123,20 @@ class Daemon:
         origins = Origins(self._recorders.get, self._ready.take)
         runs = Runs(settings, budget, self._delivery, self._publish, origins)
         self._targets = Targets(settings.targets)
-        self._engine = Engine(
-            node,
-            settings,
-            runs,
-            self._publish,
+        statedir = state_directory(settings.general)
+        # without a memory of what was done before, older signatures are worth nothing
+        self._trust = Trust(self._publish, 0.0 if statedir else time.time())
+        around = Around(
             lambda: interfaces_of(self._settings),
-            statedir=state_directory(settings.general),
-            places=lambda: self._results.places,
-            addresses=own_addresses,
-            find_targets=self._targets.find,
-            presence=lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
+            lambda: self._results.places,
+            own_addresses,
+            self._targets.find,
+            lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
+            self._trust.standing,
+            self._history.owner_of,
+            self._trust.quota,
         )
+        self._engine = Engine(node, settings, runs, self._publish, around, statedir)
         self._receiving = Receiving(self._engine.take, self._results, self._publish)
         self._alerts: Alerts | None = None
         self._node = Node(
@@ -151,6 +159,7 @@ class Daemon:
         allow_descriptors()
         left = await run_in_thread(self._spool.load) if self._spool else []
         self._history.restore(await run_in_thread(self._records.load))
+        self._trust.restore(self._history.requests.values())
         await self._apply(self._settings)
         work = (
             self._records.keep(),
@@ -221,7 +230,8 @@ class Daemon:
         recorders = await self._recorders.make(there.recorders, *_of_recorders(settings))
         http = settings.sources.get("http")
         # the last step that can fail
-        await self.api.move(http if isinstance(http, HttpSettings) else None)
+        listening = http if isinstance(http, HttpSettings) else None
+        await self.api.move(listening, "http" in renewed)
         gone = await self._receiving.stop([name for name in running if name not in unchanged])
         await asyncio.gather(*(close(source) for source in gone))
         self._recorders.exchange(recorders, there.targets)
@@ -249,6 +259,8 @@ class Daemon:
         await self._results.configure(node, settings.results, settings.callback)
         self._engine.configure(node, settings)
         self._targets.configure(settings.targets)
+        requesters = Requesters(settings.requester, settings.group)
+        self._trust.configure(node, settings.general, settings.trust, requesters)
         self._budget.configure(settings.general.memory)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
@@ -277,7 +289,9 @@ class Daemon:
             # imported here because few nodes need its megabyte
             from pcapdaemon.api.fleet import FleetRoutes  # noqa: PLC0415
 
-            self._fleet = FleetRoutes(self._delivery.savefile_of, self._node, self.api.closing)
+            self._fleet = FleetRoutes(
+                self._delivery.savefile_of, self._node, lambda: self.api.closing
+            )
         if self._fleet:
             await self._fleet.watch(self._receiving.sources if on else {})
 
@@ -288,7 +302,7 @@ class Daemon:
         closing, savefile_of = self.api.closing, self._delivery.savefile_of
         parts: list[Routes] = [
             ConsoleRoutes(self._node.console),
-            SavefileRoutes(self._history, source, savefile_of, self._node.console),
+            SavefileRoutes(self._history, source, savefile_of, self._node.console, self._publish),
             NodeRoutes(self._node, closing),
             StreamRoutes(self._engine, self._history, source, self._node.console, closing),
         ]
@@ -302,15 +316,18 @@ class Daemon:
             self._engine,
             self._history,
             source,
-            lambda name: self._results.subscribe(name, closing),
+            lambda name, is_shown: self._results.subscribe(name, closing, is_shown),
             self._metrics.text,
             self._recorders.status,
             parts,
         )
-        self.api.serve(api.app(), source.settings, lambda path: any(p.is_open(path) for p in parts))
+        door = Door(source.settings, self._trust.requesters)
+        is_open = partial(_is_open, parts)
+        self.api.serve(api.app(), source.settings, is_open, door)
 
     def _publish(self, event: Event) -> None:
-        for listener in (self._history, self._metrics, self._telemetry, self._results):
+        listeners = (self._history, self._metrics, self._telemetry, self._results, self._trust)
+        for listener in listeners:
             try:
                 listener.on_event(event)
             except Exception:  # a bug in reporting must not undo what happened
@@ -344,7 +361,7 @@ class Daemon:
         try:
             settings = self._load(not renewed)
             if not renewed:
-                _refuse_missing(settings)
+                refuse_missing(settings)
             moved = settings.spool != self._settings.spool
             changed = differing(self._settings.files, settings.files)
             await self._apply(settings, {*renewed, *changed}, bool(renewed))
@@ -362,6 +379,10 @@ class Daemon:
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
 
 
+def _is_open(parts: Sequence[Routes], path: str) -> bool:
+    return any(one.is_open(path) for one in parts)
+
+
 def _of_recorders(settings: Settings) -> tuple[int, str]:
     return settings.capture.buffer, settings.general.exclude or ""
 
@@ -370,11 +391,6 @@ def _destinations(settings: Settings) -> dict[str, Destination]:
     return {
         name: destinations.load(name)(section) for name, section in settings.destinations.items()
     }
-
-
-def _refuse_missing(settings: Settings) -> None:
-    if problems := missing_interfaces(settings):
-        raise ConfigError(problems, "run 'pcapdaemon interfaces' to list this host's interfaces")
 
 
 async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:

@@ -5,29 +5,32 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from pcapdaemon.around import CAN_ENCRYPT, Addressee, Around
 from pcapdaemon.core import intake
-from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
-from pcapdaemon.core.admission import Rates, age_of
+from pcapdaemon.core.admission import Rates, Tally, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.cloudevents import is_result
-from pcapdaemon.core.events import Publish, RequestCancelled, RequestLogged
+from pcapdaemon.core.events import Publish, RequestCancelled, RequestLogged, sent_by
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View
-from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
+from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.request import Problem, new_id
+from pcapdaemon.core.requester import Rights, Standing
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
 from pcapdaemon.dedupe import Dedupe
+from pcapdaemon.orders import obey
 from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.settings import Settings
 from pcapdaemon.sources.base import Message
@@ -35,20 +38,17 @@ from pcapdaemon.sources.base import Message
 LONGEST_LOGGED = 4096
 """Most bytes of a message that are logged, if logging was asked for."""
 
+UNTRUSTED_A_MINUTE = 60
+"""Most messages on a bus a minute whose refusal is reported because nobody vouches for them.
+
+A stranger can send any number of them to all nodes, and each would be answered.
+"""
+
 log = structlog.get_logger()
 
 
-async def no_targets(_: Asked) -> Found:
-    """Return nothing: requests can't be aimed at anything but interfaces."""
-    return NOTHING_FOUND
-
-
 class Engine:
-    """Takes messages from all sources.
-
-    `interfaces` returns what can be captured on now. `places` returns what a request's `reply_to`
-    may name. `presence` returns what this node says of itself.
-    """
+    """Takes messages from all sources. `statedir` keeps which requests were accepted."""
 
     def __init__(
         self,
@@ -56,27 +56,22 @@ class Engine:
         settings: Settings,
         runs: Runs,
         publish: Publish,
-        interfaces: Callable[[], Mapping[str, Interface]],
+        around: Around,
         statedir: Path | None = None,
-        places: Callable[[], frozenset[str]] = frozenset,
-        addresses: Callable[[], Collection[Ip]] = no_addresses,
-        find_targets: Callable[[Asked], Awaitable[Found]] = no_targets,
-        presence: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self.node, self.runs, self.skipped = node, runs, 0
-        self._settings, self._draining = settings, False
-        self._publish, self._interfaces, self._places = publish, interfaces, places
+        self.runs, self.skipped = runs, 0
+        self._publish, self._around, self._draining = publish, around, False
         self._dedupe, self._rates = Dedupe(statedir), Rates()
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._find_addresses, self._find_targets = addresses, find_targets
-        self._presence = presence
-        self._addresses: Collection[Ip] | None = None
-        self._addresses_until = 0.0
+        self._untrusted = Tally(UNTRUSTED_A_MINUTE)
+        self._addressee = Addressee(around.addresses)
+        self.configure(node, settings)
 
     def configure(self, node: str, settings: Settings) -> None:
         """Use these settings from the next message on."""
         self.node, self._settings = node, settings
+        self._addressee.node, self._addressee.labels = node, settings.general.labels
         self.runs.configure(settings)
 
     def take(self, message: Message) -> None:
@@ -98,7 +93,7 @@ class Engine:
             answer = Answer("", AnswerKind.ELSEWHERE)
             self._conclude(message, Conclusion(Verdict.DONE, answer))
             return
-        if addressed_to(fields, self.node, self._settings.general.labels, self._own_addresses):
+        if self._addressee.means(fields):
             self._spawn(self._handle_or_say_why_not(message, fields))
             return
         self._skip(message, fields)
@@ -109,31 +104,24 @@ class Engine:
             answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE, why)
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
 
-    def _own_addresses(self) -> Collection[Ip] | None:
-        """Return this host's addresses as of the last second: messages for others are many.
-
-        Returns None while they are unknown.
-        """
-        now = time.monotonic()
-        if now > self._addresses_until:
-            with suppress(OSError):  # no descriptor is free: the last ones may do
-                self._addresses = frozenset(self._find_addresses())
-            self._addresses_until = now + 1
-        return self._addresses
-
     def counts(self, request_id: str) -> dict[str, Counts]:
         """Return the current counts of a request's captures, by interface."""
         return self.runs.counts(request_id)
 
-    def cancel(self, request_id: str, source: str) -> bool:
+    def cancel(self, request_id: str, source: str, requester: str = "") -> bool:
         """End and deliver all captures of a request, unless other requests joined it.
 
         Returns False if none runs.
         """
         found = self.runs.cancel(request_id)
         if found:
-            self._publish(RequestCancelled(request_id, source))
+            self._publish(RequestCancelled(request_id, source, requester))
         return found
+
+    def owner_of(self, request_id: str) -> str | None:
+        """Return whose request an id is, or None."""
+        running = self.runs.owner_of(request_id)
+        return self._around.owner_of(request_id) if running is None else running
 
     async def drain(self, seconds: float) -> None:
         """End all captures, and wait at most `seconds` until they are delivered.
@@ -154,7 +142,7 @@ class Engine:
     def _conclude(self, message: Message, conclusion: Conclusion) -> None:
         """The one place where a message is answered and settled."""
         for event in conclusion.events:
-            self._publish(event)
+            self._publish(sent_by(event, message.requester, message.signed_by))
         if message.answer and conclusion.answer:
             with suppress(asyncio.InvalidStateError):  # its sender no longer waits
                 message.answer(conclusion.answer)
@@ -187,13 +175,22 @@ class Engine:
             )
             raise
 
-    async def _handle(self, message: Message, fields: dict[str, Any]) -> None:
+    async def _handle(self, message: Message, received: dict[str, Any]) -> None:
+        standing = self._around.identify(message, received)
+        if isinstance(standing, Rejection):
+            self._conclude(message, self._not_identified(message, standing))
+            return
+        fields, requester = standing.fields, standing.requester
+        if standing.is_signed and not self._addressee.means(fields):
+            self._skip(message, fields)
+            return
+        message = replace(message, requester=requester, signed_by=standing.key)
         envelope = Envelope(
-            message.source, message.arrived_at, new_id(), message.sent_at, message.key
+            message.source, message.arrived_at, new_id(), message.sent_at, message.key, requester
         )
         asked = self._targets_to_find(fields, envelope)
         try:
-            found = await self._find_targets(asked) if asked else NOTHING_FOUND
+            found = await self._around.find_targets(asked) if asked else NOTHING_FOUND
         except OSError as error:
             words = f"its targets can't be looked up now: {error.strerror or error}"
             self._conclude(
@@ -206,12 +203,16 @@ class Engine:
         if self._draining:  # it was being looked up
             self._conclude(message, _shutting_down(message))
             return
-        judged = intake.judge(fields, envelope, self._view(found))
+        judged = intake.judge(fields, envelope, self._view(found, standing))
         if isinstance(judged, Judged) and message.stream:
             judged = intake.streamed(judged, message.stream, message.exclude)
         if isinstance(judged, Order):
-            self._conclude(message, self._obey(message, judged))
+            presence, elsewhere = self._around.presence(), self._elsewhere(message)
+            obeyed = obey(judged, message.source, standing, self.runs, presence, elsewhere)
+            self._conclude(message, obeyed)
             return
+        if standing.warnings:
+            judged = replace(judged, warnings=(*judged.warnings, *standing.warnings))
         self._log_message(
             message, judged.id, asked=judged.request is not None and judged.request.log_request
         )
@@ -228,10 +229,18 @@ class Engine:
             )
         elif dry:
             self._conclude(
-                message, await self._try_out(message.source, judged.plan, judged.warnings)
+                message,
+                await self._try_out(message.source, judged.plan, judged.warnings, standing.rights),
             )
         else:
-            await self._take_once(message, envelope, judged, judged.plan)
+            await self._take_once(message, envelope, judged, judged.plan, standing.rights)
+
+    def _not_identified(self, message: Message, refused: Rejection) -> Conclusion:
+        if message.returnable and refused.kind is AnswerKind.BUSY:
+            return intake.returned(message.source, refused)
+        conclusion = intake.rejected(message.source, refused)
+        silent = self._untrusted.passes(message.source, time.monotonic()) is None
+        return replace(conclusion, events=()) if silent and not message.answer else conclusion
 
     def _targets_to_find(self, fields: dict[str, Any], envelope: Envelope) -> Asked | None:
         """Return what must be looked up, unless the message has its answer without it."""
@@ -247,25 +256,22 @@ class Engine:
         answered = self._dedupe.answer_to(key, general.dedupe) is not None
         return None if answered and fields.get("dryrun") is not True else asked
 
-    def _view(self, targets: Found) -> View:
+    def _view(self, targets: Found, standing: Standing) -> View:
         settings, delivery = self._settings, self.runs.delivery
         around = Surroundings(
             self.node,
             time.time(),
-            self._interfaces(),
+            self._around.interfaces(),
             settings.aliases,
-            self._places(),
+            self._around.places(),
             delivery.destination_fields,
             targets,
+            standing.requester,
+            standing.rights,
+            CAN_ENCRYPT,
         )
-        return View(settings.general, around, delivery.objections, settings.profiles)
-
-    def _obey(self, message: Message, order: Order) -> Conclusion:
-        if not order.cancel:
-            return intake.listed(order, self.runs.listed(), self._presence())
-        if self.runs.cancel(order.cancel):
-            return intake.cancelled(message.source, order)
-        return intake.nothing_to_cancel(order, self._elsewhere(message))
+        objections, profiles = delivery.objections, settings.profiles
+        return View(settings.general, around, objections, profiles, self.owner_of)
 
     def _report_clocks(self, source: str, off: float) -> None:
         if off and source not in self._reported_clocks:
@@ -273,9 +279,9 @@ class Engine:
             self._publish(ClocksDiffer(source, off))
 
     async def _try_out(
-        self, source: str, plan: CapturePlan, warnings: tuple[str, ...]
+        self, source: str, plan: CapturePlan, warnings: tuple[str, ...], rights: Rights | None
     ) -> Conclusion:
-        if words := self._rate_exceeded(plan):
+        if words := self._rate_exceeded(plan, rights):
             return intake.rejected(
                 source,
                 Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY),
@@ -287,7 +293,12 @@ class Engine:
         return intake.dry_run(source, plan, warnings, time.time())
 
     async def _take_once(
-        self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
+        self,
+        message: Message,
+        envelope: Envelope,
+        judged: Judged,
+        plan: CapturePlan,
+        rights: Rights | None,
     ) -> None:
         """Accept the request, unless it was accepted before."""
         key, seconds = judged.key, self._settings.general.dedupe
@@ -297,7 +308,7 @@ class Engine:
             return
         accepted: Answer | None = None
         try:
-            conclusion = await self._accept(message, envelope, judged, plan)
+            conclusion = await self._accept(message, envelope, judged, plan, rights)
             accepted = conclusion.answer if conclusion.verdict is Verdict.TAKEN else None
         finally:
             if remember:  # before it is settled: a crash in between must not capture it twice
@@ -319,7 +330,12 @@ class Engine:
         return intake.seen_before(message.source, judged, before, verdict)
 
     async def _accept(
-        self, message: Message, envelope: Envelope, judged: Judged, plan: CapturePlan
+        self,
+        message: Message,
+        envelope: Envelope,
+        judged: Judged,
+        plan: CapturePlan,
+        rights: Rights | None,
     ) -> Conclusion:
         """Begin its captures, or let it join a running request."""
         general, warnings = self._settings.general, judged.warnings
@@ -332,13 +348,13 @@ class Engine:
                 warnings,
                 plan.request,
             )
-        if busy := self._rate_exceeded(plan):
+        if busy := self._rate_exceeded(plan, rights):
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
             )
         if general.coalesce and not plan.stream and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
-        if busy := self.runs.no_room_for(plan):
+        if busy := self.runs.no_room_for(plan, rights.maxcaptures if rights else None):
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
             )
@@ -349,11 +365,18 @@ class Engine:
             else intake.accepted(envelope, plan, warnings)
         )
 
-    def _rate_exceeded(self, plan: CapturePlan) -> str:
+    def _rate_exceeded(self, plan: CapturePlan, rights: Rights | None) -> str:
         """Count a request that this node would do something for; return which rate it exceeds."""
-        general = self._settings.general
+        general, who = self._settings.general, plan.requester
+        if rights and (words := self._around.quota(who, rights)):
+            return words
         return self._rates.refusal(
-            plan.request.customer, general.rate, general.customer_rate, time.monotonic()
+            plan.request.customer,
+            general.rate,
+            general.customer_rate,
+            time.monotonic(),
+            who,
+            rights.rate if rights else 0,
         )
 
     def _refused(self, message: Message, rejection: Rejection, judged: Judged) -> Conclusion:

@@ -9,10 +9,11 @@ from typing import Any
 from pcapdaemon import __version__
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.console.settings import ConsoleSettings
+from pcapdaemon.core.choice import may_capture_on
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN
-from pcapdaemon.core.plan import may_capture_on, policy_problems
+from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.request import ON_THE_WIRE, validate
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.spool import Spool, age

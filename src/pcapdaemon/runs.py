@@ -14,7 +14,6 @@ import structlog
 
 from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
 from pcapdaemon.capture.session import Armed, Origins
-from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -25,9 +24,10 @@ from pcapdaemon.core.events import (
     Publish,
     RequestFinished,
 )
+from pcapdaemon.core.failure import rejection
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection
-from pcapdaemon.core.request import ON_THE_WIRE, Problem
+from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
@@ -60,16 +60,6 @@ MOST_JOINED = 32
 
 PACKETS_AT_ONCE = 500
 """Packets whose metadata is logged before other tasks run in the event loop."""
-
-FAILURES = {
-    "filter": AnswerKind.INVALID,
-    "interface": AnswerKind.INVALID,
-    "replay": AnswerKind.INVALID,
-    "device": AnswerKind.INVALID,
-    "permission": AnswerKind.UNAVAILABLE,
-    "busy": AnswerKind.BUSY,
-}
-"""The kind of an Answer for each kind of CaptureFailed."""
 
 log = structlog.get_logger()
 
@@ -140,8 +130,13 @@ class Runs:
     def __len__(self) -> int:
         return len(self._active)
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Return the running requests as JSON values, oldest first."""
+    def owner_of(self, request_id: str) -> str | None:
+        """Return the requester of a request that runs, or None."""
+        run = self.run_of(request_id)
+        return run.plan.requester if run else None
+
+    def listed(self, requester: str | None = None) -> list[dict[str, Any]]:
+        """Return the running requests as JSON values, oldest first, or those of one requester."""
         return [
             {
                 "id": run.plan.id,
@@ -153,6 +148,7 @@ class Runs:
                 },
             }
             for run in self._runs.values()
+            if requester in (None, run.plan.requester)
         ]
 
     def cancel(self, request_id: str) -> bool:
@@ -182,18 +178,25 @@ class Runs:
         if self._trim:
             self._trim.cancel()
 
-    def no_room_for(self, plan: CapturePlan) -> str:
-        """Return why a plan can't begin now, in words, or "" if it can."""
-        most = self._settings.general.maxcaptures
-        running = sum(
-            len(session.plan.captures) if session.plan.merge else 1 for session in self._active
-        )
-        if running + len(plan.captures) > most:
-            return (
-                f"{running} captures are running, and {len(plan.captures)} more would exceed"
-                f" [general] maxcaptures = {most}"
-            )
+    def no_room_for(self, plan: CapturePlan, own: int | None = None) -> str:
+        """Return why a plan can't begin now, in words, or "" if it can.
+
+        `own` is how many captures its requester may have at the same time.
+        """
+        of_all = self._settings.general.maxcaptures, "[general]", None
+        bounds = [of_all, (own, "[[requester]]", plan.requester)] if own else [of_all]
+        for most, section, requester in bounds:
+            running = self._running(requester)
+            if running + len(plan.captures) > most:
+                return (
+                    f"{running} captures are running, and {len(plan.captures)} more would exceed"
+                    f" {section} maxcaptures = {most}"
+                )
         return ""
+
+    def _running(self, requester: str | None) -> int:
+        plans = [one.plan for one in self._active if requester in (None, one.plan.requester)]
+        return sum(len(plan.captures) if plan.merge else 1 for plan in plans)
 
     def join(self, plan: CapturePlan) -> Run | None:
         """Let an equal request that began recently serve this one too, and return its run.
@@ -221,7 +224,7 @@ class Runs:
         finally:
             self._active.difference_update(sessions)
         failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
-        return _rejection(plan, failures) if failures else None
+        return rejection(plan, failures) if failures else None
 
     async def begin(
         self, plan: CapturePlan, source: str = "", received_at: float = 0.0
@@ -245,7 +248,7 @@ class Runs:
             self._end(run)
             raise
         self._end(run)
-        return _rejection(plan, [one for one in found if isinstance(one, CaptureFailed)])
+        return rejection(plan, [one for one in found if isinstance(one, CaptureFailed)])
 
     async def follow(self, request_id: str) -> None:
         """Publish the outcomes of an accepted request until its last savefile is delivered.
@@ -364,27 +367,6 @@ def _extended(sessions: Iterable[AnySession], plan: CapturePlan) -> bool:
 def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed:
     kind = error.kind if isinstance(error, CaptureRefused) else "busy"
     return CaptureFailed(session.plan.id, session.name, str(error), error.hint, kind)
-
-
-def _rejection(plan: CapturePlan, failures: list[CaptureFailed]) -> Rejection:
-    problems = [
-        Problem(_blamed(failure), f"{failure.interface}: {failure.reason}") for failure in failures
-    ]
-    asked = plan.request.targets
-    named = asked.field if asked else ON_THE_WIRE["interfaces"]
-    problems += [Problem(named, f"{name}: {reason}") for name, reason in plan.unavailable]
-    kinds = {FAILURES.get(failure.kind, AnswerKind.UNAVAILABLE) for failure in failures}
-    kind = kinds.pop() if len(kinds) == 1 else AnswerKind.UNAVAILABLE
-    return Rejection(plan.id, tuple(problems), kind, next((f.hint for f in failures if f.hint), ""))
-
-
-def _blamed(failure: CaptureFailed) -> str:
-    field_name = {
-        "filter": "capture_filter",
-        "interface": "interfaces",
-        "replay": "interfaces",
-    }.get(failure.kind)
-    return ON_THE_WIRE[field_name] if field_name else ""
 
 
 def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:

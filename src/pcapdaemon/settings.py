@@ -12,9 +12,11 @@ from pcapdaemon.capture.interface import InterfaceSettings, replayed
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.console.settings import ConsoleSettings
+from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, fields_of
+from pcapdaemon.core.requester import Group, Requester
 from pcapdaemon.core.section import Section
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
@@ -25,6 +27,7 @@ from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
+from pcapdaemon.trust.settings import TrustSettings
 
 MOST_READY = 8
 """Interfaces that are kept open without being asked for."""
@@ -57,6 +60,9 @@ class Settings:
     profile: tuple[Any, ...]
     trigger: tuple[TriggerSettings, ...]
     callback: tuple[CallbackSettings, ...]
+    trust: TrustSettings
+    requester: tuple[Requester, ...]
+    group: tuple[Group, ...]
     sources: Mapping[str, Section]
     destinations: Mapping[str, Section]
     warnings: tuple[str, ...] = ()
@@ -122,6 +128,12 @@ def missing_interfaces(settings: Settings) -> list[str]:
         for interface in settings.interfaces
         if interface.name not in there and not interface.optional
     ]
+
+
+def refuse_missing(settings: Settings) -> None:
+    """Raise ConfigError if a configured interface is missing."""
+    if problems := missing_interfaces(settings):
+        raise ConfigError(problems, "run 'pcapdaemon interfaces' to list this host's interfaces")
 
 
 def interfaces_of(settings: Settings) -> Mapping[str, Interface]:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from pcapdaemon.api.listening import Tcp
 from pcapdaemon.api.server import ApiServer
 from pcapdaemon.sources.http import HttpSettings
 from tests.acceptance.conftest import Make
@@ -61,7 +62,7 @@ def test_wait_answers_with_the_result(daemon: DaemonProcess, wire: Wire) -> None
 
 
 def test_a_kept_connection_does_not_hold_back_responses() -> None:
-    server = ApiServer(HttpSettings(listen=True, port=0), lambda event: None)
+    server = ApiServer(HttpSettings(listen=True, port=0), lambda event: None, Tcp("127.0.0.1", 0))
     with server._socket, socket.create_connection(("127.0.0.1", server.port)):
         accepted, _ = server._socket.accept()
         with accepted:

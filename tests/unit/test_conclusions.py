@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config
+from pcapdaemon.around import Around
 from pcapdaemon.capture.session import Armed, Origins, Session
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.errors import Busy, CaptureRefused
@@ -57,7 +58,7 @@ class Desk:
         delivery = Delivery({}, self.events.append, DeliverySettings())
         interfaces = {"e0": Interface("e0", InterfaceKind.NETWORK)}
         runs = Runs(settings, MemoryBudget(64 << 20), delivery, self.events.append, Origins())
-        self.engine = Engine("here", settings, runs, self.events.append, lambda: interfaces)
+        self.engine = Engine("here", settings, runs, self.events.append, Around(lambda: interfaces))
 
     def _run(self) -> Callable[[Session], Any]:
         async def run(session: Session) -> Captured:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pcapdaemon import config, runs
+from pcapdaemon.around import Around
 from pcapdaemon.capture.session import Armed, Origins, Session
 from pcapdaemon.core.answers import Answer
 from pcapdaemon.core.errors import CaptureRefused
@@ -47,7 +48,7 @@ class Run:
         names = {f"e{n}": Interface(f"e{n}", InterfaceKind.NETWORK) for n in range(interfaces)}
         delivery = Delivery({}, self.events.append, DeliverySettings())
         made = Runs(SETTINGS, MemoryBudget(64 << 20), delivery, self.events.append, Origins())
-        self.engine = Engine("here", SETTINGS, made, self.events.append, lambda: names)
+        self.engine = Engine("here", SETTINGS, made, self.events.append, Around(lambda: names))
         body = json.dumps({"node": "any", "interface": list(names), "id": "ID"}).encode()
         self.engine.take(Message(body, "test", answer=self.answers.append))
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureStarted,
@@ -19,7 +20,7 @@ from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import SourceConnected, SourceDisconnected
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
-from pcapdaemon.core.plan import CapturePlan, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.record import CaptureRecord, CaptureState, RequestRecord, RequestState
 from pcapdaemon.core.request import Problem, validate

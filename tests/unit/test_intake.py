@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from pcapdaemon.core import intake
 from pcapdaemon.core.answers import AnswerKind, Verdict
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.events import RequestAccepted, RequestRejected
 from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View, judge
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.message import read
 from pcapdaemon.core.orders import Order
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings
+from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import FIELDS, Problem
 

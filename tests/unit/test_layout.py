@@ -41,8 +41,10 @@ MAY_IMPORT = {
     "receiving": {"core", "sources", "results"},
     "triggers": {*SMALL, "sources", "dedupe"},
     "telemetry": {"core"},
+    "trust": {*SMALL, "native", "sources"},
     "settings": {
         *SMALL,
+        "trust",
         "native",
         "capture",
         "delivery",
@@ -54,6 +56,7 @@ MAY_IMPORT = {
     },
     "config": {
         *SMALL,
+        "trust",
         "tables",
         "settings",
         "native",
@@ -67,8 +70,10 @@ MAY_IMPORT = {
         "telemetry",
         "triggers",
     },
+    "around": {"core", "sources"},
     "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "settings"},
-    "engine": {*SMALL, "sources", "dedupe", "settings", "runs"},
+    "orders": {"core", "runs"},
+    "engine": {*SMALL, "around", "orders", "sources", "dedupe", "settings", "runs"},
     "node": {
         *SMALL,
         "native",
@@ -83,6 +88,7 @@ MAY_IMPORT = {
     },
     "api": {
         *SMALL,
+        "trust",
         "decode",
         "console",
         "fleet",
@@ -95,6 +101,8 @@ MAY_IMPORT = {
     },
     "daemon": {
         *SMALL,
+        "around",
+        "trust",
         "native",
         "savefile",
         "capture",
@@ -111,6 +119,8 @@ MAY_IMPORT = {
     | {"settings", "receiving", "runs", "engine", "node", "api"},
     "cli": {
         *SMALL,
+        "around",
+        "trust",
         "tables",
         "fleet",
         "decode",

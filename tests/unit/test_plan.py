@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import CaptureLimits
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.core.text import path_safe

@@ -192,7 +192,7 @@ def test_every_field_of_the_original_is_taken() -> None:
     )
     ours = "id labels issued_at dryrun comment reply_to reply_events lookback format merge compress"
     ours += " sha256 flow cause since until addresses profile destinations"
-    ours += " pod container netns process unit inside"
+    ours += " pod container netns process unit inside payload encrypt_to"
     assert {*original.split(), *ours.split()} == set(FIELDS)
 
 

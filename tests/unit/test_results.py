@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -29,7 +30,7 @@ from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import SavefileLeftSpool, SavefileResumed
 from pcapdaemon.core.outcome import Counts, Outcome, Receipt
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import CaptureRequest, Problem, validate
 from pcapdaemon.core.section import Section

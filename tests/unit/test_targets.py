@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdaemon.core import intake
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.interface import Interface, InterfaceKind, Target, TargetKind, described
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import validate
 from pcapdaemon.core.target import TARGETS, Asked, Found, Refused

@@ -12,6 +12,8 @@ from pcapdaemon.core.wire import to_wire
 
 STATUS = {
     AnswerKind.INVALID: 400,
+    AnswerKind.UNTRUSTED: 401,
+    AnswerKind.FORBIDDEN: 403,
     AnswerKind.UNKNOWN: 404,
     AnswerKind.CONFLICT: 409,
     AnswerKind.EXPIRED: 410,

@@ -1,16 +1,40 @@
 """One connection to the API: a client must send a whole request in time."""
 
 import asyncio
-from typing import ClassVar
+import socket
+import struct
+from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pcapdaemon.api.access import Peer
 
 MOST_CONNECTIONS = 1000
 """Most connections at the same time. A further one closes the oldest that has sent no request."""
 
 REQUEST_WITHIN = 10.0
 """Most seconds from the first byte of a request, or from the connection, to its last byte."""
+
+
+_CREDENTIALS = struct.Struct("3i")
+
+
+def _peer_of(transport: asyncio.Transport) -> Peer:
+    """Return what the kernel or TLS says of the other end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(found)
+        return Peer(user)
+    return Peer(None, _names_in(transport.get_extra_info("peercert") or {}))
+
+
+def _names_in(certificate: dict[str, Any]) -> tuple[str, ...]:
+    """Return the alternative names, or without any the common name, of a verified certificate."""
+    names = tuple(name for _, name in certificate.get("subjectAltName", ()))
+    subject = dict(part for parts in certificate.get("subject", ()) for part in parts)
+    return names or tuple(filter(None, (subject.get("commonName"),)))
 
 
 class Connection(H11Protocol):
@@ -25,6 +49,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self.app_state = {"peer": _peer_of(transport)}
         self._expect()
         if len(self.connections) > MOST_CONNECTIONS:
             oldest = next(iter(self._waiting), self)

@@ -3,17 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from pcapdaemon.api.access import refuse_other_users, refuse_without
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import Responses
-from pcapdaemon.api.savefiles import SavefileOf, refuse_other_users
+from pcapdaemon.api.savefiles import SavefileOf
 from pcapdaemon.core.errors import NotASavefile, NotConnected
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.text import path_safe
@@ -23,7 +24,7 @@ from pcapdaemon.fleet.watch import FleetWatch
 from pcapdaemon.node import Node
 from pcapdaemon.savefile.merging import Part, merged
 from pcapdaemon.sources.base import Source
-from pcapdaemon.sources.http import HttpSource
+from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.threads import run_in_thread
 
 EVERY = 1.0
@@ -36,10 +37,12 @@ MOST_FILES = 1000
 class FleetRoutes:
     """The routes, and the watch that knows the fleet. It is kept while it is off."""
 
-    def __init__(self, savefile_of: SavefileOf, node: Node, closing: asyncio.Event) -> None:
+    def __init__(
+        self, savefile_of: SavefileOf, node: Node, closing: Callable[[], asyncio.Event]
+    ) -> None:
         self._savefile_of, self._node, self._closing = savefile_of, node, closing
         self._watch = FleetWatch()
-        self._has_token = False
+        self._settings = HttpSettings()
         self._merging = asyncio.Semaphore(1)
 
     @property
@@ -50,7 +53,7 @@ class FleetRoutes:
     async def watch(self, sources: Mapping[str, Source]) -> None:
         """Watch the results on the buses among these sources, or nothing."""
         http = sources.get("http")
-        self._has_token = isinstance(http, HttpSource) and http.settings.token is not None
+        self._settings = http.settings if isinstance(http, HttpSource) else self._settings
         await self._watch.configure(sources)
 
     def add_to(self, app: FastAPI, refusals: Responses) -> None:
@@ -58,12 +61,13 @@ class FleetRoutes:
         add, one = app.add_api_route, "/fleet/captures/{request_id:path}"
         unknown: Responses = {404: refusals[404]}
         sent: Responses = {status: refusals[status] for status in (400, 404, 413, 415, 503)}
-        add("/fleet", self.fleet)
-        add("/fleet/events", self.events, response_class=EventSourceResponse)
+        see_all = [Depends(_refuse_narrow)]  # before the response begins
+        add("/fleet/events", self.events, response_class=EventSourceResponse, dependencies=see_all)
+        add("/fleet", self.fleet, dependencies=see_all)
         add("/fleet/captures", self.start, methods=["POST"], status_code=202, responses=sent)
         merged_answers: Responses = {status: refusals[status] for status in (403, 404, 422)}
         add(one + "/merged", self.merged, response_class=Response, responses=merged_answers)
-        add(one, self.request, responses=unknown)
+        add(one, self.request, responses=unknown, dependencies=see_all)
         add(one, self.end, methods=["DELETE"], status_code=202, responses=sent)
 
     def is_open(self, path: str) -> bool:
@@ -76,15 +80,15 @@ class FleetRoutes:
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """Send what is known of the fleet, and then every second what changed."""
-        change, buses = -1, None
-        while self._watch.is_on and not self._closing.is_set():
+        change, buses, closing = -1, None, self._closing()
+        while self._watch.is_on and not closing.is_set():
             found = self._since(change)
             if (found["change"], found["buses"]) != (change, buses):
                 yield ServerSentEvent(event="fleet", raw_data=json.dumps(found))
             change, buses = found["change"], found["buses"]
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
-                    await self._closing.wait()
+                    await closing.wait()
 
     async def request(self, request_id: str) -> dict[str, Any]:
         """Return what each node reported of a request."""
@@ -99,7 +103,8 @@ class FleetRoutes:
         bus: str = Query("", description="The bus to send it on. Empty: the first."),
     ) -> dict[str, Any]:
         """Send a request to the fleet over a bus. The nodes that it names do what it says."""
-        await self._refuse_other_users(request)
+        refuse_without(request, "capture", None)
+        await refuse_other_users(request, self._settings)
         refuse_all_but_json(request)
         try:
             message = read(await read_body(request))
@@ -111,7 +116,8 @@ class FleetRoutes:
 
     async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """End a request on all nodes."""
-        await self._refuse_other_users(request)
+        refuse_without(request, "cancel-all", None)
+        await refuse_other_users(request, self._settings)
         try:
             await self._watch.cancel(request_id)
         except NotConnected as error:
@@ -127,7 +133,8 @@ class FleetRoutes:
         """
         if not self._node.console().download:
             raise HTTPException(403, "this node does not allow it: [console] download = false")
-        await self._refuse_other_users(request)
+        refuse_without(request, "fetch-all", None)
+        await refuse_other_users(request, self._settings)
         found = await self.request(request_id)
         partial = request.query_params.get("partial") == "true"
         stack = AsyncExitStack()
@@ -205,10 +212,9 @@ class FleetRoutes:
         now = time.time()
         return {"at": now, "buses": dict(self._watch.buses), **self._watch.state.since(change, now)}
 
-    async def _refuse_other_users(self, request: Request) -> None:
-        """Raise HTTPException for those who may not do what the daemon's credentials can."""
-        if not self._has_token:
-            await refuse_other_users(request)
+
+def _refuse_narrow(request: Request) -> None:
+    refuse_without(request, "list-all", None)
 
 
 def _check(file: Any) -> None:

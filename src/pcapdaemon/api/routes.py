@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
+from pcapdaemon.api.access import caller_of, refuse_without
 from pcapdaemon.api.answers import response_to
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import TITLES, Responses, problem
@@ -27,7 +28,7 @@ from pcapdaemon.engine import Engine
 from pcapdaemon.results.history import History
 from pcapdaemon.sources.http import HttpSource
 
-Subscribe = Callable[[str | None], AsyncIterator[tuple[str, bytes]]]
+Subscribe = Callable[[str | None, Callable[[str], bool]], AsyncIterator[tuple[str, bytes]]]
 
 
 class Routes(Protocol):
@@ -115,7 +116,7 @@ class Api:
     ) -> Response:
         """Start a capture on each interface of the request."""
         refuse_all_but_json(request)
-        answer = await self._source.submit(await read_body(request))
+        answer = await self._source.submit(await read_body(request), caller_of(request).name)
         if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
             await self._history.finished(answer.id)
             view = self._view(answer.id)
@@ -124,6 +125,7 @@ class Api:
 
     async def last(
         self,
+        request: Request,
         limit: int = Query(100, ge=1, le=1000),
         cause: str | None = Query(None, description="System, id or URL, or a part of the title."),
         customer: str | None = Query(None, description="The customer."),
@@ -135,16 +137,26 @@ class Api:
         """Return the last requests, newest first, or those that are looked for."""
         search = Search(cause, customer, tag, since.timestamp() if since else None)
         records = self._history.requests
-        newest = (name for name in reversed(records) if search.finds(records[name]))
+        caller = caller_of(request)
+        newest = (
+            name
+            for name in reversed(records)
+            if caller.sees(records[name].requester) and search.finds(records[name])
+        )
         return [self._view(request_id) for request_id in islice(newest, limit)]
 
-    async def record(self, request_id: str) -> dict[str, Any]:
+    async def record(self, request: Request, request_id: str) -> dict[str, Any]:
         """Return the state, the current counts and the outcome of a request."""
-        return self._view(request_id)
+        record = self._view(request_id)
+        if not caller_of(request).sees(record["requester"]):
+            raise _unknown(request_id)
+        return record
 
-    async def end(self, request_id: str) -> dict[str, Any]:
+    async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """Stop the captures of a request, and deliver what they have."""
-        self._engine.cancel(request_id, "http")
+        owner = self._view(request_id)["requester"]
+        caller = refuse_without(request, "cancel", owner)
+        self._engine.cancel(request_id, "http", caller.name)
         return self._view(request_id)
 
     async def recorders(self) -> list[dict[str, Any]]:
@@ -174,6 +186,7 @@ class Api:
 
     async def events(
         self,
+        request: Request,
         request_id: str | None = Query(
             None, alias="id", description="Only results of this request."
         ),
@@ -183,7 +196,12 @@ class Api:
         Each is a CloudEvent. The name of the event is what happened.
         """
         yield ServerSentEvent(comment="listening")
-        async for kind, body in self._subscribe(request_id):
+        caller = caller_of(request)
+
+        def is_shown(name: str) -> bool:
+            return caller.sees(self._engine.owner_of(name))
+
+        async for kind, body in self._subscribe(request_id, is_shown):
             yield ServerSentEvent(event=kind, raw_data=body.decode())
 
     async def docs(self, request: Request) -> Response:
@@ -192,8 +210,12 @@ class Api:
 
     def _view(self, request_id: str) -> dict[str, Any]:
         if (record := self._history.as_json(request_id, self._engine.counts(request_id))) is None:
-            raise HTTPException(404, f"this node has no record of request {request_id!r}")
+            raise _unknown(request_id)
         return record
+
+
+def _unknown(request_id: str) -> HTTPException:
+    return HTTPException(404, f"this node has no record of request {request_id!r}")
 
 
 def _without_newer_words(description: dict[str, Any]) -> dict[str, Any]:

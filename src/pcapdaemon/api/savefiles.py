@@ -1,7 +1,6 @@
 """Routes of savefiles: the files, links to them, and what is in them."""
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,13 +10,15 @@ from typing import Any
 from fastapi import FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from pcapdaemon.api.access import caller_of, refuse_other_users, refuse_without
 from pcapdaemon.api.files import respond
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import NotASavefile
+from pcapdaemon.core.events import Publish
+from pcapdaemon.core.node_events import SavefileFetched
 from pcapdaemon.results.history import History
 from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSource
 from pcapdaemon.threads import run_in_thread
 
@@ -52,8 +53,9 @@ class SavefileRoutes:
         source: HttpSource,
         savefile_of: SavefileOf,
         settings: Callable[[], ConsoleSettings],
+        publish: Publish,
     ) -> None:
-        self._history, self._source = history, source
+        self._history, self._source, self._publish = history, source, publish
         self._savefile_of, self._settings = savefile_of, settings
         self._links: dict[str, _Link] = {}
         self._reading = asyncio.Semaphore(1)
@@ -86,8 +88,10 @@ class SavefileRoutes:
         """
         if record := self._record_at(request):
             return JSONResponse(record)  # an id may look like this
-        await self._refuse_strangers(request, self._settings().download, "download")
-        return respond(await self._savefile(request_id, name), name, wanted)
+        await self._refuse_strangers(request, request_id, self._settings().download, "download")
+        savefile = await self._savefile(request_id, name)
+        self._fetched(request, request_id, name)
+        return respond(savefile, name, wanted)
 
     async def packets(
         self,
@@ -109,7 +113,7 @@ class SavefileRoutes:
         if record := self._record_at(request):
             return record
         console = self._settings()
-        await self._refuse_strangers(request, console.preview, "preview")
+        await self._refuse_strangers(request, request_id, console.preview, "preview")
         if with_bytes and not console.download:
             raise HTTPException(403, "the bytes of packets are not shown: [console] download")
         if with_bytes and limit != 1:
@@ -127,7 +131,7 @@ class SavefileRoutes:
         """
         if record := self._record_at(request):
             return record
-        await self._refuse_strangers(request, self._settings().preview, "preview")
+        await self._refuse_strangers(request, request_id, self._settings().preview, "preview")
         from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
 
         return await self._read(request_id, name, preview.summary)
@@ -137,8 +141,9 @@ class SavefileRoutes:
 
         It is for browsers, which can't send a token when they download.
         """
-        await self._refuse_strangers(request, self._settings().download, "download")
+        await self._refuse_strangers(request, request_id, self._settings().download, "download")
         (await self._savefile(request_id, name)).close()
+        self._fetched(request, request_id, name)
         now = time.monotonic()
         self._links = {key: one for key, one in self._links.items() if one.until > now}
         while len(self._links) >= MOST_LINKS:
@@ -164,6 +169,10 @@ class SavefileRoutes:
                 except NotASavefile as error:
                     raise HTTPException(422, f"the savefile can't be read: {error}") from None
 
+    def _fetched(self, request: Request, request_id: str, name: str) -> None:
+        client = (request.scope["client"] or ("",))[0]
+        self._publish(SavefileFetched(request_id, name, caller_of(request).name, client))
+
     async def _savefile(self, request_id: str, name: str) -> Savefile:
         places = self._history.places_of(request_id, name)
         if (savefile := await self._savefile_of(request_id, name, places)) is None:
@@ -172,25 +181,16 @@ class SavefileRoutes:
         return savefile
 
     def _record_at(self, request: Request) -> dict[str, Any] | None:
-        """Return the record of a request whose id is all of this path."""
-        return self._history.as_json(str(request.scope["path"]).removeprefix("/captures/"))
+        """Return the record of a request whose id is all of this path, if it may be seen."""
+        name = str(request.scope["path"]).removeprefix("/captures/")
+        if not caller_of(request).sees(self._history.owner_of(name)):
+            return None
+        return self._history.as_json(name)
 
-    async def _refuse_strangers(self, request: Request, allowed: bool, key: str) -> None:
+    async def _refuse_strangers(
+        self, request: Request, request_id: str, allowed: bool, key: str
+    ) -> None:
         if not allowed:
             raise HTTPException(403, f"this node does not allow it: [console] {key} = false")
-        if self._source.settings.token is None:
-            await refuse_other_users(request)
-
-
-async def refuse_other_users(request: Request) -> None:
-    """Raise HTTPException for all but root and the daemon's user. For an API without a token."""
-    if not await _is_trusted(request):
-        words = "only root and the user of the daemon may fetch savefiles without a token"
-        raise HTTPException(403, f"{words}; set [http] token_file")
-
-
-async def _is_trusted(request: Request) -> bool:
-    """Return whether a client on this host may see what the daemon's files contain."""
-    client, server = request.scope["client"], request.scope["server"]
-    uid = await run_in_thread(user_of, tuple(client), tuple(server))
-    return uid in (0, os.geteuid())
+        refuse_without(request, "fetch", self._history.owner_of(request_id))
+        await refuse_other_users(request, self._source.settings)

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import hmac
 import re
-import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -12,13 +11,16 @@ import uvicorn
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
+from pcapdaemon.api.access import NOTHING, Door, Peer
 from pcapdaemon.api.connection import Connection
+from pcapdaemon.api.listening import Address, Tcp, Unix
 from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, problem
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish
 from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.node_events import TokenRefused
-from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.sources.http import HttpSettings
+from pcapdaemon.trust.requesters import Requesters
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -51,7 +53,7 @@ class Guard:
         """Serve an ASGI scope, or reject it."""
         if scope["type"] != "http":
             return
-        refusal = self._refusal(scope)
+        refusal = await self._refusal(scope)
         if refusal and refusal.status_code == 401:
             self._server.publish(TokenRefused((scope["client"] or ("",))[0]))
             await asyncio.sleep(WRONG_TOKEN_DELAY)
@@ -60,19 +62,33 @@ class Guard:
         with contextlib.suppress(ClientDisconnect):
             await (refusal or self._server.app)(scope, receive, _with_headers(send))
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        settings, headers = self._server.settings, dict(scope["headers"])
+    async def _refusal(self, scope: Scope) -> Response | None:
+        """Return why a request is refused, or None. The scope then says who sent it."""
+        server, headers, path = self._server, dict(scope["headers"]), scope["path"]
         name = _host_name(headers.get(b"host", b""))
-        if is_loopback(settings.host) and not (is_loopback(name) or name in settings.names):
+        if self._is_rebound(name):
             return problem(
                 421, "use localhost or 127.0.0.1, or add the name to [http] names", host=name
             )
-        if settings.token is not None and not self._server.needs_no_token(scope["path"]):
-            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
-            right = hmac.compare_digest(shown.strip(), settings.token.get_secret_value().encode())
-            if scheme.lower() != b"bearer" or not right:
-                return problem(401, "send the header 'Authorization: Bearer TOKEN'")
+        if server.needs_no_token(path):
+            return None
+        peer = scope.get("state", {}).get("peer") or Peer()
+        caller = await server.door.caller(headers.get(b"authorization", b""), peer)
+        if caller is None:
+            return problem(401, "send the header 'Authorization: Bearer TOKEN'")
+        # a signed message says itself who sent it
+        signable = (scope["method"], path) == ("POST", "/captures")
+        if caller.rights is NOTHING and not signable:
+            words = f"{caller.name} may do nothing here: no valid [[requester]] has this name"
+            return problem(403, words)
+        scope["caller"] = caller
         return None
+
+    def _is_rebound(self, name: str) -> bool:
+        """Return whether a page in a browser may have reached a loopback address by a name."""
+        settings = self._server.settings
+        of_host = isinstance(self._server.address, Unix) or not is_loopback(settings.host)
+        return not (of_host or is_loopback(name) or name in settings.names)
 
 
 def _with_headers(send: Any) -> Any:
@@ -98,6 +114,24 @@ def _host_name(header: bytes) -> str:
     return (found[1] or found[2]).lower() if found else ""
 
 
+def _config(app: Any, address: Address) -> uvicorn.Config:
+    tls = address if isinstance(address, Tcp) else Tcp("", 0)
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=Connection,
+        server_header=False,
+        proxy_headers=False,  # any client could pretend to be another
+        lifespan="off",
+        ssl_certfile=tls.certificate,
+        ssl_keyfile=tls.key,
+        ssl_ca_certs=tls.clients,
+        # who has none may show a token
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if tls.clients else ssl.CERT_NONE,
+    )
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -105,43 +139,32 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """The API on its socket.
+    """The API on one socket.
 
-    The constructor binds the socket, and raises ConfigError if that fails. `settings`, `app` and
-    `is_open` may be replaced if host and port stay the same. `is_open` returns whether a path needs
-    no token. `closing` is set when endless responses must end.
+    The constructor binds the socket, and raises ConfigError if that fails. `settings`, `app`,
+    `is_open` and `door` may be replaced. `is_open` returns whether a path needs no token.
     """
 
-    def __init__(self, settings: HttpSettings, publish: Publish) -> None:
-        self.settings, self.publish = settings, publish
+    def __init__(self, settings: HttpSettings, publish: Publish, address: Address) -> None:
+        self.settings, self.publish, self.address = settings, publish, address
         self.app: Asgi = _not_yet
         self.is_open: Callable[[str], bool] = lambda path: False
-        self.closing = asyncio.Event()
-        family = address_family(settings.host)
-        try:
-            self._socket = socket.create_server(
-                (settings.host, settings.port), family=family, backlog=1024
-            )
-        except OSError as error:
-            raise ConfigError(
-                [f"[http]: can't listen on {settings.host} port {settings.port}: {error.strerror}"],
-                "another daemon may be running; choose another port with [http] port",
-            ) from None
-        # Connections inherit it. asyncio only sets it where the socket names its protocol, and
-        # without it each further response on a connection waits 40 ms for the client's ACK.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port: int = self._socket.getsockname()[1]
-        self._server = _Server(
-            uvicorn.Config(
-                Guard(self),
-                log_config=None,
-                access_log=False,
-                http=Connection,
-                server_header=False,
-                proxy_headers=False,  # any client could pretend to be another
-                lifespan="off",
-            )
-        )
+        self.door = Door(settings, Requesters((), ()))
+        self._socket = address.bind()
+        self.port: int = self._socket.getsockname()[1] if isinstance(address, Tcp) else 0
+        self._config = _config(Guard(self), address)
+        self._server = _Server(self._config)
+
+    def reload_certificates(self) -> None:
+        """Use the files of TLS as they are now, for new connections. Raises ConfigError."""
+        address = self.address
+        if isinstance(address, Tcp) and address.certificate and self._config.ssl:
+            try:
+                self._config.ssl.load_cert_chain(address.certificate, address.key)
+                if address.clients:
+                    self._config.ssl.load_verify_locations(address.clients)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError([f"[http] certificate_file: {error}"]) from None
 
     def needs_no_token(self, path: str) -> bool:
         """Return whether requests to a path need no token of the API."""
@@ -151,12 +174,16 @@ class ApiServer:
         """Serve until `stop`."""
         await self._server.serve(sockets=[self._socket])
 
+    def abandon(self) -> None:
+        """Close the socket of a server that does not serve."""
+        self._socket.close()
+        self.address.gone()
+
     async def stop(self) -> None:
         """Stop listening, and return when the socket is closed.
 
         `serve` ends when the responses in progress are sent.
         """
-        self.closing.set()
         self._server.should_exit = True
         # uvicorn has no event to wait for: it looks ten times a second, then closes the socket
         while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110

@@ -1,8 +1,10 @@
-"""Which socket the API listens on, over reloads."""
+"""Which sockets the API listens on, over reloads."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from pcapdaemon.api.access import Door
+from pcapdaemon.api.listening import Address, Tcp, addresses
 from pcapdaemon.api.server import ApiServer, Asgi
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.core.events import Publish
@@ -10,65 +12,87 @@ from pcapdaemon.sources.http import HttpSettings
 
 
 class Serving:
-    """The API's server, and earlier ones whose last responses are being sent."""
+    """The API's servers, and earlier ones whose last responses are being sent.
+
+    `closing` is set when the responses of the current ones that have no end must end.
+    """
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._server: ApiServer | None = None
+        self._servers: dict[type[Address], ApiServer] = {}
         self._serving: dict[ApiServer, asyncio.Task[None]] = {}
+        self.closing = asyncio.Event()
 
     @property
     def port(self) -> int:
         """The port that it listens on; 0 if it does not."""
-        return self._server.port if self._server else 0
+        return self._servers[Tcp].port if Tcp in self._servers else 0
 
-    @property
-    def closing(self) -> asyncio.Event:
-        """Set when the responses of the current server that have no end must end."""
-        return self._server.closing if self._server else asyncio.Event()
-
-    def serve(self, app: Asgi, settings: HttpSettings, is_open: Callable[[str], bool]) -> None:
+    def serve(
+        self, app: Asgi, settings: HttpSettings, is_open: Callable[[str], bool], door: Door
+    ) -> None:
         """Serve this application from now on, if it listens.
 
-        `is_open` returns whether a path needs no token.
+        `is_open` returns whether a path needs no token. `door` recognizes callers.
         """
-        if (server := self._server) is None:
-            return
-        server.settings, server.app, server.is_open = settings, app, is_open
-        if server not in self._serving:
-            self._serving[server] = asyncio.create_task(server.serve())
+        for server in self._servers.values():
+            server.settings, server.app = settings, app
+            server.is_open, server.door = is_open, door
+            if server not in self._serving:
+                self._serving[server] = asyncio.create_task(server.serve())
 
-    async def move(self, http: HttpSettings | None) -> None:
-        """Listen on the configured address, or not at all.
+    async def move(self, http: HttpSettings | None, renewed: bool = False) -> None:
+        """Listen on the configured addresses, or not at all.
 
-        If that fails, the old one is kept. Raises ConfigError.
+        With `renewed`, the files of TLS were replaced. If it fails, the old addresses are kept.
+        Raises ConfigError.
         """
-        server = self._server
-        old = server.settings if server else None
-        if http and old and (http.host, http.port) == (old.host, old.port):
-            return
-        if old and http and http.port == old.port:
-            await self._stop()  # it holds the same port on another address
+        if renewed:
+            for server in self._servers.values():
+                server.reload_certificates()
+        wanted, settings = addresses(http), http or HttpSettings()
+        current = {kind: server.address for kind, server in self._servers.items()}
+        changed = [kind for kind in wanted if wanted[kind] != current.get(kind)]
+        # what holds the port that is needed must go first
+        first = {
+            kind: self._servers[kind]
+            for kind in changed
+            if kind in current and current[kind].excludes(wanted[kind])
+        }
+        await self._stop(first)
+        made: dict[type[Address], ApiServer] = {}
         try:
-            made = ApiServer(http, self._publish) if http else None
+            for kind in changed:
+                made[kind] = ApiServer(settings, self._publish, wanted[kind])
         except ConfigError:
-            if self._server is None and old and server:
-                self._server = ApiServer(old, self._publish)
-                self.serve(server.app, old, server.is_open)
+            for server in made.values():
+                server.abandon()
+            self._resume(first)
             raise
-        await self._stop()
-        self._server = made
+        await self._stop([kind for kind in self._servers if kind in made or kind not in wanted])
+        self._servers.update(made)
+
+    def _resume(self, before: dict[type[Address], ApiServer]) -> None:
+        for kind, old in before.items():
+            made = ApiServer(old.settings, self._publish, old.address)
+            made.app, made.is_open, made.door = old.app, old.is_open, old.door
+            self._servers[kind] = made
+            self._serving[made] = asyncio.create_task(made.serve())
 
     async def close(self, seconds: float) -> None:
         """Stop listening. Clients that wait for an answer may wait this many seconds."""
-        await self._stop()
+        await self._stop(list(self._servers))
         if self._serving:
             await asyncio.wait(self._serving.values(), timeout=seconds)
             for server in self._serving:
                 server.abort()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
 
-    async def _stop(self) -> None:
-        server, self._server = self._server, None
-        if server:
+    async def _stop(self, kinds: Iterable[type[Address]]) -> None:
+        stopped = [self._servers.pop(kind) for kind in kinds]
+        if stopped:
+            self.closing.set()
+            self.closing = asyncio.Event()
+        for server in stopped:
             await server.stop()
+            server.address.gone()

@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 
+from pcapdaemon.api.access import refuse_other_users, refuse_without
 from pcapdaemon.api.answers import response_to
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import Responses
-from pcapdaemon.api.savefiles import refuse_other_users
 from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.answers import AnswerKind
 from pcapdaemon.core.message import UnreadableMessage, read
@@ -71,13 +71,13 @@ class StreamRoutes:
         refuse_all_but_json(request)
         if not self._settings().download:
             raise HTTPException(403, "this node does not allow it: [console] download = false")
-        if self._source.settings.token is None:
-            await refuse_other_users(request)
+        who = refuse_without(request, "fetch", None).name
+        await refuse_other_users(request, self._source.settings)
         body = _of_one_interface(await read_body(request))
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         with suppress(OSError):  # this user has too many already, and this one stays small
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
-        answer = await self._source.submit(body, writing, _own_connection(request))
+        answer = await self._source.submit(body, who, writing, _own_connection(request))
         if answer.kind is not AnswerKind.ACCEPTED:
             os.close(reading)
             os.close(writing)

@@ -223,6 +223,8 @@ class Session:
             self._within(plan.limits),
             untagged_filter=plan.untagged_filter,
             exclude=plan.exclude,
+            required=plan.required,
+            headers_only=plan.headers_only,
             names=plan.filter_names and not self.part.interface.namespace,
             most_packets=plan.most_packets,
             most_size=plan.most_size,

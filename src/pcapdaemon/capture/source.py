@@ -32,8 +32,9 @@ class SourceOptions:
     """What a capture needs from its source.
 
     With `names`, the filter may contain names. `untagged_filter` replaces it where the linktype has
-    no VLAN tags. What `exclude` matches is not kept. `overhead` is
-    the bytes of the savefile that are not packets. With `shared`, it is one of several captures
+    no VLAN tags. What `exclude` matches is not kept, nor what `required` does not match. With
+    `headers_only`, packets are cut after their transport header. `overhead` is the bytes of the
+    savefile that are not packets. With `shared`, it is one of several captures
     whose packets go into one pcapng file, and `number` is the number of its interface there. The
     whole file has at most `most_packets` packets and `most_size` bytes.
     """
@@ -43,6 +44,8 @@ class SourceOptions:
     limits: CaptureLimits
     untagged_filter: str = ""
     exclude: str = ""
+    required: str = ""
+    headers_only: bool = False
     names: bool = False
     pcapng: bool = False
     overhead: int = 0
@@ -132,6 +135,8 @@ class _Native(Protocol):
     def extend(self, *, packets: int, size: int, duration: float, idle_timeout: float) -> bool: ...
     def write_as(self, *, pcapng: bool, overhead: int, number: int = 0) -> None: ...
     def share_limits(self, shared: SharedLimits) -> None: ...
+    def require(self, expression: str) -> None: ...
+    def cut_payload(self) -> None: ...
     def set_filter(self, expression: str, names: bool) -> None: ...
 
 
@@ -142,6 +147,10 @@ def prepare(source: _Native, options: SourceOptions) -> None:
         source.write_as(pcapng=True, overhead=options.overhead, number=options.number)
     if options.shared:
         source.share_limits(options.shared)
+    if options.headers_only:
+        source.cut_payload()
+    if options.required:
+        source.require(options.required)
     _set_filter(source, options)
 
 

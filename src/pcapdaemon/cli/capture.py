@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pcapdaemon import destinations
+from pcapdaemon.around import Around
 from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.session import Origins
 from pcapdaemon.core.answers import Answer, AnswerKind
@@ -196,8 +197,7 @@ def _engine(settings: Settings, history: History, to: Mapping[str, Destination])
         settings,
         runs,
         history.on_event,
-        lambda: interfaces_of(settings),
-        find_targets=Targets(settings.targets).find,
+        Around(lambda: interfaces_of(settings), find_targets=Targets(settings.targets).find),
     )
 
 

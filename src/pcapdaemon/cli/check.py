@@ -17,11 +17,12 @@ from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
 from pcapdaemon.core.filters import without
 from pcapdaemon.core.interface import TargetKind
 from pcapdaemon.core.message import UnreadableMessage, read
-from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, make_plan
 from pcapdaemon.core.profile import applied
 from pcapdaemon.core.request import new_id, validate
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found, Refused

@@ -67,15 +67,33 @@ class Tally:
 
 @dataclass
 class Rates:
-    """Counts requests per minute, in total and for each customer."""
+    """Counts requests per minute, in total, for each customer and for each requester."""
 
     _buckets: "OrderedDict[str, _Bucket]" = field(default_factory=OrderedDict)
 
-    def refusal(self, customer: str | None, rate: int, customer_rate: int, now: float) -> str:
+    def refusal(
+        self,
+        customer: str | None,
+        rate: int,
+        customer_rate: int,
+        now: float,
+        requester: str = "",
+        requester_rate: int = 0,
+    ) -> str:
         """Count a request and return "", or return which rate it would exceed.
 
         A refused request does not count. A rate of 0 means no limit.
         """
+        sender = (
+            _bucket_of(self._buckets, f"requester {requester}", requester_rate, now)
+            if requester and requester_rate
+            else None
+        )
+        if sender and sender.left < 1:
+            return (
+                f"more than {requester_rate} requests a minute from {requester}"
+                " ([[requester]] rate)"
+            )
         everybody = _bucket_of(self._buckets, "", rate, now)
         one = (
             _bucket_of(self._buckets, f"customer {customer}", customer_rate, now)
@@ -89,7 +107,7 @@ class Rates:
                 f"more than {customer_rate} requests a minute from customer {customer}"
                 " ([general] customer_rate)"
             )
-        for bucket in (everybody, one):
+        for bucket in (everybody, one, sender):
             if bucket:
                 bucket.left -= 1
         return ""

@@ -27,7 +27,7 @@ class Verdict(Enum):
 
 
 class AnswerKind(StrEnum):
-    """The immediate outcome of a message. The last six say why nothing was done."""
+    """The immediate outcome of a message. The last eight say why nothing was done."""
 
     ACCEPTED = "accepted"
     ELSEWHERE = "elsewhere"
@@ -39,6 +39,10 @@ class AnswerKind(StrEnum):
     EXPIRED = "expired"
     BUSY = "busy"
     UNKNOWN = "unknown"
+    UNTRUSTED = "untrusted"
+    """Its signature is missing or wrong, and the node does nothing without."""
+    FORBIDDEN = "forbidden"
+    """The policy of its requester does not allow it."""
     UNAVAILABLE = "unavailable"
 
 

@@ -6,7 +6,7 @@ requester (results/router.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pcapdaemon.core.answers import AnswerKind
@@ -23,7 +23,11 @@ class Event:
 
 
 class RequestEvent(Event):
-    """Something that happened to a request."""
+    """Something that happened to a request.
+
+    `requester` is who sent it, or empty if the node knows no requesters, and `key` is the
+    fingerprint of the key that signed it.
+    """
 
     __slots__ = ()
 
@@ -61,6 +65,8 @@ class RequestRejected(RequestEvent):
     warnings: tuple[str, ...] = ()
     hint: str = ""
     request: CaptureRequest | None = None
+    requester: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class RequestAccepted(RequestEvent):
     plan: CapturePlan
     received_at: float
     warnings: tuple[str, ...] = ()
+    requester: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class RequestJoined(RequestEvent):
     received_at: float
     request: CaptureRequest
     warnings: tuple[str, ...] = ()
+    requester: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class RequestCancelled(RequestEvent):
 
     id: str
     source: str
+    requester: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +268,8 @@ class RequestTriedOut(RequestEvent):
 
     id: str
     source: str
+    requester: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +298,14 @@ class RequestLogged(RequestEvent):
     id: str
     source: str
     body: str
+
+
+SENT = (RequestAccepted, RequestJoined, RequestRejected, RequestCancelled, RequestTriedOut)
+"""Events that say who sent the message."""
+
+
+def sent_by(event: Event, requester: str, key: str) -> Event:
+    """Return the event with who sent the message that it is about."""
+    if isinstance(event, SENT) and requester:
+        return replace(event, requester=requester, key=key)
+    return event

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from pcapdaemon.core.addressing import MOST_ADDRESSES, network_of
 from pcapdaemon.core.message import json_type
+from pcapdaemon.core.recipient import RecipientText
 from pcapdaemon.core.section import one_or_several
 from pcapdaemon.core.units import Bytes, Time
 
@@ -29,11 +30,17 @@ Addresses = Annotated[
     Field(strict=False, max_length=MOST_ADDRESSES),
     BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
 ]
+Recipients = Annotated[
+    tuple[RecipientText, ...],
+    Field(strict=False, max_length=16),
+    BeforeValidator(one_or_several, json_schema_input_type=str | list[str]),
+]
 Size = Annotated[Bytes, Field(ge=0, lt=INT64)]
 Seconds = Annotated[Time, Field(ge=0, lt=INT64)]
 Label = Annotated[str, Field(max_length=128)]
 Format = Literal["pcap", "pcapng"]
 Compression = Literal["none", "gzip", "zstd"]
+Payload = Literal["full", "headers"]
 ResultKind = Literal[
     "rejected",
     "accepted",

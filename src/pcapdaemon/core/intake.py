@@ -13,6 +13,8 @@ from typing import Any
 
 from pcapdaemon.core.admission import CLOCK_OFF, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
+from pcapdaemon.core.bounds import changes
+from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.events import (
     CaptureFailed,
     Event,
@@ -25,10 +27,11 @@ from pcapdaemon.core.events import (
     RequestTriedOut,
 )
 from pcapdaemon.core.orders import Order, find_order
-from pcapdaemon.core.plan import CapturePlan, Rejection, Surroundings, make_plan
+from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, applied
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
+from pcapdaemon.core.requester import Rights
 from pcapdaemon.core.target import ABOUT_TARGETS, TARGETS, Asked
 from pcapdaemon.core.text import shortened
 from pcapdaemon.core.wire import to_wire
@@ -48,7 +51,7 @@ class Envelope:
 
     `source` is the name of its source, and `key` identifies the message on its bus. `sent_at` is
     the broker's time and `arrived_at` is this node's, in seconds since the epoch. `fallback_id` is
-    the id of a request that has none.
+    the id of a request that has none. `requester` is who sent it, or empty.
     """
 
     source: str
@@ -56,19 +59,22 @@ class Envelope:
     fallback_id: str
     sent_at: float | None = None
     key: str = ""
+    requester: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What a decision depends on besides the message.
 
-    `objections` returns what a request asks of destinations that they don't allow.
+    `objections` returns what a request asks of destinations that they don't allow. `owner_of`
+    returns who has a request with this id, or None.
     """
 
     policy: Policy
     around: Surroundings
     objections: Callable[[CaptureRequest], Sequence[Problem]]
     profiles: Profiles = field(default_factory=dict)
+    owner_of: Callable[[str], str | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ def streamed(judged: Judged, stream: int, exclude: str) -> Judged:
     wrong = ""
     if len(plan.captures) != 1:
         wrong = "a stream has the packets of one interface"
+    elif plan.encrypt_to:
+        wrong = "a stream can't be encrypted, which this node does to every savefile of yours"
     elif plan.captures[0].interface.replay:
         wrong = f"{plan.captures[0].interface.name} plays a file, which can't be streamed"
     if wrong:
@@ -145,7 +153,7 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     problems += unknown
     issued_at = request.issued_at.timestamp() if request.issued_at else None
     age = age_of(envelope.sent_at, issued_at, view.around.now)
-    request_id = request.id or envelope.fallback_id
+    request_id = own_id(request.id or envelope.fallback_id, envelope.requester, view.owner_of)
     problems += _from_the_future(envelope, issued_at, view.around.now)
     plan = _expired(request_id, age.seconds, issued_at, view.policy) or make_plan(
         request_id, request, [*problems, *view.objections(request)], view.policy, view.around
@@ -155,7 +163,7 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
         key_of(envelope, request.id),
         plan,
         request,
-        _warnings(fields, request, plan),
+        _warnings(fields, request, plan, view.around.rights),
         age.clock_off,
     )
 
@@ -187,17 +195,29 @@ def _from_the_future(envelope: Envelope, issued_at: float | None, now: float) ->
     return [Problem("issued_at", f"is {ahead:.0f} s in the future; set it to the current time")]
 
 
+def own_id(request_id: str, requester: str, owner_of: Callable[[str], str | None]) -> str:
+    """Return the id of a requester's own request: another one's must not occupy it."""
+    if owner_of(request_id) in (None, requester):
+        return request_id
+    return f"{request_id}@{requester}"
+
+
 def key_of(envelope: Envelope, request_id: object) -> str:
     """Return what identifies a request, or "" if nothing does."""
     if isinstance(request_id, str) and request_id:
-        return f"id {request_id}"
+        return f"id {request_id}" + (f" of {envelope.requester}" if envelope.requester else "")
     return f"message {envelope.key}" if envelope.key else ""
 
 
 def _warnings(
-    fields: Mapping[str, Any], request: CaptureRequest, plan: CapturePlan | Rejection
+    fields: Mapping[str, Any],
+    request: CaptureRequest,
+    plan: CapturePlan | Rejection,
+    rights: Rights | None,
 ) -> tuple[str, ...]:
     warnings = tuple(f"unknown field {name!r} is ignored" for name in unknown_fields(fields))
+    if isinstance(plan, CapturePlan):
+        warnings += tuple(changes(request, rights))
     if isinstance(plan, CapturePlan) and request.packet_debug and not plan.packet_debug:
         name = ON_THE_WIRE["packet_debug"]
         warnings += (f"{name} is ignored: [general] allow_{name} is not set",)
@@ -301,6 +321,13 @@ def cancelled(source: str, order: Order) -> Conclusion:
     """Conclude that the captures of a request are ended."""
     answer = Answer(order.id or order.cancel, AnswerKind.CANCELLED)
     return Conclusion(Verdict.DONE, answer, (RequestCancelled(order.cancel, source),))
+
+
+def forbidden(source: str, order: Order, requester: str, right: str) -> Conclusion:
+    """Conclude that the policy of its requester does not allow an order."""
+    words = f"{requester} may not do this: {right} is not in [[requester]] may"
+    refused = Rejection(order.id or order.cancel, (Problem("", words),), AnswerKind.FORBIDDEN)
+    return rejected(source, refused)
 
 
 def nothing_to_cancel(order: Order, verdict: Verdict) -> Conclusion:

@@ -20,6 +20,7 @@ def file_name(
     node: str,
     now: float,
     interfaces: Sequence[Interface],
+    encrypted: bool = False,
 ) -> str:
     """Return the name of the savefile of these interfaces, with its extension.
 
@@ -34,7 +35,8 @@ def file_name(
     }
     safe = {key: path_safe(value, 128) for key, value in parts.items()}
     name = path_safe(policy.filename.format_map(safe), 230)
-    return name.removesuffix(".pcap") + _extension(request, policy, name)
+    extension = _extension(request, policy, name) + (".age" if encrypted else "")
+    return name.removesuffix(".pcap") + extension
 
 
 def tags(

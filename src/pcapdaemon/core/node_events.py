@@ -140,6 +140,24 @@ class TokenRefused(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageUntrusted(NodeEvent):
+    """A message has no signature, or a wrong one; `reason` is one of a few words."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavefileFetched(NodeEvent):
+    """A client of the API fetched a savefile, or a link to it. `client` is its address."""
+
+    id: str
+    file_name: str
+    requester: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResultsDelayed(NodeEvent):
     """Results can't be sent to a place now; `attempt` counts since the last one that was sent.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pcapdaemon.core.request import ADDRESS, Problem
 
-BESIDE = {*ADDRESS, "id"}
+BESIDE = {*ADDRESS, "id", "issued_at"}
 """Fields that an order may have too. Without an address, it is for every node."""
 
 

@@ -50,14 +50,17 @@ class Lookback:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The content of a compressed savefile.
+    """The content of a compressed or encrypted savefile.
 
-    `size` is its bytes before compression, and `sha256` is their SHA-256 in hexadecimal.
+    `size` is its bytes before that, and `sha256` is their SHA-256 in hexadecimal. `encryption` is
+    "age" or empty, and `recipients` are how many can decrypt it.
     """
 
     compression: str
     size: int
     sha256: str
+    encryption: str = ""
+    recipients: int = 0
 
 
 class Place(StrEnum):

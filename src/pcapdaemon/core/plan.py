@@ -1,22 +1,20 @@
 """From a request to a plan: which interfaces, which limits, or why not. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
-from pcapdaemon.core import naming
+from pcapdaemon.core import bounds, naming
 from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.choice import Surroundings, chosen_interfaces
 from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.flow import narrowed
-from pcapdaemon.core.interface import Interface, InterfaceKind, Target, described
+from pcapdaemon.core.interface import Interface, Target, described
 from pcapdaemon.core.limits import MAX_SNAPLEN, CaptureLimits
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem
-from pcapdaemon.core.target import NOTHING_FOUND, Found
+from pcapdaemon.core.requester import Rights
 from pcapdaemon.core.window import Window, window_of, window_problems
-
-NOT_ALLOWED = "[general] interfaces does not allow it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,10 @@ class CapturePlan:
     matches what is never kept. `arrived_at` is when the message arrived, in seconds since the
     epoch. `destination_fields` are the values of the request's fields that destinations use.
     `stream` is a descriptor that the packets are written to as they come, as a pcap file; they are
-    then not kept, and there is no savefile. 0: they are kept.
+    then not kept, and there is no savefile. 0: they are kept. `requester` is who asked, or empty.
+    `required` is a filter that packets must match too, in a program of its own. With
+    `headers_only`, packets are cut after their transport header. `encrypt_to` are the recipients of
+    the savefile.
     """
 
     id: str
@@ -80,6 +81,10 @@ class CapturePlan:
     unavailable: tuple[tuple[str, str], ...] = ()
     destination_fields: tuple[object, ...] = ()
     stream: int = 0
+    requester: str = ""
+    required: str = ""
+    headers_only: bool = False
+    encrypt_to: tuple[str, ...] = ()
 
     def window(self, now: float) -> Window:
         """Return the moments that its captures are about, if they are triggered now."""
@@ -115,7 +120,7 @@ class CapturePlan:
         """Return whether one capture could serve both.
 
         Interfaces, filter, snapshot length, the form of the savefile and where it goes must be the
-        same. Limits may differ.
+        same. Limits may differ. The requester must be the same, because policies differ.
         """
         return self._what() == other._what()
 
@@ -126,7 +131,8 @@ class CapturePlan:
         form = (self.snaplen, self.pcapng, self.merge, self.compress, self.sha256)
         when = (self.request.lookback or 0, self.request.since, self.request.until)
         what = (self.effective_filter, self.packet_debug, self.destination_fields)
-        return interfaces, form, when, what
+        trust = (self.requester, self.required, self.headers_only, self.encrypt_to)
+        return interfaces, form, when, what, trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +143,6 @@ class Rejection:
     problems: tuple[Problem, ...]
     kind: AnswerKind = AnswerKind.INVALID
     hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a plan depends on besides the request: this node, now.
-
-    `now` is seconds since the epoch. `places` are where results can go.
-    `destination_fields` are the names of the request's fields that destinations use. `targets` are
-    those of the request.
-    """
-
-    node: str
-    now: float
-    interfaces: Mapping[str, Interface]
-    aliases: Mapping[str, Sequence[str]]
-    places: frozenset[str] = frozenset()
-    destination_fields: tuple[str, ...] = ()
-    targets: Found = NOTHING_FOUND
 
 
 def make_plan(
@@ -168,19 +156,32 @@ def make_plan(
 
     `problems` are those that were found before. A rejection contains them too.
     """
-    chosen, unavailable, interface_problems = _interfaces(request, policy, around)
+    chosen, unavailable, interface_problems = chosen_interfaces(request, policy, around)
+    form = "pcapng" if naming.is_pcapng(request, policy) else "pcap"
+    forbidden = [*bounds.objections(request, around.requester, around.rights, form)]
     found = [
         *problems,
+        *forbidden,
         *policy_problems(request, policy),
         *interface_problems,
         *_reply_problems(request, around),
+        *_encryption_problems(request, policy, around),
         *window_problems(request, policy, around.now),
     ]
     if not found and not chosen:
         found = [Problem("", "this node has none of its targets")]
     if found:
-        return Rejection(request_id, tuple(found))
-    return _plan(request_id, request, policy, around, chosen, unavailable)
+        kind = AnswerKind.FORBIDDEN if forbidden else AnswerKind.INVALID
+        return Rejection(request_id, tuple(found), kind)
+    request = _within_rights(request, around.rights)
+    within = bounds.within(policy, around.rights)
+    return _plan(request_id, request, within, around, chosen, unavailable)
+
+
+def _within_rights(request: CaptureRequest, rights: Rights | None) -> CaptureRequest:
+    if rights is None or not rights.destinations or request.destinations:
+        return request
+    return request.model_copy(update={"destinations": rights.destinations})
 
 
 def _plan(
@@ -191,13 +192,16 @@ def _plan(
     chosen: Sequence[tuple[Interface, str]],
     unavailable: Sequence[tuple[str, str]],
 ) -> CapturePlan:
-    snaplen = min(request.snaplen or policy.snaplength, MAX_SNAPLEN)
+    most = around.rights.snaplength if around.rights else None
+    snaplen = min(request.snaplen or policy.snaplength, most or MAX_SNAPLEN, MAX_SNAPLEN)
+    recipients = _recipients(request, policy, around.rights)
     own, flow = request.capture_filter or "", request.flow
     return CapturePlan(
         id=request_id,
         request=request,
         captures=tuple(
-            _capture(request_id, request, policy, around, *choice, snaplen) for choice in chosen
+            _capture(request_id, request, policy, around, *choice, snaplen, bool(recipients))
+            for choice in chosen
         ),
         limits=_limits(request, policy),
         snaplen=snaplen,
@@ -206,7 +210,13 @@ def _plan(
         packet_debug=policy.packetdebug or (request.packet_debug and policy.allow_packetdebug),
         node=around.node,
         file_name=naming.file_name(
-            request_id, request, policy, around.node, around.now, [one for one, _ in chosen]
+            request_id,
+            request,
+            policy,
+            around.node,
+            around.now,
+            [one for one, _ in chosen],
+            bool(recipients),
         ),
         pcapng=naming.is_pcapng(request, policy),
         merge=request.merge,
@@ -220,7 +230,16 @@ def _plan(
         most_size=policy.maxbytes,
         unavailable=tuple(unavailable),
         destination_fields=tuple(getattr(request, name) for name in around.destination_fields),
+        requester=around.requester,
+        required=around.rights.filter if around.rights else "",
+        headers_only="headers" in (request.payload, around.rights and around.rights.payload),
+        encrypt_to=recipients,
     )
+
+
+def _recipients(request: CaptureRequest, policy: Policy, rights: Rights | None) -> tuple[str, ...]:
+    found = (*policy.encrypt_to, *(rights.encrypt_to if rights else ()), *request.encrypt_to)
+    return tuple(dict.fromkeys(found))
 
 
 def _limits(request: CaptureRequest, policy: Policy) -> CaptureLimits:
@@ -289,6 +308,15 @@ def _reply_problems(request: CaptureRequest, around: Surroundings) -> list[Probl
     ]
 
 
+def _encryption_problems(
+    request: CaptureRequest, policy: Policy, around: Surroundings
+) -> list[Problem]:
+    if around.can_encrypt or not _recipients(request, policy, around.rights):
+        return []
+    words = "this node lacks the library cryptography: run pip install 'pcapdaemon[trust]'"
+    return [Problem("encrypt_to", words)]
+
+
 def _merge_problems(request: CaptureRequest) -> list[Problem]:
     if request.merge and request.format == "pcap":
         return [
@@ -300,74 +328,6 @@ def _merge_problems(request: CaptureRequest) -> list[Problem]:
     return []
 
 
-def _interfaces(
-    request: CaptureRequest, policy: Policy, around: Surroundings
-) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    """Return the interfaces to capture on, what is unavailable and why, and the problems.
-
-    Each interface comes with the alias that named it. Problems exist only if no interface is left.
-    """
-    if request.targets:
-        return _interfaces_of_targets(policy, around.targets)
-    wanted, unavailable = _wanted(request, around)
-    chosen: dict[str, tuple[Interface, str]] = {}
-    for name, alias in wanted:
-        interface = around.interfaces.get(name)
-        if interface is None:
-            unavailable.append((name, "no such interface on this node"))
-        elif not may_capture_on(interface, policy):
-            unavailable.append((name, NOT_ALLOWED))
-        else:
-            chosen.setdefault(interface.name, (interface, alias))
-    problems = (
-        []
-        if chosen
-        else [
-            Problem(_asked_by(request, name), f"{name}: {reason}") for name, reason in unavailable
-        ]
-    )
-    return list(chosen.values()), unavailable, problems
-
-
-def _interfaces_of_targets(
-    policy: Policy, found: Found
-) -> tuple[list[tuple[Interface, str]], list[tuple[str, str]], list[Problem]]:
-    chosen = [one for one in found.interfaces if one.namespace or may_capture_on(one, policy)]
-    refused = [(one.kind.value, one.name, one.reason) for one in found.refused]
-    refused += [
-        (one.target.kind.value, one.target.name, f"{one.name}: {NOT_ALLOWED}")
-        for one in found.interfaces
-        if one not in chosen and one.target
-    ]
-    unavailable = [(name, reason) for _, name, reason in refused]
-    problems = [Problem(field, f"{name}: {reason}") for field, name, reason in refused]
-    return [(one, "") for one in chosen], unavailable, [] if chosen else problems
-
-
-def _wanted(
-    request: CaptureRequest, around: Surroundings
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    aliases = dict.fromkeys(request.aliases)
-    wanted = [(name, "") for name in dict.fromkeys(request.interfaces)]
-    wanted += [(name, alias) for alias in aliases for name in around.aliases.get(alias, ())]
-    return wanted, [
-        (alias, "no such alias on this node") for alias in aliases if not around.aliases.get(alias)
-    ]
-
-
-def _asked_by(request: CaptureRequest, name: str) -> str:
-    return ON_THE_WIRE["interfaces" if name in request.interfaces else "aliases"]
-
-
-def may_capture_on(interface: Interface, policy: Policy) -> bool:
-    """Return whether the policy allows captures on an interface."""
-    globs = policy.interfaces
-    # libpcap also lists D-Bus, USB, Bluetooth and netfilter queues: those must be named
-    if globs:
-        return any(fnmatchcase(interface.name, glob) for glob in globs)
-    return interface.kind is not InterfaceKind.PSEUDO
-
-
 def _capture(
     request_id: str,
     request: CaptureRequest,
@@ -376,8 +336,11 @@ def _capture(
     interface: Interface,
     alias: str,
     snaplen: int,
+    encrypted: bool,
 ) -> InterfacePlan:
     targets = (interface.target,) if interface.target else ()
     tags = naming.tags(request, alias, around.node, interface.name, snaplen, targets)
-    name = naming.file_name(request_id, request, policy, around.node, around.now, [interface])
+    name = naming.file_name(
+        request_id, request, policy, around.node, around.now, [interface], encrypted
+    )
     return InterfacePlan(interface, alias, tags, name, targets)

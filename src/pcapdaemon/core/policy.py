@@ -1,11 +1,11 @@
 """`[general]`: what this node allows, and the defaults of requests. Pure."""
 
 from string import Formatter
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from pcapdaemon.core.fields import Compression, Format
+from pcapdaemon.core.fields import Compression, Format, Recipients
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Bytes, Time
 
@@ -92,6 +92,21 @@ class Policy(Section):
             "Packets that no capture and no recorder keeps, as a capture filter, for example"
             " `host 192.0.2.7 and tcp port 443` for uploads. Absent: the API's port if it has a"
             " token, because requests contain the token. Empty: none."
+        ),
+    )
+    signatures: Literal["off", "warn", "require"] = Field(
+        "off",
+        description=(
+            "Whether messages on a bus must be signed. `warn`: those without a valid signature are"
+            " taken with a warning. `require`: they are refused, unless a `[[requester]]` is named"
+            " `unsigned`."
+        ),
+    )
+    encrypt_to: Recipients = Field(
+        (),
+        description=(
+            "Recipients (age) for whom every savefile is encrypted, as `age1...` or"
+            " `ssh-ed25519 AAAA...`. Its name then ends in `.age`."
         ),
     )
     maxcaptures: int = Field(

@@ -135,8 +135,8 @@ class CaptureRecord:
 class RequestRecord:
     """A request and its captures.
 
-    `joined` is the id of the request whose captures serve this one too. `asked` is what `asked`
-    returns.
+    `joined` is the id of the request whose captures serve this one too. `requester` is who asked,
+    or empty if the node knows no requesters. `asked` is what `asked` returns.
     """
 
     id: str
@@ -149,6 +149,7 @@ class RequestRecord:
     warnings: list[str] = field(default_factory=list)
     captures: list[CaptureRecord] = field(default_factory=list)
     joined: str = ""
+    requester: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
 
     @property

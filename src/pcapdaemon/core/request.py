@@ -25,6 +25,8 @@ from pcapdaemon.core.fields import (
     Label,
     Moment,
     Names,
+    Payload,
+    Recipients,
     ResultKind,
     Seconds,
     Size,
@@ -255,13 +257,18 @@ class CaptureRequest(BaseModel):
             "How the savefile is compressed during delivery. Absent: `[general] compress`."
         ),
     )
+    payload: Payload | None = Field(
+        None,
+        description="`headers`: cut each packet after its transport header, before it is stored.",
+    )
+    encrypt_to: Recipients = Field(
+        (),
+        description="Recipients (age) for whom the savefile is encrypted, besides the node's.",
+    )
     packet_debug: bool = Field(
         False,
         alias="packetdebug",
-        description=(
-            "Log one line of metadata per captured packet. Requires `[general] allow_packetdebug ="
-            " true`."
-        ),
+        description="Log one line of metadata per packet, if `[general] allow_packetdebug` is set.",
     )
     cause: Cause | None = Field(
         None,

@@ -79,6 +79,8 @@ def packets(file: BinaryIO | io.RawIOBase) -> Iterator[Packet]:
         elif magic == _SECTION.to_bytes(4, "big"):
             yield from _of_pcapng(plain)
         else:
+            if magic == b"age-":
+                raise NotASavefile("it is encrypted; decrypt it with age(1)")
             raise NotASavefile(f"it begins with {magic.hex(' ') or 'nothing'}")
     except EOFError:
         raise NotASavefile("it ends too early") from None

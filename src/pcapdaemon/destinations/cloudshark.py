@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pcapdaemon import __version__
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
 from pcapdaemon.core.outcome import Receipt
+from pcapdaemon.core.request import CaptureRequest, Problem
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.text import printable
 from pcapdaemon.core.units import Time
@@ -144,6 +145,13 @@ class CloudShark(Destination):
             raise DeliveryFailed(words) from None
         link = f"{self._settings.base}/captures/{quote(found, safe='')}"
         return Receipt(link, found, link)
+
+    def objections(self, request: CaptureRequest) -> list[Problem]:
+        """Return that CloudShark can't read what is encrypted for others."""
+        named = not request.destinations or self.name in request.destinations
+        if not (request.encrypt_to and named):
+            return []
+        return [Problem("encrypt_to", "CloudShark can't read it: name other destinations")]
 
     async def check(self) -> str:
         """Search for a file that does not exist.

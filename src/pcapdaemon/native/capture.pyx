@@ -9,6 +9,8 @@ from posix.unistd cimport close, write
 
 from pcapdaemon.native.atomic cimport load, load_int, load_time
 from pcapdaemon.native.blocks cimport blocks_of, give_all
+from pcapdaemon.native.filter cimport filter_free
+from pcapdaemon.native.headers cimport beginning_of
 from pcapdaemon.native.limits cimport RUNNING, extend_limits
 
 
@@ -43,6 +45,21 @@ cdef class Capture:
         output.pcapng = pcapng
         output.number = number
         output.cooked = self.linktype == "LINUX_SLL"
+
+    def require(self, str expression):
+        """Keep only packets that match this filter too, which is a program of its own.
+
+        No text of the capture filter can change what it means. Raises CaptureRefused.
+        """
+        self.handle.filter_here(self.required, self.handle.compile(expression, False), self.tag_at())
+
+    cdef int tag_at(self):
+        return self.handle.tag_at()
+
+    def cut_payload(self):
+        """Keep only the headers of packets. Call it before any packet is taken."""
+        self.output.headers_only = True
+        self.output.beginning = beginning_of(self.linktype)
 
     def share_limits(self, SharedLimits shared):
         """Count packets, bytes and idle time together with other captures. Call it before `run`."""
@@ -92,6 +109,8 @@ cdef class Capture:
         cdef int wake_fd = self.wake_fd
         self.wake_fd = -1
         self.handle = None
+        if self.required != NULL:
+            filter_free(self.required)
         if wake_fd >= 0:
             close(wake_fd)  # os.close may be gone when the interpreter ends
         if self.output != NULL:          # NULL: the subclass was given unfit arguments

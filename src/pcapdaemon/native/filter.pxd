@@ -21,6 +21,7 @@ cdef struct Entrance:
     uint64_t early
     int64_t opened_ns
     Filter filter                    # what the kernel can't run
+    Filter required                  # what the policy of the requester allows
 
 cdef bint filter_init(Filter *filter, const bpf_program *program, int tag_at) noexcept nogil
 cdef void filter_free(Filter *filter) noexcept nogil
@@ -35,6 +36,9 @@ cdef inline bint passes(
         entrance.early -= 1
         if ns <= entrance.opened_ns:
             return False
-    if entrance.filter.code == NULL:
+    if entrance.filter.code != NULL:
+        if not filter_matches(&entrance.filter, data, header.caplen, header.len):
+            return False
+    if entrance.required.code == NULL:
         return True
-    return filter_matches(&entrance.filter, data, header.caplen, header.len)
+    return filter_matches(&entrance.required, data, header.caplen, header.len)

@@ -32,7 +32,7 @@ cdef class Handle:
     cdef Program compile(self, str expression, bint names)
     cdef bint attach(self, Program program) except -1
     cdef int tag_at(self)
-    cdef int filter_here(self, Filter *filter, Program program) except -1
+    cdef int filter_here(self, Filter *filter, Program program, int tag_at) except -1
     cdef bytes header_with(self, int snaplen)
     cdef int _describe(self) except -1
     cdef int _reject_all(self) except -1

@@ -304,10 +304,13 @@ cdef class Handle:
         """The offset at which libpcap puts a VLAN tag back in; 0 if it does not."""
         return {"EN10MB": 12, "LINUX_SLL": 14}.get(self.linktype, 0)
 
-    cdef int filter_here(self, Filter *filter, Program program) except -1:
-        """Prepare a filter that the kernel can't run, for the packets that libpcap delivers."""
+    cdef int filter_here(self, Filter *filter, Program program, int tag_at) except -1:
+        """Prepare a filter that runs here, on the packets that libpcap delivers.
+
+        `tag_at` is where libpcap puts a VLAN tag back in, or 0.
+        """
         filter_free(filter)
-        if not filter_init(filter, &program.program, self.tag_at()):
+        if not filter_init(filter, &program.program, tag_at):
             raise CaptureRefused(
                 "the kernel can't run this filter, and it tests what packets do not contain;"
                 " use protochain without inbound, outbound and ifindex",

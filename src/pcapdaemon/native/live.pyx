@@ -44,6 +44,7 @@ cdef class LiveCapture(Capture):
         self.handle = Handle(interface)
         self.output, self.limits = &self.loop.output, &self.loop.limits
         self.reason = &self.loop.reason
+        self.required = &self.loop.entrance.required
         self.output.pool = &pool.pool
         self.output.size = FILE_HEADER
         self.make_wake()
@@ -127,7 +128,14 @@ cdef class LiveCapture(Capture):
         self.loop.entrance.opened_ns = self.handle.opened_ns
         self.filtered_in_kernel = self.handle.attach(compiled) and self.handle.is_socket
         if self.handle.is_socket and not self.filtered_in_kernel:
-            self.handle.filter_here(&self.loop.entrance.filter, compiled)
+            self.handle.filter_here(
+                &self.loop.entrance.filter, compiled, self.handle.tag_at()
+            )
+
+    def require(self, str expression):
+        """Keep only packets that match this filter too. Call it before `set_filter`."""
+        self.handle.keep = MOST_SNAPLEN  # it must see more than is kept
+        Capture.require(self, expression)
 
     def stream_to(self, int descriptor):
         """Write a pcap file to a descriptor during `run`, in place of keeping its packets."""
@@ -174,7 +182,7 @@ cdef class LiveCapture(Capture):
         """
         counters = &self.loop.counters
         dropped, by_interface = load(&counters.dropped), load(&counters.dropped_by_interface)
-        if self.filtered_in_kernel:
+        if self.filtered_in_kernel and self.required.code == NULL:
             return load(&counters.received), dropped, by_interface
         # The kernel counts packets that do not match too.
         return load(&self.loop.output.packets) + dropped, dropped, by_interface

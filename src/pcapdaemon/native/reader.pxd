@@ -28,6 +28,7 @@ cdef struct Reader:
     int64_t trigger
     int64_t hold_ns                  # how long the kernel may hold a packet
     Filter filter
+    Filter required                  # what the policy of the requester allows
     uint32_t snaplen
     Output past                      # * packets from before the trigger
     Output live                      # *

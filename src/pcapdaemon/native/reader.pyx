@@ -136,6 +136,8 @@ cdef void look_at(Reader *reader, PacketHeader *packet) noexcept nogil:
             return
     if not filter_matches(&reader.filter, data, packet.captured, packet.length):
         return
+    if not filter_matches(&reader.required, data, packet.captured, packet.length):
+        return
     store(&reader.matched, reader.matched + 1)
     if reader.is_live:
         keep_live(reader, packet, min(packet.captured, reader.snaplen))

@@ -54,6 +54,7 @@ cdef class RecordedCapture(Capture):
         self.header = self.handle.header_with(recording.recorder.snaplen)
         self.snaplen = recording.recorder.snaplen
         self.output, self.limits, self.reason = &reader.live, &reader.limits, &reader.reason
+        self.required = &reader.required
         reader.ring = &recording.ring
         reader.trigger = reader.last_at = trigger
         reader.since = since
@@ -87,6 +88,12 @@ cdef class RecordedCapture(Capture):
         """Choose the format of records. Call it before `catch_up`."""
         self.describe(&self.reader.past, pcapng, number)
         Capture.write_as(self, pcapng=pcapng, overhead=overhead, number=number)
+
+    def cut_payload(self):
+        """Keep only the headers of packets. Call it before `catch_up`."""
+        Capture.cut_payload(self)
+        self.reader.past.headers_only = True
+        self.reader.past.beginning = self.output.beginning
 
     def keep_within(self, *, uint64_t packets, uint64_t size, uint64_t past, int snaplen):
         """Limit what is kept.

@@ -230,7 +230,7 @@ cdef class Recording:
         self.recorder.entrance.early = handle.early
         self.recorder.entrance.opened_ns = handle.opened_ns
         if not handle.attach(compiled):
-            handle.filter_here(&self.recorder.entrance.filter, compiled)
+            handle.filter_here(&self.recorder.entrance.filter, compiled, handle.tag_at())
         self.handle = handle
         return True
 

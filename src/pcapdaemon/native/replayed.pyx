@@ -13,6 +13,7 @@ from pcapdaemon.native.atomic cimport load, load_int, load_time, store, store_in
 from pcapdaemon.native.blocks cimport BlockPool
 from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport MILLISECOND, SECOND, clock_ns
+from pcapdaemon.native.filter cimport Filter, filter_matches
 from pcapdaemon.native.handle cimport Handle, Program
 from pcapdaemon.native.libpcap cimport *
 from pcapdaemon.native.limits cimport *
@@ -30,6 +31,7 @@ cdef int64_t LONGEST_WAIT = 60 * SECOND
 cdef struct Replay:
     pcap_t *pcap
     const bpf_insn *filter
+    Filter required                  # what the policy of the requester allows
     Output output                    # *
     Limits limits                    # written by any thread
     uint64_t matched                 # *
@@ -103,6 +105,8 @@ cdef void take(Replay *replay, const pcap_pkthdr *header, const uint8_t *data) n
         return
     if replay.filter != NULL and bpf_filter(replay.filter, data, header.len, header.caplen) == 0:
         return
+    if not filter_matches(&replay.required, data, header.caplen, header.len):
+        return
     store(&replay.matched, replay.matched + 1)
     replay.last_at = max(replay.last_at, ns - replay.zero)
     keep(replay, ns, header, data)
@@ -139,6 +143,7 @@ cdef class ReplayedCapture(Capture):
         self.interface, self.blocks = interface, pool
         self.output, self.limits = &self.replay.output, &self.replay.limits
         self.reason = &self.replay.reason
+        self.required = &self.replay.required
         self.output.pool = &pool.pool
         self.output.size = FILE_HEADER
         self.make_wake()
@@ -161,6 +166,9 @@ cdef class ReplayedCapture(Capture):
         """Compile the capture filter for the file's linktype. Raises CaptureRefused."""
         self.program = self.handle.compile(expression, names)
         self.replay.filter = self.program.program.bf_insns if expression.strip() else NULL
+
+    cdef int tag_at(self):
+        return 0  # tags in a file are where they were
 
     def run(self):
         """Read until a limit is reached, the file ends or `stop` is called. Blocks.

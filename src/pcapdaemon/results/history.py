@@ -117,6 +117,12 @@ class History:
             )
             await asyncio.shield(waiting)
 
+    def owner_of(self, request_id: str) -> str | None:
+        """Return whose request an id is; of one that was rejected, nobody's."""
+        record = self.requests.get(request_id)
+        known = record is not None and record.state is not RequestState.REJECTED
+        return record.requester if record and known else None
+
     def places_of(self, request_id: str, file_name: str) -> dict[str, str]:
         """Return where each destination has a savefile."""
         record = self.requests.get(request_id)
@@ -136,33 +142,35 @@ class History:
 
     def _on_request_event(self, event: Event) -> None:
         match event:
-            case RequestAccepted(source, plan, received_at, warnings):
+            case RequestAccepted(source, plan, received_at, warnings, requester):
                 record = RequestRecord(plan.id, source, received_at, warnings=list(warnings))
+                record.requester = requester
                 record.captures = [
                     CaptureRecord(part.interface.name, part.target) for part in plan.outcomes
                 ]
                 record.limits, record.asked = to_wire(plan.limits), asked(plan.request)
                 self._remember(record)
-            case RequestJoined(request_id, source, joined, received_at, request, warnings):
+            case RequestJoined(request_id, source, joined, received_at, request, warnings, who):
                 record = RequestRecord(
                     request_id, source, received_at, warnings=list(warnings), joined=joined
                 )
+                record.requester = who
                 record.limits, record.asked = self.requests[joined].limits, asked(request)
                 # the same objects: changes apply to both records
                 record.captures = self.requests[joined].captures
                 self._remember(record)
             case SavefileResumed():
                 self._resume(event)
-            case RequestRejected(request_id, source, problems, _, warnings):
+            case RequestRejected(request_id, source, problems, _, warnings, _, _, requester):
                 known = self.requests.get(request_id)
                 # otherwise the record belongs to another request with the same id
                 if known is None or known.state is RequestState.REJECTED:
                     state, words = RequestState.REJECTED, [str(problem) for problem in problems]
-                    self._remember(
-                        RequestRecord(
-                            request_id, source, time.time(), "", state, {}, words, list(warnings)
-                        )
+                    record = RequestRecord(
+                        request_id, source, time.time(), "", state, {}, words, list(warnings)
                     )
+                    record.requester = requester
+                    self._remember(record)
             case RequestFinished(request_id):
                 if finished := self.requests.get(request_id):
                     finished.state = RequestState.FINISHED

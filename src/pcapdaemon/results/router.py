@@ -184,13 +184,17 @@ class Results:
                 await sender.close()
 
     async def subscribe(
-        self, request_id: str | None, closing: asyncio.Event
+        self,
+        request_id: str | None,
+        closing: asyncio.Event,
+        is_shown: Callable[[str], bool] = lambda _: True,
     ) -> AsyncIterator[tuple[str, bytes]]:
         """Yield all new results, or those of one request, until `closing` is set.
 
-        Each is what happened and the CloudEvent.
+        Each is what happened and the CloudEvent. `is_shown` returns whether the client may see a
+        request.
         """
-        subscriber = Subscriber(request_id)
+        subscriber = Subscriber(request_id, is_shown)
         self._subscribers.add(subscriber)
         try:
             while not closing.is_set():
@@ -314,7 +318,7 @@ class Results:
 
     def _send(self, kind: str, request_id: str, data: dict[str, Any], route: _Route) -> None:
         wanted = kind in (self.settings.events if route.kinds is None else route.kinds)
-        readers = [one for one in self._subscribers if one.request_id in (None, request_id)]
+        readers = [one for one in self._subscribers if one.wants(request_id)]
         places = self._where(route) if wanted else []
         if not (readers or places or self._callbacks):
             return

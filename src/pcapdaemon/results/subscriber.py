@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 MOST_WAITING, MOST_BYTES = 1000, 4 << 20
@@ -15,11 +16,17 @@ class Subscriber:
     dropped.
     """
 
-    def __init__(self, request_id: str | None) -> None:
-        self.request_id = request_id
+    def __init__(
+        self, request_id: str | None, is_shown: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        self._request_id, self._is_shown = request_id, is_shown
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._there = asyncio.Event()
         self._size = self.left_out = 0
+
+    def wants(self, request_id: str) -> bool:
+        """Return whether the results of a request are for this client."""
+        return self._request_id in (None, request_id) and self._is_shown(request_id)
 
     def put(self, kind: str, body: bytes) -> None:
         """Queue a result: what happened, and the CloudEvent."""

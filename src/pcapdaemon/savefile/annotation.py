@@ -101,6 +101,8 @@ def _facts(plan: CapturePlan, parts: Sequence[InterfacePlan]) -> dict[str, Any]:
         **({"target": target} if target else {}),
         ON_THE_WIRE["capture_filter"]: plan.capture_filter,
         ON_THE_WIRE["snaplen"]: plan.snaplen,
+        **({"payload": "headers"} if plan.headers_only else {}),
+        **({"requester": plan.requester} if plan.requester else {}),
         "limits": to_wire(plan.limits),
         "version": __version__,
     }

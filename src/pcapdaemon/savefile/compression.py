@@ -1,12 +1,13 @@
-"""Compresses a whole savefile, block by block, into the memory that it frees."""
+"""Compresses and encrypts a whole savefile, block by block, into the memory that it frees."""
 
 import hashlib
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from pcapdaemon.core.outcome import Content
+from pcapdaemon.core.recipient import Recipient
 from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
 from pcapdaemon.savefile.savefile import Savefile
 
@@ -25,15 +26,22 @@ GROWTH = 256
 """Incompressible bytes grow by less than one in this many."""
 
 
-class _Compressor(Protocol):
+class _Step(Protocol):
     def compress(self, data: Any, /) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
 def compressed(
-    how: str, head: bytes, blocks: Blocks, tail: bytes, pool: BlockPool
+    how: str,
+    head: bytes,
+    blocks: Blocks,
+    tail: bytes,
+    pool: BlockPool,
+    recipients: Sequence[Recipient] = (),
 ) -> tuple[Savefile, Content]:
-    """Compress a savefile by "gzip" or "zstd", and return it and what it contains.
+    """Compress a savefile by "gzip" or "zstd", encrypt it, and return it and what it contains.
+
+    With "none", it is only encrypted, and without recipients, it is only compressed.
 
     Takes long: it compresses tens to hundreds of MB per second.
 
@@ -42,20 +50,36 @@ def compressed(
     nothing.
     """
     writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
-    compressor, digest, size = _compressor(how), hashlib.sha256(), 0
+    steps, digest, size = _steps(how, recipients), hashlib.sha256(), 0
     for part in _parts(head, blocks, tail):
         for view in part.views() if isinstance(part, Blocks) else [memoryview(part)]:
             with view:
                 digest.update(view)
                 size += view.nbytes
-                writer.write(compressor.compress(view))
+                data: Any = view
+                for step in steps:
+                    data = step.compress(data)
+                writer.write(data)
         if isinstance(part, Blocks):
             writer.adopt(part)
-    writer.write(compressor.flush())
-    return Savefile.of(b"", writer.blocks()), Content(how, size, digest.hexdigest())
+    rest = b""
+    for step in steps:
+        rest = step.compress(rest) + step.flush()
+    writer.write(rest)
+    content = Content(how, size, digest.hexdigest(), "age" if recipients else "", len(recipients))
+    return Savefile.of(b"", writer.blocks()), content
 
 
-def _compressor(how: str) -> _Compressor:
+def _steps(how: str, recipients: Sequence[Recipient]) -> list[_Step]:
+    steps = [] if how == "none" else [_compressor(how)]
+    if recipients:
+        from pcapdaemon.savefile.age import Age  # noqa: PLC0415  # its library is an extra
+
+        steps.append(Age(recipients))
+    return steps
+
+
+def _compressor(how: str) -> _Step:
     return (
         zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT)
         if how == "gzip"

@@ -6,9 +6,11 @@ Packets of several captures are put in time order. The file is annotated and com
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from pcapdaemon.core.errors import Busy
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.outcome import Content, Counts, Lookback, Outcome
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
+from pcapdaemon.core.recipient import recipient
 from pcapdaemon.native.blocks import BlockPool, Blocks
 from pcapdaemon.native.merge import join, merge
 from pcapdaemon.savefile import annotation
@@ -16,6 +18,7 @@ from pcapdaemon.savefile.compression import compressed
 from pcapdaemon.savefile.savefile import Savefile
 
 NO_ROOM = "older packets did not fit ([general] maxpackets, maxbytes, memory)"
+NO_MEMORY = "no memory is left to encrypt the savefile ([general] memory), so it is not kept"
 LIMITS = (
     StopReason.PACKETS,
     StopReason.BYTES,
@@ -68,11 +71,13 @@ def _file(
     plan: CapturePlan, around: tuple[bytes, bytes], blocks: Blocks, pool: BlockPool
 ) -> tuple[Savefile, Content | None]:
     head, tail = around
-    if plan.compress != "none":
+    recipients = [*map(recipient, plan.encrypt_to)]
+    if plan.compress != "none" or recipients:
         try:
-            return compressed(plan.compress, head, blocks, tail, pool)
+            return compressed(plan.compress, head, blocks, tail, pool, recipients)
         except MemoryError:  # its name then lacks the suffix of the compression
-            pass
+            if recipients:
+                raise Busy(NO_MEMORY) from None
     return Savefile.of(head, blocks, tail), None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pcapdaemon.native.blocks import Blocks
 
 CONTENT_TYPES = {
+    ".age": "application/octet-stream",
     ".gz": "application/gzip",
     ".zst": "application/zstd",
     ".pcapng": "application/x-pcapng",

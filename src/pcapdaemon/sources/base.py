@@ -29,7 +29,8 @@ class Message:
     identifies the message if its request has no id. A `returnable` message is redelivered after
     BUSY. An `until_done` message is redelivered if the daemon crashes before DONE. `stream` is a
     descriptor that the packets are written to as they come, in place of delivering a savefile, and
-    `exclude` matches those that must not be.
+    `exclude` matches those that must not be. `requester` is who sent it, if the way that it came
+    says so, and `signed_by` the fingerprint of the key that signed it.
     """
 
     body: bytes
@@ -42,6 +43,8 @@ class Message:
     until_done: bool = False
     stream: int = 0
     exclude: str = ""
+    requester: str = ""
+    signed_by: str = ""
     arrived_at: float = field(default_factory=time.time)
 
 

@@ -5,15 +5,15 @@
 
 import asyncio
 import socket
+import ssl
 
 from pydantic import Field, model_validator
 
 from pcapdaemon.core.answers import Answer, AnswerKind
-from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import HeaderSecret
+from pcapdaemon.secrets import CertificateFile, HeaderSecret
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
@@ -46,6 +46,28 @@ class HttpSettings(Section):
         ),
     )
 
+    socket: str | None = Field(
+        None,
+        pattern=r"^/[!-~]{1,106}$",
+        description=(
+            "Path of a Unix socket on which the API listens too. The kernel says which user"
+            " connects, see `[[requester]] users`. Without a token, only `/healthz` and the console"
+            " are then served on the port."
+        ),
+    )
+    certificate_file: str | None = Field(
+        None, description="File with the certificate and its chain, in PEM: the port speaks TLS."
+    )
+    key_file: str | None = Field(
+        None, description="File with the key of the certificate, in PEM, without a passphrase."
+    )
+    client_ca_file: CertificateFile | None = Field(
+        None,
+        description=(
+            "File with certificates of authorities, in PEM. A client with a certificate from one of"
+            " them is recognized, see `[[requester]] certificates`."
+        ),
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
@@ -56,11 +78,20 @@ class HttpSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _token_where_reachable(self) -> "HttpSettings":
-        if self.listen and not is_loopback(self.host) and self.token is None:
-            raise ValueError(
-                f"other machines can reach host {self.host}: set token_file (or token, token_env)"
-            )
+    def _certificate_with_key(self) -> "HttpSettings":
+        files = (self.certificate_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("certificate_file and key_file need each other")
+        if self.client_ca_file and not self.certificate_file:
+            raise ValueError("client_ca_file needs certificate_file and key_file")
+        if self.certificate_file and self.key_file:
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                    self.certificate_file, self.key_file, password=lambda: b""
+                )
+            except (OSError, ssl.SSLError) as error:
+                words = f"can't use certificate_file with key_file: {error.strerror or error}"
+                raise ValueError(words) from None
         return self
 
 
@@ -79,13 +110,16 @@ class HttpSource(Source):
     def address(self) -> str:
         """The API's base URL, as configured."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{self.settings.port}"
+        scheme = "https" if self.settings.certificate_file else "http"
+        return f"{scheme}://{host}:{self.settings.port}"
 
-    async def submit(self, body: bytes, stream: int = 0, exclude: str = "") -> Answer:
+    async def submit(
+        self, body: bytes, requester: str = "", stream: int = 0, exclude: str = ""
+    ) -> Answer:
         """Pass the body of a request to the engine, and wait for its answer.
 
         The API calls this for each POST. The answer is UNAVAILABLE while the daemon starts or shuts
-        down, and BUSY if too many requests wait. `stream` and `exclude` are those of a Message.
+        down, and BUSY if too many requests wait. The others are those of a Message.
         """
         if not self._listening:
             return Answer(
@@ -101,7 +135,14 @@ class HttpSource(Source):
 
         try:
             self._queue.put_nowait(
-                Message(body, self.name, answer=answer, stream=stream, exclude=exclude)
+                Message(
+                    body,
+                    self.name,
+                    answer=answer,
+                    stream=stream,
+                    exclude=exclude,
+                    requester=requester,
+                )
             )
         except asyncio.QueueFull:
             return Answer("", AnswerKind.BUSY, (Problem("", f"{WAITING} requests are waiting"),))

@@ -45,6 +45,7 @@ from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import (
     AlertJudged,
     AlertOutcome,
+    MessageUntrusted,
     ResultsDelayed,
     ResultsLost,
     SourceConnected,
@@ -192,6 +193,11 @@ class Metrics:
         self._unauthorized = counter(
             "pcapdaemon_http_unauthorized", "Requests to the API without a valid token"
         )
+        self._untrusted = counter(
+            "pcapdaemon_messages_untrusted",
+            "Messages without a valid signature, by what is wrong",
+            ["source", "reason"],
+        )
         self._results_delayed = counter(
             "pcapdaemon_results_delayed", "Failed attempts to send a result, retried", ["place"]
         )
@@ -216,6 +222,8 @@ class Metrics:
                 self._source(source, connected=False)
             case TokenRefused():
                 self._unauthorized.inc()
+            case MessageUntrusted(source, reason):
+                self._untrusted.labels(source, reason).inc()
             case AlertJudged(trigger, outcome):
                 self._alerts.labels(trigger, outcome).inc()
                 if event.age is not None and outcome is AlertOutcome.SENT:

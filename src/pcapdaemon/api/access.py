@@ -1,0 +1,157 @@
+"""Who calls the API, and what a caller may do."""
+
+import grp
+import hmac
+import os
+import pwd
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import HTTPException, Request
+
+from pcapdaemon.core.requester import HTTP, LOCAL, Right, Rights, may
+from pcapdaemon.sockets import user_of
+from pcapdaemon.sources.http import HttpSettings
+from pcapdaemon.threads import run_in_thread
+from pcapdaemon.trust.requesters import Requesters, is_over
+
+NOTHING = Rights(may=())
+
+Subject = Callable[[str], Awaitable[str]]
+"""Returns the subject of a valid OIDC token, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a connection says of its other end.
+
+    `user` is the number of a user of this host on the Unix socket. `names` are those in the
+    certificate of a TLS client.
+    """
+
+    user: int | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request to the API.
+
+    `rights` are None if this node knows no requesters: everything is allowed then.
+    """
+
+    name: str = ""
+    rights: Rights | None = None
+
+    def may(self, right: Right, owner: str = "") -> bool:
+        """Return whether something is allowed, for a request of `owner`."""
+        return may(self.rights, right, owner, self.name)
+
+    def sees(self, owner: str | None) -> bool:
+        """Return whether the records of a requester are shown."""
+        return self.may("list", owner or "")
+
+
+class Door:
+    """Recognizes callers. `subject_of` reads OIDC tokens, if the configuration has an issuer."""
+
+    def __init__(
+        self, settings: HttpSettings, requesters: Requesters, subject_of: Subject | None = None
+    ) -> None:
+        self._settings, self._requesters, self._subject_of = settings, requesters, subject_of
+
+    async def caller(self, authorization: bytes, peer: Peer) -> Caller | None:
+        """Return who calls, or None if the caller must prove it with a token."""
+        if authorization:
+            name = await self._of_token(authorization)
+        else:
+            name = self._of_peer(peer)
+        if name is None:
+            return None
+        if not self._requesters:
+            return Caller()
+        found = self._requesters.named(name)
+        return Caller(name, NOTHING if found is None or is_over(found) else found)
+
+    async def _of_token(self, authorization: bytes) -> str | None:
+        scheme, _, shown = authorization.partition(b" ")
+        shown = shown.strip()
+        if scheme.lower() != b"bearer":
+            return None
+        own = self._settings.token
+        if own and hmac.compare_digest(shown, own.get_secret_value().encode()):
+            return HTTP
+        if (found := self._requesters.of_token(shown)) and not is_over(found):
+            return found.name
+        if self._subject_of and (subject := await self._subject_of(shown.decode("latin-1"))):
+            by_subject = self._requesters.of_subject(subject)
+            return by_subject.name if by_subject else None
+        # without a token of its own, any is as good as none
+        return LOCAL if own is None and not self._wants_proof else None
+
+    def _of_peer(self, peer: Peer) -> str | None:
+        if peer.names and (found := self._requesters.of_certificate(peer.names)):
+            return found.name
+        if peer.user is not None:
+            of_user = self._requesters.of_user(names_of(peer.user))
+            return of_user.name if of_user else LOCAL
+        return LOCAL if self._settings.token is None and not self._wants_proof else None
+
+    @property
+    def _wants_proof(self) -> bool:
+        """Whether a user of this host must use the Unix socket, where the kernel vouches for it."""
+        return bool(self._settings.socket)
+
+
+def names_of(user: int) -> list[str]:
+    """Return the number and the name of a user of this host, and its groups as `%NAME`."""
+    names = [str(user)]
+    try:
+        found = pwd.getpwuid(user)
+    except KeyError:
+        return names
+    groups = os.getgrouplist(found.pw_name, found.pw_gid)
+    return [*names, found.pw_name, *(f"%{one}" for one in map(_group_name, groups) if one)]
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return ""
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request."""
+    found: Caller = request.scope.get("caller") or Caller()
+    return found
+
+
+def refuse_without(request: Request, right: Right, owner: str | None = "") -> Caller:
+    """Return who sent a request, or raise HTTPException if that is not allowed."""
+    caller = caller_of(request)
+    if not caller.may(right, owner if owner is not None else caller.name):
+        words = f"{caller.name} may not do this: {right} is not in [[requester]] may"
+        raise HTTPException(403, words)
+    return caller
+
+
+async def refuse_other_users(request: Request, settings: HttpSettings) -> None:
+    """Raise HTTPException for all but root and the daemon's user.
+
+    It is for what the daemon's own files contain, on a node without a token and requesters.
+    """
+    if settings.token is not None or caller_of(request).rights is not None:
+        return
+    if await _user_of(request) not in (0, os.geteuid()):
+        words = "only root and the user of the daemon may fetch savefiles without a token"
+        raise HTTPException(403, f"{words}; set [http] token_file")
+
+
+async def _user_of(request: Request) -> int | None:
+    peer: Any = request.scope.get("state", {}).get("peer")
+    if peer and peer.user is not None:
+        return int(peer.user)
+    client, server = request.scope["client"], request.scope["server"]
+    return await run_in_thread(user_of, tuple(client), tuple(server))

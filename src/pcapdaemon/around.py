@@ -1,0 +1,87 @@
+"""What the engine asks of the parts around it."""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
+from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.plan import Rejection
+from pcapdaemon.core.requester import Rights, Standing
+from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
+from pcapdaemon.sources.base import Message
+
+CAN_ENCRYPT = find_spec("cryptography") is not None
+"""Whether the library of encryption and signatures is installed, which is an extra."""
+
+Identify = Callable[[Message, Mapping[str, Any]], Standing | Rejection]
+"""Returns who sent a message and what it says, or why nothing is done for it."""
+
+
+async def no_targets(_: Asked) -> Found:
+    """Return nothing: requests can't be aimed at anything but interfaces."""
+    return NOTHING_FOUND
+
+
+def anyone(_: Message, fields: Mapping[str, Any]) -> Standing:
+    """Return that everybody may do everything."""
+    return Standing(dict(fields))
+
+
+def no_owner(_: str) -> None:
+    """Return that nobody has a request with this id."""
+    return
+
+
+def no_quota(_: str, __: Rights) -> str:
+    """Return that no quota is used up."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The parts, as functions.
+
+    `interfaces` returns what can be captured on now, and `places` what a request's `reply_to` may
+    name. `presence` returns what this node says of itself. `identify` finds out who sent a message,
+    `owner_of` whose request an id is, and `quota` which daily quota of a requester is used up.
+    """
+
+    interfaces: Callable[[], Mapping[str, Interface]]
+    places: Callable[[], frozenset[str]] = frozenset
+    addresses: Callable[[], Collection[Ip]] = no_addresses
+    find_targets: Callable[[Asked], Awaitable[Found]] = no_targets
+    presence: Callable[[], Mapping[str, Any]] = dict
+    identify: Identify = anyone
+    owner_of: Callable[[str], str | None] = no_owner
+    quota: Callable[[str, Rights], str] = no_quota
+
+
+@dataclass(slots=True)
+class Addressee:
+    """Knows which messages are for this node. `find` returns its addresses."""
+
+    find: Callable[[], Collection[Ip]]
+    node: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    _found: Collection[Ip] | None = None
+    _until: float = 0.0
+
+    def means(self, fields: dict[str, Any]) -> bool:
+        """Return whether a message is for this node."""
+        return addressed_to(fields, self.node, self.labels, self._own)
+
+    def _own(self) -> Collection[Ip] | None:
+        """Return this host's addresses as of the last second: messages for others are many.
+
+        Returns None while they are unknown.
+        """
+        now = time.monotonic()
+        if now > self._until:
+            with suppress(OSError):  # no descriptor is free: the last ones may do
+                self._found = frozenset(self.find())
+            self._until = now + 1
+        return self._found

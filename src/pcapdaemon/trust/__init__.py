@@ -1,0 +1,1 @@
+"""Who sent a message, and what the requester may do."""

@@ -1,0 +1,73 @@
+"""What is wrong with requesters and how they are trusted, in a whole configuration."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, date, datetime
+
+from pcapdaemon.core.filters import is_balanced
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.requester import Group, Requester
+from pcapdaemon.native.live import refusal_of
+from pcapdaemon.trust.requesters import Requesters, is_over
+from pcapdaemon.trust.settings import TrustSettings
+
+SOON = 14
+"""Days before the end of a requester's keys in which the start says so."""
+
+
+def problems(
+    general: Policy,
+    trust: TrustSettings,
+    requesters: Sequence[Requester],
+    groups: Sequence[Group],
+    destinations: Collection[str],
+) -> Iterator[str]:
+    """Yield what is wrong, for people."""
+    yield from Requesters(requesters, groups).problems
+    signatures = general.signatures
+    if signatures != "off" and not general.maxage:
+        yield f"[general] signatures = {signatures}: maxage = 0 would allow old messages for ever"
+    if signatures != "off" and general.dedupe < general.maxage + trust.skew:
+        yield (
+            f"[general] signatures = {signatures}: dedupe = {general.dedupe:g} must be at least"
+            f" maxage + [trust] skew, {general.maxage + trust.skew:g}, so that a message can't be"
+            " sent again when its id is forgotten"
+        )
+    if signatures == "require" and not requesters:
+        yield "[general] signatures = require: there is no [[requester]], so nothing could be done"
+    if "cloudshark" in destinations and general.encrypt_to:
+        yield "[general] encrypt_to: CloudShark can't read what is encrypted; turn it off"
+    for label, one in _all(requesters, groups):
+        if one.encrypt_to and "cloudshark" in (one.destinations or destinations):
+            yield f"{label} encrypt_to: CloudShark can't read it; set destinations to others"
+        wrong = "" if is_balanced(one.filter) else "a parenthesis is not closed or not opened"
+        if wrong := wrong or (refusal_of(one.filter) if one.filter else ""):
+            yield f"{label} filter: {wrong}"
+        for name in one.destinations:
+            if name not in destinations:
+                yield f"{label} destinations: {name} is not turned on"
+
+
+def flaws(general: Policy, requesters: Sequence[Requester]) -> Iterator[str]:
+    """Yield what is allowed but dangerous."""
+    if general.signatures == "off" and any(one.keys or one.authorities for one in requesters):
+        yield (
+            "[[requester]] keys: signatures are not looked at; set [general] signatures to warn or"
+            " require"
+        )
+    today = datetime.now(UTC).date()
+    for one in requesters:
+        if not one.until:
+            continue
+        if is_over(one):
+            yield f"[[requester]] {one.name}: its keys and tokens ended on {one.until}"
+        elif (left := (date.fromisoformat(one.until) - today).days) <= SOON:
+            yield f"[[requester]] {one.name}: its keys and tokens end in {left} days ({one.until})"
+
+
+def _all(
+    requesters: Sequence[Requester], groups: Sequence[Group]
+) -> Iterator[tuple[str, Requester | Group]]:
+    for one in requesters:
+        yield f"[[requester]] {one.name}", one
+    for other in groups:
+        yield f"[[group]] {other.name}", other

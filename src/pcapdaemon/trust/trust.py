@@ -1,0 +1,64 @@
+"""The part of the daemon that knows requesters: who sent a message, and their daily quotas."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pcapdaemon.core.events import CaptureStopped, Event, Publish, RequestAccepted
+from pcapdaemon.core.plan import Rejection
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.record import RequestRecord
+from pcapdaemon.core.requester import Rights, Standing
+from pcapdaemon.sources.base import Message
+from pcapdaemon.trust.quotas import Quotas
+from pcapdaemon.trust.requesters import Requesters
+from pcapdaemon.trust.settings import TrustSettings
+
+if TYPE_CHECKING:
+    from pcapdaemon.trust.gate import Gate
+
+
+class Trust:
+    """Listens to events. `started_at` is when this node began to remember what it did."""
+
+    def __init__(self, publish: Publish, started_at: float) -> None:
+        self._publish, self._started_at = publish, started_at
+        self._gate: Gate | None = None
+        self._quotas = Quotas(time.time)
+        self.requesters = Requesters((), ())
+
+    def configure(
+        self, node: str, general: Policy, trust: TrustSettings, requesters: Requesters
+    ) -> None:
+        """Use these from the next message on."""
+        self.requesters = requesters
+        if not self._gate and (requesters or general.signatures != "off"):
+            # imported here because its library is an extra, and many nodes trust everybody
+            from pcapdaemon.trust.gate import Gate  # noqa: PLC0415
+
+            self._gate = Gate(self._publish, self._started_at)
+        if self._gate:
+            self._gate.configure(node, general, trust, requesters)
+
+    def restore(self, records: Iterable[RequestRecord]) -> None:
+        """Count what requesters used before the daemon was started."""
+        for record in records:
+            self._quotas.restore(record)
+
+    def standing(self, message: Message, fields: Mapping[str, Any]) -> Standing | Rejection:
+        """Return who sent a message and what it says, or why nothing is done for it."""
+        if self._gate is None:
+            return Standing(dict(fields))
+        return self._gate.standing(message, fields)
+
+    def quota(self, requester: str, rights: Rights) -> str:
+        """Return which daily quota of a requester is used up, or ""."""
+        return self._quotas.used_up(requester, rights)
+
+    def on_event(self, event: Event) -> None:
+        """Count what requesters use."""
+        match event:
+            case RequestAccepted(_, plan):
+                self._quotas.began(plan.id, plan.requester, len(plan.outcomes))
+            case CaptureStopped(request_id, _, _, outcome):
+                self._quotas.ended(request_id, outcome.size if outcome.packets else 0)
