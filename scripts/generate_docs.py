@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.audit.settings import AuditSettings
 from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
@@ -245,6 +246,7 @@ def sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[targets]", [TargetSettings]
     yield "[console]", [ConsoleSettings]
     yield "[trust]", [TrustSettings]
+    yield "[audit]", [AuditSettings]
     yield "[[requester]]", [Requester]
     yield "[[group]]", [Group]
     yield "[syslog]", [Syslog]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
 from pcapdaemon.core.interface import Interface
-from pcapdaemon.core.plan import Rejection
+from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.requester import Rights, Standing
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
 from pcapdaemon.sources.base import Message
@@ -36,6 +36,11 @@ def no_owner(_: str) -> None:
     return
 
 
+async def no_audit(_: CapturePlan, __: Message) -> str:
+    """Return that nothing has to be written before a capture."""
+    return ""
+
+
 def no_quota(_: str, __: Rights) -> str:
     """Return that no quota is used up."""
     return ""
@@ -48,6 +53,7 @@ class Around:
     `interfaces` returns what can be captured on now, and `places` what a request's `reply_to` may
     name. `presence` returns what this node says of itself. `identify` finds out who sent a message,
     `owner_of` whose request an id is, and `quota` which daily quota of a requester is used up.
+    `permit` writes to the audit log that a request is accepted, and returns why it must not be.
     """
 
     interfaces: Callable[[], Mapping[str, Interface]]
@@ -58,6 +64,7 @@ class Around:
     identify: Identify = anyone
     owner_of: Callable[[str], str | None] = no_owner
     quota: Callable[[str, Rights], str] = no_quota
+    permit: Callable[[CapturePlan, Message], Awaitable[str]] = no_audit
 
 
 @dataclass(slots=True)

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pcapdaemon import destinations, sources
+from pcapdaemon.audit.settings import AuditSettings
 from pcapdaemon.capture.interface import InterfaceSettings
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 from pcapdaemon.core.filters import is_balanced
-from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import ALIASES, INTERFACES, Profile, fields_of
@@ -70,6 +70,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         trigger=reader.tables("trigger", TriggerSettings),
         callback=reader.tables("callback", CallbackSettings),
         trust=reader.section("trust", TrustSettings),
+        audit=reader.section("audit", AuditSettings),
         requester=reader.tables("requester", Requester),
         group=reader.tables("group", Group),
         sources=reader.plugins(sources.TABLE, sources.load),
@@ -180,7 +181,6 @@ class _Reader:
         self._triggers(settings)
         self._exclude(settings.general.exclude or "")
         self._requesters(settings)
-        self._door(settings)
         repeating = {
             n for n, section in settings.sources.items() if sources.load(n).redelivers(section)
         }
@@ -247,12 +247,12 @@ class _Reader:
 
     def _triggers(self, settings: Settings) -> None:
         general = settings.general
-        used: dict[str, set[str]] = {}
-        places: set[str] = set()
-        for name, section in settings.sources.items():
-            results = {*_each(getattr(section, "results", None))}
-            places |= results
-            used.setdefault(sources.TABLE[name].section, set()).update(_heard(section), results)
+        used = _places_of_buses(settings)
+        places = {
+            one
+            for section in settings.sources.values()
+            for one in _each(getattr(section, "results", None))
+        }
         places |= {"webhook"} if settings.results.webhook else set()
         around = checking.Around(
             general, settings.profiles, settings.aliases, used, settings.destinations, places
@@ -272,25 +272,24 @@ class _Reader:
         found = trust_checking.problems(
             settings.general, settings.trust, requesters, groups, settings.destinations
         )
+        self.problems += [
+            f"{self.origin}: {words}"
+            for words in trust_checking.open_door(settings.sources.get("http"), requesters)
+        ]
         self.problems += [f"{self.origin}: {words}" for words in found]
+        self._audit(settings)
         if not self.problems:
             flaws = trust_checking.flaws(settings.general, requesters)
             self.warnings += [f"{self.origin}: {words}" for words in flaws]
 
-    def _door(self, settings: Settings) -> None:
-        """Refuse an API that other machines can reach, if nobody must prove anything."""
-        http: Any = settings.sources.get("http")
-        if http is None or is_loopback(getattr(http, "host", "127.0.0.1")):
-            return
-        proofs = (
-            *(http.token, http.client_ca_file),
-            *(one.tokens or one.subjects for one in settings.requester if hasattr(one, "tokens")),
-        )
-        if not any(proofs):
-            self.problems.append(
-                f"{self.origin}: [http]: other machines can reach host {http.host}: set token_file"
-                " (or token, token_env)"
-            )
+    def _audit(self, settings: Settings) -> None:
+        bus, place = settings.audit.bus, settings.audit.place
+        used = _places_of_buses(settings)
+        if bus and bus not in used:
+            self.problems.append(f"{self.origin}: [audit] bus: [{bus}] is not turned on")
+        elif bus and place in used[bus]:
+            words = f"{place} is used for requests or results too; choose another place"
+            self.problems.append(f"{self.origin}: [audit] place: {words}")
 
     def _exclude(self, expression: str) -> None:
         wrong = "" if is_balanced(expression) else "a parenthesis is not closed or not opened"
@@ -369,6 +368,15 @@ def _heard(bus: Section) -> Iterator[str]:
     """Yield the channels, topics or queues that a bus receives requests from."""
     for key in ("channel", "stream", "topic", "url", "queue"):
         yield from _each(getattr(bus, key, None))
+
+
+def _places_of_buses(settings: Settings) -> dict[str, set[str]]:
+    """Return what each section of a bus uses: where requests come from, and where results go."""
+    used: dict[str, set[str]] = {}
+    for name, section in settings.sources.items():
+        results = _each(getattr(section, "results", None))
+        used.setdefault(sources.TABLE[name].section, set()).update(_heard(section), results)
+    return used
 
 
 def _each(value: Any) -> Sequence[str]:

@@ -9,20 +9,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pcapdaemon import destinations, sources, systemd
 from pcapdaemon.api.access import Door
-from pcapdaemon.api.console import ConsoleRoutes
-from pcapdaemon.api.node import NodeRoutes
-from pcapdaemon.api.routes import Api, Routes
-from pcapdaemon.api.savefiles import SavefileRoutes
+from pcapdaemon.api.assembly import Served
 from pcapdaemon.api.serving import Serving
-from pcapdaemon.api.streams import StreamRoutes
 from pcapdaemon.around import Around
+from pcapdaemon.audit.log import Audit
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.capture.session import Origins
@@ -135,14 +131,26 @@ class Daemon:
             self._trust.standing,
             self._history.owner_of,
             self._trust.quota,
+            lambda plan, message: self._audit.permit(plan, message),  # noqa: PLW0108  # the same
         )
         self._engine = Engine(node, settings, runs, self._publish, around, statedir)
         self._receiving = Receiving(self._engine.take, self._results, self._publish)
+        self._audit = Audit(node, self._publish, self._receiving.bus_of)
         self._alerts: Alerts | None = None
         self._node = Node(
             lambda: self._settings, self._engine, self._history, self._recorders, budget
         )
         self._metrics = Metrics(self._node.gauges(self._spool, self._ready))
+        self._served = Served(
+            self._engine,
+            self._history,
+            self._results.subscribe,
+            self._metrics.text,
+            self._recorders.status,
+            self._node,
+            self._delivery.savefile_of,
+            self._publish,
+        )
         self._fleet: FleetRoutes | None = None
         self.api = Serving(self._publish)
         self._looking: set[asyncio.Task[None]] = set()
@@ -163,6 +171,7 @@ class Daemon:
         await self._apply(self._settings)
         work = (
             self._records.keep(),
+            self._audit.keep(),
             systemd.feed_watchdog(),
             self._reload_when_asked(),
             self._delivery.resume(left),
@@ -175,6 +184,7 @@ class Daemon:
         self._telemetry.started(
             addresses, list(self._settings.destinations), self._settings.warnings
         )
+        self._audit.started({"keys": self._trust.requesters.fingerprints})
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
@@ -188,6 +198,7 @@ class Daemon:
         await run_in_thread(self._ready.close)
         await self._records.write()
         await self._results.close(LAST_RESULTS)
+        await self._audit.close(LAST_RESULTS)
         # after the last verdict on their messages
         await asyncio.gather(*(close(source) for source in ending))
         await self.api.close(LAST_ANSWERS)
@@ -261,6 +272,7 @@ class Daemon:
         self._targets.configure(settings.targets)
         requesters = Requesters(settings.requester, settings.group)
         self._trust.configure(node, settings.general, settings.trust, requesters)
+        self._audit.configure(node, settings.audit)
         self._budget.configure(settings.general.memory)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
@@ -299,35 +311,15 @@ class Daemon:
         source = self._receiving.sources.get("http")
         if not isinstance(source, HttpSource):
             return
-        closing, savefile_of = self.api.closing, self._delivery.savefile_of
-        parts: list[Routes] = [
-            ConsoleRoutes(self._node.console),
-            SavefileRoutes(self._history, source, savefile_of, self._node.console, self._publish),
-            NodeRoutes(self._node, closing),
-            StreamRoutes(self._engine, self._history, source, self._node.console, closing),
-        ]
-        if alerts := self._alerts:
-            from pcapdaemon.api.alerts import AlertRoutes  # noqa: PLC0415  # as above
-
-            parts.append(AlertRoutes(lambda: alerts.triggers, self._publish))
-        if self._fleet and self._fleet.is_on:
-            parts.append(self._fleet)
-        api = Api(
-            self._engine,
-            self._history,
-            source,
-            lambda name, is_shown: self._results.subscribe(name, closing, is_shown),
-            self._metrics.text,
-            self._recorders.status,
-            parts,
-        )
+        triggers = (lambda: alerts.triggers) if (alerts := self._alerts) else None
+        others = [self._fleet] if self._fleet and self._fleet.is_on else []
+        app, is_open = self._served.application(source, self.api.closing, triggers, others)
         door = Door(source.settings, self._trust.requesters)
-        is_open = partial(_is_open, parts)
-        self.api.serve(api.app(), source.settings, is_open, door)
+        self.api.serve(app, source.settings, is_open, door)
 
     def _publish(self, event: Event) -> None:
-        listeners = (self._history, self._metrics, self._telemetry, self._results, self._trust)
-        for listener in listeners:
+        reports = (self._history, self._metrics, self._telemetry, self._results)
+        for listener in (*reports, self._trust, self._audit):
             try:
                 listener.on_event(event)
             except Exception:  # a bug in reporting must not undo what happened
@@ -377,10 +369,6 @@ class Daemon:
         else:
             words = ("[spool] changed: restart the daemon to apply it",) if moved else ()
             self._publish(ConfigurationReloaded((*settings.warnings, *words)))
-
-
-def _is_open(parts: Sequence[Routes], path: str) -> bool:
-    return any(one.is_open(path) for one in parts)
 
 
 def _of_recorders(settings: Settings) -> tuple[int, str]:

@@ -341,13 +341,8 @@ class Engine:
         general, warnings = self._settings.general, judged.warnings
         if plan.id in self.runs:
             words = "a request with this id is running; stop it, or choose another id"
-            problem = Problem("id", words)
-            return intake.rejected(
-                message.source,
-                Rejection(plan.id, (problem,), AnswerKind.CONFLICT),
-                warnings,
-                plan.request,
-            )
+            taken = Rejection(plan.id, (Problem("id", words),), AnswerKind.CONFLICT)
+            return intake.rejected(message.source, taken, warnings, plan.request)
         if busy := self._rate_exceeded(plan, rights):
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
@@ -358,6 +353,8 @@ class Engine:
             return self._refused(
                 message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
             )
+        if words := await self._around.permit(plan, message):
+            return intake.unavailable(message.source, plan.id, words, Verdict.BUSY)
         rejection = await self.runs.begin(plan, message.source, message.arrived_at)
         return (
             self._refused(message, rejection, judged)

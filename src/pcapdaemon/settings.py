@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pcapdaemon.audit.settings import AuditSettings
 from pcapdaemon.capture.interface import InterfaceSettings, replayed
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.recorder import RecorderSettings
@@ -61,6 +62,7 @@ class Settings:
     trigger: tuple[TriggerSettings, ...]
     callback: tuple[CallbackSettings, ...]
     trust: TrustSettings
+    audit: AuditSettings
     requester: tuple[Requester, ...]
     group: tuple[Group, ...]
     sources: Mapping[str, Section]

@@ -361,6 +361,17 @@ def back(nodes: list[Node], before: list[int]) -> None:
         eventually(partial(node.connected_more_often, times), 20)
 
 
+def wait_for(node: Node, meant: set[str]) -> None:
+    try:
+        eventually(partial(node.has_done, meant), 300)
+    except AssertionError:
+        missing = meant - set(node.done())
+        heard = {line["id"] for line in node.lines("request accepted")}
+        gaps = [(one["timestamp"], one["reason"]) for one in node.lines("source disconnected")]
+        words = f"{node.name} did not do {missing}, accepted {missing & heard}, gaps: {gaps}"
+        raise AssertionError(words) from None
+
+
 def check(
     bus: Bus,
     nodes: list[Node],
@@ -373,7 +384,7 @@ def check(
     else:
         for node in nodes:
             meant = {i for i, (_, names) in requests.items() if node.name in names} & surely
-            eventually(partial(node.has_done, meant), 60)
+            wait_for(node, meant)
     time.sleep(2)  # long enough for anything to be processed twice
     for node in nodes:
         meant = {i for i, (_, names) in requests.items() if node.name in names}

@@ -389,8 +389,8 @@ async def test_answers_that_are_no_results_are_sent_whatever_is_configured() -> 
 async def test_readers_of_server_sent_events_hear_all_of_it_or_one_request() -> None:
     desk, closing = Desk(), asyncio.Event()
     everything, one = (
-        desk.results.subscribe(None, closing),
-        desk.results.subscribe("OTHER", closing),
+        desk.results.subscribe(closing),
+        desk.results.subscribe(closing, "OTHER"),
     )
     first = [asyncio.ensure_future(anext(reader)) for reader in (everything, one)]
     await asyncio.sleep(0)

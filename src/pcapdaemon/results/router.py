@@ -185,8 +185,8 @@ class Results:
 
     async def subscribe(
         self,
-        request_id: str | None,
         closing: asyncio.Event,
+        request_id: str | None = None,
         is_shown: Callable[[str], bool] = lambda _: True,
     ) -> AsyncIterator[tuple[str, bytes]]:
         """Yield all new results, or those of one request, until `closing` is set.

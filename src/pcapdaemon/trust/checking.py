@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
 
 from pcapdaemon.core.filters import is_balanced
+from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.requester import Group, Requester
 from pcapdaemon.native.live import refusal_of
+from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.trust.requesters import Requesters, is_over
 from pcapdaemon.trust.settings import TrustSettings
 
@@ -45,6 +47,18 @@ def problems(
         for name in one.destinations:
             if name not in destinations:
                 yield f"{label} destinations: {name} is not turned on"
+
+
+def open_door(http: object, requesters: Sequence[Requester]) -> Iterator[str]:
+    """Yield what is wrong with an API that other machines can reach, if nobody proves anything."""
+    if not isinstance(http, HttpSettings) or is_loopback(http.host):
+        return
+    proofs = (http.token, http.client_ca_file, *(one.tokens or one.subjects for one in requesters))
+    if not any(proofs):
+        yield (
+            f"[http]: other machines can reach host {http.host}: set token_file (or token,"
+            " token_env)"
+        )
 
 
 def flaws(general: Policy, requesters: Sequence[Requester]) -> Iterator[str]:
