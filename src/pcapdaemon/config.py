@@ -130,6 +130,7 @@ class _Reader:
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
         known = set("general capture delivery spool results targets console syslog".split())
+        known |= {"trust", "audit", "requester", "group"}
         known |= {"interface", "recorder", "profile", "trigger", "callback"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,22 +48,30 @@ class ApiClient:
     """A client of one daemon's API.
 
     All methods block. They raise Refused or another PcapdaemonError, with a message for people. The
-    token in `token_file` is only sent if no stranger listens at `url`.
+    token in `token_file` is only sent if no stranger listens at `url`. `socket` is the path of a
+    Unix socket of this host. The certificates in the file `trusted` are trusted too.
     """
 
-    def __init__(self, url: str, token_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, token_file: Path | None = None, socket: str = "", trusted: str = ""
+    ) -> None:
         self.url = self._url = url
         self._token_file, token = token_file, token_file.read_text().strip() if token_file else ""
         if not token.isascii():
             raise PcapdaemonError("the token must be ASCII, because an HTTP header carries it")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         direct = bool(local_addresses(urlsplit(url).hostname or ""))  # through no proxy
+        transport = httpx2.HTTPTransport(uds=socket) if socket else None
+        if socket:
+            self._url, self._token_file = f"unix:{socket}", None
         self._http = httpx2.Client(
             base_url=url,
             headers=headers,
             timeout=10,
             follow_redirects=False,
             trust_env=not direct,
+            transport=transport,
+            verify=_trusting(trusted),
         )
 
     def submit(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +187,16 @@ class ApiClient:
         raise Refused(refusal.problems or [words], refusal.hint)
 
 
+def _trusting(file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if file:
+        try:
+            context.load_verify_locations(file)
+        except (OSError, ssl.SSLError) as error:
+            raise PcapdaemonError(f"{file}: {error.strerror or error}") from None
+    return context
+
+
 def _path_of(request_id: str, name: str) -> str:
     return f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"
 
@@ -192,19 +211,35 @@ def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiC
     file = token_file or (
         Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None
     )
-    return ApiClient(url or f"http://{f'[{host}]' if ':' in host else host}:{port}", file)
+    socket = "" if url or token_file else str(http.get("socket", ""))
+    if socket and os.access(socket, os.W_OK):  # the kernel vouches for this user there
+        return ApiClient("http://localhost", None, socket)
+    trusted = "" if url else str(http.get("certificate_file", ""))
+    scheme = "https" if trusted else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return ApiClient(url or address, file, trusted=trusted)
 
 
 Show = Callable[[Followed], None]
 """Shows the records of nodes."""
 
+Seal = Callable[[dict[str, Any]], dict[str, Any]]
+"""Signs a message, if the sender signs."""
 
-def ask_each(apis: list[ApiClient], message: dict[str, Any], show: Show) -> Followed:
+
+def as_it_is(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message unsigned."""
+    return message
+
+
+def ask_each(
+    apis: list[ApiClient], message: dict[str, Any], show: Show, seal: Seal = as_it_is
+) -> Followed:
     """Send a request to several daemons in parallel, and follow it on each until it is finished.
 
     Blocks. Ctrl-C ends the request everywhere.
     """
-    nodes, message = Followed(), {**message, "id": message.get("id") or new_id()}
+    nodes, message = Followed(), seal({**message, "id": message.get("id") or new_id()})
     threads = [
         threading.Thread(target=_follow, args=(api, message, nodes), daemon=True) for api in apis
     ]
@@ -237,7 +272,7 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Followed) -> None:
 
 
 async def ask(
-    bus: Bus, message: dict[str, Any], wait: float, show: Show
+    bus: Bus, message: dict[str, Any], wait: float, show: Show, seal: Seal = as_it_is
 ) -> tuple[Followed | None, int | None]:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds.
 
@@ -255,8 +290,8 @@ async def ask(
     try:
         if listener:
             await listener.connect()
-        receivers = await bus.send(json.dumps(message).encode())
-        found = await _results(bus, listener, message, wait, show) if listener else None
+        receivers = await bus.send(json.dumps(seal(message)).encode())
+        found = await _results(bus, listener, message, wait, show, seal) if listener else None
         return found, receivers
     finally:
         for one in (listener, bus):
@@ -265,7 +300,7 @@ async def ask(
 
 
 async def _results(
-    bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show
+    bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show, seal: Seal
 ) -> Followed:
     nodes, begun = Followed(), time.monotonic()
     one_node = message.get("node", "any") != "any"
@@ -278,7 +313,7 @@ async def _results(
             show(nodes)
             if interrupted.is_set():
                 interrupted.clear()
-                await bus.send(json.dumps({"cancel": message["id"]}).encode())
+                await bus.send(json.dumps(seal({"cancel": message["id"]})).encode())
     return nodes
 
 

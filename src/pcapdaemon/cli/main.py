@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcapdaemon import __version__
+from pcapdaemon.cli import audit as cli_audit
+from pcapdaemon.cli import keys as cli_keys
 from pcapdaemon.cli import legacy, options, records
+from pcapdaemon.cli import policy as cli_policy
 from pcapdaemon.cli import spool as cli_spool
 from pcapdaemon.cli.extcap import extcap
 from pcapdaemon.cli.failing import fail
@@ -23,6 +26,7 @@ from pcapdaemon.cli.mcp import mcp
 from pcapdaemon.cli.merge import merge
 from pcapdaemon.cli.request import message_of, request
 from pcapdaemon.cli.run import run
+from pcapdaemon.cli.sign import sign
 from pcapdaemon.cli.trigger import trigger
 from pcapdaemon.core.errors import ConfigError, PcapdaemonError
 
@@ -220,10 +224,14 @@ app.command("list")(records.list_)
 app.command()(records.status)
 app.command()(records.get)
 app.command()(merge)
+app.command()(sign)
 app.command()(extcap)
 app.command()(mcp)
 app.command()(trigger)
 app.add_typer(cli_spool.app, name="spool")
+app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_audit.app, name="audit")
 
 
 @app.command()

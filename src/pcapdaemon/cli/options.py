@@ -47,6 +47,15 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The configuration file (TOML).", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Sign = Annotated[
+    str | None,
+    typer.Option(
+        "--sign",
+        envvar="PCAPDAEMON_SIGN",
+        help="Sign with a key of SSH: agent, agent:SHA256:..., or the file of a private key.",
+        show_default=False,
+    ),
+]
 Interfaces = Annotated[
     list[str] | None,
     typer.Option(

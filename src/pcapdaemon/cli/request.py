@@ -44,6 +44,8 @@ MESSAGE_OPTIONS = (
     "compress",
     "sha256",
     "merge",
+    "payload",
+    "encrypt_to",
 )
 
 
@@ -128,6 +130,13 @@ def request(
         str | None, typer.Option(help="URL (redis://...) to publish on Redis without --config.")
     ] = None,
     channel: Annotated[str, typer.Option(help="Redis channel, for --redis.")] = "capture",
+    payload: Annotated[
+        str | None, typer.Option(help="full or headers.", show_default=False)
+    ] = None,
+    encrypt_to: Annotated[
+        list[str] | None,
+        typer.Option("--encrypt-to", help="Recipient of age; may be repeated."),
+    ] = None,
     comment: Annotated[
         str | None, typer.Option(help="Comment that goes with the savefile.", show_default=False)
     ] = None,
@@ -141,6 +150,7 @@ def request(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Don't wait for answers or results.")
     ] = False,
+    sign: options.Sign = None,
     write: Annotated[
         str | None,
         typer.Option(
@@ -156,8 +166,10 @@ def request(
 
     Example: pcapdaemon request --node any -i eth0 --bpf 'port 53' --packets 100
     """
-    from pcapdaemon.cli import sending
+    from pcapdaemon.cli import client, sending
+    from pcapdaemon.cli.sign import sealing
 
+    seal = sealing(sign, config_file) if sign else client.as_it_is
     order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
     body = {
         **_message_file(message),
@@ -175,13 +187,14 @@ def request(
             body,
             0 if no_wait else wait,
             json_,
+            seal,
         )
         return
     values, origin = sending.values_of(config_file)
     if via == "http":
-        sending.by_http(values, url, token_file, body, not no_wait, json_, write)
+        sending.by_http(values, url, token_file, body, not no_wait, json_, write, seal)
     else:
-        sending.by_bus(via, values, origin, body, 0 if no_wait else wait, json_)
+        sending.by_bus(via, values, origin, body, 0 if no_wait else wait, json_, seal)
 
 
 def _labels(given: list[str] | None) -> dict[str, str] | None:

@@ -17,14 +17,20 @@ def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
 
 
 def by_bus(
-    via: str, values: dict[str, Any], origin: str, body: dict[str, Any], wait: float, as_json: bool
+    via: str,
+    values: dict[str, Any],
+    origin: str,
+    body: dict[str, Any],
+    wait: float,
+    as_json: bool,
+    seal: client.Seal = client.as_it_is,
 ) -> None:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds."""
     if via not in sources.buses():
         fail(2, [f"--via: must be one of {', '.join(('http', *sources.buses()))}, not {via}"])
     bus = config.bus(via, values, origin)
     with watching.Watch() as watch:
-        found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show))
+        found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show, seal))
     show.nodes_or_receivers(found, receivers, bus.address, as_json)
 
 
@@ -36,6 +42,7 @@ def by_http(
     wait: bool,
     as_json: bool,
     write: str | None = None,
+    seal: client.Seal = client.as_it_is,
 ) -> None:
     """Send a message to the APIs at `urls`, or to that of the configuration.
 
@@ -46,11 +53,11 @@ def by_http(
     message = body if needs_no_node else {"node": "any", **body}
     if len(apis) > 1 and wait:
         with watching.Watch() as watch:
-            found = client.ask_each(apis, message, watch.show)
+            found = client.ask_each(apis, message, watch.show, seal)
         show.nodes(found, as_json)
         return
     for api in apis:
-        record = api.submit(message)
+        record = api.submit(seal(message))
         if record.get("state") == RequestState.RUNNING and wait:
             record = watching.follow(api, record["id"])
         show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)

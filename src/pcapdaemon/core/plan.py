@@ -6,7 +6,7 @@ from typing import Any
 
 from pcapdaemon.core import bounds, naming
 from pcapdaemon.core.answers import AnswerKind
-from pcapdaemon.core.choice import Surroundings, chosen_interfaces
+from pcapdaemon.core.choice import NOT_FOR_REQUESTER, Surroundings, chosen_interfaces
 from pcapdaemon.core.filters import is_balanced, without
 from pcapdaemon.core.flow import narrowed
 from pcapdaemon.core.interface import Interface, Target, described
@@ -171,6 +171,7 @@ def make_plan(
     if not found and not chosen:
         found = [Problem("", "this node has none of its targets")]
     if found:
+        forbidden += [one for one in found if NOT_FOR_REQUESTER in one.message]
         kind = AnswerKind.FORBIDDEN if forbidden else AnswerKind.INVALID
         return Rejection(request_id, tuple(found), kind)
     request = _within_rights(request, around.rights)
