@@ -34,7 +34,7 @@ from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.metrics import Levels, Metrics
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
-from pcapdaemon.trust.settings import TrustSettings
+from pcapdaemon.trust.settings import OidcSettings, TrustSettings
 from scripts.words import WORDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -246,6 +246,7 @@ def sections() -> Iterator[tuple[str, list[type[BaseModel]]]]:
     yield "[targets]", [TargetSettings]
     yield "[console]", [ConsoleSettings]
     yield "[trust]", [TrustSettings]
+    yield "[oidc]", [OidcSettings]
     yield "[audit]", [AuditSettings]
     yield "[[requester]]", [Requester]
     yield "[[group]]", [Group]

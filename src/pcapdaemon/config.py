@@ -44,7 +44,7 @@ from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers import checking
 from pcapdaemon.triggers.settings import TriggerSettings
 from pcapdaemon.trust import checking as trust_checking
-from pcapdaemon.trust.settings import TrustSettings
+from pcapdaemon.trust.settings import OidcSettings, TrustSettings
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -70,6 +70,7 @@ def validate(values: Mapping[str, Any], origin: str = "configuration") -> Settin
         trigger=reader.tables("trigger", TriggerSettings),
         callback=reader.tables("callback", CallbackSettings),
         trust=reader.section("trust", TrustSettings),
+        oidc=reader.section("oidc", OidcSettings),
         audit=reader.section("audit", AuditSettings),
         requester=reader.tables("requester", Requester),
         group=reader.tables("group", Group),
@@ -130,7 +131,7 @@ class _Reader:
         self.warnings: list[str] = []
         self.files: dict[str, dict[str, Identity]] = {}
         known = set("general capture delivery spool results targets console syslog".split())
-        known |= {"trust", "audit", "requester", "group"}
+        known |= {"trust", "oidc", "audit", "requester", "group"}
         known |= {"interface", "recorder", "profile", "trigger", "callback"}
         known |= {
             plugin.section for plugin in (*sources.TABLE.values(), *destinations.TABLE.values())
@@ -174,7 +175,7 @@ class _Reader:
         self._recorders(settings)
         sections = (*settings.sources.values(), *settings.destinations.values())
         callbacks = [one for one in settings.callback if hasattr(one, "name")]
-        for one in (settings.results, *sections, *callbacks):
+        for one in (settings.results, settings.oidc, *sections, *callbacks):
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         self._profiles(settings)
@@ -275,7 +276,11 @@ class _Reader:
         )
         self.problems += [
             f"{self.origin}: {words}"
-            for words in trust_checking.open_door(settings.sources.get("http"), requesters)
+            for words in (
+                *trust_checking.open_door(settings.sources.get("http"), requesters),
+                *trust_checking.of_oidc(settings.oidc.issuer),
+                *trust_checking.of_results(settings.results.key_file, settings.results.node_keys),
+            )
         ]
         self.problems += [f"{self.origin}: {words}" for words in found]
         self._audit(settings)

@@ -59,7 +59,7 @@ from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.trust.requesters import Requesters
-from pcapdaemon.trust.trust import Trust
+from pcapdaemon.trust.trust import Trust, sealing, subjects_of
 
 if TYPE_CHECKING:
     from pcapdaemon.api.fleet import FleetRoutes
@@ -189,7 +189,7 @@ class Daemon:
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
         await _cancelled(helpers)  # a reload in progress must not interfere
-        await self._watch_fleet(False)
+        await self._watch_fleet(None)
         if self._alerts:
             await self._alerts.close()
         ending = await self._receiving.stop(list(self._receiving.sources), for_good=True)
@@ -256,7 +256,7 @@ class Daemon:
         triggers = [one.name for one in settings.trigger]
         names = (*settings.sources, *(f"trigger:{name}" for name in triggers))
         self._metrics.expect(names, settings.destinations, places, triggers)
-        await self._watch_fleet(settings.console.fleet)
+        await self._watch_fleet(settings)
         self._serve_api()
 
     def _wanted_recorders(self, settings: Settings, there: Sequence[str] = ()) -> Wanted:
@@ -273,7 +273,8 @@ class Daemon:
         requesters = Requesters(settings.requester, settings.group)
         self._trust.configure(node, settings.general, settings.trust, requesters)
         self._audit.configure(node, settings.audit)
-        self._budget.configure(settings.general.memory)
+        self._results.seal = sealing(settings.results.key_file)
+        self._budget.configure(settings.general.memory, settings.capture.wipe)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
         for check in (self._results.check(), *map(self._check, made.values())):
@@ -296,7 +297,8 @@ class Daemon:
         if self._alerts:
             await self._alerts.configure(settings.trigger, settings.sources, node)
 
-    async def _watch_fleet(self, on: bool) -> None:
+    async def _watch_fleet(self, settings: Settings | None) -> None:
+        on = settings is not None and settings.console.fleet
         if on and not self._fleet:
             # imported here because few nodes need its megabyte
             from pcapdaemon.api.fleet import FleetRoutes  # noqa: PLC0415
@@ -305,7 +307,8 @@ class Daemon:
                 self._delivery.savefile_of, self._node, lambda: self.api.closing
             )
         if self._fleet:
-            await self._fleet.watch(self._receiving.sources if on else {})
+            keys = settings.results.node_keys if settings else ()
+            await self._fleet.watch(self._receiving.sources if on else {}, keys)
 
     def _serve_api(self) -> None:
         source = self._receiving.sources.get("http")
@@ -314,7 +317,8 @@ class Daemon:
         triggers = (lambda: alerts.triggers) if (alerts := self._alerts) else None
         others = [self._fleet] if self._fleet and self._fleet.is_on else []
         app, is_open = self._served.application(source, self.api.closing, triggers, others)
-        door = Door(source.settings, self._trust.requesters)
+        subject_of = subjects_of(self._settings.oidc)
+        door = Door(source.settings, self._trust.requesters, subject_of)
         self.api.serve(app, source.settings, is_open, door)
 
     def _publish(self, event: Event) -> None:

@@ -28,7 +28,7 @@ from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
-from pcapdaemon.trust.settings import TrustSettings
+from pcapdaemon.trust.settings import OidcSettings, TrustSettings
 
 MOST_READY = 8
 """Interfaces that are kept open without being asked for."""
@@ -62,6 +62,7 @@ class Settings:
     trigger: tuple[TriggerSettings, ...]
     callback: tuple[CallbackSettings, ...]
     trust: TrustSettings
+    oidc: OidcSettings
     audit: AuditSettings
     requester: tuple[Requester, ...]
     group: tuple[Group, ...]

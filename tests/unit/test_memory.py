@@ -1,9 +1,11 @@
 """The memory budget and its blocks."""
 
+import ctypes
+
 import pytest
 
 from pcapdaemon.core.errors import Busy
-from pcapdaemon.native.blocks import BlockPool
+from pcapdaemon.native.blocks import BlockPool, BlockWriter
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
 
 MIB = 1 << 20
@@ -49,3 +51,29 @@ def test_a_limit_that_is_lowered_below_what_is_used_refuses_and_breaks_nothing()
 def test_a_block_holds_the_largest_record() -> None:
     with pytest.raises(ValueError, match="block_size must be at least"):
         BlockPool(MIB, 4096)
+
+
+@pytest.mark.parametrize("wipe", [False, True])
+def test_returned_memory_is_overwritten_if_that_is_asked_for(wipe: bool) -> None:
+    pool = BlockPool(4 * BLOCK_SIZE, BLOCK_SIZE)
+    pool.wipe = wipe
+    writer = BlockWriter(pool, 0)
+    writer.write(b"secret" * 1000)
+    blocks = writer.blocks()
+    at = address_of(next(blocks.views()))
+    del blocks, writer
+    assert pool.warm == 1  # it stays mapped
+    assert (ctypes.string_at(at, 6) == b"secret") is not wipe
+
+
+class Buffer(ctypes.Structure):
+    """Py_buffer, as far as it is needed."""
+
+    _fields_ = (("buf", ctypes.c_void_p), ("rest", ctypes.c_byte * 128))
+
+
+def address_of(view: memoryview) -> int:
+    buffer = Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return int(buffer.buf or 0)

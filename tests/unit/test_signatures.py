@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.trust import jws, keys
+from pcapdaemon.core.cloudevents import decode, encode
+from pcapdaemon.trust import jws, keys, results, signing
+from pcapdaemon.trust.agent import SigningError
 from tests.signing import Signer, encoded, string
 
 SIGNER = Signer()
@@ -205,3 +207,56 @@ def certified(directory: Path, *options: str) -> str:
     command = ["ssh-keygen", "-q", "-s", str(directory / "ca"), "-I", "alice", *options]
     subprocess.run([*command, str(directory / "user.pub")], check=True)
     return (directory / "user-cert.pub").read_text().split()[1]
+
+
+def test_a_node_signs_what_it_reports_and_speaks_for_no_other(tmp_path: Path) -> None:
+    ssh_key(tmp_path, "ed25519")
+    seal = results.sealing(signing.signer(str(tmp_path / "ed25519")))
+    line = " ".join(ssh_key(tmp_path, "ed25519").split()[:2])
+    opened = results.opening([f"{line} web*"])
+    body = encode("finished", "r1", {"packets": 5}, "web1", 0.0)
+    sealed = seal(body)
+    assert decode(sealed) == decode(body)  # who knows no signatures reads it as before
+    assert opened(sealed) == body
+    forged = json.loads(sealed)
+    forged["data"]["packets"] = 7
+    found = opened(json.dumps(forged).encode())
+    assert found == body  # only what was signed counts
+    assert opened(body) is None
+    assert opened(seal(encode("finished", "r1", {}, "db1", 0.0))) is None
+    assert opened(Signer().token({}).encode()) is None
+    request = json.dumps({"jws": SIGNER.token({"data": {"node": "web1"}})}).encode()
+    assert results.opening([f"{SIGNER.line.rsplit(' ', 1)[0]} web*"])(request) is None
+    with pytest.raises(ValueError, match="name of the node"):
+        results.opening([line])
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_break_the_reader_of_results(data: bytes) -> None:
+    opened = results.opening([SIGNER.line])
+    assert opened(data) is None
+    assert opened(b'{"jws": "' + data + b'"}') is None
+
+
+def test_a_message_is_signed_with_a_certificate_that_lies_beside_the_key(tmp_path: Path) -> None:
+    text = certified(tmp_path, "-n", "oncall")
+    signer = signing.signer(str(tmp_path / "user"))
+    assert signer.certificate == text
+    message = signing.signed({"node": "any"}, signer, "prod")
+    payload = json.loads(jws.split(message["jws"]).payload)
+    assert payload["audience"] == "prod"
+    assert (payload["id"], payload["issued_at"]) == (message["id"], message["issued_at"])
+
+
+@pytest.mark.parametrize("name", ["missing", "rsa", "text", "locked", "agent"])
+def test_a_key_that_can_not_sign_is_refused_in_words(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / "text").write_text("no key")
+    ssh_key(tmp_path, "rsa")
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(tmp_path / "locked")]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(SigningError, match=r"\w"):
+        signing.signer("agent" if name == "agent" else str(tmp_path / name))

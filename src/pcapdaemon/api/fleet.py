@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -50,11 +50,14 @@ class FleetRoutes:
         """Whether it watches."""
         return self._watch.is_on
 
-    async def watch(self, sources: Mapping[str, Source]) -> None:
-        """Watch the results on the buses among these sources, or nothing."""
+    async def watch(self, sources: Mapping[str, Source], keys: Sequence[str]) -> None:
+        """Watch the results on the buses among these sources, or nothing.
+
+        With the public keys of nodes, only what they signed counts.
+        """
         http = sources.get("http")
         self._settings = http.settings if isinstance(http, HttpSource) else self._settings
-        await self._watch.configure(sources)
+        await self._watch.configure(sources, keys)
 
     def add_to(self, app: FastAPI, refusals: Responses) -> None:
         """Add the routes to an application."""

@@ -31,6 +31,9 @@ class CaptureSettings(Section):
     promiscuous: bool = Field(
         True, description="Also capture frames for other hosts. Not on `any`."
     )
+    wipe: bool = Field(
+        False, description="Overwrite memory that held packets when a capture no longer needs it."
+    )
 
 
 class Spare(LiveCapture):

@@ -272,15 +272,20 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Followed) -> None:
 
 
 async def ask(
-    bus: Bus, message: dict[str, Any], wait: float, show: Show, seal: Seal = as_it_is
+    bus: Bus,
+    message: dict[str, Any],
+    wait: float,
+    show: Show,
+    seal: Seal = as_it_is,
+    opened: Callable[[bytes], bytes | None] = bytes,
 ) -> tuple[Followed | None, int | None]:
     """Send a message over a bus, and follow it on all nodes that answer within `wait` seconds.
 
     Returns when it is finished on each. If the message names a node, it only waits for that one.
 
     Returns the nodes, or None if no result can arrive, because `wait` is 0 or the bus has no place
-    for results. Also returns the number of receivers, if the bus knows it. Ctrl-C ends the request.
-    Raises NotConnected.
+    for results. Also returns the number of receivers, if the bus knows it. Only results that
+    `opened` takes count. Ctrl-C ends the request. Raises NotConnected.
     """
     message = {**message, "id": message.get("id") or new_id()}
     place = message.get("reply_to") or next(iter(bus.places), None)
@@ -291,7 +296,9 @@ async def ask(
         if listener:
             await listener.connect()
         receivers = await bus.send(json.dumps(seal(message)).encode())
-        found = await _results(bus, listener, message, wait, show, seal) if listener else None
+        found = (
+            await _results(bus, listener, message, wait, show, seal, opened) if listener else None
+        )
         return found, receivers
     finally:
         for one in (listener, bus):
@@ -300,7 +307,13 @@ async def ask(
 
 
 async def _results(
-    bus: Bus, listener: Bus, message: dict[str, Any], wait: float, show: Show, seal: Seal
+    bus: Bus,
+    listener: Bus,
+    message: dict[str, Any],
+    wait: float,
+    show: Show,
+    seal: Seal,
+    opened: Callable[[bytes], bytes | None],
 ) -> Followed:
     nodes, begun = Followed(), time.monotonic()
     one_node = message.get("node", "any") != "any"
@@ -308,7 +321,7 @@ async def _results(
         while not (
             nodes.over and (time.monotonic() - begun > wait or (one_node and nodes.records))
         ):
-            await _receive(listener, message["id"], nodes)
+            await _receive(listener, message["id"], nodes, opened)
             nodes.look(time.monotonic())
             show(nodes)
             if interrupted.is_set():
@@ -317,13 +330,19 @@ async def _results(
     return nodes
 
 
-async def _receive(listener: Bus, request_id: str, nodes: Followed) -> None:
+async def _receive(
+    listener: Bus,
+    request_id: str,
+    nodes: Followed,
+    opened: Callable[[bytes], bytes | None],
+) -> None:
     try:
         async with asyncio.timeout(SHOW_EVERY):
             message = await listener.receive()
     except TimeoutError:
         return
-    result = decode(message.body)
+    body = opened(message.body)
+    result = decode(body) if body is not None else None
     mine = result is not None and result[1]["id"] == request_id
     if message.settle:  # other requesters may share a queue of results
         message.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)

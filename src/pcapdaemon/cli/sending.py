@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,20 @@ def by_bus(
     if via not in sources.buses():
         fail(2, [f"--via: must be one of {', '.join(('http', *sources.buses()))}, not {via}"])
     bus = config.bus(via, values, origin)
+    keys = values.get("results", {}).get("node_keys", ())
+    opened = _opening(keys) if keys else bytes
     with watching.Watch() as watch:
-        found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show, seal))
+        found, receivers = asyncio.run(client.ask(bus, body, wait, watch.show, seal, opened))
     show.nodes_or_receivers(found, receivers, bus.address, as_json)
+
+
+def _opening(keys: list[str]) -> Callable[[bytes], bytes | None]:
+    from pcapdaemon.trust.results import opening
+
+    try:
+        return opening(keys)
+    except (ValueError, TypeError) as error:
+        fail(2, [f"[results] node_keys: {error}"])
 
 
 def by_http(

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import structlog
@@ -17,6 +17,7 @@ from pcapdaemon.core.request import new_id
 from pcapdaemon.fleet.state import FleetState
 from pcapdaemon.sources.base import Bus, Message, Source
 from pcapdaemon.sources.pump import close, end, pump
+from pcapdaemon.trust.trust import opening
 
 ASK_EVERY = 30.0
 """Seconds between two questions to all nodes."""
@@ -41,14 +42,19 @@ class FleetWatch:
         self._listeners: dict[str, tuple[Bus, asyncio.Task[None]]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._questions: set[asyncio.Task[None]] = set()
+        self._open = opening(())
 
     @property
     def is_on(self) -> bool:
         """Whether it watches."""
         return self._asking is not None
 
-    async def configure(self, sources: Mapping[str, Source]) -> None:
-        """Watch the results on the buses among these, or nothing. Called at each reload, too."""
+    async def configure(self, sources: Mapping[str, Source], keys: Sequence[str] = ()) -> None:
+        """Watch the results on the buses among these, or nothing. Called at each reload, too.
+
+        With `keys`, only results that the nodes signed count.
+        """
+        self._open = opening(keys)
         wanted = {
             name: (bus, bus.settings)
             for name, bus in sources.items()
@@ -109,7 +115,11 @@ class FleetWatch:
     def _take(self, message: Message) -> None:
         if message.settle:
             message.settle(Verdict.DONE)
-        self.state.on_result(message.body, time.time(), time.monotonic())
+        body = self._open(message.body) if self._open else message.body
+        if body is None:
+            self.state.ignored += 1
+            return
+        self.state.on_result(body, time.time(), time.monotonic())
 
     def _note_state(self, name: str) -> Any:
         def publish(event: Event) -> None:

@@ -25,6 +25,7 @@ cdef struct Pool:
     size_t reserved
     size_t blocks                    # blocks that exist, in use or warm
     size_t warm
+    bint wipe                        # returned blocks are overwritten
     Block *free
 
 cdef Block *take_block(Pool *pool) noexcept nogil

@@ -4,7 +4,7 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from pcapdaemon.native.posix cimport *
 
@@ -64,7 +64,10 @@ cdef Block *take_block(Pool *pool) noexcept nogil:
     return block
 
 cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
-    cdef Block *block
+    cdef Block *block = first if pool.wipe else NULL
+    while block != NULL:
+        memset(block.data, 0, pool.block_size)
+        block = block.next
     pthread_mutex_lock(&pool.lock)
     while first != NULL:
         block = first
@@ -138,6 +141,15 @@ cdef class BlockPool:
         pthread_mutex_lock(&self.pool.lock)
         self.pool.limit = limit
         pthread_mutex_unlock(&self.pool.lock)
+
+    @property
+    def wipe(self):
+        """Whether blocks are overwritten when they are returned."""
+        return self.pool.wipe
+
+    @wipe.setter
+    def wipe(self, bint wipe):
+        self.pool.wipe = wipe
 
     @property
     def used(self):

@@ -29,9 +29,12 @@ class MemoryBudget:
         """The budget in bytes."""
         return self.pool.limit
 
-    def configure(self, limit: int) -> None:
-        """Change the budget. A smaller one takes effect as memory is returned."""
-        self.pool.limit = limit
+    def configure(self, limit: int, wipe: bool = False) -> None:
+        """Change the budget. A smaller one takes effect as memory is returned.
+
+        With `wipe`, memory that held packets is overwritten when it is no longer used.
+        """
+        self.pool.limit, self.pool.wipe = limit, wipe
 
     @property
     def used(self) -> int:

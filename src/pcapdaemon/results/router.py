@@ -86,13 +86,14 @@ class Results:
     """Turns events into CloudEvents, and sends the configured kinds to the places of a request.
 
     `record` returns the whole record of a request, for the result `finished`. Events are never
-    delayed, because results are only queued.
+    delayed, because results are only queued. `seal` signs each; it may be replaced.
     """
 
     def __init__(
         self, node: str, settings: ResultsSettings, record: RecordOf, publish: Publish
     ) -> None:
         self.node, self.settings = node, settings
+        self.seal: Callable[[bytes], bytes] = lambda body: body
         self._record_of, self._publish = record, publish
         self._webhook: Webhook | None = None
         self._callbacks: dict[str, tuple[Callback, Outbox]] = {}
@@ -330,7 +331,7 @@ class Results:
         boxes += [self._boxes[place] for place in places]
         if not readers and not boxes:
             return
-        body = encode(kind, request_id, data, self.node, time.time())
+        body = self.seal(encode(kind, request_id, data, self.node, time.time()))
         for reader in readers:
             reader.put(kind, body)
         for box in boxes:
@@ -351,7 +352,8 @@ class Results:
                 **answer.details,
             }
             for place in self._where(_Route(source, answer.reply_to, None))[:1]:
-                self._boxes[place].put(encode(answer.kind, answer.id, data, self.node, time.time()))
+                body = encode(answer.kind, answer.id, data, self.node, time.time())
+                self._boxes[place].put(self.seal(body))
 
     def _open(self, place: _Place, send: Any) -> None:
         if place in self._boxes:

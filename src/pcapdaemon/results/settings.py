@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.network import unencrypted
-from pcapdaemon.core.policy import Seconds
+from pcapdaemon.core.policy import Seconds, Strings
 from pcapdaemon.core.section import Section
 from pcapdaemon.secrets import CertificateFile, SecretUrl
 
@@ -39,6 +39,21 @@ class ResultsSettings(Section):
     )
     ca_file: CertificateFile | None = Field(
         None, description="Certificates to trust for the webhook instead of the system's."
+    )
+
+    key_file: str | None = Field(
+        None,
+        description=(
+            "File of this node's own private key (SSH, Ed25519, without a passphrase), which signs"
+            " its results. Absent: they are not signed."
+        ),
+    )
+    node_keys: Strings = Field(
+        (),
+        description=(
+            "Public keys of nodes, `ssh-ed25519 AAAA... NODE`, for whoever reads results: the"
+            " command line and the console then ignore results that the node itself did not sign."
+        ),
     )
 
     def flaws(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
+from importlib.util import find_spec
 
 from pcapdaemon.core.filters import is_balanced
 from pcapdaemon.core.network import is_loopback
@@ -47,6 +48,32 @@ def problems(
         for name in one.destinations:
             if name not in destinations:
                 yield f"{label} destinations: {name} is not turned on"
+
+
+def of_results(key_file: str | None, node_keys: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with the keys that sign results."""
+    if not (key_file or node_keys):
+        return
+    try:
+        from pcapdaemon.trust import agent, results, signing  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        yield f"[results]: needs the library {error.name}: run pip install 'pcapdaemon[trust]'"
+        return
+    try:
+        if key_file:
+            signing.signer(key_file)
+    except agent.SigningError as error:
+        yield f"[results] key_file: {error}"
+    try:
+        results.opening(node_keys)
+    except ValueError as error:
+        yield f"[results] node_keys: {error}"
+
+
+def of_oidc(issuer: str) -> Iterator[str]:
+    """Yield that the library for tokens of OpenID Connect is missing, if one is needed."""
+    if issuer and find_spec("jwt") is None:
+        yield "[oidc]: needs the library jwt: run pip install 'pcapdaemon[trust]'"
 
 
 def open_door(http: object, requesters: Sequence[Requester]) -> Iterator[str]:

@@ -45,14 +45,14 @@ class Token:
     signature: bytes
 
 
-def split(text: str) -> Token:
-    """Return the parts of a token. Raises Malformed."""
+def split(text: str, kind: str = TYPE) -> Token:
+    """Return the parts of a token of this type. Raises Malformed."""
     found = _TOKEN.fullmatch(text)
     if not found:
         raise Malformed("not three parts in base64url")
     if len(found[1]) > LONGEST_HEADER:
         raise Malformed("its header is too long")
-    header = _header(_decoded(found[1]))
+    header = _header(_decoded(found[1]), kind)
     return Token(
         header["kid"],
         header["alg"],
@@ -69,16 +69,17 @@ def signed(
     sign: Callable[[bytes], bytes],
     certificate: str = "",
     algorithm: str = ALGORITHMS[0],
+    kind: str = TYPE,
 ) -> str:
     """Return the token of a payload. `key` is a fingerprint, and `sign` returns a signature."""
-    header = {"alg": algorithm, "kid": key, "typ": TYPE}
+    header = {"alg": algorithm, "kid": key, "typ": kind}
     if certificate:
         header["cert"] = certificate
     text = f"{_encoded(json.dumps(header, separators=(',', ':')).encode())}.{_encoded(payload)}"
     return f"{text}.{_encoded(sign(text.encode()))}"
 
 
-def _header(text: bytes) -> dict[str, str]:
+def _header(text: bytes, kind: str) -> dict[str, str]:
     try:
         header = json.loads(text.decode("ascii"), object_pairs_hook=_once)
     except (ValueError, RecursionError):
@@ -87,7 +88,7 @@ def _header(text: bytes) -> dict[str, str]:
         raise Malformed("its header is not an object of strings")
     if header.keys() - {"cert"} != {"alg", "kid", "typ"}:
         raise Malformed("its header must have alg, kid and typ, and may have cert")
-    if header["typ"] != TYPE or header["alg"] not in (*ALGORITHMS, SECURITY_KEY):
+    if header["typ"] != kind or header["alg"] not in (*ALGORITHMS, SECURITY_KEY):
         raise Malformed("its type or algorithm is another one")
     return header
 

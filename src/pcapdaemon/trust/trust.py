@@ -1,7 +1,7 @@
 """The part of the daemon that knows requesters: who sent a message, and their daily quotas."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pcapdaemon.core.events import CaptureStopped, Event, Publish, RequestAccepted
@@ -12,10 +12,51 @@ from pcapdaemon.core.requester import Rights, Standing
 from pcapdaemon.sources.base import Message
 from pcapdaemon.trust.quotas import Quotas
 from pcapdaemon.trust.requesters import Requesters
-from pcapdaemon.trust.settings import TrustSettings
+from pcapdaemon.trust.settings import OidcSettings, TrustSettings
 
 if TYPE_CHECKING:
     from pcapdaemon.trust.gate import Gate
+
+
+def as_it_is(body: bytes) -> bytes:
+    """Return a result unsigned."""
+    return body
+
+
+def sealing(key_file: str | None) -> Callable[[bytes], bytes]:
+    """Return what signs results with the key in a file, if there is one.
+
+    Raises SigningError.
+    """
+    if key_file is None:
+        return as_it_is
+    # imported here because its library is an extra
+    from pcapdaemon.trust import results, signing  # noqa: PLC0415
+
+    return results.sealing(signing.signer(key_file))
+
+
+def opening(keys: Sequence[str]) -> Callable[[bytes], bytes | None] | None:
+    """Return what verifies results with the public keys of nodes, if there are any.
+
+    Raises ValueError.
+    """
+    if not keys:
+        return None
+    # imported here because its library is an extra
+    from pcapdaemon.trust import results  # noqa: PLC0415
+
+    return results.opening(keys)
+
+
+def subjects_of(settings: OidcSettings) -> Callable[[str], Awaitable[str]] | None:
+    """Return what returns the subject of a valid OIDC token, if there is an issuer."""
+    if not settings.issuer:
+        return None
+    # imported here because its library is an extra
+    from pcapdaemon.trust.oidc import Oidc  # noqa: PLC0415
+
+    return Oidc(settings).subject
 
 
 class Trust:
