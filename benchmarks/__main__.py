@@ -1,7 +1,7 @@
 """Runs benchmarks in a network namespace.
 
 sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|
-alerts|targets|console|soak]
+alerts|targets|console|trust|soak]
 """
 
 import os
@@ -21,6 +21,7 @@ from benchmarks import (
     soak,
     start,
     targets,
+    trust,
     user,
 )
 from tests.helpers import Wire
@@ -48,6 +49,7 @@ def main() -> None:
         "alerts",
         "targets",
         "console",
+        "trust",
     ]
     good = True
     with tempfile.TemporaryDirectory() as name:
@@ -63,6 +65,7 @@ def main() -> None:
             "alerts": lambda: alerts.figures(wire, Path(name)),
             "targets": lambda: targets.figures(Path(name), wire.program),
             "console": lambda: console.figures(wire, Path(name)),
+            "trust": lambda: trust.figures(wire, Path(name)),
             "soak": lambda: soak.figures(wire, Path(name)),
             "delivery": lambda: delivery.figures(wire, Path(name)),
         }

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import Figure
 from tests.helpers import Wire, eventually, packets
@@ -17,6 +18,13 @@ from tests.servers import DaemonProcess, RedisServer
 ROOT = Path(__file__).parents[1]
 INSTALLED = ROOT / "build" / "installed"
 ROUNDS, FOREIGN = 20, 200_000
+FOR_ANOTHER = {
+    "node": "another-node",
+    "interface": ["eth0"],
+    "bpf": "port 53",
+    "packets": 50,
+    "customer": "acme",
+}
 
 
 def install() -> None:
@@ -42,7 +50,7 @@ def figures(wire: Wire, directory: Path) -> list[Figure]:
             Figure("from start to ready", ready, "s", most=1.5),
             *_idle(daemon),
             *_latency(daemon, server, wire),
-            *_foreign(daemon, server),
+            *foreign(daemon, server, FOR_ANOTHER),
         ]
     finally:
         daemon.stop()
@@ -93,18 +101,10 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Fig
     ]
 
 
-def _foreign(daemon: DaemonProcess, server: RedisServer) -> list[Figure]:
+def foreign(daemon: DaemonProcess, server: RedisServer, fields: dict[str, Any]) -> list[Figure]:
     """Measure messages for other nodes, as fast as Redis delivers them."""
     client = server.client()
-    message = json.dumps(
-        {
-            "node": "another-node",
-            "interface": ["eth0"],
-            "bpf": "port 53",
-            "packets": 50,
-            "customer": "acme",
-        }
-    )
+    message = json.dumps(fields)
     cpu = daemon.cpu()
     for _ in range(FOREIGN // 1000):
         pipeline = client.pipeline(transaction=False)

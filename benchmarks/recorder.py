@@ -279,7 +279,7 @@ def _formats(wire: Wire) -> list[Figure]:
     found: dict[str, list[float]] = {"pcap": [], "pcapng": []}
     for _ in range(ROUNDS + 1):
         for form, seconds in found.items():
-            seconds.append(asyncio.run(_captured(wire, budget, form)))
+            seconds.append(asyncio.run(captured(wire, budget, format=form)))
     pcap, pcapng = (statistics.median(seconds[1:]) / (FRAMES / 1e6) for seconds in found.values())
     return [
         Figure("CPU per million frames, pcap in memory", pcap, "s"),
@@ -288,8 +288,9 @@ def _formats(wire: Wire) -> list[Figure]:
     ]
 
 
-async def _captured(wire: Wire, budget: MemoryBudget, form: str) -> float:
-    session = _session(None, wire, budget, packets=FRAMES, timeout=3, format=form)
+async def captured(wire: Wire, budget: MemoryBudget, **more: Any) -> float:
+    """Capture so many frames, and return the seconds of CPU. `more` are fields of the request."""
+    session = _session(None, wire, budget, packets=FRAMES, timeout=3, **more)
     running = asyncio.create_task(session.run())
     await session.armed
     before = _cpu()
