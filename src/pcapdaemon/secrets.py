@@ -30,7 +30,10 @@ def _certificates(name: str) -> str:
     return name
 
 
-CertificateFile = Annotated[str, AfterValidator(_certificates)]
+FileName = Annotated[str, AfterValidator(os.path.expandvars)]
+"""The name of a file, which may begin with `$CREDENTIALS_DIRECTORY` (systemd.exec(5))."""
+
+CertificateFile = Annotated[FileName, AfterValidator(_certificates)]
 """The name of a file with certificates to trust, which must be readable."""
 
 

@@ -13,6 +13,7 @@ import pytest
 from pcapdaemon import config, tables
 from pcapdaemon.core.request import validate
 from scripts import generate_docs
+from tests.helpers import certificates
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
@@ -43,6 +44,8 @@ def test_examples_of_messages_and_configurations_are_valid(
 ) -> None:
     for name in ("token", "trigger", "kafka", "redis"):
         (tmp_path / name).write_text("a-long-token")
+    if "server.pem" in path.read_text():
+        certificates(tmp_path)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for language, text in re.findall(r"```(json|toml)\n(.*?)```", path.read_text(), re.DOTALL):
         if language == "json":

@@ -10,6 +10,7 @@ from posix.unistd cimport close, write
 from pcapdaemon.native.atomic cimport load, load_int, load_time
 from pcapdaemon.native.blocks cimport blocks_of, give_all
 from pcapdaemon.native.filter cimport filter_free
+from pcapdaemon.native.handle cimport Program
 from pcapdaemon.native.headers cimport beginning_of
 from pcapdaemon.native.limits cimport RUNNING, extend_limits
 
@@ -51,7 +52,8 @@ cdef class Capture:
 
         No text of the capture filter can change what it means. Raises CaptureRefused.
         """
-        self.handle.filter_here(self.required, self.handle.compile(expression, False), self.tag_at())
+        cdef Program compiled = self.handle.compile(expression, False)
+        self.handle.filter_here(self.required, compiled, self.tag_at())
 
     cdef int tag_at(self):
         return self.handle.tag_at()

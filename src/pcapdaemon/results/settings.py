@@ -10,7 +10,7 @@ from pcapdaemon.core.fields import ResultKind
 from pcapdaemon.core.network import unencrypted
 from pcapdaemon.core.policy import Seconds, Strings
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile, SecretUrl
+from pcapdaemon.secrets import CertificateFile, FileName, SecretUrl
 
 
 class ResultsSettings(Section):
@@ -41,7 +41,7 @@ class ResultsSettings(Section):
         None, description="Certificates to trust for the webhook instead of the system's."
     )
 
-    key_file: str | None = Field(
+    key_file: FileName | None = Field(
         None,
         description=(
             "File of this node's own private key (SSH, Ed25519, without a passphrase), which signs"

@@ -13,7 +13,7 @@ from pcapdaemon.core.answers import Answer, AnswerKind
 from pcapdaemon.core.policy import Strings
 from pcapdaemon.core.request import Problem
 from pcapdaemon.core.section import Section
-from pcapdaemon.secrets import CertificateFile, HeaderSecret
+from pcapdaemon.secrets import CertificateFile, FileName, HeaderSecret
 from pcapdaemon.sources.base import Message, Source
 
 WAITING = 1024
@@ -55,10 +55,10 @@ class HttpSettings(Section):
             " are then served on the port."
         ),
     )
-    certificate_file: str | None = Field(
+    certificate_file: FileName | None = Field(
         None, description="File with the certificate and its chain, in PEM: the port speaks TLS."
     )
-    key_file: str | None = Field(
+    key_file: FileName | None = Field(
         None, description="File with the key of the certificate, in PEM, without a passphrase."
     )
     client_ca_file: CertificateFile | None = Field(
