@@ -59,7 +59,7 @@ from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.trust.requesters import Requesters
-from pcapdaemon.trust.trust import Trust, sealing, subjects_of
+from pcapdaemon.trust.trust import Trust, subjects_of
 
 if TYPE_CHECKING:
     from pcapdaemon.api.fleet import FleetRoutes
@@ -271,9 +271,10 @@ class Daemon:
         self._engine.configure(node, settings)
         self._targets.configure(settings.targets)
         requesters = Requesters(settings.requester, settings.group)
-        self._trust.configure(node, settings.general, settings.trust, requesters)
+        key = settings.results.key_file
+        self._trust.configure(node, settings.general, settings.trust, requesters, key)
         self._audit.configure(node, settings.audit)
-        self._results.seal = sealing(settings.results.key_file)
+        self._results.seal = self._trust.seal
         self._budget.configure(settings.general.memory, settings.capture.wipe)
         self._ready.configure(settings.ready, settings.capture)
         self._delivery.configure(made, settings.delivery)
@@ -292,8 +293,9 @@ class Daemon:
             # imported here because many nodes have no trigger
             from pcapdaemon.triggers.alerts import Alerts  # noqa: PLC0415
 
-            take, bus_of = self._engine.take, self._receiving.bus_of
-            self._alerts = Alerts(take, bus_of, self._publish, state_directory(settings.general))
+            take, bus_of, sign = self._engine.take, self._receiving.bus_of, self._trust.sign
+            statedir = state_directory(settings.general)
+            self._alerts = Alerts(take, bus_of, self._publish, statedir, sign)
         if self._alerts:
             await self._alerts.configure(settings.trigger, settings.sources, node)
 
@@ -304,7 +306,10 @@ class Daemon:
             from pcapdaemon.api.fleet import FleetRoutes  # noqa: PLC0415
 
             self._fleet = FleetRoutes(
-                self._delivery.savefile_of, self._node, lambda: self.api.closing
+                self._delivery.savefile_of,
+                self._node,
+                lambda: self.api.closing,
+                self._trust.sign,
             )
         if self._fleet:
             keys = settings.results.node_keys if settings else ()

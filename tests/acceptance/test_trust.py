@@ -470,3 +470,47 @@ def test_the_command_line_signs(make: Make, wire: Wire, tmp_path: Path) -> None:
         assert "local may not do this" in unsigned.stderr
     finally:
         subprocess.run(["kill", found["SSH_AGENT_PID"]], check=True)
+
+
+def test_a_trigger_may_do_what_its_policy_says(make: Make, wire: Wire, tmp_path: Path) -> None:
+    log = tmp_path / "eve.json"
+    log.touch()
+    request = {"interface": wire.far, "duration": 1}
+    tables = sections(wire, tmp_path)
+    tables["trigger 1"] = {"name": "ids", "kind": "json", "file": str(log), "request": request}
+    tables["trigger 2"] = {"name": "free", "kind": "json", "file": str(log), "request": request}
+    tables["requester 5"] = {"name": "trigger:ids", "payload": "headers", "maxpackets": 7}
+    daemon = make(tables).start()
+    with log.open("a") as file:
+        file.write('{"alert": 1}\n')
+    accepted = eventually(lambda: daemon.logged("request accepted"))
+    assert accepted[0]["source"] == "trigger:ids"
+    record = daemon.api("GET", f"/captures/{accepted[0]['id']}", **bearer("admin")).json()
+    assert (record["requester"], record["limits"]["packets"]) == ("trigger:ids", 7)
+    refused = eventually(lambda: daemon.logged("request rejected"))
+    assert "trigger:free may do nothing here" in str(refused[0])
+    assert len(daemon.logged("request accepted")) == 1
+
+
+def test_a_nodes_key_signs_what_it_reports_and_asks(
+    make: Make, wire: Wire, tmp_path: Path, redis: RedisServer
+) -> None:
+    key = tmp_path / "node"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "web1", "-f", str(key)]
+    subprocess.run(command, check=True)
+    line = key.with_suffix(".pub").read_text().strip()
+    bus = {"listen": True, "host": "127.0.0.1", "port": redis.port, "results": "results"}
+    results = {"key_file": str(key), "node_keys": [line]}
+    tables = sections(wire, tmp_path, redis=bus, results=results, console={"fleet": True})
+    tables["general"]["node"] = "web1"
+    tables["requester 5"] = {"name": "node", "keys": [line], "may": ["list-all"]}
+    daemon = make(tables).start()
+    eventually(lambda: daemon.logged("source connected", source="redis"))
+    with redis.client() as client:  # what another one says of the node
+        data = {"id": "x", "node": "web1", "running": [], "version": "forged"}
+        event = {"specversion": "1.0", "type": "pcapdaemon.request.list", "data": data}
+        client.publish("results", json.dumps(event))
+    fleet = eventually(lambda: daemon.api("GET", "/fleet", **bearer("admin")).json()["nodes"], 60)
+    assert [one["node"] for one in fleet] == ["web1"]
+    assert fleet[0]["version"] != "forged"
+    assert daemon.api("GET", "/fleet", **bearer("narrow")).status_code == 403

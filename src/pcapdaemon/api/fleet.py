@@ -38,10 +38,14 @@ class FleetRoutes:
     """The routes, and the watch that knows the fleet. It is kept while it is off."""
 
     def __init__(
-        self, savefile_of: SavefileOf, node: Node, closing: Callable[[], asyncio.Event]
+        self,
+        savefile_of: SavefileOf,
+        node: Node,
+        closing: Callable[[], asyncio.Event],
+        sign: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
         self._savefile_of, self._node, self._closing = savefile_of, node, closing
-        self._watch = FleetWatch()
+        self._watch = FleetWatch(sign)
         self._settings = HttpSettings()
         self._merging = asyncio.Semaphore(1)
 

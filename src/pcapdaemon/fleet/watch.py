@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import structlog
@@ -31,10 +31,12 @@ log = structlog.get_logger()
 class FleetWatch:
     """The fleet, as the results on buses show it.
 
-    `buses` are why each bus is not heard now, or "". It only runs while it is configured to.
+    `buses` are why each bus is not heard now, or "". It only runs while it is configured to. `sign`
+    signs what it sends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sign: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        self._sign = sign
         self.state = FleetState()
         self.buses: dict[str, str] = {}
         self._senders: dict[str, Bus] = {}
@@ -96,7 +98,7 @@ class FleetWatch:
         sender = self._senders[name]
         whole = {"id": new_id(), **message, "reply_to": sender.places[0]}
         whole.setdefault("reply_events", list(get_args(ResultKind)))
-        receivers = await sender.send(json.dumps(whole).encode())
+        receivers = await sender.send(self._message(whole))
         self.state.expect(str(whole["id"]), time.time())
         return {"id": whole["id"], "bus": name, "receivers": receivers}
 
@@ -106,11 +108,14 @@ class FleetWatch:
         senders = list(self._senders.values())
         for sender in senders:
             try:
-                await sender.send(json.dumps({"cancel": request_id}).encode())
+                await sender.send(self._message({"cancel": request_id}))
             except NotConnected as error:
                 failed.append(error)
         if failed and len(failed) == len(senders):
             raise failed[0]
+
+    def _message(self, fields: Mapping[str, Any]) -> bytes:
+        return json.dumps(self._sign(fields)).encode()
 
     def _take(self, message: Message) -> None:
         if message.settle:
@@ -146,6 +151,6 @@ class FleetWatch:
 
     async def _ask(self, sender: Bus) -> None:
         try:
-            await sender.send(json.dumps({"list": True}).encode())
+            await sender.send(self._message({"list": True}))
         except NotConnected as error:
             log.debug("the fleet was not asked", bus=sender.name, reason=str(error))

@@ -44,8 +44,9 @@ class ResultsSettings(Section):
     key_file: FileName | None = Field(
         None,
         description=(
-            "File of this node's own private key (SSH, Ed25519, without a passphrase), which signs"
-            " its results. Absent: they are not signed."
+            "File of this node's own private key (SSH, Ed25519, without a passphrase). It signs the"
+            " node's results, and what its triggers and its console send on a bus. Absent: nothing"
+            " is signed."
         ),
     )
     node_keys: Strings = Field(

@@ -1,9 +1,11 @@
 """All triggers of this node, and where their alerts come from."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pcapdaemon import sources
 from pcapdaemon.core.answers import Answer, AnswerKind
@@ -20,12 +22,19 @@ from pcapdaemon.triggers.listen import SocketSource, SyslogSource
 from pcapdaemon.triggers.settings import BUSES, TriggerSettings
 from pcapdaemon.triggers.trigger import Submit, Trigger
 
+Sign = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Signs a message with the node's key, if it has one."""
+
 BusOf = Callable[[str], Bus | None]
 """Returns the bus of a section that is turned on."""
 
 
 class Alerts:
-    """The triggers. `take` is the engine's, and `statedir` keeps what must survive a restart."""
+    """The triggers.
+
+    `take` is the engine's, and `statedir` keeps what must survive a restart. `sign` signs what is
+    sent on a bus.
+    """
 
     def __init__(
         self,
@@ -33,7 +42,9 @@ class Alerts:
         bus_of: BusOf,
         publish: Publish,
         statedir: Path | None,
+        sign: Sign,
     ) -> None:
+        self._sign = sign
         self._take, self._bus_of, self._publish = take, bus_of, publish
         self._statedir, self._memory = statedir, Dedupe(statedir, name=ALERTS)
         self.triggers: dict[str, Trigger] = {}
@@ -87,7 +98,8 @@ class Alerts:
     async def _here(self, source: str, body: bytes) -> Answer:
         """Pass a message to the engine, and return its answer."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._take(Message(body, source, answer=answered.set_result))
+        message = Message(body, source, answer=answered.set_result, requester=source)
+        self._take(message)
         return await answered
 
     async def _out(self, section: str, body: bytes) -> Answer:
@@ -96,7 +108,7 @@ class Alerts:
         if bus is None:
             return _unavailable(f"[{section}] is not turned on")
         try:
-            await bus.send(body)
+            await bus.send(json.dumps(self._sign(json.loads(body))).encode())
         except NotConnected as error:
             return _unavailable(str(error))
         except ResultRefused as error:

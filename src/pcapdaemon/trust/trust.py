@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from pcapdaemon.trust.gate import Gate
 
 
-def as_it_is(body: bytes) -> bytes:
-    """Return a result unsigned."""
-    return body
-
-
-def sealing(key_file: str | None) -> Callable[[bytes], bytes]:
-    """Return what signs results with the key in a file, if there is one.
-
-    Raises SigningError.
-    """
-    if key_file is None:
-        return as_it_is
-    # imported here because its library is an extra
-    from pcapdaemon.trust import results, signing  # noqa: PLC0415
-
-    return results.sealing(signing.signer(key_file))
-
-
 def opening(keys: Sequence[str]) -> Callable[[bytes], bytes | None] | None:
     """Return what verifies results with the public keys of nodes, if there are any.
 
@@ -67,12 +49,25 @@ class Trust:
         self._gate: Gate | None = None
         self._quotas = Quotas(time.time)
         self.requesters = Requesters((), ())
+        self.seal: Callable[[bytes], bytes] = bytes
+        """Signs a result with the node's key, if it has one."""
+        self._sign: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+
+    def sign(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a message that this node sends, with its signature if it has a key."""
+        return self._sign(message)
 
     def configure(
-        self, node: str, general: Policy, trust: TrustSettings, requesters: Requesters
+        self,
+        node: str,
+        general: Policy,
+        trust: TrustSettings,
+        requesters: Requesters,
+        key_file: str | None = None,
     ) -> None:
-        """Use these from the next message on."""
+        """Use these from the next message on. Raises SigningError."""
         self.requesters = requesters
+        self._use_key(key_file, trust.audience)
         if not self._gate and (requesters or general.signatures != "off"):
             # imported here because its library is an extra, and many nodes trust everybody
             from pcapdaemon.trust.gate import Gate  # noqa: PLC0415
@@ -80,6 +75,16 @@ class Trust:
             self._gate = Gate(self._publish, self._started_at)
         if self._gate:
             self._gate.configure(node, general, trust, requesters)
+
+    def _use_key(self, key_file: str | None, audience: str) -> None:
+        self.seal, self._sign = bytes, dict
+        if key_file:
+            # imported here because its library is an extra
+            from pcapdaemon.trust import results, signing  # noqa: PLC0415
+
+            signer = signing.signer(key_file)
+            self.seal = results.sealing(signer)
+            self._sign = lambda message: signing.signed(message, signer, audience)
 
     def restore(self, records: Iterable[RequestRecord]) -> None:
         """Count what requesters used before the daemon was started."""
