@@ -61,6 +61,11 @@ class Door:
     ) -> None:
         self._settings, self._requesters, self._subject_of = settings, requesters, subject_of
 
+    @property
+    def nobody(self) -> Caller:
+        """Whoever uses a path that needs no proof."""
+        return Caller("", NOTHING if self._requesters else None)
+
     async def caller(self, authorization: bytes, peer: Peer) -> Caller | None:
         """Return who calls, or None if the caller must prove it with a token."""
         if authorization:
@@ -124,7 +129,7 @@ def _group_name(number: int) -> str:
 
 def caller_of(request: Request) -> Caller:
     """Return who sent a request."""
-    found: Caller = request.scope.get("caller") or Caller()
+    found: Caller = request.scope["caller"]
     return found
 
 

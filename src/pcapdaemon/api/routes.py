@@ -155,6 +155,8 @@ class Api:
     async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """Stop the captures of a request, and deliver what they have."""
         owner = self._view(request_id)["requester"]
+        if not caller_of(request).sees(owner):
+            raise _unknown(request_id)
         caller = refuse_without(request, "cancel", owner)
         self._engine.cancel(request_id, "http", caller.name)
         return self._view(request_id)

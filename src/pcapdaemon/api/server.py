@@ -54,7 +54,7 @@ class Guard:
         if scope["type"] != "http":
             return
         refusal = await self._refusal(scope)
-        if refusal and refusal.status_code == 401:
+        if refusal and refusal.status_code in (401, 403):
             self._server.publish(TokenRefused((scope["client"] or ("",))[0]))
             await asyncio.sleep(WRONG_TOKEN_DELAY)
         if scope["method"] == "HEAD":  # uvicorn leaves out the body
@@ -71,6 +71,7 @@ class Guard:
                 421, "use localhost or 127.0.0.1, or add the name to [http] names", host=name
             )
         if server.needs_no_token(path):
+            scope["caller"] = server.door.nobody
             return None
         peer = scope.get("state", {}).get("peer") or Peer()
         caller = await server.door.caller(headers.get(b"authorization", b""), peer)

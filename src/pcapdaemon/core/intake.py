@@ -9,6 +9,7 @@ decision as one value, `Conclusion`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from pcapdaemon.core.admission import CLOCK_OFF, age_of
@@ -197,9 +198,12 @@ def _from_the_future(envelope: Envelope, issued_at: float | None, now: float) ->
 
 def own_id(request_id: str, requester: str, owner_of: Callable[[str], str | None]) -> str:
     """Return the id of a requester's own request: another one's must not occupy it."""
-    if owner_of(request_id) in (None, requester):
-        return request_id
-    return f"{request_id}@{requester}"
+    found = request_id
+    for n in count(1):
+        if owner_of(found) in (None, requester):
+            break
+        found = f"{request_id}@{requester}" + (f"-{n}" if n > 1 else "")
+    return found
 
 
 def key_of(envelope: Envelope, request_id: object) -> str:

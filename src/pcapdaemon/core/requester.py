@@ -114,7 +114,7 @@ class Requester(Rights):
     """One `[[requester]]`."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]{0,63}$",
+        pattern=r"^(trigger:[A-Za-z0-9._*-]{1,56}|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$",
         description=(
             "What logs and records call it. `unsigned` is whoever sends messages without a"
             " signature on a bus, `http` has the token of `[http]`, `local` is any user of this"

@@ -59,6 +59,9 @@ WORDS = {
 }
 
 
+NOT_LOOKED_AT = "this node looks at no signatures ([general] signatures), and no [[requester]] is named unsigned"
+
+
 class Untrusted(Exception):
     """A message is not trusted, for a reason."""
 
@@ -117,7 +120,7 @@ class Gate:
             words = f"{name} may do nothing here: no [[requester]] has this name"
             return Rejection(_id_of(fields), (Problem("", words),), AnswerKind.FORBIDDEN)
         self._publish(MessageUntrusted(message.source, Reason.UNSIGNED))
-        words = why or WORDS[Reason.UNSIGNED]
+        words = why or (NOT_LOOKED_AT if mode == "off" else WORDS[Reason.UNSIGNED])
         if mode == "warn":
             return Standing(fields, name, warnings=(f"{words} ([general] signatures)",))
         return Rejection(_id_of(fields), (Problem("", words),), AnswerKind.UNTRUSTED)

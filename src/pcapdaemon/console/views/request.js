@@ -47,6 +47,7 @@ function Asked({ record }) {
     ["Cause", cause && html`${causeOf(record)}${/^https?:\/\//.test(cause.url || "") ? html` <a href=${cause.url} rel="noreferrer noopener" target="_blank">open</a>` : ""}`],
     ["Filter", record.bpf && html`<code>${record.bpf}</code>`],
     ["Alert", record.alertid],
+    ["Requester", record.requester],
     ["Customer", record.customer],
     ["Tags", record.tags],
     ["Comment", record.comment],
