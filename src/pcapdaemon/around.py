@@ -8,10 +8,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from pcapdaemon.core.addressing import Ip, addressed_to, no_addresses
+from pcapdaemon.core.choice import Surroundings
+from pcapdaemon.core.intake import View
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.requester import Rights, Standing
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
+from pcapdaemon.delivery.delivery import Delivery
+from pcapdaemon.settings import Settings
 from pcapdaemon.sources.base import Message
 
 CAN_ENCRYPT = find_spec("cryptography") is not None
@@ -41,7 +45,7 @@ async def no_audit(_: CapturePlan, __: Message) -> str:
     return ""
 
 
-def no_quota(_: str, __: Rights) -> str:
+def no_quota(_: str, __: Rights, ___: int) -> str:
     """Return that no quota is used up."""
     return ""
 
@@ -63,8 +67,32 @@ class Around:
     presence: Callable[[], Mapping[str, Any]] = dict
     identify: Identify = anyone
     owner_of: Callable[[str], str | None] = no_owner
-    quota: Callable[[str, Rights], str] = no_quota
+    quota: Callable[[str, Rights, int], str] = no_quota
     permit: Callable[[CapturePlan, Message], Awaitable[str]] = no_audit
+
+    def view(
+        self,
+        node: str,
+        settings: Settings,
+        delivery: Delivery,
+        targets: Found,
+        standing: Standing,
+        owner_of: Callable[[str], str | None],
+    ) -> View:
+        """Return what a decision about a message depends on now."""
+        around = Surroundings(
+            node,
+            time.time(),
+            self.interfaces(),
+            settings.aliases,
+            self.places(),
+            delivery.destination_fields,
+            targets,
+            standing.requester,
+            standing.rights,
+            CAN_ENCRYPT,
+        )
+        return View(settings.general, around, delivery.objections, settings.profiles, owner_of)
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.trust.requesters import Requesters
-from pcapdaemon.trust.trust import Trust, subjects_of
+from pcapdaemon.trust.trust import Trust
 
 if TYPE_CHECKING:
     from pcapdaemon.api.fleet import FleetRoutes
@@ -171,7 +171,6 @@ class Daemon:
         await self._apply(self._settings)
         work = (
             self._records.keep(),
-            self._audit.keep(),
             systemd.feed_watchdog(),
             self._reload_when_asked(),
             self._delivery.resume(left),
@@ -184,7 +183,6 @@ class Daemon:
         self._telemetry.started(
             addresses, list(self._settings.destinations), self._settings.warnings
         )
-        self._audit.started({"keys": self._trust.requesters.fingerprints})
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")
@@ -273,7 +271,8 @@ class Daemon:
         requesters = Requesters(settings.requester, settings.group)
         key = settings.results.key_file
         self._trust.configure(node, settings.general, settings.trust, requesters, key)
-        self._audit.configure(node, settings.audit)
+        keys = {"keys": self._trust.requesters.fingerprints}
+        await self._audit.configure(node, settings.audit, keys)
         self._results.seal = self._trust.seal
         self._budget.configure(settings.general.memory, settings.capture.wipe)
         self._ready.configure(settings.ready, settings.capture)
@@ -293,7 +292,7 @@ class Daemon:
             # imported here because many nodes have no trigger
             from pcapdaemon.triggers.alerts import Alerts  # noqa: PLC0415
 
-            take, bus_of, sign = self._engine.take, self._receiving.bus_of, self._trust.sign
+            take, bus_of, sign = self._engine.take, self._receiving.bus_of, self._trust.sign_for
             statedir = state_directory(settings.general)
             self._alerts = Alerts(take, bus_of, self._publish, statedir, sign)
         if self._alerts:
@@ -319,11 +318,12 @@ class Daemon:
         source = self._receiving.sources.get("http")
         if not isinstance(source, HttpSource):
             return
+        subject_of = self._trust.subjects_of(self._settings.oidc)
+        door = Door(source.settings, self._trust.requesters, self._engine.node, subject_of)
+        self.api.change(door)
         triggers = (lambda: alerts.triggers) if (alerts := self._alerts) else None
         others = [self._fleet] if self._fleet and self._fleet.is_on else []
         app, is_open = self._served.application(source, self.api.closing, triggers, others)
-        subject_of = subjects_of(self._settings.oidc)
-        door = Door(source.settings, self._trust.requesters, subject_of)
         self.api.serve(app, source.settings, is_open, door)
 
     def _publish(self, event: Event) -> None:

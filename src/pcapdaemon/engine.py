@@ -13,30 +13,26 @@ from typing import Any
 
 import structlog
 
-from pcapdaemon.around import CAN_ENCRYPT, Addressee, Around
+from pcapdaemon.around import Addressee, Around
 from pcapdaemon.core import intake
 from pcapdaemon.core.admission import Rates, Tally, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
-from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.cloudevents import is_result
-from pcapdaemon.core.events import Publish, RequestCancelled, RequestLogged, sent_by
-from pcapdaemon.core.intake import Conclusion, Envelope, Judged, View
+from pcapdaemon.core.events import Publish, RequestCancelled, logged, sent_by
+from pcapdaemon.core.intake import Conclusion, Envelope, Judged
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.orders import Order
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.request import Problem, new_id
-from pcapdaemon.core.requester import Rights, Standing
-from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found
+from pcapdaemon.core.requester import HTTP, Rights, Standing, may
+from pcapdaemon.core.target import NOTHING_FOUND, Asked
 from pcapdaemon.dedupe import Dedupe
 from pcapdaemon.orders import obey
 from pcapdaemon.runs import ENDED, Runs
 from pcapdaemon.settings import Settings
 from pcapdaemon.sources.base import Message
-
-LONGEST_LOGGED = 4096
-"""Most bytes of a message that are logged, if logging was asked for."""
 
 UNTRUSTED_A_MINUTE = 60
 """Most messages on a bus a minute whose refusal is reported because nobody vouches for them.
@@ -178,17 +174,23 @@ class Engine:
     async def _handle(self, message: Message, received: dict[str, Any]) -> None:
         standing = self._around.identify(message, received)
         if isinstance(standing, Rejection):
-            self._conclude(message, self._not_identified(message, standing))
+            if standing.kind is AnswerKind.ELSEWHERE:
+                self._skip(message, received)
+            else:
+                self._conclude(message, self._not_identified(message, standing))
             return
+        if standing.is_signed and not self._addressee.means(standing.fields):
+            self._skip(message, standing.fields)
+            return
+        message = replace(message, requester=standing.requester, signed_by=standing.key)
+        await self._identified(message, standing)
+
+    async def _identified(self, message: Message, standing: Standing) -> None:
         fields, requester = standing.fields, standing.requester
-        if standing.is_signed and not self._addressee.means(fields):
-            self._skip(message, fields)
-            return
-        message = replace(message, requester=requester, signed_by=standing.key)
         envelope = Envelope(
             message.source, message.arrived_at, new_id(), message.sent_at, message.key, requester
         )
-        asked = self._targets_to_find(fields, envelope)
+        asked = self._targets_to_find(fields, envelope, standing.rights)
         try:
             found = await self._around.find_targets(asked) if asked else NOTHING_FOUND
         except OSError as error:
@@ -203,14 +205,26 @@ class Engine:
         if self._draining:  # it was being looked up
             self._conclude(message, _shutting_down(message))
             return
-        judged = intake.judge(fields, envelope, self._view(found, standing))
+        parts = (self._settings, self.runs.delivery, found, standing, self.owner_of)
+        judged = intake.judge(fields, envelope, self._around.view(self.node, *parts))
         if isinstance(judged, Judged) and message.stream:
             judged = intake.streamed(judged, message.stream, message.exclude)
         if isinstance(judged, Order):
-            presence, elsewhere = self._around.presence(), self._elsewhere(message)
-            obeyed = obey(judged, message.source, standing, self.runs, presence, elsewhere)
-            self._conclude(message, obeyed)
-            return
+            self._conclude(message, await self._obey(message, judged, standing))
+        else:
+            await self._judged(message, envelope, judged, standing)
+
+    async def _obey(self, message: Message, order: Order, standing: Standing) -> Conclusion:
+        if self.owner_of(order.id) not in (None, standing.requester):
+            order = replace(order, id="")  # it must not look like a word about that one
+        if await self._is_replayed(standing):
+            return intake.replayed(message.source, order.id)
+        presence, elsewhere = self._around.presence(), self._elsewhere(message)
+        return obey(order, message.source, standing, self.runs, presence, elsewhere)
+
+    async def _judged(
+        self, message: Message, envelope: Envelope, judged: Judged, standing: Standing
+    ) -> None:
         if standing.warnings:
             judged = replace(judged, warnings=(*judged.warnings, *standing.warnings))
         self._log_message(
@@ -223,10 +237,10 @@ class Engine:
             # also if it has expired since
             self._conclude(message, self._seen_before(message, judged, before))
         elif isinstance(judged.plan, Rejection):
-            self._conclude(
-                message,
-                intake.rejected(message.source, judged.plan, judged.warnings, judged.request),
-            )
+            plan, request = judged.plan, judged.request
+            self._conclude(message, intake.rejected(message.source, plan, judged.warnings, request))
+        elif dry and await self._is_replayed(standing):
+            self._conclude(message, intake.replayed(message.source, judged.id))
         elif dry:
             self._conclude(
                 message,
@@ -235,16 +249,31 @@ class Engine:
         else:
             await self._take_once(message, envelope, judged, judged.plan, standing.rights)
 
+    async def _is_replayed(self, standing: Standing) -> bool:
+        """Return whether a signed message, which starts no capture, was obeyed before."""
+        key = f"signed {standing.fields.get('id')} of {standing.requester}"
+        within = self._settings.general.dedupe
+        if not standing.is_signed:
+            return False
+        if await self._dedupe.claim(key, within) is not None:
+            return True
+        await self._dedupe.decide(key, Answer("", AnswerKind.ACCEPTED), keep=False)
+        return False
+
     def _not_identified(self, message: Message, refused: Rejection) -> Conclusion:
         if message.returnable and refused.kind is AnswerKind.BUSY:
             return intake.returned(message.source, refused)
+        if self.owner_of(refused.id) is not None:  # it must not look like a word about that one
+            refused = replace(refused, id=new_id())
         conclusion = intake.rejected(message.source, refused)
         silent = self._untrusted.passes(message.source, time.monotonic()) is None
-        return replace(conclusion, events=()) if silent and not message.answer else conclusion
+        return replace(conclusion, events=()) if silent and message.source != HTTP else conclusion
 
-    def _targets_to_find(self, fields: dict[str, Any], envelope: Envelope) -> Asked | None:
+    def _targets_to_find(
+        self, fields: dict[str, Any], envelope: Envelope, rights: Rights | None
+    ) -> Asked | None:
         """Return what must be looked up, unless the message has its answer without it."""
-        if "cancel" in fields or "list" in fields:
+        if "cancel" in fields or "list" in fields or not may(rights, "capture"):
             return None
         asked, general = intake.targets_of(fields, self._settings.profiles), self._settings.general
         if asked is None:
@@ -256,23 +285,6 @@ class Engine:
         answered = self._dedupe.answer_to(key, general.dedupe) is not None
         return None if answered and fields.get("dryrun") is not True else asked
 
-    def _view(self, targets: Found, standing: Standing) -> View:
-        settings, delivery = self._settings, self.runs.delivery
-        around = Surroundings(
-            self.node,
-            time.time(),
-            self._around.interfaces(),
-            settings.aliases,
-            self._around.places(),
-            delivery.destination_fields,
-            targets,
-            standing.requester,
-            standing.rights,
-            CAN_ENCRYPT,
-        )
-        objections, profiles = delivery.objections, settings.profiles
-        return View(settings.general, around, objections, profiles, self.owner_of)
-
     def _report_clocks(self, source: str, off: float) -> None:
         if off and source not in self._reported_clocks:
             self._reported_clocks.add(source)
@@ -282,12 +294,8 @@ class Engine:
         self, source: str, plan: CapturePlan, warnings: tuple[str, ...], rights: Rights | None
     ) -> Conclusion:
         if words := self._rate_exceeded(plan, rights):
-            return intake.rejected(
-                source,
-                Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY),
-                warnings,
-                plan.request,
-            )
+            busy = Rejection(plan.id, (Problem("", words),), AnswerKind.BUSY)
+            return intake.rejected(source, busy, warnings, plan.request)
         if rejection := await self.runs.try_out(plan):
             return intake.rejected(source, rejection, warnings, plan.request)
         return intake.dry_run(source, plan, warnings, time.time())
@@ -339,22 +347,19 @@ class Engine:
     ) -> Conclusion:
         """Begin its captures, or let it join a running request."""
         general, warnings = self._settings.general, judged.warnings
+        if busy := self._rate_exceeded(plan, rights):
+            return self._busy(message, busy, judged)
+        if words := await self._around.permit(plan, message):
+            return intake.unavailable(message.source, plan.id, words, Verdict.BUSY)
+        # from here to the beginning nothing waits, so that no other request comes in between
         if plan.id in self.runs:
             words = "a request with this id is running; stop it, or choose another id"
             taken = Rejection(plan.id, (Problem("id", words),), AnswerKind.CONFLICT)
             return intake.rejected(message.source, taken, warnings, plan.request)
-        if busy := self._rate_exceeded(plan, rights):
-            return self._refused(
-                message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
-            )
         if general.coalesce and not plan.stream and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
         if busy := self.runs.no_room_for(plan, rights.maxcaptures if rights else None):
-            return self._refused(
-                message, Rejection(plan.id, (Problem("", busy),), AnswerKind.BUSY), judged
-            )
-        if words := await self._around.permit(plan, message):
-            return intake.unavailable(message.source, plan.id, words, Verdict.BUSY)
+            return self._busy(message, busy, judged)
         rejection = await self.runs.begin(plan, message.source, message.arrived_at)
         return (
             self._refused(message, rejection, judged)
@@ -365,7 +370,7 @@ class Engine:
     def _rate_exceeded(self, plan: CapturePlan, rights: Rights | None) -> str:
         """Count a request that this node would do something for; return which rate it exceeds."""
         general, who = self._settings.general, plan.requester
-        if rights and (words := self._around.quota(who, rights)):
+        if rights and (words := self._around.quota(who, rights, len(plan.outcomes))):
             return words
         return self._rates.refusal(
             plan.request.customer,
@@ -376,6 +381,10 @@ class Engine:
             rights.rate if rights else 0,
         )
 
+    def _busy(self, message: Message, words: str, judged: Judged) -> Conclusion:
+        rejection = Rejection(judged.id, (Problem("", words),), AnswerKind.BUSY)
+        return self._refused(message, rejection, judged)
+
     def _refused(self, message: Message, rejection: Rejection, judged: Judged) -> Conclusion:
         if message.returnable and rejection.kind is AnswerKind.BUSY:
             return intake.returned(message.source, rejection)
@@ -383,13 +392,7 @@ class Engine:
 
     def _log_message(self, message: Message, request_id: str, asked: bool = False) -> None:
         if asked or self._settings.general.logrequests:
-            body = message.body[:LONGEST_LOGGED].decode("utf-8", "replace")
-            more = len(message.body) - LONGEST_LOGGED
-            self._publish(
-                RequestLogged(
-                    request_id, message.source, body + (f"... and {more} bytes" if more > 0 else "")
-                )
-            )
+            self._publish(logged(request_id, message.source, message.body))
 
 
 def _shutting_down(message: Message) -> Conclusion:

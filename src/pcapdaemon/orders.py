@@ -32,7 +32,8 @@ def obey(
     if not order.cancel:
         own = None if may(rights, "list", "", who) else who
         return intake.listed(order, runs.listed(own), presence)
-    for name in (f"{order.cancel}@{who}", order.cancel):
+    own = f"{order.cancel}@{who}"
+    for name in ([own] if runs.owner_of(own) == who else []) + [order.cancel]:
         owner = runs.owner_of(name)
         if owner is not None and may(rights, "cancel", owner, who) and runs.cancel(name):
             return intake.cancelled(source, replace(order, cancel=name))

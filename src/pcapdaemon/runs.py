@@ -334,10 +334,11 @@ class Runs:
             SavefileInfo(plan.id, interface, name, part.tags, plan.request),
             (plan.id, *run.joined),
         )
-        parcel = Parcel(info, event, plan.limits, ids, run.source, run.received_at, savefile)
+        origin = (plan.limits, ids, run.source, run.received_at)
+        parcel = Parcel(info, event, *origin, savefile, requester=plan.requester)
         if plan.sha256:
             parcel.seal(await run_in_thread(digest, savefile))
-        packets = savefile.reader() if plan.packet_debug else None
+        packets = savefile.reader() if plan.packet_debug and not plan.encrypt_to else None
         await self.delivery.take(parcel)
         await self.delivery.deliver(parcel)
         if packets:

@@ -1,5 +1,7 @@
 """Savefiles that are encrypted for recipients, read back by age(1)."""
 
+import base64
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.core.recipient import ALPHABET, recipient
+from pcapdaemon.core.recipient import ALPHABET, _polymod, recipient
 from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
 from pcapdaemon.savefile.age import CHUNK, Age
 from pcapdaemon.savefile.compression import compressed
@@ -84,6 +86,30 @@ def test_a_typing_error_is_found(at: int, letter: str) -> None:
     if wrong != EXAMPLE:
         with pytest.raises(ValueError, match="wrong letter"):
             recipient(wrong)
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\1" + bytes(31)])
+def test_a_key_that_keeps_no_secret_is_refused(key: bytes) -> None:
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + key
+    with pytest.raises(ValueError, match="everybody"):
+        recipient(f"ssh-ed25519 {base64.b64encode(blob).decode()}")
+    with pytest.raises(ValueError, match="everybody"):
+        recipient(as_age(key))
+
+
+def as_age(key: bytes) -> str:
+    """Return a key as age writes it."""
+    bits = "".join(f"{one:08b}" for one in key).ljust(260, "0")
+    values = [int(bits[at : at + 5], 2) for at in range(0, 260, 5)]
+    whole = _polymod([3, 3, 3, 0, 1, 7, 5, *values, *[0] * 6]) ^ 1
+    checksum = [whole >> 5 * n & 31 for n in range(5, -1, -1)]
+    return "age1" + "".join(ALPHABET[one] for one in (*values, *checksum))
+
+
+def test_every_other_key_is_taken() -> None:
+    for n in range(200):
+        key = hashlib.sha256(bytes([n])).digest()
+        assert recipient(as_age(key)).key == key
 
 
 @given(st.text(max_size=80))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pcapdaemon.audit.file import AuditFile
 from pcapdaemon.audit.log import Audit
 from pcapdaemon.audit.settings import AuditSettings
 from pcapdaemon.core.answers import AnswerKind
-from pcapdaemon.core.events import Event, RequestRejected
+from pcapdaemon.core.events import Event, RequestAccepted, RequestRejected
 from pcapdaemon.core.node_events import MessageUntrusted, SavefileFetched
 from pcapdaemon.core.request import Problem
 from pcapdaemon.sources.base import Message
@@ -73,16 +74,20 @@ def test_a_line_that_was_removed_or_moved_is_found(n: int) -> None:
 
 
 def test_a_restart_goes_on_with_the_chain(path: Path) -> None:
-    AuditFile(path, settings(path)).append([{"event": "a"}])
-    AuditFile(path, settings(path)).append([{"event": "b"}])
+    for event in ("a", "b"):
+        file = AuditFile(path, settings(path))
+        file.append([{"event": event}])
+        file.close()
     assert checked(path).lines == 2
     assert not checked(path).broken
 
 
 def test_a_line_that_a_crash_cut_breaks_nothing(path: Path) -> None:
-    AuditFile(path, settings(path)).append([{"event": "a"}, {"event": "b"}])
-    with path.open("ab") as file:
-        file.write(b'{"seq":3,"event":"half')
+    file = AuditFile(path, settings(path))
+    file.append([{"event": "a"}, {"event": "b"}])
+    file.close()
+    with path.open("ab") as end:
+        end.write(b'{"seq":3,"event":"half')
     assert checked(path).cut == ["audit.jsonl, line 3"]
     AuditFile(path, settings(path)).append([{"event": "c"}])
     found = checked(path)
@@ -136,20 +141,22 @@ class Desk:
     def __init__(self, path: Path, **more: Any) -> None:
         self.path, self.events = path, list[Event]()
         self.audit = Audit("web1", self.events.append, lambda _: None)
-        self.audit.configure("web1", settings(path, **more))
-        self.task = asyncio.ensure_future(self.audit.keep())
+        self.settings = settings(path, **more)
+
+    async def start(self) -> "Desk":
+        await self.audit.configure("web1", self.settings, {"keys": {}})
+        return self
 
     async def end(self) -> list[dict[str, Any]]:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.audit.close(0)
+        await self.audit.close(5)
         return [json.loads(line) for line in lines_of(self.path)]
 
 
 async def test_the_log_says_who_asked_for_what_and_what_was_done(path: Path) -> None:
-    desk = Desk(path)
+    desk = await Desk(path).start()
     plan = plan_for("lo", id="r1", packets=5, bpf="port 53")
     assert await desk.audit.permit(plan, Message(b"", "redis", signed_by="SHA256:x")) == ""
+    desk.audit.on_event(RequestAccepted("redis", plan, 0.0, requester="oncall", key="SHA256:x"))
     desk.audit.on_event(
         RequestRejected("r2", "redis", (Problem("bpf", "syntax error"),), requester="oncall")
     )
@@ -161,13 +168,14 @@ async def test_the_log_says_who_asked_for_what_and_what_was_done(path: Path) -> 
     )
     found = await desk.end()
     assert [one["event"] for one in found] == [
+        "started",
         "accepted",
         "refused",
         "fetched",
         "untrusted",
         "stopped",
     ]
-    accepted, refused, fetched, untrusted, _ = found
+    _, accepted, refused, fetched, untrusted, _ = found
     assert (accepted["id"], accepted["key"], accepted["node"]) == ("r1", "SHA256:x", "web1")
     assert accepted["asked"]["bpf"] == accepted["granted"]["filter"] == "port 53"
     assert (refused["requester"], refused["problems"]) == ("oncall", ["bpf: syntax error"])
@@ -177,19 +185,20 @@ async def test_the_log_says_who_asked_for_what_and_what_was_done(path: Path) -> 
 
 
 async def test_without_its_line_nothing_is_captured(path: Path) -> None:
-    desk = Desk(path, required=True)
+    desk = await Desk(path, required=True).start()
     plan, message = plan_for("lo", id="r1"), Message(b"", "redis")
     assert await desk.audit.permit(plan, message) == ""
-    path.unlink()
+    path.rename(path.with_suffix(".away"))
     path.mkdir()  # nothing can be written here
     words = await desk.audit.permit(plan, message)
     assert "can't be written" in words
     assert "[audit] required" in words
     assert desk.audit.problem
     path.rmdir()
+    path.with_suffix(".away").rename(path)
     assert await desk.audit.permit(plan_for("lo", id="r3"), message) == ""
     found = await desk.end()
-    assert [one.get("id") for one in found if one["event"] == "accepted"] == ["r3"]
+    assert [one.get("id") for one in found if one["event"] == "granted"] == ["r1", "r3"]
 
 
 async def test_a_log_that_is_off_costs_nothing(path: Path) -> None:
@@ -206,3 +215,87 @@ async def test_a_log_that_is_off_costs_nothing(path: Path) -> None:
 def test_settings_that_contradict_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"need|match"):
         AuditSettings.model_validate(wrong)
+
+
+async def test_an_end_in_the_middle_of_writing_breaks_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await Desk(path, sync=True).start()
+    real = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.2)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    for n in range(5):
+        desk.audit.on_event(SavefileFetched(f"r{n}", "a.pcap", "oncall", "127.0.0.1"))
+        await asyncio.sleep(0.05)
+    found = await desk.end()
+    assert [one["id"] for one in found if one["event"] == "fetched"] == [f"r{n}" for n in range(5)]
+    assert not checked(path).broken
+
+
+async def test_whatever_goes_wrong_the_log_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await Desk(path).start()
+    real = AuditFile.append
+    failures = iter([RuntimeError("can't start new thread"), MemoryError()])
+
+    def sometimes(self: AuditFile, several: Any) -> list[bytes]:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return real(self, several)
+
+    monkeypatch.setattr(AuditFile, "append", sometimes)
+    desk.audit.on_event(SavefileFetched("r1", "a.pcap", "oncall", "127.0.0.1"))
+    await asyncio.sleep(0.1)
+    assert desk.audit.problem
+    found = await desk.end()
+    assert [one["event"] for one in found] == ["started", "fetched", "stopped"]
+    assert not checked(path).broken
+
+
+async def test_a_log_that_moves_says_so_in_both_files(path: Path) -> None:
+    desk = await Desk(path).start()
+    other = path.with_name("other.jsonl")
+    await desk.audit.configure("web1", settings(other), {"keys": {}})
+    desk.audit.on_event(SavefileFetched("r1", "a.pcap", "oncall", "127.0.0.1"))
+    await desk.audit.configure("web1", AuditSettings(), {"keys": {}})
+    await desk.audit.close(1)
+    events = [[json.loads(line)["event"] for line in lines_of(one)] for one in (path, other)]
+    assert events == [["started", "moved"], ["started", "fetched", "moved"]]
+
+
+def test_two_daemons_do_not_share_a_log(path: Path) -> None:
+    first = AuditFile(path, settings(path))
+    first.append([{"event": "a"}])
+    with pytest.raises(OSError, match="another daemon"):
+        AuditFile(path, settings(path)).append([{"event": "b"}])
+    first.close()
+    AuditFile(path, settings(path)).append([{"event": "b"}])
+    assert not checked(path).broken
+
+
+def test_a_log_whose_newest_file_is_missing_goes_on_from_the_one_before(path: Path) -> None:
+    file = AuditFile(path, settings(path, maxbytes=100_000))
+    for _ in range(3):
+        file.append([{"event": "a", "text": "x" * 99_999}])
+    file.close()
+    path.unlink()  # as after a crash between two files
+    again = AuditFile(path, settings(path))
+    again.append([{"event": "b"}])
+    older = sorted(path.parent.glob("audit.jsonl.*"))
+    assert json.loads(lines_of(path)[0])["seq"] > 2
+    assert not checked(*older, path).broken
+
+
+def test_a_line_that_lacks_only_its_end_counts(path: Path) -> None:
+    file = AuditFile(path, settings(path))
+    file.append([{"event": "a"}, {"event": "b"}])
+    file.close()
+    path.write_bytes(path.read_bytes()[:-1])
+    AuditFile(path, settings(path)).append([{"event": "c"}])
+    found = checked(path)
+    assert (found.lines, found.broken) == (3, "")

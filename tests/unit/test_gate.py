@@ -211,7 +211,9 @@ def test_rights_may_be_for_some_nodes_and_sources() -> None:
         Requester(name="bus", keys=(BOB.line,), sources=("kafka",)),
     ]
     door = Door(requesters=narrow)
-    assert door.refused(ALICE.message(REQUEST)) is AnswerKind.FORBIDDEN
+    # another node may be meant
+    assert door.refused(ALICE.message(REQUEST)) is AnswerKind.ELSEWHERE
+    assert door.refused(ALICE.message(REQUEST), by="local") is AnswerKind.FORBIDDEN
     assert door.refused(BOB.message(REQUEST)) is AnswerKind.FORBIDDEN
     assert door.taken(BOB.message(REQUEST), source="kafka").requester == "bus"
 
@@ -272,3 +274,25 @@ def test_a_group_gives_what_a_requester_does_not_say() -> None:
     found = table.named("a")
     assert found
     assert (found.payload, found.maxpackets, found.may) == ("headers", 9, ("list",))
+
+
+def test_a_name_without_a_key_ends_too() -> None:
+    door = Door("off", requesters=[Requester(name="ops", users=("root",), until="2020-01-01")])
+    assert door.refused(REQUEST, by="ops") is AnswerKind.FORBIDDEN
+
+
+def test_a_message_for_a_fleet_is_not_for_one_without_a_name() -> None:
+    door = Door()
+    door.refused(ALICE.message({**REQUEST, "audience": "prod"}))
+    assert door.reasons == [Reason.AUDIENCE]
+
+
+def test_a_certificate_of_a_stranger_costs_no_verification(tmp_path: Path) -> None:
+    text = certified(tmp_path, "-n", "oncall")
+    signer = Signer.from_file(tmp_path / "user")
+    door = Door(verify_rate=1)
+    for _ in range(5):
+        message = {**REQUEST, "issued_at": moment()}
+        door.refused({"jws": signer.token(message, certificate=text)})
+    assert door.reasons == [Reason.UNKNOWN_KEY] * 5
+    door.taken(ALICE.message(REQUEST))

@@ -76,6 +76,10 @@ def test_headers_are_kept_and_payload_is_not(linktype: str, headers: Any) -> Non
     assert headers_of(linktype, packet) == len(packet) - len(SECRET)
 
 
+# Ethernet inside MPLS: its addresses look like IPv6 and IPv4
+PSEUDOWIRE = Ether(dst="6c:00:00:00:00:11", src="00:40:00:00:00:01") / IP() / UDP() / SECRET
+PSEUDOWIRE_4 = Ether(dst="45:00:00:00:00:11", src="00:40:00:00:00:01") / IP() / UDP() / SECRET
+
 SECRETS: dict[str, tuple[str, bytes, int]] = {
     "a later fragment": ("EN10MB", bytes(Ether() / IP(frag=100) / SECRET), 34),
     "a later fragment of IPv6": (
@@ -90,6 +94,11 @@ SECRETS: dict[str, tuple[str, bytes, int]] = {
     "ESP": ("EN10MB", bytes(Ether() / IP(proto=50) / ESP(spi=1, seq=2) / SECRET), 42),
     "an unknown linktype": ("USB_LINUX", SECRET, 0),
     "ARP with something behind": ("EN10MB", bytes(Ether() / ARP() / SECRET), 42),
+    "a pseudowire": ("EN10MB", bytes(Ether() / MPLS(s=1) / PSEUDOWIRE), 18),
+    "a pseudowire like IPv4": ("EN10MB", bytes(Ether() / MPLS(s=1) / PSEUDOWIRE_4), 18),
+    "an extension header over IPv4": ("EN10MB", bytes(Ether() / IP(proto=0) / (SECRET * 9)), 34),
+    "an IP header that is too short": ("EN10MB", bytes(Ether() / IP(ihl=0) / SECRET), 14),
+    "ARP with long addresses": ("EN10MB", bytes(Ether() / ARP(hwlen=255, plen=255) / SECRET), 14),
     "many tags": ("EN10MB", bytes(Ether() / Raw(b"\x81\0\0\1" * 40) / SECRET), 14 + 4 * 16),
 }
 

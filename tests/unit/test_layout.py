@@ -73,7 +73,7 @@ MAY_IMPORT = {
         "telemetry",
         "triggers",
     },
-    "around": {"core", "sources"},
+    "around": {"core", "sources", "delivery", "settings"},
     "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "settings"},
     "orders": {"core", "runs"},
     "engine": {*SMALL, "around", "orders", "sources", "dedupe", "settings", "runs"},

@@ -6,11 +6,11 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import HTTPException, Request
 
-from pcapdaemon.core.requester import HTTP, LOCAL, Right, Rights, may
+from pcapdaemon.core.network import is_loopback
+from pcapdaemon.core.requester import HTTP, LOCAL, Requester, Right, Rights, matches, may
 from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.threads import run_in_thread
@@ -57,27 +57,42 @@ class Door:
     """Recognizes callers. `subject_of` reads OIDC tokens, if the configuration has an issuer."""
 
     def __init__(
-        self, settings: HttpSettings, requesters: Requesters, subject_of: Subject | None = None
+        self,
+        settings: HttpSettings,
+        requesters: Requesters,
+        node: str = "",
+        subject_of: Subject | None = None,
     ) -> None:
-        self._settings, self._requesters, self._subject_of = settings, requesters, subject_of
+        self._settings, self._requesters, self._node = settings, requesters, node
+        self._subject_of = subject_of
 
     @property
     def nobody(self) -> Caller:
         """Whoever uses a path that needs no proof."""
         return Caller("", NOTHING if self._requesters else None)
 
+    def differs(self, other: "Door") -> bool:
+        """Return whether other callers, or other rights, count there."""
+        same = list(self._requesters) == list(other._requesters)
+        return not same or self._settings != other._settings or self._node != other._node
+
     async def caller(self, authorization: bytes, peer: Peer) -> Caller | None:
-        """Return who calls, or None if the caller must prove it with a token."""
-        if authorization:
+        """Return who calls, or None if the caller must prove it."""
+        if authorization and (self._requesters or self._settings.token):
             name = await self._of_token(authorization)
         else:
-            name = self._of_peer(peer)
+            name = await self._of_peer(peer)
         if name is None:
             return None
         if not self._requesters:
             return Caller()
         found = self._requesters.named(name)
-        return Caller(name, NOTHING if found is None or is_over(found) else found)
+        return Caller(name, found if found and self._counts(found) else NOTHING)
+
+    def _counts(self, found: Requester) -> bool:
+        """Return whether the rights of a requester count here and now."""
+        here = matches(found.nodes, self._node) and matches(found.sources, HTTP)
+        return here and not is_over(found)
 
     async def _of_token(self, authorization: bytes) -> str | None:
         scheme, _, shown = authorization.partition(b" ")
@@ -89,24 +104,26 @@ class Door:
             return HTTP
         if (found := self._requesters.of_token(shown)) and not is_over(found):
             return found.name
-        if self._subject_of and (subject := await self._subject_of(shown.decode("latin-1"))):
-            by_subject = self._requesters.of_subject(subject)
-            return by_subject.name if by_subject else None
-        # without a token of its own, any is as good as none
-        return LOCAL if own is None and not self._wants_proof else None
+        subject = await self._subject_of(shown.decode("latin-1")) if self._subject_of else ""
+        by_subject = self._requesters.of_subject(subject) if subject else None
+        return by_subject.name if by_subject else None
 
-    def _of_peer(self, peer: Peer) -> str | None:
-        if peer.names and (found := self._requesters.of_certificate(peer.names)):
-            return found.name
+    async def _of_peer(self, peer: Peer) -> str | None:
+        if peer.names:
+            found = self._requesters.of_certificate(peer.names)
+            return found.name if found else None if self._requesters else LOCAL
         if peer.user is not None:
-            of_user = self._requesters.of_user(names_of(peer.user))
-            return of_user.name if of_user else LOCAL
-        return LOCAL if self._settings.token is None and not self._wants_proof else None
+            return await self._of_user(peer.user)
+        # whoever can reach the port of loopback is a user of this host, but which one?
+        proves = self._settings.token or self._settings.socket
+        return None if proves or not is_loopback(self._settings.host) else LOCAL
 
-    @property
-    def _wants_proof(self) -> bool:
-        """Whether a user of this host must use the Unix socket, where the kernel vouches for it."""
-        return bool(self._settings.socket)
+    async def _of_user(self, user: int) -> str | None:
+        if not self._requesters:
+            trusted = self._settings.token is None or user in (0, os.geteuid())
+            return LOCAL if trusted else None
+        found = self._requesters.of_user(await run_in_thread(names_of, user))
+        return found.name if found else LOCAL
 
 
 def names_of(user: int) -> list[str]:
@@ -145,18 +162,30 @@ def refuse_without(request: Request, right: Right, owner: str | None = "") -> Ca
 async def refuse_other_users(request: Request, settings: HttpSettings) -> None:
     """Raise HTTPException for all but root and the daemon's user.
 
-    It is for what the daemon's own files contain, on a node without a token and requesters.
+    It is for what the daemon's own files contain, on a node that knows no requesters. Whoever shows
+    the token, or a certificate, may have them.
     """
-    if settings.token is not None or caller_of(request).rights is not None:
+    if caller_of(request).rights is not None:
         return
-    if await _user_of(request) not in (0, os.geteuid()):
+    peer: Peer = request.scope["state"]["peer"]
+    if peer.user is None and (settings.token is not None or peer.names):
+        return
+    if await _user_of(request, peer) not in (0, os.geteuid()):
         words = "only root and the user of the daemon may fetch savefiles without a token"
         raise HTTPException(403, f"{words}; set [http] token_file")
 
 
-async def _user_of(request: Request) -> int | None:
-    peer: Any = request.scope.get("state", {}).get("peer")
-    if peer and peer.user is not None:
-        return int(peer.user)
+async def _user_of(request: Request, peer: Peer) -> int | None:
+    if peer.user is not None:
+        return peer.user
     client, server = request.scope["client"], request.scope["server"]
     return await run_in_thread(user_of, tuple(client), tuple(server))
+
+
+def refuse_narrow(request: Request) -> Caller:
+    """Raise HTTPException for who may see some interfaces only, where all of them are shown."""
+    caller = caller_of(request)
+    if caller.rights is not None and caller.rights.interfaces:
+        words = f"{caller.name} may not see all interfaces ([[requester]] interfaces)"
+        raise HTTPException(403, words)
+    return caller

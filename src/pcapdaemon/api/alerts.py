@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from pcapdaemon.api.access import refuse_without
 from pcapdaemon.api.bodies import content_type, read_body
 from pcapdaemon.api.problems import WRONG_TOKEN_DELAY, Responses, problem
 from pcapdaemon.core.events import Publish
@@ -57,6 +58,8 @@ class AlertRoutes:
         away for now, so that the sender sends the message again.
         """
         trigger = self._named(name)
+        if not trigger.settings.is_protected:
+            refuse_without(request, "capture", None)
         headers = {key.lower(): value for key, value in request.headers.items()}
         if words := token_refusal(trigger.settings, headers, access_token):
             return await self._refused(name, words)

@@ -110,7 +110,7 @@ class FleetRoutes:
         bus: str = Query("", description="The bus to send it on. Empty: the first."),
     ) -> dict[str, Any]:
         """Send a request to the fleet over a bus. The nodes that it names do what it says."""
-        refuse_without(request, "capture", None)
+        refuse_without(request, "fleet", None)
         await refuse_other_users(request, self._settings)
         refuse_all_but_json(request)
         try:
@@ -123,7 +123,7 @@ class FleetRoutes:
 
     async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """End a request on all nodes."""
-        refuse_without(request, "cancel-all", None)
+        refuse_without(request, "fleet", None)
         await refuse_other_users(request, self._settings)
         try:
             await self._watch.cancel(request_id)

@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass
 
 from pcapdaemon.core.errors import ConfigError
+from pcapdaemon.filewatch import Identity, identity
 from pcapdaemon.sources.http import HttpSettings, address_family
 
 BACKLOG = 1024
@@ -21,6 +22,8 @@ class Tcp:
     certificate: str | None = None
     key: str | None = None
     clients: str | None = None
+    clients_identity: Identity = None
+    """Of that file: authorities that are no longer in it must count no longer."""
 
     def bind(self) -> socket.socket:
         """Return the socket. Raises ConfigError."""
@@ -104,8 +107,10 @@ def addresses(settings: HttpSettings | None) -> dict[type[Address], Address]:
     """Return where the API listens, by kind."""
     if settings is None:
         return {}
-    tls = (settings.certificate_file, settings.key_file, settings.client_ca_file)
-    found: dict[type[Address], Address] = {Tcp: Tcp(settings.host, settings.port, *tls)}
+    clients = settings.client_ca_file
+    tls = (settings.certificate_file, settings.key_file, clients)
+    made = Tcp(settings.host, settings.port, *tls, identity(clients) if clients else None)
+    found: dict[type[Address], Address] = {Tcp: made}
     if settings.socket:
         found[Unix] = Unix(settings.socket)
     return found

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
+from pcapdaemon.api.access import refuse_narrow
 from pcapdaemon.api.bodies import read_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.core.wire import to_wire
@@ -47,8 +48,11 @@ class NodeRoutes:
         add = app.add_api_route
         add("/about", self.about)
         add("/interfaces", self.interfaces)
-        add("/recorders/{interface:path}/rates", self.recorded, responses={404: refusals[404]})
-        add("/rates", self.rates, response_class=EventSourceResponse)
+        whole = [Depends(refuse_narrow)]  # before the response begins
+        path: str = "/recorders/{interface:path}/rates"
+        unknown: Responses = {404: refusals[404]}
+        add(path, self.recorded, responses=unknown, dependencies=whole)
+        add("/rates", self.rates, response_class=EventSourceResponse, dependencies=whole)
         wrong: Responses = {status: refusals[status] for status in (413, 415, 422)}
         schema = {"application/json": {"schema": FilterToCheck.model_json_schema()}}
         body = {"requestBody": {"required": True, "content": schema}}

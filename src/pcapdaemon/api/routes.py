@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from typing import Annotated, Any, Protocol
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pcapdaemon import __version__
 from pcapdaemon.api import docs_page
-from pcapdaemon.api.access import caller_of, refuse_without
+from pcapdaemon.api.access import caller_of, refuse_narrow, refuse_without
 from pcapdaemon.api.answers import response_to
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import TITLES, Responses, problem
@@ -98,11 +98,12 @@ class Api:
             response_model=REQUEST,
             responses=unknown,
         )
-        add("/recorders", self.recorders, response_model=list[RECORDER])
+        whole = [Depends(refuse_narrow)]
+        add("/recorders", self.recorders, response_model=list[RECORDER], dependencies=whole)
         add("/events", self.events, response_class=EventSourceResponse)
         add("/healthz", self.healthz)
         add("/readyz", self.readyz, response_model=dict[str, Any])
-        add("/metrics", self.metrics, response_class=Response)
+        add("/metrics", self.metrics, response_class=Response, dependencies=whole)
         add("/docs", self.docs, include_in_schema=False)
         describe = app.openapi
         # FastAPI's own way to change the description is to replace the method
@@ -117,7 +118,9 @@ class Api:
         """Start a capture on each interface of the request."""
         refuse_all_but_json(request)
         answer = await self._source.submit(await read_body(request), caller_of(request).name)
-        if answer.kind is AnswerKind.ACCEPTED and wait and answer.id in self._history.requests:
+        caller, known = caller_of(request), answer.id in self._history.requests
+        seen = known and caller.sees(self._engine.owner_of(answer.id))
+        if answer.kind is AnswerKind.ACCEPTED and wait and seen:
             await self._history.finished(answer.id)
             view = self._view(answer.id)
             return JSONResponse({**view, "warnings": answer.warnings or view["warnings"]})
@@ -154,7 +157,8 @@ class Api:
 
     async def end(self, request: Request, request_id: str) -> dict[str, Any]:
         """Stop the captures of a request, and deliver what they have."""
-        owner = self._view(request_id)["requester"]
+        owner = self._engine.owner_of(request_id)
+        owner = self._view(request_id)["requester"] if owner is None else owner
         if not caller_of(request).sees(owner):
             raise _unknown(request_id)
         caller = refuse_without(request, "cancel", owner)

@@ -122,6 +122,7 @@ class SavefileRoutes:
 
         read = preview.bytes_of if with_bytes else preview.some
         found = await self._read(request_id, name, read, first, limit)
+        self._fetched(request, request_id, name)
         return {"packets": found}
 
     async def summary(self, request: Request, request_id: str, name: str) -> Any:
@@ -134,7 +135,9 @@ class SavefileRoutes:
         await self._refuse_strangers(request, request_id, self._settings().preview, "preview")
         from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
 
-        return await self._read(request_id, name, preview.summary)
+        found = await self._read(request_id, name, preview.summary)
+        self._fetched(request, request_id, name)
+        return found
 
     async def link(self, request: Request, request_id: str, name: str) -> dict[str, Any]:
         """Return a path at which the savefile can be fetched once within a minute, without a token.
@@ -192,5 +195,5 @@ class SavefileRoutes:
     ) -> None:
         if not allowed:
             raise HTTPException(403, f"this node does not allow it: [console] {key} = false")
-        refuse_without(request, "fetch", self._history.owner_of(request_id))
+        refuse_without(request, "fetch", self._history.owner_of(request_id) or "")
         await refuse_other_users(request, self._source.settings)

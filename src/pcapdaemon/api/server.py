@@ -162,8 +162,6 @@ class ApiServer:
         if isinstance(address, Tcp) and address.certificate and self._config.ssl:
             try:
                 self._config.ssl.load_cert_chain(address.certificate, address.key)
-                if address.clients:
-                    self._config.ssl.load_verify_locations(address.clients)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError([f"[http] certificate_file: {error}"]) from None
 

@@ -22,6 +22,7 @@ class Serving:
         self._servers: dict[type[Address], ApiServer] = {}
         self._serving: dict[ApiServer, asyncio.Task[None]] = {}
         self.closing = asyncio.Event()
+        self._door: Door | None = None
 
     @property
     def port(self) -> int:
@@ -79,6 +80,16 @@ class Serving:
             self._servers[kind] = made
             self._serving[made] = asyncio.create_task(made.serve())
 
+    def change(self, door: Door) -> None:
+        """End the responses without an end if other callers, or other rights, count from now on."""
+        if self._door and self._door.differs(door):
+            self._end_streams()
+        self._door = door
+
+    def _end_streams(self) -> None:
+        self.closing.set()
+        self.closing = asyncio.Event()
+
     async def close(self, seconds: float) -> None:
         """Stop listening. Clients that wait for an answer may wait this many seconds."""
         await self._stop(list(self._servers))
@@ -91,8 +102,7 @@ class Serving:
     async def _stop(self, kinds: Iterable[type[Address]]) -> None:
         stopped = [self._servers.pop(kind) for kind in kinds]
         if stopped:
-            self.closing.set()
-            self.closing = asyncio.Event()
+            self._end_streams()
         for server in stopped:
             await server.stop()
             server.address.gone()

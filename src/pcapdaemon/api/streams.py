@@ -117,6 +117,8 @@ def _of_one_interface(body: bytes) -> bytes:
         raise HTTPException(400, str(error)) from None
     if {"cancel", "list", "dryrun"} & fields.keys():
         raise HTTPException(400, "only a request for a capture can be streamed")
+    if "jws" in fields:  # the packets would go to whoever sends it, not to whoever signed it
+        raise HTTPException(400, "jws: a stream can't be signed; show a token")
     names = fields.get("interface")
     if not isinstance(names, list) or len(names) != 1:
         raise HTTPException(400, "interface: a stream has the packets of one interface")

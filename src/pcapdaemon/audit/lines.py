@@ -1,14 +1,18 @@
-"""What the audit log says about each event. Pure."""
+"""What the audit log says about each event."""
 
+import time
 from typing import Any
 
 from pcapdaemon.core.events import (
     CaptureEvent,
+    CaptureFailed,
     CaptureStopped,
     Event,
+    RequestAccepted,
     RequestCancelled,
     RequestJoined,
     RequestRejected,
+    RequestReturned,
     RequestTriedOut,
     SavefileDelivered,
     SavefileLost,
@@ -32,6 +36,10 @@ def line_of(event: Event) -> Line | None:
         return _of_capture(event)
     found: Line | None = None
     match event:
+        case RequestAccepted(source, plan):
+            found = "accepted", granted(plan, source, event.key)
+        case RequestReturned(request_id, source, reason):
+            found = "returned", {"id": request_id, "source": source, "reason": reason}
         # those without a valid signature are counted, because strangers may cause any number
         case RequestRejected() if event.kind != "untrusted":
             problems = [str(one) for one in event.problems]
@@ -57,6 +65,8 @@ def _of_capture(event: CaptureEvent) -> Line | None:
     match event:
         case CaptureStopped():
             return "captured", {**about, **_captured(event)}
+        case CaptureFailed(_, _, reason):
+            return "failed", {**about, "reason": reason}
         case SavefileDelivered(_, _, destination, receipt):
             where = {"destination": destination, "where": receipt.where.partition("?")[0]}
             return "delivered", {**about, **where}
@@ -65,15 +75,15 @@ def _of_capture(event: CaptureEvent) -> Line | None:
     return None
 
 
-def accepted(plan: CapturePlan, source: str, key: str) -> dict[str, Any]:
+def granted(plan: CapturePlan, source: str, key: str) -> dict[str, Any]:
     """Return what was asked, and what is granted."""
     asked = plan.request.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    granted = {
+    given = {
         "interfaces": [part.interface.name for part in plan.captures],
         "filter": plan.capture_filter,
         "required": plan.required,
         "limits": to_wire(plan.limits),
-        "lookback": plan.request.lookback or 0,
+        "lookback": round(plan.window(time.time()).lookback, 3),
         "snaplen": plan.snaplen,
         "payload": "headers" if plan.headers_only else "full",
         "destinations": list(plan.request.destinations),
@@ -81,7 +91,7 @@ def accepted(plan: CapturePlan, source: str, key: str) -> dict[str, Any]:
         "stream": bool(plan.stream),
     }
     sender = {"requester": plan.requester, "key": key, "source": source}
-    return {"id": plan.id, **sender, "asked": asked, "granted": granted}
+    return {"id": plan.id, **sender, "asked": asked, "granted": given}
 
 
 def _sender(event: Any) -> dict[str, Any]:

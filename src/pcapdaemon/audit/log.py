@@ -13,10 +13,11 @@ import structlog
 
 from pcapdaemon import __version__
 from pcapdaemon.audit.file import AuditFile
-from pcapdaemon.audit.lines import accepted, line_of
+from pcapdaemon.audit.lines import granted, line_of
 from pcapdaemon.audit.settings import AuditSettings
+from pcapdaemon.core.admission import Tally
 from pcapdaemon.core.errors import NotConnected
-from pcapdaemon.core.events import Event, Publish
+from pcapdaemon.core.events import Event, Publish, RequestRejected
 from pcapdaemon.core.node_events import MessageUntrusted, ResultsDelayed, ResultsLost, TokenRefused
 from pcapdaemon.core.plan import CapturePlan
 from pcapdaemon.core.wire import to_wire
@@ -41,6 +42,9 @@ WRITE_WITHIN = 5.0
 
 RETRY_AFTER = 1.0
 """Seconds after which lines that could not be written are tried again."""
+
+STRANGERS_A_MINUTE = 60
+"""Most lines a minute about refused messages of nobody who is known. Further ones are counted."""
 
 KEPT_FOR_BUS = 3600.0
 """Seconds for which lines wait for the bus."""
@@ -68,6 +72,11 @@ class Audit:
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self._failures_at = -GATHER
         self._left_out = 0
+        self._strangers = Tally(STRANGERS_A_MINUTE)
+        self._task: asyncio.Task[None] | None = None
+        self._ending = False
+        self._writing = asyncio.Lock()
+        self._flushing: asyncio.Task[bool] | None = None
         self._box = Outbox(
             self._send,
             lambda number, reason: publish(ResultsLost(self._place, number, reason)),
@@ -81,20 +90,30 @@ class Audit:
     def _place(self) -> str:
         return f"{self._settings.bus} {self._settings.place}"
 
-    def configure(self, node: str, settings: AuditSettings) -> None:
-        """Use these settings from the next line on."""
-        self._node, self._settings = node, settings
-        if settings.file is None:
+    async def configure(self, node: str, settings: AuditSettings, facts: Mapping[str, Any]) -> None:
+        """Use these settings from the next line on. `facts` of the configuration become a line."""
+        moved = self._file is not None and str(self._file.path) != str(settings.file)
+        if moved:  # the old file says where the log goes on, or that it ends
+            self._add("moved", {"file": settings.file or "", **facts})
+            await self._flush()
+            self._report_head()
+            if self._file:
+                self._file.close()
             self._file = None
-        elif self._file is None or str(self._file.path) != settings.file:
-            self._file = AuditFile(Path(settings.file), settings)
-        else:
+        self._node, self._settings = node, settings
+        if self._file:
             self._file.settings = settings
+            self._add("configured", {**facts, "required": settings.required})
+        elif settings.file:
+            self._file = AuditFile(Path(settings.file), settings)
+            self._add("started", {"version": __version__, **facts, "required": settings.required})
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep())
 
-    async def keep(self) -> None:
-        """Write what waits, until this is cancelled."""
+    async def _keep(self) -> None:
+        """Write what waits, until the log is closed."""
         said_at = time.monotonic()
-        while True:
+        while not (self._ending and not self._waiting):
             with suppress(TimeoutError):
                 async with asyncio.timeout(GATHER):
                     await self._there.wait()
@@ -108,36 +127,33 @@ class Audit:
                 self._report_head()
 
     async def close(self, seconds: float) -> None:
-        """Write what waits, and send it for at most this many seconds."""
+        """Write what waits, and send it, each for at most this many seconds."""
         self._report_failures(time.monotonic() + GATHER)
         self._add("stopped", {})
-        await self._flush()
+        self._ending = True
+        self._there.set()
+        if self._task:
+            # not cancelled: an append that was begun must end, or the chain breaks
+            await asyncio.wait([self._task], timeout=max(seconds, WRITE_WITHIN))
         self._report_head()
         await self._box.flush(seconds)
 
     async def permit(self, plan: CapturePlan, message: Message) -> str:
-        """Write that a request is accepted. Returns why it must be refused, or "".
+        """Write that a capture may begin. Returns why it must not, or "".
 
-        Without `[audit] required`, it never refuses, and does not wait.
+        Without `[audit] required`, it writes nothing here: that the request was accepted is a line.
         """
-        if self._file is None:
-            return ""
-        facts = accepted(plan, message.source, message.signed_by)
-        if not self._settings.required:
-            self._add("accepted", facts)
+        if self._file is None or not self._settings.required:
             return ""
         written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._add("accepted", facts, written)
+        self._add("granted", granted(plan, message.source, message.signed_by), written)
         try:
             async with asyncio.timeout(WRITE_WITHIN):
                 problem = await asyncio.shield(written)
         except TimeoutError:
             problem = "the disk takes too long"
+            self._note(problem)
         return f"the audit log can't be written: {problem} ([audit] required)" if problem else ""
-
-    def started(self, facts: Mapping[str, Any]) -> None:
-        """Write that the daemon starts, with these facts of its configuration."""
-        self._add("started", {"version": __version__, **facts})
 
     def on_event(self, event: Event) -> None:
         """Write what happened, if it belongs into the log."""
@@ -148,8 +164,13 @@ class Audit:
                 self._count(("untrusted", source, reason))
             case TokenRefused(client):
                 self._count(("login-failed", client, ""))
+            case RequestRejected() if not event.requester and self._is_flood():
+                self._count(("refused", event.source, event.kind))
             case _ if line := line_of(event):
                 self._add(*line)
+
+    def _is_flood(self) -> bool:
+        return self._strangers.passes("", time.monotonic()) is None
 
     def _count(self, failure: tuple[str, str, str]) -> None:
         known = failure in self._failures or len(self._failures) < MOST_KINDS
@@ -186,14 +207,25 @@ class Audit:
         self._there.set()
 
     async def _flush(self) -> bool:
-        """Write what waits. Returns False if that failed, and it waits again."""
+        """Write what waits. Returns False if that failed, and it waits again.
+
+        Cancelling it does not end what was begun, because half of it would break the chain.
+        """
+        self._flushing = asyncio.ensure_future(self._write_waiting())
+        return await asyncio.shield(self._flushing)
+
+    async def _write_waiting(self) -> bool:
+        async with self._writing:
+            return await self._write_now()
+
+    async def _write_now(self) -> bool:
         batch = list(self._waiting)
         if not batch or self._file is None:
             return True
         try:
             lines = await run_in_thread(self._file.append, [one.facts for one in batch])
-        except OSError as error:
-            self._failed(batch, str(error.strerror or error))
+        except Exception as error:  # whatever it is: the log must go on
+            self._failed(batch, getattr(error, "strerror", None) or str(error))
             return False
         if self.problem:
             log.info("the audit log is written again", file=self._settings.file)
@@ -208,15 +240,18 @@ class Audit:
         return True
 
     def _failed(self, batch: list[_Waiting], problem: str) -> None:
-        if problem != self.problem:
-            log.error("the audit log can't be written", file=self._settings.file, reason=problem)
-        self.problem = problem
+        self._note(problem)
         for one in batch:
             if one.written:
-                # the request is refused, so its line must not be written later
+                # nothing begins, so its line must not be written later
                 self._waiting.remove(one)
                 if not one.written.done():
                     one.written.set_result(problem)
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:
+            log.error("the audit log can't be written", file=self._settings.file, reason=problem)
+        self.problem = problem
 
     def _report_head(self) -> None:
         if self._file and self._file.chain.number:

@@ -44,6 +44,9 @@ RENAMED = "its device was renamed"
 MORE_THAN_ALLOWED = "this node allows less ([general] maxlookback)"
 
 
+SEEN_BY_POLICY = 256
+"""Bytes of each packet that a recorder must keep if a policy filters what is read from it."""
+
 LATEST = 1.0
 """Most seconds between the arrival of a message and its session; more is a step of the clock."""
 
@@ -183,7 +186,9 @@ class Session:
     def _keeps_enough(self, recorder: Recorder) -> bool:
         kept = recorder.settings
         wide = kept.promiscuous or not self._settings.promiscuous
-        return wide and not kept.filter and kept.snaplen >= self.plan.snaplen
+        # the filter of a policy must see the headers, however little is kept
+        needed = max(self.plan.snaplen, SEEN_BY_POLICY if self.plan.required else 0)
+        return wide and not kept.filter and kept.snaplen >= needed
 
     def _run(self) -> Taken:
         try:

@@ -137,6 +137,7 @@ class _Native(Protocol):
     def share_limits(self, shared: SharedLimits) -> None: ...
     def require(self, expression: str) -> None: ...
     def cut_payload(self) -> None: ...
+    def compiles(self, expression: str) -> bool: ...
     def set_filter(self, expression: str, names: bool) -> None: ...
 
 
@@ -168,15 +169,7 @@ def _set_without_excluded(source: _Native, options: SourceOptions) -> None:
     try:
         source.set_filter(without(options.capture_filter, options.exclude), options.names)
     except CaptureRefused as error:
-        if error.kind != "filter" or not options.exclude or _can_have(source, options.exclude):
+        # on nlmon, for example, none is TCP
+        if error.kind != "filter" or not options.exclude or source.compiles(options.exclude):
             raise
         source.set_filter(options.capture_filter, options.names)
-
-
-def _can_have(source: _Native, exclude: str) -> bool:
-    """Return whether packets of this linktype can match an exclusion; on nlmon, none is TCP."""
-    try:
-        source.set_filter(exclude, False)
-    except CaptureRefused:
-        return False
-    return True

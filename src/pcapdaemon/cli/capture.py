@@ -211,6 +211,8 @@ def _can_stream(message: Mapping[str, Any], settings: Settings) -> bool:
     """Return whether live packets become a pcap file, which needs nothing known at the end only."""
     if any(one.replay for one in settings.interfaces if one.name in _names(message, settings)):
         return False
+    if settings.general.encrypt_to or message.get("encrypt_to"):
+        return False
     form = message.get("format") or settings.general.format
     compress = message.get("compress") or settings.general.compress
     return (form, compress, bool(message.get("merge"))) == ("pcap", "none", False)

@@ -343,7 +343,11 @@ async def _receive(
         return
     body = opened(message.body)
     result = decode(body) if body is not None else None
-    mine = result is not None and result[1]["id"] == request_id
+    # a node calls it ID@REQUESTER if somebody else has the id there
+    names = (request_id, f"{request_id}@")
+    mine = result is not None and (
+        result[1]["id"] == names[0] or str(result[1]["id"]).startswith(names[1])
+    )
     if message.settle:  # other requesters may share a queue of results
         message.settle(Verdict.DONE if mine else Verdict.ELSEWHERE)
     if result and mine:

@@ -122,7 +122,7 @@ def _judged(
 def _facts(
     standing: "Standing | Rejection", found: "CapturePlan | Rejection | str"
 ) -> dict[str, Any]:
-    from pcapdaemon.audit.lines import accepted
+    from pcapdaemon.audit.lines import granted
     from pcapdaemon.core.bounds import changes
     from pcapdaemon.core.plan import Rejection
 
@@ -139,7 +139,7 @@ def _facts(
         return {**facts, "allowed": True, "order": found}
     rights = None if isinstance(standing, Rejection) else standing.rights
     facts["changes"] = list(changes(found.request, rights))
-    return {**facts, "allowed": True, "granted": accepted(found, "", "")["granted"]}
+    return {**facts, "allowed": True, "granted": granted(found, "", "")["granted"]}
 
 
 def _words(facts: dict[str, Any]) -> list[str]:

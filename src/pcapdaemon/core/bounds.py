@@ -79,6 +79,20 @@ def may_use(interface: Interface, rights: Rights | None) -> bool:
     return not interface.namespace and matches(rights.interfaces, interface.name)
 
 
+def answerable(request: CaptureRequest, rights: Rights | None) -> bool:
+    """Return whether results of a request may go where it says."""
+    if rights is None or not rights.reply_to or not request.reply_to:
+        return True
+    return request.reply_to in rights.reply_to
+
+
+def within_rights(request: CaptureRequest, rights: Rights | None) -> CaptureRequest:
+    """Return a request with the destinations of its requester, if it names none."""
+    if rights is None or not rights.destinations or request.destinations:
+        return request
+    return request.model_copy(update={"destinations": rights.destinations})
+
+
 def changes(request: CaptureRequest, rights: Rights | None) -> Iterator[str]:
     """Yield what a policy changes about a request, in words for its warnings."""
     if rights is None:

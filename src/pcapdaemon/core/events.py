@@ -300,6 +300,16 @@ class RequestLogged(RequestEvent):
     body: str
 
 
+LONGEST_LOGGED = 4096
+"""Most bytes of a message that are logged, if logging was asked for."""
+
+
+def logged(request_id: str, source: str, body: bytes) -> RequestLogged:
+    """Return the event of a message that is logged as received."""
+    text, more = body[:LONGEST_LOGGED].decode("utf-8", "replace"), len(body) - LONGEST_LOGGED
+    return RequestLogged(request_id, source, text + (f"... and {more} bytes" if more > 0 else ""))
+
+
 SENT = (RequestAccepted, RequestJoined, RequestRejected, RequestCancelled, RequestTriedOut)
 """Events that say who sent the message."""
 

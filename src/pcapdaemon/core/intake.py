@@ -14,7 +14,7 @@ from typing import Any
 
 from pcapdaemon.core.admission import CLOCK_OFF, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
-from pcapdaemon.core.bounds import changes
+from pcapdaemon.core.bounds import answerable, changes, within_rights
 from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.events import (
     CaptureFailed,
@@ -31,7 +31,14 @@ from pcapdaemon.core.orders import Order, find_order
 from pcapdaemon.core.plan import CapturePlan, Rejection, make_plan
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.profile import Profiles, applied
-from pcapdaemon.core.request import ON_THE_WIRE, CaptureRequest, Problem, unknown_fields, validate
+from pcapdaemon.core.request import (
+    ON_THE_WIRE,
+    CaptureRequest,
+    Problem,
+    new_id,
+    unknown_fields,
+    validate,
+)
 from pcapdaemon.core.requester import Rights
 from pcapdaemon.core.target import ABOUT_TARGETS, TARGETS, Asked
 from pcapdaemon.core.text import shortened
@@ -152,6 +159,8 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     fields, unknown = applied(fields, view.profiles)
     request, problems = validate(fields)
     problems += unknown
+    # a policy may leave out the destinations that would object
+    request = within_rights(request, view.around.rights)
     issued_at = request.issued_at.timestamp() if request.issued_at else None
     age = age_of(envelope.sent_at, issued_at, view.around.now)
     request_id = own_id(request.id or envelope.fallback_id, envelope.requester, view.owner_of)
@@ -159,6 +168,8 @@ def judge(fields: Mapping[str, Any], envelope: Envelope, view: View) -> Order | 
     plan = _expired(request_id, age.seconds, issued_at, view.policy) or make_plan(
         request_id, request, [*problems, *view.objections(request)], view.policy, view.around
     )
+    if not answerable(request, view.around.rights):
+        request = request.model_copy(update={"reply_to": None})
     return Judged(
         request_id,
         key_of(envelope, request.id),
@@ -327,10 +338,17 @@ def cancelled(source: str, order: Order) -> Conclusion:
     return Conclusion(Verdict.DONE, answer, (RequestCancelled(order.cancel, source),))
 
 
+def replayed(source: str, request_id: str) -> Conclusion:
+    """Conclude that a signed message was obeyed before."""
+    words = "it was obeyed before, and a signed message is obeyed once; sign it again"
+    refused = Rejection(request_id or new_id(), (Problem("id", words),), AnswerKind.CONFLICT)
+    return replace(rejected(source, refused), verdict=Verdict.DONE)
+
+
 def forbidden(source: str, order: Order, requester: str, right: str) -> Conclusion:
     """Conclude that the policy of its requester does not allow an order."""
     words = f"{requester} may not do this: {right} is not in [[requester]] may"
-    refused = Rejection(order.id or order.cancel, (Problem("", words),), AnswerKind.FORBIDDEN)
+    refused = Rejection(order.id or new_id(), (Problem("", words),), AnswerKind.FORBIDDEN)
     return rejected(source, refused)
 
 

@@ -1,5 +1,6 @@
 """The name of a savefile and its tags. Pure."""
 
+import hashlib
 from collections.abc import Sequence
 
 from pcapdaemon.core.interface import Interface, Target
@@ -21,22 +22,31 @@ def file_name(
     now: float,
     interfaces: Sequence[Interface],
     encrypted: bool = False,
+    requester: str = "",
 ) -> str:
     """Return the name of the savefile of these interfaces, with its extension.
 
-    `now` is seconds since the epoch.
+    `now` is seconds since the epoch. If there are requesters, ids that differ have names that
+    differ, because some destinations replace a file of the same name.
     """
     parts = {
         "node": node,
         "interface": "+".join(one.name for one in interfaces),
         "target": "+".join(one.target.name if one.target else one.name for one in interfaces),
         "epoch": str(int(now)),
-        "id": request_id,
+        "id": _distinct(request_id) if requester else request_id,
     }
     safe = {key: path_safe(value, 128) for key, value in parts.items()}
     name = path_safe(policy.filename.format_map(safe), 230)
     extension = _extension(request, policy, name) + (".age" if encrypted else "")
     return name.removesuffix(".pcap") + extension
+
+
+def _distinct(request_id: str) -> str:
+    safe = path_safe(request_id, 128)
+    if safe == request_id:
+        return safe
+    return f"{safe[:110]}-{hashlib.sha256(request_id.encode()).hexdigest()[:12]}"
 
 
 def tags(

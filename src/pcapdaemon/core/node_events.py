@@ -29,6 +29,7 @@ class SavefileResumed(NodeEvent):
     request: CaptureRequest
     stopped: CaptureStopped
     delivered: tuple[tuple[str, Receipt], ...]
+    requester: str = ""
 
 
 @dataclass(frozen=True, slots=True)

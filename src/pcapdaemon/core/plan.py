@@ -174,15 +174,9 @@ def make_plan(
         forbidden += [one for one in found if NOT_FOR_REQUESTER in one.message]
         kind = AnswerKind.FORBIDDEN if forbidden else AnswerKind.INVALID
         return Rejection(request_id, tuple(found), kind)
-    request = _within_rights(request, around.rights)
+    request = bounds.within_rights(request, around.rights)
     within = bounds.within(policy, around.rights)
     return _plan(request_id, request, within, around, chosen, unavailable)
-
-
-def _within_rights(request: CaptureRequest, rights: Rights | None) -> CaptureRequest:
-    if rights is None or not rights.destinations or request.destinations:
-        return request
-    return request.model_copy(update={"destinations": rights.destinations})
 
 
 def _plan(
@@ -218,6 +212,7 @@ def _plan(
             around.now,
             [one for one, _ in chosen],
             bool(recipients),
+            around.requester,
         ),
         pcapng=naming.is_pcapng(request, policy),
         merge=request.merge,
@@ -342,6 +337,13 @@ def _capture(
     targets = (interface.target,) if interface.target else ()
     tags = naming.tags(request, alias, around.node, interface.name, snaplen, targets)
     name = naming.file_name(
-        request_id, request, policy, around.node, around.now, [interface], encrypted
+        request_id,
+        request,
+        policy,
+        around.node,
+        around.now,
+        [interface],
+        encrypted,
+        around.requester,
     )
     return InterfacePlan(interface, alias, tags, name, targets)

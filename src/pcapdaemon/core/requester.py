@@ -22,6 +22,7 @@ Right = Literal[
     "fetch",
     "fetch-all",
     "audit",
+    "fleet",
 ]
 OWN: tuple[Right, ...] = ("capture", "dryrun", "cancel", "list", "fetch")
 
@@ -37,7 +38,8 @@ class Rights(Section):
         description=(
             "What is allowed: `capture`, `dryrun`, and `cancel`, `list` and `fetch` for the"
             " requester's own requests. `cancel-all`, `list-all` and `fetch-all` are for those of"
-            " everybody. `audit` is for reading the audit log over the API."
+            " everybody. `audit` is for reading the audit log over the API, and `fleet` for sending"
+            " requests to other nodes with this node's key."
         ),
     )
     sources: Strings = Field(

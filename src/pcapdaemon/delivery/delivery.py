@@ -107,8 +107,9 @@ class Delivery:
         must call `deliver` next.
         """
         chosen = parcel.info.request.destinations
-        # all of them, if a reload has turned off those that were chosen
-        parcel.pending = [n for n in self._destinations if n in chosen] or list(self._destinations)
+        there = [name for name in self._destinations if not chosen or name in chosen]
+        # all of them, if a reload has turned off those that were chosen; not if a policy chose them
+        parcel.pending = there or ([] if parcel.requester else list(self._destinations))
         parcel.stopped = replace(parcel.stopped, pending=tuple(parcel.pending))
         if self._spooling and self._spooling.eager:
             await self._spooling.store(parcel)

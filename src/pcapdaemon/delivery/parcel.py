@@ -28,7 +28,8 @@ class Parcel:
     """A savefile to deliver.
 
     `ids` are the requests that it belongs to; `info.id` is the first. `pending` are the
-    destinations that do not have it yet. `spool_name` is its name in the spool, or empty. Times are
+    destinations that do not have it yet. `spool_name` is its name in the spool, or empty.
+    `requester` is who asked, or empty. Times are
     seconds since the epoch, except `began`: the uptime from which it waits.
     """
 
@@ -44,6 +45,7 @@ class Parcel:
     since: float = field(default_factory=time.time)
     began: float = field(default_factory=uptime)
     spool_name: str = ""
+    requester: str = ""
 
     @property
     def size(self) -> int:
@@ -64,6 +66,7 @@ class Parcel:
             self.info.request,
             stopped,
             tuple(self.delivered.items()),
+            self.requester,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class Parcel:
             "id": self.info.id,
             "ids": self.ids,
             "source": self.source,
+            "requester": self.requester,
             "received_at": self.received_at,
             "since": self.since,
             "waited": uptime() - self.began,
@@ -118,6 +122,7 @@ class Parcel:
             {name: from_wire(Receipt, receipt) for name, receipt in found["delivered"].items()},
             float(found["since"]),
             began_to_wait(found),
+            requester=str(found.get("requester", "")),
         )
 
 

@@ -24,6 +24,7 @@ cdef class Capture:
     cdef readonly bytes header
     cdef readonly str error
     cdef readonly bint filtered_in_kernel
+    cdef bint is_narrowed            # packets must match `required` too
     cdef bint runs(self)
     cdef void describe(self, Output *output, bint pcapng, int number)
     cdef int tag_at(self)

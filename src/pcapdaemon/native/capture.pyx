@@ -14,6 +14,8 @@ from pcapdaemon.native.handle cimport Program
 from pcapdaemon.native.headers cimport beginning_of
 from pcapdaemon.native.limits cimport RUNNING, extend_limits
 
+from pcapdaemon.core.errors import CaptureRefused
+
 
 @cython.no_gc_clear  # subclasses return blocks to the pool in __dealloc__
 cdef class Capture:
@@ -53,7 +55,16 @@ cdef class Capture:
         No text of the capture filter can change what it means. Raises CaptureRefused.
         """
         cdef Program compiled = self.handle.compile(expression, False)
+        self.is_narrowed = True
         self.handle.filter_here(self.required, compiled, self.tag_at())
+
+    def compiles(self, str expression):
+        """Return whether a filter is valid for this linktype. It is not set."""
+        try:
+            self.handle.compile(expression, False)
+        except CaptureRefused:
+            return False
+        return True
 
     cdef int tag_at(self):
         return self.handle.tag_at()

@@ -86,12 +86,20 @@ cdef void walk_icmp(Walk *walk, bint six) noexcept nogil:
     elif not six and kind in (3, 4, 5, 11, 12):
         walk_ipv4(walk)
 
-cdef void walk_protocol(Walk *walk, int protocol, bint first) noexcept nogil:
-    """Walk what an IP header carries. Of a fragment that is not the `first`, that is payload."""
+cdef inline bint is_extension(int protocol, bint six) noexcept nogil:
+    if protocol == AUTHENTICATION:
+        return True
+    return six and protocol in (HOP_BY_HOP, ROUTING, DESTINATION, MOBILITY, FRAGMENT)
+
+cdef void walk_protocol(Walk *walk, int protocol, bint first, bint six) noexcept nogil:
+    """Walk what an IP header carries. Of a fragment that is not the `first`, that is payload.
+
+    Only IPv6 has extension headers, except that of authentication.
+    """
     cdef int following
     while first and walk.left > 0:
         walk.left -= 1
-        if protocol not in (HOP_BY_HOP, ROUTING, DESTINATION, MOBILITY, FRAGMENT, AUTHENTICATION):
+        if not is_extension(protocol, six):
             walk_transport(walk, protocol)
             return
         if not has(walk, 8):
@@ -129,9 +137,11 @@ cdef void walk_ipv4(Walk *walk) noexcept nogil:
     walk.left -= 1
     if not has(walk, 20) or header[0] >> 4 != 4 or walk.left <= 0:
         return
-    size = max(20, (header[0] & 15) * 4)
+    size = (header[0] & 15) * 4
+    if size < 20:
+        return
     skip(walk, size)
-    walk_protocol(walk, header[9], u16(header + 6) & 0x1fff == 0)
+    walk_protocol(walk, header[9], u16(header + 6) & 0x1fff == 0, False)
 
 cdef void walk_ipv6(Walk *walk) noexcept nogil:
     cdef const uint8_t *header = walk.data + walk.at
@@ -139,7 +149,7 @@ cdef void walk_ipv6(Walk *walk) noexcept nogil:
     if not has(walk, 40) or header[0] >> 4 != 6 or walk.left <= 0:
         return
     skip(walk, 40)
-    walk_protocol(walk, header[6], True)
+    walk_protocol(walk, header[6], True, True)
 
 cdef void walk_any_ip(Walk *walk) noexcept nogil:
     if has(walk, 1) and walk.data[walk.at] >> 4 == 6:
@@ -147,13 +157,28 @@ cdef void walk_any_ip(Walk *walk) noexcept nogil:
     else:
         walk_ipv4(walk)
 
+cdef bint is_ip(Walk *walk) noexcept nogil:
+    """Whether an IP packet begins here, where nothing says so: it may be a frame, or anything."""
+    cdef const uint8_t *header = walk.data + walk.at
+    cdef uint32_t total = 0
+    cdef int n
+    if has(walk, 40) and header[0] >> 4 == 6:
+        # of a frame, these are bytes of its addresses
+        return u16(header + 4) + 40 == walk.captured - walk.at and header[7] != 0
+    if not has(walk, 20) or header[0] >> 4 != 4 or not has(walk, (header[0] & 15) * 4):
+        return False
+    for n in range((header[0] & 15) * 2):
+        total += u16(header + 2 * n)
+    total = (total & 0xffff) + (total >> 16)
+    return (total & 0xffff) + (total >> 16) == 0xffff
+
 cdef void walk_mpls(Walk *walk) noexcept nogil:
     cdef bint last = False
     while not last and walk.left > 0 and has(walk, 4):
         last = walk.data[walk.at + 2] & 1
         walk.left -= 1
         skip(walk, 4)
-    if last:
+    if last and is_ip(walk):
         walk_any_ip(walk)
 
 cdef void walk_pppoe(Walk *walk) noexcept nogil:
@@ -169,8 +194,12 @@ cdef void walk_pppoe(Walk *walk) noexcept nogil:
         walk_ipv6(walk)
 
 cdef void walk_arp(Walk *walk) noexcept nogil:
-    if has(walk, 8):
-        skip(walk, 8 + 2 * (walk.data[walk.at + 4] + walk.data[walk.at + 5]))
+    cdef int hardware, protocol
+    if not has(walk, 8):
+        return
+    hardware, protocol = walk.data[walk.at + 4], walk.data[walk.at + 5]
+    if hardware <= 20 and protocol in (4, 16):
+        skip(walk, 8 + 2 * (hardware + protocol))
 
 cdef void walk_type(Walk *walk, uint16_t kind) noexcept nogil:
     """Walk what an Ethernet type announces. A length in place of a type announces nothing."""

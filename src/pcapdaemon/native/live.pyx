@@ -182,7 +182,7 @@ cdef class LiveCapture(Capture):
         """
         counters = &self.loop.counters
         dropped, by_interface = load(&counters.dropped), load(&counters.dropped_by_interface)
-        if self.filtered_in_kernel and self.required.code == NULL:
+        if self.filtered_in_kernel and not self.is_narrowed:
             return load(&counters.received), dropped, by_interface
         # The kernel counts packets that do not match too.
         return load(&self.loop.output.packets) + dropped, dropped, by_interface

@@ -34,6 +34,8 @@ class MemoryBudget:
 
         With `wipe`, memory that held packets is overwritten when it is no longer used.
         """
+        if wipe and not self.pool.wipe:
+            self.pool.trim(0)  # warm blocks have packets of before
         self.pool.limit, self.pool.wipe = limit, wipe
 
     @property

@@ -77,6 +77,9 @@ cdef void keep_past(Reader *reader, PacketHeader *packet, uint32_t captured) noe
 cdef void pass_on(Reader *reader, PacketHeader *packet, uint32_t captured) noexcept nogil:
     """Take a packet from before the trigger that is written soon, so it needs no room."""
     cdef uint8_t *data = <uint8_t *> (packet + 1)
+    if reader.past.packets >= reader.most_packets or reader.past.size >= reader.most_size:
+        end(reader, PACKETS if reader.past.packets >= reader.most_packets else BYTES)
+        return
     if not put_packet(&reader.past, packet.ns, captured, packet.length, data):
         end(reader, MEMORY)
 

@@ -116,6 +116,7 @@ cdef class RecordedCapture(Capture):
         cdef Program compiled = self.handle.compile(expression, names)
         if not expression.strip():
             return
+        filter_free(&self.reader.filter)
         if not filter_init(&self.reader.filter, &compiled.program, self.handle.tag_at()):
             words = "the capture filter tests what recorded packets do not contain"
             raise CaptureRefused(words, kind="unrecorded")

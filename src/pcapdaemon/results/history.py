@@ -227,7 +227,8 @@ class History:
         """Restore the record of a request of an earlier process from what the spool knows."""
         first, *others = event.ids
         origin = event.source, event.received_at, "", RequestState.FINISHED
-        record = self.requests.get(first) or RequestRecord(first, *origin)
+        record = self._accepted(first) or RequestRecord(first, *origin)
+        record.requester = event.requester or record.requester
         record.asked = asked(event.request)
         capture = record.capture(event.stopped.interface)
         _note(capture, event.stopped)
@@ -237,9 +238,15 @@ class History:
         capture.delivered = dict(event.delivered)
         self._remember(record)
         for name in others:
-            other = self.requests.get(name) or RequestRecord(name, *origin)
+            other = self._accepted(name) or RequestRecord(name, *origin)
+            other.requester = record.requester
             other.captures, other.joined = record.captures, first
             self._remember(other)
+
+    def _accepted(self, request_id: str) -> RequestRecord | None:
+        """Return the record of a request, unless another one with this id was rejected."""
+        record = self.requests.get(request_id)
+        return record if record and record.state is not RequestState.REJECTED else None
 
     def _disconnected(self, source: str, reason: str) -> None:
         record = self.sources.setdefault(source, SourceRecord())

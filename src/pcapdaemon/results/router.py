@@ -227,7 +227,7 @@ class Results:
             case RequestSeenBefore(request_id, source, request):
                 again: dict[str, Any] = {"again": True, "warnings": (SEEN_BEFORE,)}
                 self._send("accepted", request_id, again, _route(source, request))
-            case SavefileResumed(ids, source, _, request, _, _):
+            case SavefileResumed(ids, source, _, request):
                 self._routes.update({request_id: _route(source, request) for request_id in ids})
                 self._joined[ids[0]] = list(ids[1:])
             case RequestFinished(request_id):

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pcapdaemon.core.recipient import Recipient
 
 CHUNK = 64 * 1024
-_PRIME = 2**255 - 19
 
 
 class Age:
@@ -57,7 +56,7 @@ def _stanza(recipient: Recipient, file_key: bytes) -> str:
     """Return the lines that give the file's key to a recipient."""
     once = X25519PrivateKey.generate()
     share = once.public_key().public_bytes_raw()
-    point = _montgomery(recipient.key) if recipient.is_ssh else recipient.key
+    point = recipient.point
     secret, words, label = _exchanged(once, point), [_base64(share)], b"X25519"
     if recipient.is_ssh:
         label = b"ssh-ed25519"
@@ -71,13 +70,6 @@ def _stanza(recipient: Recipient, file_key: bytes) -> str:
 
 def _exchanged(private: X25519PrivateKey, public: bytes) -> bytes:
     return private.exchange(X25519PublicKey.from_public_bytes(public))
-
-
-def _montgomery(key: bytes) -> bytes:
-    """Return the X25519 key of an Ed25519 key (RFC 7748, section 4.1)."""
-    y = int.from_bytes(key, "little") & (2**255 - 1)
-    u = (1 + y) * pow(1 - y, -1, _PRIME) % _PRIME
-    return u.to_bytes(32, "little")
 
 
 def _derived(secret: bytes, salt: bytes, label: bytes) -> bytes:

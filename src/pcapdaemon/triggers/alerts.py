@@ -22,8 +22,11 @@ from pcapdaemon.triggers.listen import SocketSource, SyslogSource
 from pcapdaemon.triggers.settings import BUSES, TriggerSettings
 from pcapdaemon.triggers.trigger import Submit, Trigger
 
-Sign = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Signs a message with the node's key, if it has one."""
+Sign = Callable[[str, Mapping[str, Any]], dict[str, Any] | None]
+"""Signs a message of a requester with the node's key, if it has one.
+
+Returns None if the requester may do nothing.
+"""
 
 BusOf = Callable[[str], Bus | None]
 """Returns the bus of a section that is turned on."""
@@ -70,7 +73,7 @@ class Alerts:
     def _trigger(self, settings: TriggerSettings, before: Trigger | None) -> Trigger:
         send: Submit = partial(self._here, f"trigger:{settings.name}")
         if settings.send != "self":
-            send = partial(self._out, settings.send)
+            send = partial(self._out, f"trigger:{settings.name}", settings.send)
         return Trigger(settings, self._memory, send, self._publish, before)
 
     def _start(self, name: str, what: tuple[TriggerSettings, Section | None], node: str) -> None:
@@ -102,13 +105,17 @@ class Alerts:
         self._take(message)
         return await answered
 
-    async def _out(self, section: str, body: bytes) -> Answer:
+    async def _out(self, name: str, section: str, body: bytes) -> Answer:
         """Send a message on a bus. Whoever it is for answers there."""
         bus = self._bus_of(section)
         if bus is None:
             return _unavailable(f"[{section}] is not turned on")
         try:
-            await bus.send(json.dumps(self._sign(json.loads(body))).encode())
+            message = self._sign(name, json.loads(body))
+            if message is None:
+                words = f"{name} may do nothing here: no [[requester]] has this name"
+                return Answer("", AnswerKind.FORBIDDEN, (Problem("", words),))
+            await bus.send(json.dumps(message).encode())
         except NotConnected as error:
             return _unavailable(str(error))
         except ResultRefused as error:

@@ -1,5 +1,6 @@
 """What is wrong with requesters and how they are trusted, in a whole configuration."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from pcapdaemon.native.live import refusal_of
 from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.trust.requesters import Requesters, is_over
 from pcapdaemon.trust.settings import TrustSettings
+
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 SOON = 14
 """Days before the end of a requester's keys in which the start says so."""
@@ -27,6 +30,11 @@ def problems(
     """Yield what is wrong, for people."""
     yield from Requesters(requesters, groups).problems
     signatures = general.signatures
+    if (requesters or signatures != "off") and find_spec("cryptography") is None:
+        yield "[[requester]]: needs the library cryptography: run pip install 'pcapdaemon[trust]'"
+    for key in trust.revoked:
+        if not FINGERPRINT.fullmatch(key):
+            yield f"[trust] revoked: {key[:80]!r} is no fingerprint, as ssh-keygen -l prints it"
     if signatures != "off" and not general.maxage:
         yield f"[general] signatures = {signatures}: maxage = 0 would allow old messages for ever"
     if signatures != "off" and general.dedupe < general.maxage + trust.skew:
@@ -80,8 +88,10 @@ def open_door(http: object, requesters: Sequence[Requester]) -> Iterator[str]:
     """Yield what is wrong with an API that other machines can reach, if nobody proves anything."""
     if not isinstance(http, HttpSettings) or is_loopback(http.host):
         return
-    proofs = (http.token, http.client_ca_file, *(one.tokens or one.subjects for one in requesters))
-    if not any(proofs):
+    tokens = (one.tokens or one.subjects for one in requesters)
+    named = not requesters or any(one.certificates for one in requesters)
+    clients = http.client_ca_file if named else None
+    if not any((http.token, clients, *tokens)):
         yield (
             f"[http]: other machines can reach host {http.host}: set token_file (or token,"
             " token_env)"

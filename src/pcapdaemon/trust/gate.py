@@ -59,7 +59,10 @@ WORDS = {
 }
 
 
-NOT_LOOKED_AT = "this node looks at no signatures ([general] signatures), and no [[requester]] is named unsigned"
+NOT_LOOKED_AT = (
+    "this node looks at no signatures ([general] signatures), and no [[requester]] is named"
+    " unsigned"
+)
 
 
 class Untrusted(Exception):
@@ -112,7 +115,11 @@ class Gate:
         name, mode = message.requester or UNSIGNED, self._general.signatures
         if not self.requesters:
             return Standing(fields)
-        if found := self.requesters.named(name):
+        found = self.requesters.named(name)
+        if found and is_over(found):
+            words = f"the last day of {name} was {found.until} ([[requester]] until)"
+            return Rejection(_id_of(fields), (Problem("", words),), AnswerKind.FORBIDDEN)
+        if found:
             warnings = (f"{why} ([general] signatures)",) if why else ()
             standing = Standing(fields, name, found, warnings=warnings)
             return self._at_home(standing, message)
@@ -129,7 +136,9 @@ class Gate:
         """Return the standing unless its rights are for other nodes or sources."""
         rights, who, wrong = standing.rights, standing.requester, []
         if rights and not matches(rights.nodes, self._node):
-            wrong.append(Problem("", f"{who} may do nothing on this node ([[requester]] nodes)"))
+            words = f"{who} may do nothing on this node ([[requester]] nodes)"
+            kind = AnswerKind.ELSEWHERE if message.requester == "" else AnswerKind.FORBIDDEN
+            return Rejection(_id_of(standing.fields), (Problem("", words),), kind)
         if rights and not matches(rights.sources, message.source):
             words = f"{who} may send nothing by {message.source} ([[requester]] sources)"
             wrong.append(Problem("", words))
@@ -166,16 +175,16 @@ class Gate:
     def _signer(self, token: jws.Token, now: float) -> tuple[Requester, keys.PublicKey]:
         if not token.certificate:
             return self.requesters.of_key(token.key) or _unknown()
-        self._spend(now)
         try:
             found = keys.certificate(token.certificate)
         except ValueError:
             raise Untrusted(Reason.CERTIFICATE) from None
         if found.authority in self._trust.revoked:
             raise Untrusted(Reason.REVOKED)
-        if found.key.fingerprint != token.key:
-            raise Untrusted(Reason.CERTIFICATE)
         several = self.requesters.of_authority(found.authority) or _unknown()
+        self._spend(now)
+        if found.key.fingerprint != token.key or not found.is_genuine():
+            raise Untrusted(Reason.CERTIFICATE)
         for one in several:
             if not found.refusal(one.principals or (one.name,), now):
                 return one, found.key
@@ -190,7 +199,7 @@ class Gate:
             raise Untrusted(Reason.MALFORMED) from None
         if issued_at is None or not isinstance(fields.get("id"), str) or not fields["id"]:
             raise Untrusted(Reason.MALFORMED)
-        if self._trust.audience and fields.get(AUDIENCE) != self._trust.audience:
+        if fields.get(AUDIENCE, "") != self._trust.audience:
             raise Untrusted(Reason.AUDIENCE)
         at = issued_at.timestamp()
         if at > now + self._trust.skew:

@@ -76,16 +76,22 @@ def authority(line: str) -> str:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of a user's key, whose signature by its authority is valid.
-
-    Times are seconds since the epoch.
-    """
+    """A certificate of a user's key. Times are seconds since the epoch."""
 
     key: PublicKey
     authority: str
     principals: frozenset[str]
     valid_after: float
     valid_before: float
+    _read: SSHCertificate
+
+    def is_genuine(self) -> bool:
+        """Return whether its authority signed it. A stranger's key may make this take long."""
+        try:
+            self._read.verify_cert_signature()
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
     def refusal(self, principals: Collection[str], now: float) -> str:
         """Return why it is not valid now for one of these principals, or ""."""
@@ -95,7 +101,10 @@ class Certificate:
 
 
 def certificate(text: str) -> Certificate:
-    """Return the certificate in the base64 of a line as in ~/.ssh/id_ed25519-cert.pub."""
+    """Return the certificate in the base64 of a line as in ~/.ssh/id_ed25519-cert.pub.
+
+    It is not verified yet.
+    """
     blob = _decoded(text)
     try:
         found = load_ssh_public_identity(_first_string(blob) + b" " + text.encode())
@@ -108,16 +117,13 @@ def certificate(text: str) -> Certificate:
     key = found.public_key()
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError("not of an Ed25519 key")  # noqa: TRY004  # the text is wrong
-    try:
-        found.verify_cert_signature()
-    except InvalidSignature:
-        raise ValueError("its authority did not sign it") from None
     return Certificate(
         PublicKey(fingerprint(_blob_of(key)), key),
         fingerprint(_blob_of(found.signature_key())),
         frozenset(one.decode("utf-8", "replace") for one in found.valid_principals),
         found.valid_after,
         found.valid_before,
+        found,
     )
 
 

@@ -27,10 +27,10 @@ class Quotas:
     _used: dict[str, _Used] = field(default_factory=dict)
     _running: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
 
-    def used_up(self, requester: str, rights: Rights) -> str:
-        """Return which daily quota is used up, or ""."""
+    def used_up(self, requester: str, rights: Rights, captures: int) -> str:
+        """Return which daily quota so many captures would exceed, or ""."""
         used = self._today(requester)
-        if rights.daily_captures and used.captures >= rights.daily_captures:
+        if rights.daily_captures and used.captures + captures > rights.daily_captures:
             key = f"[[requester]] daily_captures = {rights.daily_captures}"
             return f"{requester} had {used.captures} captures today ({key})"
         if rights.daily_bytes and used.size >= rights.daily_bytes:
