@@ -132,6 +132,7 @@ def test_another_type_of_key_is_refused_in_words(kind: str, tmp_path: Path) -> N
         "ssh-rsa " + SIGNER.line.split()[1],
         "from=1 ssh-ed25519",
     ],
+    ids=["empty", "no key", "no base64", "another type", "options"],
 )
 def test_a_line_that_is_no_key_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
