@@ -47,7 +47,7 @@ def captured(
     if wire:
         sendp(frames(), iface=wire.near, verbose=False)
     eventually(lambda: daemon.logged("request finished", id=name))
-    return eventually(lambda: list(daemon.captures.glob(f"*{name}*")))[0]
+    return eventually(lambda: list(daemon.captures.glob(f"[!.]*{name}*")))[0]
 
 
 BYPASSES = [
@@ -172,7 +172,7 @@ def test_savefiles_are_encrypted_wherever_they_go(make: Make, wire: Wire, tmp_pa
     spooled = eventually(lambda: [one for one in spool.rglob("*") if one.is_file()])
     assert all(SECRET not in one.read_bytes() for one in spooled)
     daemon.captures.mkdir()
-    path = eventually(lambda: list(daemon.captures.glob("*enc*")), 60)[0]
+    path = eventually(lambda: list(daemon.captures.glob("[!.]*enc*")), 60)[0]
     assert path.name.endswith(".pcap.zst.age")
     command = f"age -d -i {identity} {path} | zstd -dc"
     plain = subprocess.run(["bash", "-c", command], check=True, capture_output=True).stdout
