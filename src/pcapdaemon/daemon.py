@@ -29,6 +29,7 @@ from pcapdaemon.core.node_events import (
     ConfigurationReloaded,
     DestinationNotReady,
 )
+from pcapdaemon.dedupe import can_remember
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.spool import Spool
 from pcapdaemon.delivery.spooling import Spooling
@@ -121,7 +122,7 @@ class Daemon:
         self._targets = Targets(settings.targets)
         statedir = state_directory(settings.general)
         # without a memory of what was done before, older signatures are worth nothing
-        self._trust = Trust(self._publish, 0.0 if statedir else time.time())
+        self._trust = Trust(self._publish, 0.0 if can_remember(statedir) else time.time())
         around = Around(
             lambda: interfaces_of(self._settings),
             lambda: self._results.places,
@@ -150,6 +151,7 @@ class Daemon:
             self._node,
             self._delivery.savefile_of,
             self._publish,
+            self._audit.last,
         )
         self._fleet: FleetRoutes | None = None
         self.api = Serving(self._publish)

@@ -195,6 +195,20 @@ class Dedupe:
         return now - max(0.0, time.time() - entry["at"])
 
 
+def can_remember(directory: Path | None) -> bool:
+    """Return whether what was accepted survives a restart. The directory is made if it is missing.
+
+    Blocks.
+    """
+    if directory is None:
+        return False
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.R_OK | os.W_OK | os.X_OK)
+
+
 def _replace(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

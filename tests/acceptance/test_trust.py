@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -259,8 +262,11 @@ def test_a_savefile_is_for_its_requester(
     assert _status(trusting, "GET", path, "reader") == 403
     assert _status(trusting, "POST", f"{path}/link", "reader") == 403
     assert _status(trusting, "GET", f"{path}/packets", "reader") == 403
-    fetched = eventually(lambda: [x for x in audit_of(tmp_path) if x["event"] == "fetched"])
+    eventually(lambda: _with(audit_of(tmp_path), "fetched", 2))
+    lines = trusting.api("GET", "/audit", **bearer("admin")).json()
+    fetched = [one for one in lines if one["event"] == "fetched"]
     assert [one["requester"] for one in fetched] == ["narrow", "admin"]
+    assert _status(trusting, "GET", "/audit", "narrow") == 403
 
 
 def test_a_wrong_token_is_on_record(trusting: DaemonProcess, tmp_path: Path) -> None:
@@ -515,3 +521,64 @@ def test_a_nodes_key_signs_what_it_reports_and_asks(
     assert [one["node"] for one in fleet] == ["web1"]
     assert fleet[0]["version"] != "forged"
     assert daemon.api("GET", "/fleet", **bearer("narrow")).status_code == 403
+
+
+def test_ids_and_room_are_taken_before_anything_waits(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
+    tables = sections(wire, tmp_path, general={"maxcaptures": 2})
+    daemon = make(tables).start()
+    message = {"node": "any", "interface": [wire.far], "duration": 20, "packets": 5}
+
+    def post(n: int) -> int:
+        name = ("admin", "narrow")[n % 2]
+        own = {**message, "id": "same" if n < 4 else f"r{n}"}
+        return daemon.api("POST", "/captures", json=own, **bearer(name)).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        found = Counter(pool.map(post, range(12)))
+    assert found[202] >= 2
+    assert len(daemon.logged("request accepted")) == 2
+    assert not daemon.logged("a request failed in an unforeseen way")
+    running = daemon.api("GET", "/captures", **bearer("admin")).json()
+    assert sum(one["state"] == "running" for one in running) == 2
+
+
+def test_a_stream_goes_to_nobody_but_its_requester(trusting: DaemonProcess, wire: Wire) -> None:
+    signed = ALICE.message({"id": "s", "node": "any", "interface": [wire.far], "duration": 1})
+    answer = trusting.api("POST", "/stream", json=signed, **bearer("admin"))
+    assert answer.status_code == 400
+    assert "can't be signed" in answer.text
+
+
+def test_a_signed_order_is_obeyed_once(trusting: DaemonProcess) -> None:
+    order = BOB.message({"id": "l1", "list": True})
+    assert trusting.api("POST", "/captures", json=order).status_code == 200
+    again = trusting.api("POST", "/captures", json=order)
+    assert again.status_code == 409
+    assert "obeyed once" in again.text
+
+
+def test_whoever_reaches_the_port_from_elsewhere_is_not_local(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
+    tables = sections(wire, tmp_path, http={"host": "0.0.0.0"})
+    tables["requester 5"] = {"name": "local", "may": ALL}
+    daemon = make(tables).start()
+    assert daemon.api("GET", "/captures").status_code == 401
+    wrong = {"Authorization": "Bearer nonsense"}
+    assert daemon.api("GET", "/captures", headers=wrong).status_code == 401
+    assert daemon.api("GET", "/captures", **bearer("admin")).status_code == 200
+
+
+def test_streams_end_when_rights_change(trusting: DaemonProcess) -> None:
+    address = f"http://127.0.0.1:{trusting.port}/events"
+    with httpx2.stream("GET", address, headers=bearer("admin")["headers"], timeout=60) as events:
+        lines = events.iter_lines()
+        next(lines)
+        text = trusting.config.read_text().replace('"list-all", ', "")
+        trusting.config.write_text(text)
+        trusting.signal(signal.SIGHUP)
+        for _ in lines:
+            pass  # it ends
+    assert trusting.logged("configuration reloaded")

@@ -104,6 +104,7 @@ MAY_IMPORT = {
     },
     "daemon": {
         *SMALL,
+        "dedupe",
         "around",
         "trust",
         "audit",

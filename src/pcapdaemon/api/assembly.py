@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pcapdaemon.api.audit import AuditRoutes, Last
 from pcapdaemon.api.console import ConsoleRoutes
 from pcapdaemon.api.node import NodeRoutes
 from pcapdaemon.api.routes import Api, Routes
@@ -35,6 +36,7 @@ class Served:
     node: Node
     savefile_of: SavefileOf
     publish: Publish
+    audit: Last
 
     def application(
         self,
@@ -53,6 +55,7 @@ class Served:
             SavefileRoutes(history, source, self.savefile_of, console, self.publish),
             NodeRoutes(self.node, closing),
             StreamRoutes(engine, history, source, console, closing),
+            AuditRoutes(self.audit, source),
             *others,
         ]
         if triggers is not None:

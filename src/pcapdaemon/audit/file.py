@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pcapdaemon.audit.chain import LONGEST_LINE, Chain, end_of
+from pcapdaemon.audit.chain import LONGEST_LINE, Chain, end_of, shown
 from pcapdaemon.audit.settings import AuditSettings
 
 TAIL = 2 * LONGEST_LINE
@@ -37,6 +37,16 @@ class AuditFile:
         if self._is_full():
             return self._in_another(several)
         return self._write(several)
+
+    def last(self, limit: int) -> list[dict[str, Any]]:
+        """Return the last lines, oldest first, as far as they are in this file."""
+        try:
+            with _opened(self.path, os.O_RDONLY) as descriptor:
+                size = os.fstat(descriptor).st_size
+                data = os.pread(descriptor, TAIL, max(0, size - TAIL))
+        except FileNotFoundError:
+            return []
+        return [*shown(data.splitlines(keepends=True), {})][-limit:]
 
     def close(self) -> None:
         """Let another process write the log."""

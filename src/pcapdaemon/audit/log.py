@@ -155,6 +155,10 @@ class Audit:
             self._note(problem)
         return f"the audit log can't be written: {problem} ([audit] required)" if problem else ""
 
+    def last(self, limit: int) -> list[dict[str, Any]] | None:
+        """Return the last lines that are on the disk, or None without a log. Blocks."""
+        return self._file.last(limit) if self._file else None
+
     def on_event(self, event: Event) -> None:
         """Write what happened, if it belongs into the log."""
         if self._file is None:
