@@ -2,13 +2,16 @@
 
 import json
 import os
+import queue
 import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ import pytest
 
 from pcapdaemon.trust.requesters import digest
 from tests.acceptance.conftest import Make
+from tests.aws import MotoServer
 from tests.helpers import Wire, certificates, eventually
+from tests.kafka_server import KafkaServer, produce
 from tests.servers import PCAPDAEMON, DaemonProcess, RedisServer
 from tests.signing import Signer, moment
 
@@ -86,45 +91,106 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 Send = Callable[[dict[str, Any]], str]
+Publish = Callable[[bytes], object]
 
 
-@pytest.fixture(params=["http", "redis"])
+def on_redis(tmp_path: Path, **more: str) -> Iterator[tuple[dict[str, Any], Publish]]:
+    server = RedisServer(tmp_path).start()
+    table = {"listen": True, "host": "127.0.0.1", "port": server.port, **more}
+    try:
+        with server.client() as client:
+            if more:
+                yield {"redis": table}, lambda body: client.xadd("requests", {"request": body})
+            else:
+                yield {"redis": table}, lambda body: client.publish("capture", body)
+    finally:
+        server.kill()
+
+
+def on_kafka(tmp_path: Path) -> Iterator[tuple[dict[str, Any], Publish]]:
+    server = KafkaServer(tmp_path / "kafka").start()
+    server.create("capture")
+    producer = server.producer()
+    table = {"listen": True, "server": [server.address], "topic": "capture"}
+    try:
+        yield {"kafka": table}, lambda body: produce(producer, "capture", body)
+    finally:
+        server.kill()
+
+
+def on_sqs(tmp_path: Path) -> Iterator[tuple[dict[str, Any], Publish]]:
+    server = MotoServer(tmp_path).start()
+    url = server.queue("capture")
+    account = {"endpoint": server.url, "region": "us-east-1", "accessid": "x", "accesskey": "x"}
+    table = {"listen": True, "queue": "capture", "waitseconds": 1, **account}
+
+    def send(body: bytes) -> object:
+        return server.sqs.send_message(QueueUrl=url, MessageBody=body.decode())
+
+    try:
+        yield {"sqs": table}, send
+    finally:
+        server.kill()
+
+
+Making = Callable[[Path], Iterator[tuple[dict[str, Any], Publish]]]
+BUSES: dict[str, Making] = {
+    "redis": on_redis,
+    "redis stream": partial(on_redis, stream="requests"),
+    "kafka": on_kafka,
+    "sqs": on_sqs,
+}
+
+
+def over_http(daemon: DaemonProcess, message: dict[str, Any]) -> str:
+    answer = daemon.api("POST", "/captures", json=message)
+    words = {202: "accepted", 401: "untrusted", 403: "forbidden", 400: "invalid"}
+    return words.get(answer.status_code, str(answer.status_code))
+
+
+@pytest.fixture(params=["http", *BUSES])
 def bus(
     request: pytest.FixtureRequest, make: Make, wire: Wire, tmp_path: Path
 ) -> Iterator[tuple[DaemonProcess, Send]]:
     """A daemon, and what sends a message and returns what became of it: a word."""
     if request.param == "http":
         daemon = make(sections(wire, tmp_path)).start()
-
-        def post(message: dict[str, Any]) -> str:
-            answer = daemon.api("POST", "/captures", json=message)
-            words = {202: "accepted", 401: "untrusted", 403: "forbidden", 400: "invalid"}
-            found = words.get(answer.status_code, str(answer.status_code))
-            return str(answer.json().get("state", found)) if answer.status_code == 200 else found
-
-        yield daemon, post
+        yield daemon, partial(over_http, daemon)
         return
-    server = RedisServer(tmp_path).start()
-    table = {"listen": True, "host": "127.0.0.1", "port": server.port, "results": "results"}
-    results = {"events": ["accepted", "rejected"]}
-    daemon = make(sections(wire, tmp_path, redis=table, results=results)).start()
-    eventually(lambda: daemon.logged("source connected", source="redis"))
-    client = server.client()
-    listener: Any = client.pubsub()  # type: ignore[no-untyped-call]
-    listener.subscribe("results")
-    eventually(listener.get_message)
+    making = contextmanager(BUSES[request.param])
+    with making(tmp_path) as (tables, publish):
+        results = {"events": ["accepted", "rejected"]}
+        daemon = make(sections(wire, tmp_path, results=results, **tables)).start()
+        connected = partial(daemon.logged, "source connected")
+        eventually(lambda: [one for one in connected() if one["source"] != "http"], 60)
+        found: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=listen, args=(daemon, found), daemon=True).start()
+        assert found.get(timeout=30) == {}  # it listens
 
-    def publish(message: dict[str, Any]) -> str:
-        client.publish("capture", json.dumps(message))
-        found: Any = eventually(partial(listener.get_message, ignore_subscribe_messages=True))
-        result = json.loads(found["data"])
-        kind = result["type"].rpartition(".")[2]
-        return str(result["data"]["kind"] if kind == "rejected" else kind)
+        def send(message: dict[str, Any]) -> str:
+            publish(json.dumps(message).encode())
+            result = found.get(timeout=30)
+            kind = result["type"].rpartition(".")[2]
+            return str(result["data"]["kind"] if kind == "rejected" else kind)
 
-    yield daemon, publish
-    listener.close()
-    client.close()
-    server.kill()
+        yield daemon, send
+        daemon.kill()
+
+
+def listen(daemon: DaemonProcess, found: "queue.Queue[dict[str, Any]]") -> None:
+    """Read accepted and rejected requests as server-sent events, until the daemon ends."""
+    address, headers = f"http://127.0.0.1:{daemon.port}/events", bearer("admin")["headers"]
+    with (
+        suppress(httpx2.TransportError),
+        httpx2.stream("GET", address, headers=headers, timeout=None) as events,
+    ):
+        for line in events.iter_lines():
+            if line.startswith(": listening"):
+                found.put({})
+            elif line.startswith("data: "):
+                result = json.loads(line.removeprefix("data: "))
+                if result["type"].endswith((".accepted", ".rejected")):
+                    found.put(result)
 
 
 def test_nothing_is_done_that_a_policy_forbids(
@@ -133,7 +199,7 @@ def test_nothing_is_done_that_a_policy_forbids(
     daemon, send = bus
     numbers = iter(range(1000))
     # over HTTP, whoever does not sign is a user of this host
-    nobody = "untrusted" if daemon.logged("source connected", source="redis") else "forbidden"
+    nobody = "forbidden" if isinstance(send, partial) else "untrusted"
 
     def message(by: Signer = ALICE, outside: dict[str, Any] | None = None, **more: Any) -> Any:
         whole = {"node": "any", "interface": [wire.far], "packets": 5, "duration": 1, **more}
@@ -163,7 +229,7 @@ def test_nothing_is_done_that_a_policy_forbids(
         found = daemon.api("GET", f"/captures/{one['id']}", **bearer("admin")).json()
         assert (found["requester"], found["limits"]["packets"]) == ("narrow", 5)
         assert [capture["interface"] for capture in found["captures"]] == [wire.far]
-    lines = eventually(lambda: _with(audit_of(tmp_path), "refused", 8))
+    lines = eventually(lambda: _with(audit_of(tmp_path), "refused", 7))
     asked = [one["id"] for one in lines if one["event"] == "accepted"]
     assert asked == [one["id"] for one in accepted]
     assert all(one["key"] == ALICE.fingerprint for one in lines if one["event"] == "accepted")

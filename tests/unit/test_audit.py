@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pcapdaemon.audit import chain
 from pcapdaemon.audit.file import AuditFile
@@ -299,3 +300,24 @@ def test_a_line_that_lacks_only_its_end_counts(path: Path) -> None:
     AuditFile(path, settings(path)).append([{"event": "c"}])
     found = checked(path)
     assert (found.lines, found.broken) == (3, "")
+
+
+async def test_lines_go_where_requesters_do_not_reach(path: Path) -> None:
+    sent: list[tuple[str, bytes]] = []
+
+    class Place:
+        async def tell(self, place: str, line: bytes) -> None:
+            sent.append((place, line))
+
+    there: Any = Place()
+    audit = Audit("web1", list[Event]().append, lambda _: there)
+    with capture_logs() as logged:
+        await audit.configure("web1", settings(path, log=True, bus="redis", place="audit"), {})
+        audit.on_event(SavefileFetched("r1", "a.pcap", "oncall", "127.0.0.1"))
+        await audit.close(5)
+    written = [line.rstrip(b"\n") for line in lines_of(path)]
+    assert [place for place, _ in sent] == ["audit"] * 3
+    assert [line.rstrip(b"\n") for _, line in sent] == written
+    shown = [one["line"].encode() for one in logged if one["event"] == "audit line"]
+    assert shown == written
+    assert logged[-1]["hash"] == chain.digest(written[-1])

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,9 +238,7 @@ class Audit:
             self._waiting.popleft()
             if one.written and not one.written.done():
                 one.written.set_result("")
-        if self._settings.bus:
-            for line in lines:
-                self._box.put(line)
+        self._ship(lines)
         return True
 
     def _failed(self, batch: list[_Waiting], problem: str) -> None:
@@ -251,6 +249,13 @@ class Audit:
                 self._waiting.remove(one)
                 if not one.written.done():
                     one.written.set_result(problem)
+
+    def _ship(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if self._settings.bus:
+                self._box.put(line)
+            if self._settings.log:
+                log.info("audit line", line=line.decode().rstrip())
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:

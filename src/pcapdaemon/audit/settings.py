@@ -31,6 +31,10 @@ class AuditSettings(Section):
     maxfiles: int = Field(
         100, ge=1, description="Most older files. The oldest is removed, and a line says so."
     )
+    log: bool = Field(
+        False,
+        description="Write every line to the log as well, and with `[syslog]` to syslog.",
+    )
     bus: str = Field(
         "", description="The bus that every line is sent to as well: `redis`, `kafka` or `sqs`."
     )
