@@ -66,9 +66,9 @@ BYPASSES = [
 def test_no_filter_gets_around_that_of_the_policy(make: Make, wire: Wire) -> None:
     daemon = make({"requester 1": policy(filter="udp port 53 or (vlan and udp port 53)")}).start()
     for n, expression in enumerate(BYPASSES):
-        path = captured(daemon, wire.far, wire, f"b{n}", bpf=expression)
+        path = captured(daemon, wire.far, wire, f"b{n}", bpf=expression, packets=2)
         found = tshark(path, "udp.dstport", "tcp.dstport")
-        assert found, expression
+        # what got around the policy would come second; some filters match untagged packets only
         assert {tuple(row) for row in found} == {("53", "")}, expression
     pasted = {"node": "any", "interface": [wire.far], "bpf": "port 80) or (port 22"}
     assert daemon.api("POST", "/captures", json=pasted, **BEARER).status_code == 400
@@ -85,7 +85,7 @@ def test_payload_is_cut_in_every_format(
     make: Make, wire: Wire, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     daemon = make({"requester 1": policy(payload="headers")}).start()
-    path = captured(daemon, wire.far, wire, "cut", **more)
+    path = captured(daemon, wire.far, wire, "cut", packets=len(frames()), **more)
     cut_well(path, tmp_path)
 
 
@@ -112,8 +112,9 @@ def cut_well(path: Path, tmp_path: Path) -> None:
 
 def test_a_request_may_ask_for_less_itself(make: Make, wire: Wire, tmp_path: Path) -> None:
     daemon = make().start()
-    cut_well(captured(daemon, wire.far, wire, "less", payload="headers"), tmp_path)
-    whole = captured(daemon, wire.far, wire, "whole", payload="full")
+    most = {"packets": len(frames())}
+    cut_well(captured(daemon, wire.far, wire, "less", payload="headers", **most), tmp_path)
+    whole = captured(daemon, wire.far, wire, "whole", payload="full", **most)
     assert SECRET in whole.read_bytes()
 
 
