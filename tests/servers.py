@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,10 @@ class DaemonProcess:
     def kill(self) -> None:
         """Stop it if it runs."""
         if self.process and self.process.poll() is None:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what it ran is written at its end
+                self.process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(5)
             self.process.kill()
             self.process.wait()
 

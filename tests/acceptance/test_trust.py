@@ -554,6 +554,8 @@ def test_a_trigger_may_do_what_its_policy_says(make: Make, wire: Wire, tmp_path:
     tables["trigger 2"] = {"name": "free", "kind": "json", "file": str(log), "request": request}
     tables["requester 5"] = {"name": "trigger:ids", "payload": "headers", "maxpackets": 7}
     daemon = make(tables).start()
+    connected = partial(daemon.logged, "source connected")
+    eventually(lambda: {"trigger:ids", "trigger:free"} <= {one["source"] for one in connected()})
     with log.open("a") as file:
         file.write('{"alert": 1}\n')
     accepted = eventually(lambda: daemon.logged("request accepted"))
