@@ -84,7 +84,7 @@ def description(alert: str) -> str:
 def test_the_alerts_are_rules_that_prometheus_takes() -> None:
     result = promtool("check", "rules", ALERTS)
     assert result.returncode == 0, result.stderr
-    assert "17 rules found" in result.stdout
+    assert "18 rules found" in result.stdout
 
 
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
