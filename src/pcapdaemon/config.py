@@ -37,7 +37,7 @@ from pcapdaemon.native.live import refusal_of
 from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.secrets import resolve_secrets
-from pcapdaemon.settings import Settings, state_directory
+from pcapdaemon.settings import Settings, named, state_directory
 from pcapdaemon.sources.base import Bus
 from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
@@ -139,7 +139,9 @@ class _Reader:
         self._warn_unknown("", values, known)
 
     def section(self, name: str, model: type[S]) -> S:
-        return self._section(f"[{name}]", self.values.get(name, {}), model)
+        if (values := self.values.get(name)) is None:
+            return model.model_construct()  # without what checks values, which takes memory
+        return self._section(f"[{name}]", values, model)
 
     def tables(self, name: str, model: type[S]) -> tuple[S, ...]:
         tables = self.values.get(name, [])
@@ -174,8 +176,7 @@ class _Reader:
     def whole(self, settings: Settings) -> None:
         self._recorders(settings)
         sections = (*settings.sources.values(), *settings.destinations.values())
-        callbacks = [one for one in settings.callback if hasattr(one, "name")]
-        for one in (settings.results, settings.oidc, *sections, *callbacks):
+        for one in (settings.results, settings.oidc, *sections, *named(settings.callback)):
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         self._profiles(settings)
@@ -268,9 +269,7 @@ class _Reader:
         self.warnings += [f"{self.origin}: {words}" for words in flaws]
 
     def _requesters(self, settings: Settings) -> None:
-        # one that is invalid, which is reported, may have no name
-        requesters = [one for one in settings.requester if hasattr(one, "name")]
-        groups = [one for one in settings.group if hasattr(one, "name")]
+        requesters, groups = named(settings.requester), named(settings.group)
         found = trust_checking.problems(
             settings.general, settings.trust, requesters, groups, settings.destinations
         )

@@ -3,10 +3,10 @@
 import os
 import socket
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pcapdaemon.audit.settings import AuditSettings
 from pcapdaemon.capture.interface import InterfaceSettings, replayed
@@ -29,6 +29,8 @@ from pcapdaemon.targets.settings import TargetSettings
 from pcapdaemon.telemetry.output import Syslog
 from pcapdaemon.triggers.settings import TriggerSettings
 from pcapdaemon.trust.settings import OidcSettings, TrustSettings
+
+T = TypeVar("T")
 
 MOST_READY = 8
 """Interfaces that are kept open without being asked for."""
@@ -112,6 +114,11 @@ class Settings:
             if recorder.interface
             else self.aliases.get(recorder.alias or "", [])
         )
+
+
+def named(several: Sequence[T]) -> list[T]:
+    """Return those that have a name. One that is invalid, which is reported, may have none."""
+    return [one for one in several if hasattr(one, "name")]
 
 
 def node_name(settings: Settings) -> str:

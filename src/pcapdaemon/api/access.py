@@ -16,7 +16,7 @@ from pcapdaemon.sources.http import HttpSettings
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.trust.requesters import Requesters, is_over
 
-NOTHING = Rights(may=())
+NOTHING = Rights.model_construct(may=())
 
 Subject = Callable[[str], Awaitable[str]]
 """Returns the subject of a valid OIDC token, or ""."""

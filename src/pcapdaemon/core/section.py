@@ -14,7 +14,8 @@ class Section(BaseModel):
     The module of a source or destination defines its own section.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    # many sections are never in a configuration, and building what checks them takes memory
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", defer_build=True)
 
     def files(self) -> tuple[str, ...]:
         """Return files with credentials that are read though the section does not name them."""
