@@ -101,18 +101,20 @@ def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Fig
     ]
 
 
-def foreign(daemon: DaemonProcess, server: RedisServer, fields: dict[str, Any]) -> list[Figure]:
+def foreign(
+    daemon: DaemonProcess, server: RedisServer, fields: dict[str, Any], number: int = FOREIGN
+) -> list[Figure]:
     """Measure messages for other nodes, as fast as Redis delivers them."""
     client = server.client()
     message = json.dumps(fields)
     cpu = daemon.cpu()
-    for _ in range(FOREIGN // 1000):
+    for _ in range(number // 1000):
         pipeline = client.pipeline(transaction=False)
         for _ in range(1000):
             pipeline.publish("capture", message)
         pipeline.execute()
-    eventually(lambda: daemon.api("GET", "/readyz").json()["skipped"] == FOREIGN, 60)
-    rate = FOREIGN / (daemon.cpu() - cpu)
+    eventually(lambda: daemon.api("GET", "/readyz").json()["skipped"] == number, 60)
+    rate = number / (daemon.cpu() - cpu)
     return [
         Figure("messages for other nodes per second of CPU", rate, "1/s", least=20_000),
         Figure("resident memory afterwards", daemon.resident() / 2**20, "MiB"),

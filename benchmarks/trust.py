@@ -73,7 +73,8 @@ def _foreign(directory: Path) -> list[Figure]:
     daemon = DaemonProcess(own, {**tables, "general": {"signatures": "require"}}).start()
     try:
         message = signer.message({"id": "x", "node": "another-node", "interface": ["eth0"]})
-        found = foreign(daemon, server, message)[0]
+        # more would not fit into what Redis keeps for a client
+        found = foreign(daemon, server, message, 30_000)[0]
     finally:
         daemon.stop()
         server.kill()
