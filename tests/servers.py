@@ -209,14 +209,18 @@ class DaemonProcess:
         eventually(gone)
 
     def kill(self) -> None:
-        """Stop it if it runs."""
+        """End it as a crash would, if it runs."""
         if self.process and self.process.poll() is None:
-            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what it ran is written at its end
-                self.process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(5)
             self.process.kill()
             self.process.wait()
+
+    def end(self) -> None:
+        """End it after a test, if it runs: a measured one writes what it ran."""
+        if "COVERAGE_PROCESS_CONFIG" in os.environ and self.process and self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        self.kill()
 
     def resident(self) -> int:
         """Return its resident memory in bytes."""

@@ -27,7 +27,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     yield one
     for daemon in made:
-        daemon.kill()
+        daemon.end()
 
 
 @pytest.fixture

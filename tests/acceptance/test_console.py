@@ -28,7 +28,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """A daemon that several tests share."""
     made = DaemonProcess(tmp_path_factory.mktemp("daemon")).start()
     yield made
-    made.kill()
+    made.end()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def fleet(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     eventually(lambda: len(nodes(made[0])) == 3)
     yield made
     for daemon in made:
-        daemon.kill()
+        daemon.end()
 
 
 def is_ready(daemon: DaemonProcess) -> bool:

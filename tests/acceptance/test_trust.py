@@ -174,7 +174,7 @@ def bus(
             return str(result["data"]["kind"] if kind == "rejected" else kind)
 
         yield daemon, send
-        daemon.kill()
+        daemon.end()
 
 
 def listen(daemon: DaemonProcess, found: "queue.Queue[dict[str, Any]]") -> None:

@@ -77,7 +77,7 @@ def test_a_fleet_does_what_is_signed_once_and_nothing_else(tmp_path: Path) -> No
             check(node, meant)
     finally:
         for node in nodes:
-            node.kill()
+            node.end()
         redis.kill()
 
 
