@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -34,12 +34,14 @@ from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import digest
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.native.memory import MemoryBudget
-from pcapdaemon.savefile.packet_info import PacketInfo, packet_infos
 from pcapdaemon.savefile.packing import Captured
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.settings import Settings
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.uptime import uptime
+
+if TYPE_CHECKING:
+    from pcapdaemon.decode.reading import Packet
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a request is accepted even if no capture has begun yet.
@@ -346,8 +348,10 @@ class Runs:
                 await self._log_packets(plan.id, interface, packets)
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
-        found = packet_infos(savefile)
-        while lines := tuple(_packet_line(info) for info in islice(found, PACKETS_AT_ONCE)):
+        from pcapdaemon.decode.reading import packets  # noqa: PLC0415  # few nodes log packets
+
+        found = packets(savefile)
+        while lines := tuple(map(_packet_line, islice(found, PACKETS_AT_ONCE))):
             self._publish(PacketsLogged(request_id, interface, lines))
             await asyncio.sleep(0.01)  # let other tasks run, and the log catch up
 
@@ -379,5 +383,6 @@ def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
     return part.file_name if compressed else part.file_name.rpartition(".")[0]
 
 
-def _packet_line(info: PacketInfo) -> str:
-    return f"{info.seconds}.{info.microseconds:06} captured {info.captured} length {info.length}"
+def _packet_line(packet: "Packet") -> str:
+    seconds, ns = divmod(packet.ns, 1_000_000_000)
+    return f"{seconds}.{ns // 1000:06} captured {len(packet.data)} length {packet.length}"

@@ -17,7 +17,7 @@ from scapy.utils import RawPcapNgReader
 from pcapdaemon import __version__
 from pcapdaemon.capture.recorder import Recorder
 from pcapdaemon.core.limits import StopReason
-from pcapdaemon.savefile.packet_info import packet_infos
+from pcapdaemon.decode.reading import packets
 from tests.helpers import Wire, captured, eventually, numbers, saved, session_for, tshark
 from tests.integration.test_recorder import has_recorded, recording, session_on
 
@@ -160,7 +160,7 @@ async def test_metadata_of_packets_is_read_from_it(wire: Wire) -> None:
         session_for(wire.far, format="pcapng", packets=3, snap=61), lambda: wire.send(3)
     )
     assert stopped.savefile is not None
-    assert [(record.captured, record.length) for record in packet_infos(stopped.savefile)] == [
+    assert [(len(one.data), one.length) for one in packets(stopped.savefile.reader())] == [
         (61, 100)
     ] * 3
 
@@ -229,4 +229,4 @@ async def test_a_compressed_savefile_is_opened_by_tshark(
     )
     assert stopped.outcome.size == len(plain)
     assert stopped.savefile is not None
-    assert len(list(packet_infos(stopped.savefile))) == 500
+    assert len(list(packets(stopped.savefile.reader()))) == 500

@@ -74,7 +74,16 @@ MAY_IMPORT = {
         "triggers",
     },
     "around": {"core", "sources", "delivery", "settings"},
-    "runs": {*SMALL, "native", "savefile", "capture", "destinations", "delivery", "settings"},
+    "runs": {
+        *SMALL,
+        "decode",
+        "native",
+        "savefile",
+        "capture",
+        "destinations",
+        "delivery",
+        "settings",
+    },
     "orders": {"core", "runs"},
     "engine": {*SMALL, "around", "orders", "sources", "dedupe", "settings", "runs"},
     "node": {

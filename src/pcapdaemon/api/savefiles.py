@@ -44,6 +44,12 @@ class _Link:
     until: float
 
 
+def _preview() -> Any:
+    from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
+
+    return preview
+
+
 class SavefileRoutes:
     """The routes. `savefile_of` finds what this node still has."""
 
@@ -118,9 +124,7 @@ class SavefileRoutes:
             raise HTTPException(403, "the bytes of packets are not shown: [console] download")
         if with_bytes and limit != 1:
             raise HTTPException(422, "with bytes=true, limit must be 1")
-        from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
-
-        read = preview.bytes_of if with_bytes else preview.some
+        read = _preview().bytes_of if with_bytes else _preview().some
         found = await self._read(request_id, name, read, first, limit)
         self._fetched(request, request_id, name)
         return {"packets": found}
@@ -133,9 +137,7 @@ class SavefileRoutes:
         if record := self._record_at(request):
             return record
         await self._refuse_strangers(request, request_id, self._settings().preview, "preview")
-        from pcapdaemon.decode import preview  # noqa: PLC0415  # few nodes show packets
-
-        found = await self._read(request_id, name, preview.summary)
+        found = await self._read(request_id, name, _preview().summary)
         self._fetched(request, request_id, name)
         return found
 

@@ -3,18 +3,13 @@
 import gzip
 import io
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from pcapdaemon.core.errors import NotASavefile
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from pcapdaemon.decode.zstd import zstd
 
 LARGEST_BLOCK = 16 << 20
 """Most bytes of one block or packet that are read."""

@@ -1,7 +1,6 @@
 """Compresses and encrypts a whole savefile, block by block, into the memory that it frees."""
 
 import hashlib
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -10,11 +9,6 @@ from pcapdaemon.core.outcome import Content
 from pcapdaemon.core.recipient import Recipient
 from pcapdaemon.native.blocks import BlockPool, Blocks, BlockWriter
 from pcapdaemon.savefile.savefile import Savefile
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 GZIP_LEVEL, ZSTD_LEVEL = 6, 3
 """The default levels of gzip(1) and zstd(1)."""
@@ -80,11 +74,11 @@ def _steps(how: str, recipients: Sequence[Recipient]) -> list[_Step]:
 
 
 def _compressor(how: str) -> _Step:
-    return (
-        zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT)
-        if how == "gzip"
-        else zstd.ZstdCompressor(level=ZSTD_LEVEL)
-    )
+    if how == "gzip":
+        return zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_FORMAT)
+    from pcapdaemon.decode.zstd import zstd  # noqa: PLC0415  # few savefiles are compressed by it
+
+    return zstd.ZstdCompressor(level=ZSTD_LEVEL)
 
 
 def _parts(head: bytes, blocks: Blocks, tail: bytes) -> Iterator[bytes | Blocks]:

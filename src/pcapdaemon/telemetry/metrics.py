@@ -98,6 +98,7 @@ class Metrics:
         # omit the lines that say when counters were created; the library has no type for it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
+        self._read_at_scrapes(levels)
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
         self._states: dict[str, bool] = {}
@@ -105,9 +106,6 @@ class Metrics:
         self._now_running: set[tuple[str, str]] = set()
         self._requests = counter(
             "pcapdaemon_requests", "Requests, by immediate outcome", ["source", "outcome"]
-        )
-        gauge("pcapdaemon_messages_skipped", "Messages for other nodes").set_function(
-            levels.skipped
         )
         self._connected = gauge(
             "pcapdaemon_source_connected",
@@ -124,8 +122,6 @@ class Metrics:
             "How often the source lost its connection",
             ["source"],
         )
-        running = gauge("pcapdaemon_captures_running", "Running captures")
-        running.set_function(lambda: len(self._now_running))
         self._ended = counter(
             "pcapdaemon_captures",
             "Captures that ended, by stop reason, or `failed` if they never began",
@@ -139,14 +135,6 @@ class Metrics:
         self._dropped = counter(
             "pcapdaemon_dropped_packets", "Packets dropped by the kernel or the interface", ["by"]
         )
-        memory = gauge("pcapdaemon_memory_used_bytes", "Memory used for packets and kernel buffers")
-        memory.set_function(levels.memory_used)
-        gauge(
-            "pcapdaemon_memory_budget_bytes", "Limit of that memory, [general] memory"
-        ).set_function(levels.memory_budget)
-        gauge(
-            "pcapdaemon_interfaces_ready", "Interfaces that are open before a request comes"
-        ).set_function(levels.ready)
         self._deliveries = counter(
             "pcapdaemon_deliveries",
             "Deliveries, by outcome: delivered, failed (and retried), spooled, lost",
@@ -169,15 +157,6 @@ class Metrics:
             ["destination"],
             buckets=SLOW,
         )
-        gauge("pcapdaemon_spool_files", "Savefiles in the spool").set_function(levels.spool_files)
-        gauge("pcapdaemon_spool_bytes", "Bytes of savefiles in the spool").set_function(
-            levels.spool_bytes
-        )
-        gauge(
-            "pcapdaemon_spool_oldest_seconds",
-            "How long the oldest savefile in the spool has waited",
-        ).set_function(levels.spool_oldest)
-        registry.register(_RecorderLevels(levels.recorders))
         self._not_spooled = counter(
             "pcapdaemon_savefiles_not_spooled", "Savefiles that the spool could not keep"
         )
@@ -204,6 +183,36 @@ class Metrics:
         self._results_lost = counter(
             "pcapdaemon_results_lost", "Results that were dropped", ["place"]
         )
+
+    def _read_at_scrapes(self, levels: Levels) -> None:
+        for name, says, read in (
+            ("pcapdaemon_messages_skipped", "Messages for other nodes", levels.skipped),
+            ("pcapdaemon_captures_running", "Running captures", lambda: len(self._now_running)),
+            (
+                "pcapdaemon_memory_used_bytes",
+                "Memory used for packets and kernel buffers",
+                levels.memory_used,
+            ),
+            (
+                "pcapdaemon_memory_budget_bytes",
+                "Limit of that memory, [general] memory",
+                levels.memory_budget,
+            ),
+            (
+                "pcapdaemon_interfaces_ready",
+                "Interfaces that are open before a request comes",
+                levels.ready,
+            ),
+            ("pcapdaemon_spool_files", "Savefiles in the spool", levels.spool_files),
+            ("pcapdaemon_spool_bytes", "Bytes of savefiles in the spool", levels.spool_bytes),
+            (
+                "pcapdaemon_spool_oldest_seconds",
+                "How long the oldest savefile in the spool has waited",
+                levels.spool_oldest,
+            ),
+        ):
+            Gauge(name, says, registry=self._registry).set_function(read)
+        self._registry.register(_RecorderLevels(levels.recorders))
 
     def on_event(self, event: Event) -> None:
         """Count an event."""
