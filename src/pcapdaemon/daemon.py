@@ -103,12 +103,11 @@ class Daemon:
         self._budget = budget = MemoryBudget(settings.general.memory)
         self._recorders = Recorders(self._publish)
         self._spool = Spool(settings.spool) if settings.spool.dir else None
-        spooling = Spooling(self._spool, self._publish) if self._spool else None
         self._delivery = Delivery(
             _destinations(settings),
             self._publish,
             settings.delivery,
-            spooling,
+            Spooling(self._spool, self._publish) if self._spool else None,
             lambda: budget.used > budget.limit / 2,
         )
         self._ready = Ready(budget)
@@ -123,18 +122,7 @@ class Daemon:
         statedir = state_directory(settings.general)
         # without a memory of what was done before, older signatures are worth nothing
         self._trust = Trust(self._publish, 0.0 if can_remember(statedir) else time.time())
-        around = Around(
-            lambda: interfaces_of(self._settings),
-            lambda: self._results.places,
-            own_addresses,
-            self._targets.find,
-            lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
-            self._trust.standing,
-            self._history.owner_of,
-            self._trust.quota,
-            lambda plan, message: self._audit.permit(plan, message),  # noqa: PLW0108  # the same
-        )
-        self._engine = Engine(node, settings, runs, self._publish, around, statedir)
+        self._engine = Engine(node, settings, runs, self._publish, self._around(), statedir)
         self._receiving = Receiving(self._engine.take, self._results, self._publish)
         self._audit = Audit(node, self._publish, self._receiving.bus_of)
         self._alerts: Alerts | None = None
@@ -159,6 +147,19 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._files = FileWatch(settings.files)
+
+    def _around(self) -> Around:
+        return Around(
+            lambda: interfaces_of(self._settings),
+            lambda: self._results.places,
+            own_addresses,
+            self._targets.find,
+            lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
+            self._trust.standing,
+            self._history.owner_of,
+            self._trust.quota,
+            lambda plan, message: self._audit.permit(plan, message),  # noqa: PLW0108  # the same
+        )
 
     async def run(self) -> None:
         """Run until a signal stops it and the last delivery ends.
