@@ -9,12 +9,14 @@ from typing import Any
 from pcapdaemon import __version__
 from pcapdaemon.capture.recorders import Recorders
 from pcapdaemon.console.settings import ConsoleSettings
+from pcapdaemon.core.bounds import may_use
 from pcapdaemon.core.choice import may_capture_on
 from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.plan import policy_problems
 from pcapdaemon.core.request import ON_THE_WIRE, validate
+from pcapdaemon.core.requester import Rights, matches
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.spool import Spool, age
 from pcapdaemon.engine import Engine
@@ -84,7 +86,7 @@ class Node:
         )
         return self._gauges
 
-    def about(self) -> dict[str, Any]:
+    def about(self, rights: Rights | None = None) -> dict[str, Any]:
         """Return what changes seldom: names, limits, defaults, and what is connected."""
         settings = self._settings()
         general, history = settings.general, self._history
@@ -102,7 +104,7 @@ class Node:
                 "compress": general.compress,
             },
             "profiles": settings.profiles,
-            "aliases": settings.aliases,
+            "aliases": _visible(settings.aliases, rights),
             "sources": {name: vars(one) for name, one in history.sources.items()},
             "destinations": {
                 name: history.not_ready.get(name, "") for name in settings.destinations
@@ -122,8 +124,10 @@ class Node:
             "memory": self._budget.limit,
         }
 
-    def interfaces(self) -> list[dict[str, Any]]:
+    def interfaces(self, rights: Rights | None = None) -> list[dict[str, Any]]:
         """Return the interfaces of this host, and the files that are played as such.
+
+        Those on which a requester with these rights may not capture are left out.
 
         Blocks for a millisecond per dozen of them.
         """
@@ -143,6 +147,7 @@ class Node:
                 "linktype": _linktype(one),
             }
             for name, one in found.items()
+            if may_use(one, rights)
         ]
 
     def levels(self) -> dict[str, Any]:
@@ -202,6 +207,17 @@ class Node:
         except CaptureRefused as error:
             return {"valid": False, "instructions": 0, "error": str(error)}
         return {"valid": True, "instructions": number, "error": ""}
+
+
+def _visible(aliases: dict[str, list[str]], rights: Rights | None) -> dict[str, list[str]]:
+    """Return the aliases of the interfaces on which a requester may capture."""
+    if rights is None or not rights.interfaces:
+        return aliases
+    allowed = {
+        alias: [name for name in names if matches(rights.interfaces, name)]
+        for alias, names in aliases.items()
+    }
+    return {alias: names for alias, names in allowed.items() if names}
 
 
 def _linktype(interface: Interface) -> str:

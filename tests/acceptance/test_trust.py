@@ -312,6 +312,52 @@ def _status(daemon: DaemonProcess, method: str, path: str, name: str) -> int:
     return daemon.api(method, path, **bearer(name)).status_code
 
 
+def test_requesters_see_only_interfaces_that_they_may_use(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
+    named = {
+        "interface 1": {"name": wire.far, "alias": ["both"]},
+        "interface 2": {"name": "lo", "alias": ["both", "inner"]},
+    }
+    daemon = make(sections(wire, tmp_path, **named)).start()
+
+    def seen(name: str) -> tuple[set[str], dict[str, list[str]]]:
+        found = daemon.api("GET", "/interfaces", **bearer(name)).json()
+        return {one["name"] for one in found}, daemon.api("GET", "/about", **bearer(name)).json()[
+            "aliases"
+        ]
+
+    every, names = seen("admin")
+    assert {"lo", wire.far} <= every
+    assert names == {"both": [wire.far, "lo"], "inner": ["lo"]}
+    every, names = seen("narrow")
+    assert wire.far in every
+    assert all(name.startswith("rx") for name in every)
+    assert names == {"both": [wire.far]}
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"nodes": ["other*"]}, "[[requester]] nodes"),
+        ({"sources": ["kafka"]}, "[[requester]] sources"),
+        ({"until": "2020-01-01"}, "[[requester]] until"),
+        ({}, "allowed"),
+    ],
+)
+def test_a_policy_is_explained_with_all_its_limits(
+    make: Make, wire: Wire, tmp_path: Path, limit: dict[str, Any], words: str
+) -> None:
+    config = make({"requester 1": requester("oncall", **limit)}).config
+    request = json.dumps({"node": "any", "interface": [wire.far], "jws": "of.somebody.else"})
+    command = [PCAPDAEMON, "policy", "explain", "-", "--config", config, "--as", "oncall"]
+    said = subprocess.run(
+        command, input=request, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert words in said.stdout, said.stderr
+    assert said.returncode == (words != "allowed")
+
+
 def test_a_savefile_is_for_its_requester(
     trusting: DaemonProcess, wire: Wire, tmp_path: Path
 ) -> None:

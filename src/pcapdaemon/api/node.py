@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from pcapdaemon.api.access import refuse_narrow
+from pcapdaemon.api.access import caller_of, refuse_narrow
 from pcapdaemon.api.bodies import read_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.core.wire import to_wire
@@ -62,13 +62,16 @@ class NodeRoutes:
         """Return that no path is open."""
         return False
 
-    async def about(self) -> dict[str, Any]:
+    async def about(self, request: Request) -> dict[str, Any]:
         """Return the name, version, limits, defaults and profiles of this node, and its servers."""
-        return self._node.about()
+        return self._node.about(caller_of(request).rights)
 
-    async def interfaces(self) -> list[dict[str, Any]]:
-        """Return the interfaces of this host, and which of them may be captured on."""
-        return await run_in_thread(self._node.interfaces)
+    async def interfaces(self, request: Request) -> list[dict[str, Any]]:
+        """Return the interfaces of this host, and which of them may be captured on.
+
+        A requester sees those that its `interfaces` allow.
+        """
+        return await run_in_thread(self._node.interfaces, caller_of(request).rights)
 
     async def recorded(self, interface: str) -> dict[str, Any]:
         """Return how many packets, and bytes on the wire, a second a recorder has over time."""

@@ -61,7 +61,6 @@ def policy_explain(
 
 def _standing(settings: "Settings", body: bytes, as_: str, source: str) -> "Standing | Rejection":
     from pcapdaemon.core.message import UnreadableMessage, read
-    from pcapdaemon.core.requester import Standing
     from pcapdaemon.settings import node_name
     from pcapdaemon.sources.base import Message
     from pcapdaemon.trust.requesters import Requesters
@@ -73,10 +72,9 @@ def _standing(settings: "Settings", body: bytes, as_: str, source: str) -> "Stan
         fail(1, [str(error)])
     table = Requesters(settings.requester, settings.group)
     if as_ and table:
-        if (rights := table.named(as_)) is None:
+        if table.named(as_) is None:
             fail(2, [f"there is no [[requester]] {as_}"], "run 'pcapdaemon keys show'")
-        fields.pop("jws", None)
-        return Standing(fields, as_, rights)
+        fields.pop("jws", None)  # it would count, whoever is named
     trust = Trust(lambda _: None, 0.0)
     trust.configure(node_name(settings), settings.general, settings.trust, table)
     return trust.standing(Message(body, source, requester=as_), fields)

@@ -134,16 +134,15 @@ class Gate:
 
     def _at_home(self, standing: Standing, message: Message) -> Standing | Rejection:
         """Return the standing unless its rights are for other nodes or sources."""
-        rights, who, wrong = standing.rights, standing.requester, []
+        rights, who = standing.rights, standing.requester
         if rights and not matches(rights.nodes, self._node):
             words = f"{who} may do nothing on this node ([[requester]] nodes)"
             kind = AnswerKind.ELSEWHERE if message.requester == "" else AnswerKind.FORBIDDEN
             return Rejection(_id_of(standing.fields), (Problem("", words),), kind)
         if rights and not matches(rights.sources, message.source):
             words = f"{who} may send nothing by {message.source} ([[requester]] sources)"
-            wrong.append(Problem("", words))
-        if wrong:
-            return Rejection(_id_of(standing.fields), tuple(wrong), AnswerKind.FORBIDDEN)
+            problem = Problem("", words)
+            return Rejection(_id_of(standing.fields), (problem,), AnswerKind.FORBIDDEN)
         return standing
 
     def _signed(self, text: object, message: Message, now: float) -> Standing:
