@@ -350,9 +350,14 @@ def test_a_policy_is_explained_with_all_its_limits(
 ) -> None:
     config = make({"requester 1": requester("oncall", **limit)}).config
     request = json.dumps({"node": "any", "interface": [wire.far], "jws": "of.somebody.else"})
-    command = [PCAPDAEMON, "policy", "explain", "-", "--config", config, "--as", "oncall"]
+    command = [str(PCAPDAEMON), "policy", "explain", "-", "--config", str(config)]
     said = subprocess.run(
-        command, input=request, capture_output=True, text=True, timeout=60, check=False
+        [*command, "--as", "oncall"],
+        input=request,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert words in said.stdout, said.stderr
     assert said.returncode == (words != "allowed")
