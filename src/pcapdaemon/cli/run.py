@@ -5,7 +5,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -70,6 +70,8 @@ def run(
         for k, v in locals().items()
         if k in legacy.TEXT | legacy.NUMBERS | legacy.SWITCHES and v is not None
     }
+    # Otherwise structlog loads it, 3 MiB for tracebacks that the log has in its own form.
+    sys.modules["rich"] = cast(Any, None)
     from pcapdaemon import config, tables
     from pcapdaemon.daemon import Daemon
 
