@@ -94,4 +94,5 @@ def _wire(directory: Path) -> Wire:
     return wire
 
 
-main()
+if __name__ == "__main__":
+    main()
