@@ -4,8 +4,8 @@ Unlike those of asyncio's executor, these threads never keep the process from ex
 or a disk that hangs can't be interrupted, only abandoned.
 """
 
+import _thread
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,7 +21,8 @@ async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
     job = (loop, done, work, args, kwargs)
-    threading.Thread(target=_run, args=job, name=f"pcapdaemon-{work.__name__}", daemon=True).start()
+    # threading.Thread would wait until the thread runs, which delays every capture
+    _thread.start_new_thread(_run, job)
     try:
         return await done
     finally:

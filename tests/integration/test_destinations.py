@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -111,25 +110,27 @@ async def test_whoever_waits_no_more_leaves_nothing_half_done(harness: Harness) 
         with contextlib.suppress(asyncio.CancelledError, DeliveryFailed):
             await task
         reader.close()
-    eventually(lambda: threading.active_count() < 40)
+    eventually(lambda: _open_now("task") < 40)
     await harness.destination.deliver(one, facts(harness.name("a.pcap"), again=True))
     assert harness.contents(harness.name("a.pcap")) == [LARGE]
     assert harness.leftovers() == (1 if harness.leftovers() else 0)
 
 
 async def test_nothing_leaks(harness: Harness) -> None:
-    def open_now() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
     await asyncio.gather(
         *(
             harness.destination.deliver(savefile(), facts(harness.name(f"{number}.pcap")))
             for number in range(4)
         )
     )
-    before = open_now(), threading.active_count()
+    before = _open_now("fd"), _open_now("task")
     for number in range(10):
         await harness.destination.deliver(
             savefile(), facts(harness.name(f"{number}.pcap"), again=True)
         )
-    eventually(lambda: open_now() <= before[0] + 2 and threading.active_count() <= before[1] + 2)
+    eventually(lambda: _open_now("fd") <= before[0] + 2 and _open_now("task") <= before[1] + 2)
+
+
+def _open_now(what: str) -> int:
+    """Return how many descriptors ("fd") or threads ("task") this process has."""
+    return len(os.listdir(f"/proc/self/{what}"))

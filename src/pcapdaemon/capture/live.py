@@ -41,14 +41,23 @@ class Spare(LiveCapture):
 
     `buffer` is the bytes of the kernel's buffer, which counts towards the budget. The constructor
     blocks for about 10 ms. It raises CaptureRefused or Busy.
+
+    Who takes it calls `replace` when its own capture has begun: opening another at the same time
+    would delay that.
     """
 
-    def __new__(cls, interface: str, budget: MemoryBudget, settings: CaptureSettings) -> Self:
+    def __new__(cls, interface: str, budget: MemoryBudget, *_: Any, **__: Any) -> Self:
         """Pass only a name and a pool to the native part."""
         return super().__new__(cls, interface, budget.pool)
 
-    def __init__(self, interface: str, budget: MemoryBudget, settings: CaptureSettings) -> None:
-        self.settings, self._budget = settings, budget
+    def __init__(
+        self,
+        interface: str,
+        budget: MemoryBudget,
+        settings: CaptureSettings,
+        replace: Callable[[], None],
+    ) -> None:
+        self.settings, self._budget, self.replace = settings, budget, replace
         link = find_link(interface)
         self.buffer = budget.take_kernel_buffer(settings.buffer)
         try:
@@ -116,6 +125,7 @@ class LiveSource(LiveCapture):
         Blocks for about 10 ms, for less with an open handle, and for more while it resolves names.
         For a capture in another namespace, the calling thread stays there.
         """
+        spare = None
         if self._namespace:
             self._open_inside(options)
         elif spare := self._spare_of(self.interface, self._settings):
@@ -123,7 +133,11 @@ class LiveSource(LiveCapture):
             self.adopt(spare, snaplen=options.snaplen, buffer_timeout_ms=PACKET_BUFFER_TIMEOUT_MS)
         else:
             self._open(options)
-        prepare(self, options)
+        try:
+            prepare(self, options)
+        finally:
+            if spare:
+                spare.replace()
         if self._stream:
             self.stream_to(self._stream)
 

@@ -49,16 +49,23 @@ class Ready:
             self._changed.notify()
 
     def take(self, name: str, settings: CaptureSettings) -> Spare | None:
-        """Return the open handle of an interface, which the caller must adopt or close."""
+        """Return the open handle of an interface, which the caller must adopt or close.
+
+        Another is opened when the caller calls `replace` of it.
+        """
         with self._changed:
             spare = self._there.pop(name, None)
-            self._changed.notify()
         if spare is None:
             return None
         if spare.settings == settings and spare.is_usable:
             return spare
         spare.close()
+        self._refill()
         return None
+
+    def _refill(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def close(self) -> None:
         """Close all handles. Blocks for some 25 ms each."""
@@ -107,7 +114,7 @@ class Ready:
         if held + settings.buffer > self._budget.limit // MOST_OF_BUDGET:
             return False
         try:
-            spare = Spare(name, self._budget, settings)
+            spare = Spare(name, self._budget, settings, replace=self._refill)
         except (CaptureRefused, Busy, OSError):
             return False
         except Exception:  # a bug must not end the thread
