@@ -77,7 +77,10 @@ WORDS = {
     "last_packet_at": "The time of the last packet.",
     "asked": "Of a lookback: seconds that were asked for.",
     "covered": "Seconds from before the trigger that the recorder has, without gaps.",
-    "content": "The content of a compressed savefile: `compression`, `bytes`, `sha256`.",
+    "content": (
+        "The content of a compressed or encrypted savefile: `compression`, `bytes`, `sha256`."
+        " Of an encrypted one, `sha256` is empty unless the request asked for it."
+    ),
     "compression": "How a savefile is compressed.",
     "encryption": "`age` if a savefile is encrypted, otherwise empty.",
     "recipients": "How many can decrypt a savefile.",

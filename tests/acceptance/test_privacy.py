@@ -181,6 +181,7 @@ def test_savefiles_are_encrypted_wherever_they_go(make: Make, wire: Wire, tmp_pa
     record = daemon.record("enc")["captures"][0]
     content = record["content"]
     assert (content["encryption"], content["recipients"]) == ("age", 1)
+    assert content["sha256"] == "", "nobody asked for it"
     name = record["file_name"]
     answer = daemon.api("GET", f"/captures/enc/files/{name}/packets")
     assert answer.status_code == 422

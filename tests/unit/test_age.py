@@ -37,10 +37,11 @@ def decrypted(data: bytes, identity: Path) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 1_000_000])
-def test_age_reads_what_was_encrypted(size: int, identity: Path) -> None:
+@pytest.mark.parametrize("step", [9973, CHUNK, CHUNK + 1, 2 * CHUNK, 150_000, 1_000_000])
+def test_age_reads_what_was_encrypted(size: int, step: int, identity: Path) -> None:
     data = bytes(n % 251 for n in range(size))
     age = Age([recipient(public(identity))])
-    out = b"".join(age.compress(data[at : at + 9973]) for at in range(0, size, 9973)) + age.flush()
+    out = b"".join(age.compress(data[at : at + step]) for at in range(0, size, step)) + age.flush()
     assert decrypted(out, identity) == data
     assert data[:64] not in out or size < 20
 
@@ -74,6 +75,13 @@ def test_a_whole_savefile_is_compressed_and_encrypted_in_the_memory_that_it_free
         plain = subprocess.run([tool, "-dc"], input=plain, check=True, capture_output=True).stdout
     assert plain == b"head" + b"packet" * 1_000_000 + b"tail"
     assert (content.compression, content.encryption, content.recipients) == (how, "age", 1)
+
+
+def test_a_digest_of_what_is_encrypted_is_made_only_where_it_is_asked_for() -> None:
+    pool, to = BlockPool(8 << 20, 1 << 20), [recipient(EXAMPLE)]
+    _, asked = compressed("none", b"head", Blocks(), b"tail", pool, to)
+    _, unasked = compressed("none", b"head", Blocks(), b"tail", pool, to, with_digest=False)
+    assert (asked.sha256, unasked.sha256) == (hashlib.sha256(b"headtail").hexdigest(), "")
 
 
 def test_a_recipient_of_the_documentation_is_taken() -> None:

@@ -122,3 +122,18 @@ def test_a_packet_that_is_cut_or_bent_stays_within(name: str, data: st.DataObjec
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(packet[: data.draw(st.integers(0, len(packet)))])
     assert 0 <= headers_of(linktype, cut) <= len(cut)
+
+
+IP_HEADER = st.builds(
+    lambda first, rest, protocol, more: bytes([first]) + rest + bytes([protocol]) + more,
+    st.sampled_from([0x45, 0x45, 0x45, 0x46, 0x55]),
+    st.one_of(st.just(bytes(8)), st.binary(min_size=8, max_size=8)),
+    st.sampled_from([6, 17, 1, 132]),
+    st.binary(max_size=80),
+)
+
+
+@given(IP_HEADER)
+def test_common_packets_are_cut_as_all_others(packet: bytes) -> None:
+    frame = bytes(12) + b"\x08\x00" + packet
+    assert headers_of("EN10MB", frame) == 14 + headers_of("IPV4", packet)

@@ -52,8 +52,9 @@ class Lookback:
 class Content:
     """The content of a compressed or encrypted savefile.
 
-    `size` is its bytes before that, and `sha256` is their SHA-256 in hexadecimal. `encryption` is
-    "age" or empty, and `recipients` are how many can decrypt it.
+    `size` is its bytes before that, and `sha256` is their SHA-256 in hexadecimal: empty of an
+    encrypted one, unless the request asked for it. `encryption` is "age" or empty, and `recipients`
+    are how many can decrypt it.
     """
 
     compression: str

@@ -244,6 +244,9 @@ cdef uint32_t end_of_headers(
 ) noexcept nogil:
     """Return the bytes of a packet up to the end of its headers, at most `captured`."""
     cdef Walk walk
+    cdef uint32_t common = end_of_common(beginning, data, captured)
+    if common:
+        return common
     walk.data, walk.captured, walk.at, walk.left = data, captured, 0, MOST_HEADERS
     if beginning == ETHERNET:
         walk_frame(&walk, 14, 12)

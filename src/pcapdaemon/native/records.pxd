@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from pcapdaemon.native.atomic cimport add, load, load_time, store, store_time
 from pcapdaemon.native.blocks cimport Block, BlockList, Pool, append_block, take_block
 from pcapdaemon.native.clock cimport SECOND
-from pcapdaemon.native.headers cimport Beginning, end_of_headers
+from pcapdaemon.native.headers cimport Beginning, end_of_common, end_of_headers
 
 cdef enum:
     RECORD_HEADER = 16
@@ -168,7 +168,9 @@ cdef inline bint put_packet(Output *output, int64_t ns, uint32_t captured, uint3
     cdef uint32_t size_of_options = 0
     cdef uint8_t *at
     if output.headers_only:
-        captured = end_of_headers(output.beginning, data, captured)
+        captured = end_of_common(output.beginning, data, captured) or end_of_headers(
+            output.beginning, data, captured
+        )
     if output.pcapng and (output.mark or output.cooked):
         size_of_options = put_options(options, direction_of(output, data, captured), output.mark)
     at = room_for(output, record_size(output, captured, size_of_options))

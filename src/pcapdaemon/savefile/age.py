@@ -34,19 +34,27 @@ class Age:
 
     def compress(self, data: "bytes | memoryview") -> bytes:
         """Return what is encrypted by now. The last chunk waits, because it is marked as such."""
-        self._waiting += data
-        out, self._head = [self._head], b""
-        while len(self._waiting) > CHUNK:
-            out.append(self._sealed(bytes(self._waiting[:CHUNK]), False))
-            del self._waiting[:CHUNK]
+        view, out = memoryview(data), [self._head]
+        self._head = b""
+        if self._waiting:
+            missing = CHUNK - len(self._waiting)
+            self._waiting += view[:missing]
+            view = view[missing:]
+        if self._waiting and view:
+            out.append(self._sealed(self._waiting, False))
+            self._waiting = bytearray()
+        while len(view) > CHUNK:
+            out.append(self._sealed(view[:CHUNK], False))
+            view = view[CHUNK:]
+        self._waiting += view
         return b"".join(out)
 
     def flush(self) -> bytes:
         """Return the end."""
         head, self._head = self._head, b""
-        return head + self._sealed(bytes(self._waiting), True)
+        return head + self._sealed(self._waiting, True)
 
-    def _sealed(self, chunk: bytes, last: bool) -> bytes:
+    def _sealed(self, chunk: "bytearray | memoryview", last: bool) -> bytes:
         nonce = self._number.to_bytes(11, "big") + bytes([last])
         self._number += 1
         return self._cipher.encrypt(nonce, chunk, None)

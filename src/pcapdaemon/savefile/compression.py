@@ -32,10 +32,12 @@ def compressed(
     tail: bytes,
     pool: BlockPool,
     recipients: Sequence[Recipient] = (),
+    with_digest: bool = True,
 ) -> tuple[Savefile, Content]:
     """Compress a savefile by "gzip" or "zstd", encrypt it, and return it and what it contains.
 
-    With "none", it is only encrypted, and without recipients, it is only compressed.
+    With "none", it is only encrypted, and without recipients, it is only compressed. The digest of
+    what it contains is made `with_digest`, and is otherwise empty.
 
     Takes long: it compresses tens to hundreds of MB per second.
 
@@ -44,11 +46,13 @@ def compressed(
     nothing.
     """
     writer = BlockWriter(pool, 2 + len(blocks) // GROWTH)
-    steps, digest, size = _steps(how, recipients), hashlib.sha256(), 0
+    steps, size = _steps(how, recipients), 0
+    digest = hashlib.sha256() if with_digest else None
     for part in _parts(head, blocks, tail):
         for view in part.views() if isinstance(part, Blocks) else [memoryview(part)]:
             with view:
-                digest.update(view)
+                if digest:
+                    digest.update(view)
                 size += view.nbytes
                 data: Any = view
                 for step in steps:
@@ -60,7 +64,8 @@ def compressed(
     for step in steps:
         rest = step.compress(rest) + step.flush()
     writer.write(rest)
-    content = Content(how, size, digest.hexdigest(), "age" if recipients else "", len(recipients))
+    sha256, encryption = digest.hexdigest() if digest else "", "age" if recipients else ""
+    content = Content(how, size, sha256, encryption, len(recipients))
     return Savefile.of(b"", writer.blocks()), content
 
 

@@ -74,7 +74,9 @@ def _file(
     recipients = [*map(recipient, plan.encrypt_to)]
     if plan.compress != "none" or recipients:
         try:
-            return compressed(plan.compress, head, blocks, tail, pool, recipients)
+            # of an encrypted savefile, others should not have a digest of what it contains
+            with_digest = plan.sha256 or not recipients
+            return compressed(plan.compress, head, blocks, tail, pool, recipients, with_digest)
         except MemoryError:  # its name then lacks the suffix of the compression
             if recipients:
                 raise Busy(NO_MEMORY) from None
