@@ -1,16 +1,20 @@
 """One reader for atheris: scripts/fuzz runs it.
 
 A reader may refuse bytes with the error that its docstring names. Everything else is a fault.
+It begins with a valid example where random bytes would hardly lead to one.
 """
 
 import contextlib
 import io
 import json
+import struct
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import atheris
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 with atheris.instrument_imports(include=["pcapdaemon"]):
     from pcapdaemon.audit import chain
@@ -35,6 +39,8 @@ with atheris.instrument_imports(include=["pcapdaemon"]):
     from pcapdaemon.trust.settings import TrustSettings
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILuthbjtBR5Jsmxe13yMwNStJWANC3PS2YTNHJXv2iBH web1"
+PRIVATE = Ed25519PrivateKey.generate()
+OWN_KEY = f"{keys.line_of(PRIVATE.public_key())} alice"
 NARROW = Requester(name="unsigned", interfaces=("eth*",), payload="headers", maxpackets=50)
 LINKTYPES = ["EN10MB", "LINUX_SLL", "LINUX_SLL2", "RAW", "NULL", "USB_LINUX"]
 AROUND = Surroundings(
@@ -68,7 +74,7 @@ def message(data: bytes) -> None:
 
 def policy(data: bytes) -> None:
     gate = Gate(lambda _: None)
-    known = Requesters([NARROW, Requester(name="alice", keys=(KEY,))], ())
+    known = Requesters([NARROW, Requester(name="alice", keys=(OWN_KEY,))], ())
     gate.configure("web1", Policy(signatures="require"), TrustSettings(), known)
     with contextlib.suppress(UnreadableMessage):
         gate.standing(Message(data, "redis"), read(data))
@@ -122,7 +128,45 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "result": result,
 }
 
+REQUEST = {
+    "node": "any",
+    "interface": ["eth0"],
+    "bpf": "udp port 53",
+    "packets": 10,
+    "timeout": "5s",
+    "labels": {"site": "fra*"},
+    "before": "1m",
+    "id": "a",
+}
+
+
+def examples(reader: str) -> list[bytes]:
+    """Return valid input of a reader, or nothing."""
+    body = json.dumps({**REQUEST, "issued_at": "2026-01-01T00:00:00Z"}).encode()
+    signed = jws.signed(body, keys.public_key(OWN_KEY).fingerprint, PRIVATE.sign)
+    of_policy = json.dumps({**REQUEST, jws.MEMBER: signed}).encode()
+    record = struct.pack("<IIII", 1, 2, 60, 60) + bytes(12) + b"\x08\0\x45" + bytes(45)
+    chained = chain.Chain()
+    return {
+        "token": [signed.encode()],
+        "certificate": [KEY.encode()],
+        "message": [body, b'{"node":"any","cancel":"a"}', b'{"node":"any","list":true}'],
+        "policy": [of_policy, body],
+        "savefile": [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + record],
+        "headers": [record[16:]],
+        "recipient": [KEY.encode()],
+        "audit": [chained.line({"event": "x"}) + chained.line({"event": "y"})],
+    }.get(reader, [])
+
+
+def begin(reader: str, corpus: Path) -> None:
+    """Put the examples where the fuzzer looks first."""
+    for number, example in enumerate(examples(reader)):
+        (corpus / f"example-{number}").write_bytes(example)
+
+
 if __name__ == "__main__":
     name = sys.argv.pop(1)
+    begin(name, Path(sys.argv[-1]))
     atheris.Setup(sys.argv, READERS[name])
     atheris.Fuzz()
