@@ -307,11 +307,9 @@ class Daemon:
             # imported here because few nodes need its megabyte
             from pcapdaemon.api.fleet import FleetRoutes  # noqa: PLC0415
 
+            closing, sign = lambda: self.api.closing, self._trust.sign
             self._fleet = FleetRoutes(
-                self._delivery.savefile_of,
-                self._node,
-                lambda: self.api.closing,
-                self._trust.sign,
+                self._delivery.savefile_of, self._node, closing, sign, self._publish
             )
         if self._fleet:
             keys = settings.results.node_keys if settings else ()

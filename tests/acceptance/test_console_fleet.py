@@ -1,5 +1,6 @@
 """The console of a fleet: three daemons on one Redis, in a real browser."""
 
+import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -36,6 +37,7 @@ def fleet(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "http": {"public_url": f"http://127.0.0.1:{daemon.port}"},
         }
         if n == 0:
+            sections["audit"] = {"file": str(daemon.config.with_name("audit"))}
             sections["console"] = {"fleet": True, "fetch_from": ["http://127.0.0.1:*"]}
         daemon.write_config(sections)
         made.append(daemon.start())
@@ -170,6 +172,11 @@ def test_a_node_without_its_file_is_named_and_can_be_left_out(
     others = console.api("GET", f"{path}/merged?partial=true")
     (tmp_path / "some.pcapng").write_bytes(others.content)
     assert len(tshark(tmp_path / "some.pcapng", "frame.number")) == 4
+    lines = [
+        json.loads(line) for line in console.config.with_name("audit").read_text().splitlines()
+    ]
+    merged = f"{sent.json()['id']}.pcapng"
+    assert [one["event"] for one in lines if one.get("file_name") == merged] == ["fetched"]
 
 
 def test_a_bus_that_is_down_is_shown(browser: Browser, fleet: Fleet, redis: RedisServer) -> None:

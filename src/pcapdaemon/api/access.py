@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import HTTPException, Request
 
 from pcapdaemon.core.network import is_loopback
+from pcapdaemon.core.node_events import SavefileFetched
 from pcapdaemon.core.requester import HTTP, LOCAL, Requester, Right, Rights, matches, may
 from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSettings
@@ -148,6 +149,12 @@ def caller_of(request: Request) -> Caller:
     """Return who sent a request."""
     found: Caller = request.scope["caller"]
     return found
+
+
+def fetched(request: Request, request_id: str, name: str) -> SavefileFetched:
+    """Return the event of a caller that fetches a savefile of a request."""
+    client = (request.scope["client"] or ("",))[0]
+    return SavefileFetched(request_id, name, caller_of(request).name, client)
 
 
 def refuse_without(request: Request, right: Right, owner: str | None = "") -> Caller:

@@ -11,11 +11,12 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from pcapdaemon.api.access import refuse_other_users, refuse_without
+from pcapdaemon.api.access import fetched, refuse_other_users, refuse_without
 from pcapdaemon.api.bodies import read_body, refuse_all_but_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.api.savefiles import SavefileOf
 from pcapdaemon.core.errors import NotASavefile, NotConnected
+from pcapdaemon.core.events import Publish
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.text import path_safe
 from pcapdaemon.decode.reading import packets
@@ -43,8 +44,10 @@ class FleetRoutes:
         node: Node,
         closing: Callable[[], asyncio.Event],
         sign: Callable[[Mapping[str, Any]], dict[str, Any]],
+        publish: Publish,
     ) -> None:
         self._savefile_of, self._node, self._closing = savefile_of, node, closing
+        self._publish = publish
         self._watch = FleetWatch(sign)
         self._settings = HttpSettings()
         self._merging = asyncio.Semaphore(1)
@@ -157,6 +160,7 @@ class FleetRoutes:
             raise
         comment = f"request {request_id}" + "".join(f"\nmissing: {words}" for words in missing)
         name = f"{path_safe(request_id, 120)}.pcapng"
+        self._publish(fetched(request, request_id, name))
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         pieces = _pieces(parts, comment, stack)
         return StreamingResponse(pieces, 200, headers, media_type="application/x-pcapng")

@@ -10,13 +10,12 @@ from typing import Any
 from fastapi import FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from pcapdaemon.api.access import caller_of, refuse_other_users, refuse_without
+from pcapdaemon.api.access import caller_of, fetched, refuse_other_users, refuse_without
 from pcapdaemon.api.files import respond
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.console.settings import ConsoleSettings
 from pcapdaemon.core.errors import NotASavefile
 from pcapdaemon.core.events import Publish
-from pcapdaemon.core.node_events import SavefileFetched
 from pcapdaemon.results.history import History
 from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.sources.http import HttpSource
@@ -96,7 +95,7 @@ class SavefileRoutes:
             return JSONResponse(record)  # an id may look like this
         await self._refuse_strangers(request, request_id, self._settings().download, "download")
         savefile = await self._savefile(request_id, name)
-        self._fetched(request, request_id, name)
+        self._publish(fetched(request, request_id, name))
         return respond(savefile, name, wanted)
 
     async def packets(
@@ -126,7 +125,7 @@ class SavefileRoutes:
             raise HTTPException(422, "with bytes=true, limit must be 1")
         read = _preview().bytes_of if with_bytes else _preview().some
         found = await self._read(request_id, name, read, first, limit)
-        self._fetched(request, request_id, name)
+        self._publish(fetched(request, request_id, name))
         return {"packets": found}
 
     async def summary(self, request: Request, request_id: str, name: str) -> Any:
@@ -138,7 +137,7 @@ class SavefileRoutes:
             return record
         await self._refuse_strangers(request, request_id, self._settings().preview, "preview")
         found = await self._read(request_id, name, _preview().summary)
-        self._fetched(request, request_id, name)
+        self._publish(fetched(request, request_id, name))
         return found
 
     async def link(self, request: Request, request_id: str, name: str) -> dict[str, Any]:
@@ -148,7 +147,7 @@ class SavefileRoutes:
         """
         await self._refuse_strangers(request, request_id, self._settings().download, "download")
         (await self._savefile(request_id, name)).close()
-        self._fetched(request, request_id, name)
+        self._publish(fetched(request, request_id, name))
         now = time.monotonic()
         self._links = {key: one for key, one in self._links.items() if one.until > now}
         while len(self._links) >= MOST_LINKS:
@@ -173,10 +172,6 @@ class SavefileRoutes:
                     return await run_in_thread(read, savefile, *how)
                 except NotASavefile as error:
                     raise HTTPException(422, f"the savefile can't be read: {error}") from None
-
-    def _fetched(self, request: Request, request_id: str, name: str) -> None:
-        client = (request.scope["client"] or ("",))[0]
-        self._publish(SavefileFetched(request_id, name, caller_of(request).name, client))
 
     async def _savefile(self, request_id: str, name: str) -> Savefile:
         places = self._history.places_of(request_id, name)
