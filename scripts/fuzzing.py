@@ -20,15 +20,20 @@ with atheris.instrument_imports(include=["pcapdaemon"]):
     from pcapdaemon.audit import chain
     from pcapdaemon.core.choice import Surroundings
     from pcapdaemon.core.errors import NotASavefile
+    from pcapdaemon.core.events import CaptureStopped
     from pcapdaemon.core.intake import Envelope, View, judge
     from pcapdaemon.core.interface import Interface, InterfaceKind
+    from pcapdaemon.core.limits import CaptureLimits, StopReason
     from pcapdaemon.core.message import UnreadableMessage, read
+    from pcapdaemon.core.outcome import Outcome
     from pcapdaemon.core.policy import Policy
     from pcapdaemon.core.recipient import recipient
+    from pcapdaemon.core.request import validate
     from pcapdaemon.core.requester import Requester
     from pcapdaemon.decode.reading import packets
     from pcapdaemon.decode.summary import listed
     from pcapdaemon.delivery.parcel import Parcel
+    from pcapdaemon.destinations.base import SavefileInfo
     from pcapdaemon.native.blocks import Blocks
     from pcapdaemon.native.headers import headers_of
     from pcapdaemon.savefile.savefile import Savefile
@@ -147,16 +152,35 @@ def examples(reader: str) -> list[bytes]:
     of_policy = json.dumps({**REQUEST, jws.MEMBER: signed}).encode()
     record = struct.pack("<IIII", 1, 2, 60, 60) + bytes(12) + b"\x08\0\x45" + bytes(45)
     chained = chain.Chain()
+    result = jws.signed(b'{"data": {"node": "web1"}}', "x", PRIVATE.sign, kind=results.TYPE)
     return {
         "token": [signed.encode()],
         "certificate": [KEY.encode()],
         "message": [body, b'{"node":"any","cancel":"a"}', b'{"node":"any","list":true}'],
         "policy": [of_policy, body],
+        "manifest": [example_manifest()],
+        "result": [json.dumps({jws.MEMBER: result}).encode()],
         "savefile": [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + record],
         "headers": [record[16:]],
         "recipient": [KEY.encode()],
         "audit": [chained.line({"event": "x"}) + chained.line({"event": "y"})],
     }.get(reader, [])
+
+
+def example_manifest() -> bytes:
+    """Return the manifest of a savefile in the spool."""
+    end = Outcome(3, 99, 3, stop_reason=StopReason.PACKETS, seconds=1.0, trigger=1.0)
+    parcel = Parcel(
+        SavefileInfo("ID", "lo", "x.pcap", "node:a", validate(REQUEST)[0]),
+        CaptureStopped("ID", "lo", "x.pcap", end),
+        CaptureLimits(3, 99, 1.0, 1.0),
+        ("ID", "JOINED"),
+        "redis",
+        5.0,
+        Savefile.of(b"", Blocks()),
+    )
+    Parcel.of_json(json.loads(json.dumps(parcel.as_json())), parcel.savefile)
+    return json.dumps(parcel.as_json()).encode()
 
 
 def begin(reader: str, corpus: Path) -> None:
