@@ -31,7 +31,7 @@ from tests.servers import DaemonProcess, RedisServer
 
 ROUNDS = 3
 REST = 34
-"""Seconds after which the daemon has returned its unused memory (TRIM_AFTER in runs.py)."""
+"""Seconds after which the system may take the daemon's unused memory (OFFER_AFTER in runs.py)."""
 
 LATE_ROUNDS = 20
 

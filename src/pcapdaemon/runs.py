@@ -49,8 +49,9 @@ ANSWER_WITHIN = 2.0
 DNS may be slow to resolve names in the capture filter.
 """
 
-TRIM_AFTER = 30.0
-"""Seconds without a capture after which unused memory is returned to the system."""
+OFFER_AFTER = 30.0
+TRIM_AFTER = 600.0
+"""Seconds without a capture after which the system may take unused memory, and gets it."""
 
 ENDED = "the daemon stopped before the capture ended"
 
@@ -109,7 +110,7 @@ class Runs:
         self._publish = publish
         self._runs: dict[str, Run] = {}
         self._active: set[AnySession] = set()
-        self._trim: asyncio.TimerHandle | None = None
+        self._rest: asyncio.Task[None] | None = None
 
     def configure(self, settings: Settings) -> None:
         """Use these settings for the next captures; running captures keep theirs."""
@@ -177,8 +178,8 @@ class Runs:
             for name in run.sessions:
                 self._publish(CaptureFailed(run.plan.id, name, ENDED))
             self._end(run)
-        if self._trim:
-            self._trim.cancel()
+        if self._rest:
+            self._rest.cancel()
 
     def no_room_for(self, plan: CapturePlan, own: int | None = None) -> str:
         """Return why a plan can't begin now, in words, or "" if it can.
@@ -294,7 +295,7 @@ class Runs:
             return CaptureFailed(session.plan.id, session.name, words)
         finally:
             self._active.discard(session)
-            self._trim_later()
+            self._rest_later()
 
     async def _follow(self, run: Run, session: AnySession) -> None:
         """Publish the outcomes of one capture of an accepted request, and deliver its savefile."""
@@ -355,14 +356,20 @@ class Runs:
             self._publish(PacketsLogged(request_id, interface, lines))
             await asyncio.sleep(0.01)  # let other tasks run, and the log catch up
 
-    def _trim_later(self) -> None:
-        if self._trim:
-            self._trim.cancel()
-        self._trim = asyncio.get_running_loop().call_later(TRIM_AFTER, self._trim_if_idle)
+    def _rest_later(self) -> None:
+        if self._rest:
+            self._rest.cancel()
+        self._rest = asyncio.create_task(self._release_memory())
 
-    def _trim_if_idle(self) -> None:
-        if not self._active:
-            self._budget.trim()
+    async def _release_memory(self) -> None:
+        for seconds, release in (
+            (OFFER_AFTER, self._budget.offer),
+            (TRIM_AFTER - OFFER_AFTER, self._budget.trim),
+        ):
+            await asyncio.sleep(seconds)
+            if self._active:
+                return  # its end begins this anew
+            await run_in_thread(release)
 
 
 def _extended(sessions: Iterable[AnySession], plan: CapturePlan) -> bool:

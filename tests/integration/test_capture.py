@@ -357,8 +357,30 @@ async def test_blocks_stay_warm_and_go_back_to_the_system_when_idle(wire: Wire) 
     assert again.savefile
     assert (budget.used, budget.pool.warm) == (held, 0)
     again.savefile.close()
+    reserve = budget.limit // 16
+    budget.offer()
+    assert lazily_freed() == pytest.approx(held - reserve, abs=1 << 16), "the system may take it"
+    third = await captured(
+        session_for(wire.far, budget, packets=10_000), lambda: wire.send(10_000, size=1000)
+    )
+    assert third.savefile
+    assert third.outcome.packets == 10_000
+    assert lazily_freed() < 1 << 20, "what is in use again can't be taken"
+    third.savefile.close()
+    budget.offer()
     budget.trim()
-    assert budget.pool.warm == budget.limit // 16, "a reserve for the next one"
+    assert budget.pool.warm == reserve, "a reserve for the next one"
+    assert lazily_freed() < 1 << 20, "which was not offered"
+
+
+def lazily_freed() -> int:
+    """Return how many bytes of this process the system may take (proc(5))."""
+    (line,) = (
+        line
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines()
+        if line.startswith("LazyFree:")
+    )
+    return 1024 * int(line.split()[1])
 
 
 async def test_blocks_in_a_garbage_cycle_go_back_to_their_own_pool(wire: Wire) -> None:

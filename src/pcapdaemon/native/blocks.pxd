@@ -11,6 +11,7 @@ cdef struct Block:                   # owned by one thread at a time; free block
     size_t start                     # bytes at the beginning that were evicted (whole records)
     size_t used                      # bytes filled, including evicted ones (whole records)
     uint32_t packets                 # records that were not evicted
+    bint offered                     # warm, and the system may take its memory
 
 cdef struct BlockList:
     Block *first
@@ -57,9 +58,11 @@ cdef inline void give_all(Pool *pool, BlockList *blocks) noexcept nogil:
 cdef inline void clear_block(Block *block) noexcept nogil:
     block.next = NULL
     block.start = block.used = block.packets = 0
+    block.offered = False
 
 cdef class BlockPool:
     cdef Pool pool
+    cdef void _each(self, bint (*step)(Pool *, size_t) noexcept nogil, size_t keep) noexcept
 
 cdef class Blocks:
     cdef BlockPool pool

@@ -30,15 +30,40 @@ cdef Block *new_block(size_t size) noexcept nogil:
     block.data = <uint8_t *> data
     return block
 
-cdef void unmap_warm(Pool *pool, size_t keep) noexcept nogil:
-    cdef Block *block
-    while pool.warm > keep:
-        block = pool.free
-        pool.free = block.next
-        pool.warm -= 1
-        pool.blocks -= 1
-        munmap(block.data, pool.block_size)
-        free(block)
+cdef Block **link_after(Pool *pool, size_t keep, bint offered) noexcept nogil:
+    """Return where the pool has the next warm block after `keep` others.
+
+    Blocks that were offered count only with `offered`.
+    """
+    cdef Block **link = &pool.free
+    while link[0] != NULL and (keep > 0 or (link[0].offered and not offered)):
+        keep -= keep > 0
+        link = &link[0].next
+    return link
+
+cdef bint unmap_one(Pool *pool, size_t keep) noexcept nogil:
+    cdef Block **link = link_after(pool, keep, True)
+    cdef Block *block = link[0]
+    if block == NULL:
+        return False
+    link[0] = block.next
+    pool.warm -= 1
+    pool.blocks -= 1
+    munmap(block.data, pool.block_size)
+    free(block)
+    return True
+
+cdef bint offer_one(Pool *pool, size_t keep) noexcept nogil:
+    cdef Block *block = link_after(pool, keep, False)[0]
+    if block == NULL:
+        return False
+    madvise(block.data, pool.block_size, MADV_FREE)
+    block.offered = True
+    return True
+
+cdef void unmap_warm(Pool *pool) noexcept nogil:
+    while unmap_one(pool, 0):
+        pass
 
 cdef Block *take_block(Pool *pool) noexcept nogil:
     """Return a warm block or a new one; NULL if the budget is used up or mmap(2) fails."""
@@ -77,7 +102,7 @@ cdef void give_blocks(Pool *pool, Block *first) noexcept nogil:
         pool.warm += 1
     # The limit was lowered meanwhile.
     if pool.blocks * pool.block_size + pool.reserved > pool.limit:
-        unmap_warm(pool, 0)
+        unmap_warm(pool)
     pthread_mutex_unlock(&pool.lock)
 
 
@@ -95,7 +120,7 @@ cdef class BlockPool:
         self.pool.block_size = block_size
 
     def __dealloc__(self):
-        unmap_warm(&self.pool, 0)
+        unmap_warm(&self.pool)
         pthread_mutex_destroy(&self.pool.lock)
 
     def reserve(self, size_t size):
@@ -111,7 +136,7 @@ cdef class BlockPool:
         if fits:
             self.pool.reserved += size
             if self.pool.blocks * self.pool.block_size + self.pool.reserved > self.pool.limit:
-                unmap_warm(&self.pool, 0)
+                unmap_warm(&self.pool)
         pthread_mutex_unlock(&self.pool.lock)
         return fits
 
@@ -121,11 +146,25 @@ cdef class BlockPool:
         self.pool.reserved -= size
         pthread_mutex_unlock(&self.pool.lock)
 
+    def offer(self, size_t keep):
+        """Let the system take the memory of warm blocks if it needs it, but for `keep` of them.
+
+        What it does not take costs the next capture nothing (MADV_FREE, madvise(2)).
+        """
+        self._each(offer_one, keep)
+
     def trim(self, size_t keep):
         """Return the warm blocks to the system, but for `keep` of them."""
-        pthread_mutex_lock(&self.pool.lock)
-        unmap_warm(&self.pool, keep)
-        pthread_mutex_unlock(&self.pool.lock)
+        self._each(unmap_one, keep)
+
+    cdef void _each(self, bint (*step)(Pool *, size_t) noexcept nogil, size_t keep) noexcept:
+        # One block at a time, because a recorder that needs one must not wait for hundreds.
+        cdef bint more = True
+        with nogil:
+            while more:
+                pthread_mutex_lock(&self.pool.lock)
+                more = step(&self.pool, keep)
+                pthread_mutex_unlock(&self.pool.lock)
 
     @property
     def limit(self):

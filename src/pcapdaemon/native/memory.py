@@ -64,6 +64,17 @@ class MemoryBudget:
         """Stop counting a kernel buffer, whose handle is closed."""
         self.pool.unreserve(size)
 
+    def offer(self) -> None:
+        """Let the system take warm blocks, which nobody uses, if it needs memory.
+
+        RESERVE bytes stay. Until it takes the others, they count as resident memory.
+        """
+        self.pool.offer(self._reserve)
+
     def trim(self) -> None:
-        """Return warm blocks, which nobody uses, to the system, but for RESERVE bytes."""
-        self.pool.trim(min(RESERVE, self.limit // 16) // BLOCK_SIZE)
+        """Return warm blocks to the system, but for RESERVE bytes."""
+        self.pool.trim(self._reserve)
+
+    @property
+    def _reserve(self) -> int:
+        return min(RESERVE, self.limit // 16) // BLOCK_SIZE

@@ -33,7 +33,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int munmap(void *address, size_t length)
     int madvise(void *address, size_t length, int advice)
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_POPULATE
-    int MADV_DONTFORK
+    int MADV_DONTFORK, MADV_FREE
     void *MAP_FAILED
 
 cdef extern from "<pthread.h>" nogil:
