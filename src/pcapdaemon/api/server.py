@@ -134,9 +134,24 @@ def _config(app: Any, address: Address) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._exits = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # the daemon handles signals
+
+    def exit(self) -> None:
+        """End the main loop."""
+        self.should_exit = True
+        self._exits.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn's own looks ten times a second, which is most of the CPU of a daemon at rest
+        while not await self.on_tick(0):  # 0 is when it sets the time of the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exits.wait(), 1)
 
 
 class ApiServer:
@@ -183,15 +198,16 @@ class ApiServer:
 
         `serve` ends when the responses in progress are sent.
         """
-        self._server.should_exit = True
-        # uvicorn has no event to wait for: it looks ten times a second, then closes the socket
+        self._server.exit()
+        # uvicorn has no event that says when it has closed the socket
         while self._server.started and self._socket.fileno() >= 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         self._socket.close()
 
     def abort(self) -> None:
         """End `serve` now, even if clients still wait."""
-        self._server.should_exit = self._server.force_exit = True
+        self._server.force_exit = True
+        self._server.exit()
 
 
 async def _not_yet(scope: Scope, receive: Any, send: Any) -> None:
