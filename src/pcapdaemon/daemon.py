@@ -150,7 +150,7 @@ class Daemon:
 
     def _around(self) -> Around:
         return Around(
-            lambda: interfaces_of(self._settings),
+            lambda: interfaces_of(self._settings, self._ready),
             lambda: self._results.places,
             own_addresses,
             self._targets.find,

@@ -368,7 +368,7 @@ class Runs:
         ):
             await asyncio.sleep(seconds)
             if self._active:
-                return  # its end begins this anew
+                return  # its end starts this again
             await run_in_thread(release)
 
 

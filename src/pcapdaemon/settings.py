@@ -146,9 +146,13 @@ def refuse_missing(settings: Settings) -> None:
         raise ConfigError(problems, "run 'pcapdaemon interfaces' to list this host's interfaces")
 
 
-def interfaces_of(settings: Settings) -> Mapping[str, Interface]:
-    """Return what can be captured on now: replayed files, and the host's interfaces."""
-    return ChainMap(replays_of(settings), HostInterfaces())  # type: ignore[arg-type]  # it is only read
+def interfaces_of(settings: Settings, *known: Mapping[str, Interface]) -> Mapping[str, Interface]:
+    """Return what can be captured on now: replayed files, and the host's interfaces.
+
+    `known` are some of the latter, which are not looked up.
+    """
+    maps = replays_of(settings), *known, HostInterfaces()
+    return ChainMap(*maps)  # type: ignore[arg-type]  # it is only read
 
 
 def replays_of(settings: Settings) -> dict[str, Interface]:

@@ -13,6 +13,7 @@ import pytest
 from pcapdaemon.capture.live import CaptureSettings, LiveSource
 from pcapdaemon.capture.ready import Ready
 from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.native.interfaces import HostInterfaces
 from pcapdaemon.native.memory import MemoryBudget
 from tests.contracts.captures import frame, run
 from tests.helpers import Wire, eventually
@@ -92,6 +93,35 @@ def test_a_handle_of_another_device_is_not_used(wire: Wire) -> None:
             subprocess.run(["ip", "link", "set", "dev", name, *words], check=True)
         assert made.take(wire.far, SETTINGS) is None
     subprocess.run(["ip", "link", "del", "renamed9"], check=True)
+
+
+def test_an_open_interface_is_known_as_the_host_has_it(wire: Wire) -> None:
+    budget, host = MemoryBudget(64 << 20), HostInterfaces()
+    ip("link", "property", "add", "dev", wire.far, "altname", "another-name9")
+    with ready(budget, wire.far, "lo", "another-name9") as made:
+        eventually(lambda: len(made) == 3)
+        assert {name: made.get(name) for name in (wire.far, "lo")} == {
+            name: host[name] for name in (wire.far, "lo")
+        }
+        assert set(made) == {wire.far, "lo", "another-name9"}
+        assert made.get("another-name9") is None, "only the host knows whose name that is"
+        assert made.get("nothing9") is None
+
+
+@pytest.mark.parametrize("change", [["down"], ["name", "renamed9"]])
+def test_an_open_interface_that_changed_is_looked_up_again(wire: Wire, change: list[str]) -> None:
+    with ready(MemoryBudget(64 << 20), wire.far) as made:
+        eventually(lambda: len(made) == 1)
+        assert wire.far in made
+        ip("link", "set", "dev", wire.far, *change)
+        assert wire.far not in made
+    name = wire.far if change == ["down"] else "renamed9"
+    ip("link", "set", "dev", name, "up")
+    subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
 
 
 def test_what_is_not_there_yet_is_opened_when_it_comes(

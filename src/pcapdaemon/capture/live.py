@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS, SourceOptions, prepare
 from pcapdaemon.core.errors import CaptureRefused
-from pcapdaemon.core.interface import Interface
+from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.outcome import Lookback
 from pcapdaemon.core.section import Section
@@ -39,8 +39,9 @@ class CaptureSettings(Section):
 class Spare(LiveCapture):
     """An open handle of an interface, for a capture that comes later. No packet passes.
 
-    `buffer` is the bytes of the kernel's buffer, which counts towards the budget. The constructor
-    blocks for about 10 ms. It raises CaptureRefused or Busy.
+    `buffer` is the bytes of the kernel's buffer, which counts towards the budget. `found` is the
+    interface, or None if it has this name only as an alternative. The constructor blocks for about
+    10 ms. It raises CaptureRefused or Busy.
 
     Who takes it calls `replace` when its own capture has begun: opening another at the same time
     would delay that.
@@ -59,6 +60,11 @@ class Spare(LiveCapture):
     ) -> None:
         self.settings, self._budget, self.replace = settings, budget, replace
         link = find_link(interface)
+        self.found = (
+            Interface(interface, InterfaceKind.NETWORK, loopback=link.loopback)
+            if link and link.name == interface
+            else None
+        )
         self.buffer = budget.take_kernel_buffer(settings.buffer)
         try:
             self.open_handle(

@@ -5,12 +5,13 @@ buffer is set up. Setting the filter of an open one takes a fraction of a millis
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
 from pcapdaemon.capture.live import CaptureSettings, Spare
 from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.interface import Interface
 from pcapdaemon.native.memory import MemoryBudget
 
 log = structlog.get_logger()
@@ -22,8 +23,11 @@ MOST_OF_BUDGET = 4
 """The buffers of all of them take at most this part of the memory: a quarter."""
 
 
-class Ready:
-    """One open handle for each of some interfaces. A thread replaces those that were taken."""
+class Ready(Mapping[str, Interface]):
+    """One open handle for each of some interfaces. A thread replaces those that were taken.
+
+    As a mapping, it has the interfaces that are open now, so that nobody needs to look for them.
+    """
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
@@ -36,6 +40,15 @@ class Ready:
 
     def __len__(self) -> int:
         return len(self._there)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._there))
+
+    def __getitem__(self, name: str) -> Interface:
+        spare = self._there[name]
+        if spare.found is None or not spare.is_usable:
+            raise KeyError(name)
+        return spare.found
 
     def configure(self, names: Sequence[str], settings: CaptureSettings) -> None:
         """Keep handles of these interfaces, opened with these settings. Does not block."""

@@ -26,6 +26,12 @@ cdef inline void begin_counting(Counters *counters, pcap_t *pcap) noexcept nogil
     """Exclude what the kernel counted before now."""
     pcap_stats(pcap, &counters.seen)
 
+cdef inline void exclude_interface(Counters *counters, pcap_t *pcap) noexcept nogil:
+    """Exclude what the interface dropped before now."""
+    cdef pcap_stat now
+    if pcap_stats(pcap, &now) == 0:
+        counters.seen.ps_ifdrop = now.ps_ifdrop
+
 cdef inline void sample(Counters *counters, pcap_t *pcap) noexcept nogil:
     """Add what the kernel counted since the last sample."""
     cdef pcap_stat now

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from pcapdaemon.native.compiling cimport Compiled
 from pcapdaemon.native.device cimport Device
 from pcapdaemon.native.filter cimport Filter
-from pcapdaemon.native.libpcap cimport bpf_program, pcap_t
+from pcapdaemon.native.libpcap cimport bpf_program, pcap_stat, pcap_t
 
 cdef class Program:
     cdef bpf_program program
@@ -28,6 +28,7 @@ cdef class Handle:
     cdef uint64_t early
     cdef uint32_t keep               # bytes of a packet that the kernel's filter keeps
     cdef int64_t opened_ns
+    cdef pcap_stat seen              # what the kernel had counted then
     cdef bint is_cooked(self)
     cdef Program compile(self, str expression, bint names)
     cdef bint attach(self, Program program) except -1

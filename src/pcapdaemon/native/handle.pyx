@@ -347,7 +347,6 @@ cdef class Handle:
         cdef bpf_insn instruction
         cdef sock_fprog program
         cdef bpf_program whole
-        cdef pcap_stat seen
         cdef int fd = pcap_get_selectable_fd(self.pcap)
         instruction.code = 0x06      # BPF_RET | BPF_K: keep 0 bytes
         instruction.jt = instruction.jf = 0
@@ -361,8 +360,8 @@ cdef class Handle:
             whole.bf_len, whole.bf_insns = 1, &instruction
             pcap_setfilter(self.pcap, &whole)
         self.opened_ns = clock_ns(CLOCK_REALTIME)
-        if pcap_stats(self.pcap, &seen) == 0:
-            self.early = seen.ps_recv - seen.ps_drop
+        if pcap_stats(self.pcap, &self.seen) == 0:
+            self.early = self.seen.ps_recv - self.seen.ps_drop
         return 0
 
     cdef void _let_all_pass(self):

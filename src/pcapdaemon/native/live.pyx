@@ -9,7 +9,7 @@ from pcapdaemon.native.atomic cimport load, load_int, load_time, store_int
 from pcapdaemon.native.blocks cimport Block, BlockPool, append_block, take_block
 from pcapdaemon.native.capture cimport Capture
 from pcapdaemon.native.clock cimport SECOND
-from pcapdaemon.native.counters cimport begin_counting
+from pcapdaemon.native.counters cimport begin_counting, exclude_interface
 from pcapdaemon.native.device cimport GONE, UP, device_state, new_name
 from pcapdaemon.native.filter cimport filter_free
 from pcapdaemon.native.handle cimport Handle, Program
@@ -122,11 +122,17 @@ cdef class LiveCapture(Capture):
         With `names`, it may look up names. Blocks for at most five seconds. Raises CaptureRefused.
         """
         cdef Program compiled = self.handle.compile(expression, names)
-        # Packets from before the filter do not belong to this capture.
-        begin_counting(&self.loop.counters, self.loop.pcap)
+        # Packets from before the filter do not belong to this capture. A socket that rejects all
+        # counts none, and libpcap takes a while, because it reads files: so not before the filter.
+        if self.handle.is_socket:
+            self.loop.counters.seen = self.handle.seen
+        else:
+            begin_counting(&self.loop.counters, self.loop.pcap)
         self.loop.entrance.early = self.handle.early
         self.loop.entrance.opened_ns = self.handle.opened_ns
         self.filtered_in_kernel = self.handle.attach(compiled) and self.handle.is_socket
+        if self.handle.is_socket:
+            exclude_interface(&self.loop.counters, self.loop.pcap)
         if self.handle.is_socket and not self.filtered_in_kernel:
             self.handle.filter_here(
                 &self.loop.entrance.filter, compiled, self.handle.tag_at()

@@ -193,13 +193,12 @@ def _asked(kind: int, flags: int, body: bytes) -> tuple[list[tuple[int, bytes]],
     found: list[tuple[int, bytes]] = []
     changed = False
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asking:
-        asking.settimeout(1)
         with suppress(OSError):  # before Linux 4.20, a dump has the addresses of all interfaces
             asking.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         length = _HEADER.size + len(body)
         asking.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 1, 0) + body)
-        while True:
-            for answered, marks, data in _messages(asking.recv(65536)):
+        while True:  # the kernel has answered before `send` returns
+            for answered, marks, data in _messages(asking.recv(65536, socket.MSG_DONTWAIT)):
                 changed = changed or bool(marks & NLM_F_DUMP_INTR)
                 if answered in (NLMSG_ERROR, NLMSG_DONE):
                     return found, changed
