@@ -215,6 +215,16 @@ def _run_tcpdumps(
     return used, int(got)
 
 
+def traffic(wire: Wire) -> "subprocess.Popen[bytes]":
+    """Send 5,000 frames a second, whatever else runs here, as if they came from another host.
+
+    With an ordinary priority, the sender would wait while the daemon uses its CPU.
+    """
+    sending = wire.sending(1_000_000, rate=5_000)
+    os.sched_setscheduler(sending.pid, os.SCHED_FIFO, os.sched_param(1))
+    return sending
+
+
 @contextlib.contextmanager
 def scratch(name: str = "") -> Iterator[Path]:
     """Yield a path in tmpfs, and remove the file at the end."""
