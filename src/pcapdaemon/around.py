@@ -45,7 +45,7 @@ async def no_audit(_: CapturePlan, __: Message) -> str:
     return ""
 
 
-def no_quota(_: str, __: Rights, ___: int) -> str:
+def no_quota(_: str, __: Rights | None, ___: int) -> str:
     """Return that no quota is used up."""
     return ""
 
@@ -67,7 +67,7 @@ class Around:
     presence: Callable[[], Mapping[str, Any]] = dict
     identify: Identify = anyone
     owner_of: Callable[[str], str | None] = no_owner
-    quota: Callable[[str, Rights, int], str] = no_quota
+    quota: Callable[[str, Rights | None, int], str] = no_quota
     permit: Callable[[CapturePlan, Message], Awaitable[str]] = no_audit
 
     def view(

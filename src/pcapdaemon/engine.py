@@ -358,7 +358,8 @@ class Engine:
             return intake.rejected(message.source, taken, warnings, plan.request)
         if general.coalesce and not plan.stream and (run := self.runs.join(plan)):
             return intake.joined(envelope, plan, run.plan.id, warnings)
-        if busy := self.runs.no_room_for(plan, rights.maxcaptures if rights else None):
+        own = rights.maxcaptures if rights else None
+        if busy := self.runs.no_room_for(plan, own) or self._over_quota(plan, rights):
             return self._busy(message, busy, judged)
         rejection = await self.runs.begin(plan, message.source, message.arrived_at)
         return (
@@ -369,17 +370,15 @@ class Engine:
 
     def _rate_exceeded(self, plan: CapturePlan, rights: Rights | None) -> str:
         """Count a request that this node would do something for; return which rate it exceeds."""
-        general, who = self._settings.general, plan.requester
-        if rights and (words := self._around.quota(who, rights, len(plan.outcomes))):
-            return words
-        return self._rates.refusal(
-            plan.request.customer,
-            general.rate,
-            general.customer_rate,
-            time.monotonic(),
-            who,
-            rights.rate if rights else 0,
+        general, rate = self._settings.general, rights.rate if rights else 0
+        at, who = time.monotonic(), plan.requester
+        return self._over_quota(plan, rights) or self._rates.refusal(
+            plan.request.customer, general.rate, general.customer_rate, at, who, rate
         )
+
+    def _over_quota(self, plan: CapturePlan, rights: Rights | None) -> str:
+        captures = len(plan.outcomes) + self.runs.beginning(plan.requester)
+        return self._around.quota(plan.requester, rights, captures)
 
     def _busy(self, message: Message, words: str, judged: Judged) -> Conclusion:
         rejection = Rejection(judged.id, (Problem("", words),), AnswerKind.BUSY)

@@ -201,6 +201,11 @@ class Runs:
         plans = [one.plan for one in self._active if requester in (None, one.plan.requester)]
         return sum(len(plan.captures) if plan.merge else 1 for plan in plans)
 
+    def beginning(self, requester: str) -> int:
+        """Return how many captures of a requester begin now, and are not reported as accepted."""
+        plans = [one.plan for one in self._runs.values() if not one.followed]
+        return sum(len(plan.outcomes) for plan in plans if plan.requester == requester)
+
     def join(self, plan: CapturePlan) -> Run | None:
         """Let an equal request that began recently serve this one too, and return its run.
 

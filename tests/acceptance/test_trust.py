@@ -427,6 +427,22 @@ def test_quotas_hold_over_a_restart(make: Make, wire: Wire, tmp_path: Path) -> N
     assert admin.status_code == 202
 
 
+def test_requests_at_the_same_moment_stay_within_a_quota(
+    make: Make, wire: Wire, tmp_path: Path
+) -> None:
+    tables = sections(wire, tmp_path)
+    tables["requester 2"] = {**tables["requester 2"], "daily_captures": 3, "maxcaptures": 8}
+    daemon = make(tables).start()
+    message = {"node": "any", "interface": [wire.far], "duration": 1, "packets": 5}
+
+    def tried(number: int) -> int:
+        asked = {**message, "id": f"same{number}", "snap": 100 + number}  # not one to join
+        return daemon.api("POST", "/captures", json=asked, **bearer("narrow")).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(tried, range(8))) == [202] * 3 + [429] * 5
+
+
 def test_without_a_line_in_the_audit_log_nothing_is_captured(
     trusting: DaemonProcess, wire: Wire, tmp_path: Path
 ) -> None:

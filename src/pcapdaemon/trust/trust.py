@@ -108,9 +108,9 @@ class Trust:
             return Standing(dict(fields))
         return self._gate.standing(message, fields)
 
-    def quota(self, requester: str, rights: Rights, captures: int) -> str:
+    def quota(self, requester: str, rights: Rights | None, captures: int) -> str:
         """Return which daily quota of a requester so many captures would exceed, or ""."""
-        return self._quotas.used_up(requester, rights, captures)
+        return self._quotas.used_up(requester, rights, captures) if rights else ""
 
     def on_event(self, event: Event) -> None:
         """Count what requesters use."""
