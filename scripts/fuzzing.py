@@ -30,9 +30,11 @@ with atheris.instrument_imports(include=["pcapdaemon"]):
     from pcapdaemon.core.recipient import recipient
     from pcapdaemon.core.request import validate
     from pcapdaemon.core.requester import Requester
+    from pcapdaemon.core.wire import MALFORMED
     from pcapdaemon.decode.reading import packets
     from pcapdaemon.decode.summary import listed
     from pcapdaemon.delivery.parcel import Parcel
+    from pcapdaemon.delivery.spool import manifest_of
     from pcapdaemon.destinations.base import SavefileInfo
     from pcapdaemon.native.blocks import Blocks
     from pcapdaemon.native.headers import headers_of
@@ -86,12 +88,8 @@ def policy(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        Parcel.of_json(found, Savefile.of(b"", Blocks()))
+    with contextlib.suppress(*MALFORMED):
+        Parcel.of_json(manifest_of(data.decode()), Savefile.of(b"", Blocks()))
 
 
 def savefile(data: bytes) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from pcapdaemon.core.answers import Answer, AnswerKind
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.uptime import since, uptime
 
@@ -174,7 +175,7 @@ class Dedupe:
         self._lines = len(lines) if text.endswith("\n") or not text else 3 * MOST
         for line in lines[-MOST:]:
             # skip a partial line that a crash left, or one from another program
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(*MALFORMED):
                 entry = json.loads(line)
                 answer = Answer(
                     str(entry["id"]),

@@ -86,6 +86,8 @@ async def test_what_was_not_to_be_kept_is_forgotten_at_a_restart_until_it_is_kep
 async def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
     await accept(Dedupe(tmp_path), "k")
     with (tmp_path / ACCEPTED).open("ab") as file:
+        file.write(b"[" * 100_000 + b"\n")
+        file.write(b'{"key": "y", "id": "y", "interfaces": [], "at": %s}\n' % (b"9" * 400))
         file.write(b'\xff\n[1]\n{"key": "x"}\n{"key": "torn", "at": 1')
     assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
     assert await Dedupe(tmp_path).claim("torn", 60) is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import threading
 import time
@@ -385,6 +386,19 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
     await second.close()
 
 
+IN_MANIFESTS = {
+    "manifest": ('"stopped"', '"other"'),
+    "since": ('"since": ', '"since": "then", "x": '),
+    "uptime": ('"uptime": ', '"uptime": "then", "x": '),
+    "path": ('"file_name": "x.pcap"', '"file_name": "../../x.pcap"'),
+    "delivered": ('"delivered": ', '"delivered": [], "x": '),
+    "infinite": ('"bytes": ', '"bytes": 1e999, "x": '),
+    "huge": ('"since": ', f'"since": {"9" * 400}, "x": '),
+    "nested": ('"limits": ', f'"limits": {"[" * 450}{"]" * 450}, "x": '),
+    "deeply nested": ('"limits": ', f'"limits": {"[" * 100_000}{"]" * 100_000}, "x": '),
+}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -393,10 +407,8 @@ async def test_a_destination_that_is_switched_off_is_waited_for(tmp_path: Path) 
         "no manifest",
         "no savefile",
         "hidden",
-        "manifest",
         "list",
-        "since",
-        "path",
+        *IN_MANIFESTS,
         "pipe",
         "manifest is a pipe",
         "link",
@@ -417,15 +429,10 @@ async def test_what_is_torn_is_quarantined(tmp_path: Path, damage: str) -> None:
         manifest.unlink()
     elif damage == "no savefile":
         savefile.unlink()
-    elif damage == "manifest":
-        manifest.write_text(manifest.read_text().replace('"stopped"', '"other"'))
     elif damage == "list":
         manifest.write_text("[]")
-    elif damage == "since":
-        manifest.write_text(manifest.read_text().replace('"since": ', '"since": "then", "other": '))
-    elif damage == "path":
-        text = manifest.read_text().replace('"file_name": "x.pcap"', '"file_name": "../../x.pcap"')
-        manifest.write_text(text)
+    elif damage in IN_MANIFESTS:
+        manifest.write_text(manifest.read_text().replace(*IN_MANIFESTS[damage]))
     elif damage == "pipe":
         savefile.unlink()
         os.mkfifo(savefile)

@@ -265,7 +265,8 @@ async def test_a_directory_that_is_missing_is_reported(tmp_path: Path) -> None:
 
 
 async def test_a_note_that_is_not_one_is_ignored(tmp_path: Path) -> None:
-    for text in ("", "{}", "[]", '{"file": 1, "device": "x"}'):
+    own = f'{{"file": "{source(tmp_path / "log", tmp_path).address}", "device": '
+    for text in ("", "{}", "[]", '{"file": 1, "device": "x"}', own + "1e999}", "[" * 100_000):
         (tmp_path / "trigger-x.json").write_text(text)
         one = source(tmp_path / "log", tmp_path)
         await one.connect()

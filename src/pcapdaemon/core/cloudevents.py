@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from ulid import ULID
 
+from pcapdaemon.core.wire import MALFORMED
+
 TYPE = "pcapdaemon.request."
 """The prefix of the CloudEvents type. What happened follows it."""
 
@@ -46,7 +48,7 @@ def decode(body: bytes | str) -> tuple[str, dict[str, Any]] | None:
             if event["specversion"] == "1.0" and event["type"].startswith(TYPE)
             else None
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except MALFORMED:
         return None
     if not isinstance(data, dict) or not {"id", "node"} <= data.keys():
         return None

@@ -16,6 +16,12 @@ from pcapdaemon.core.request import FIELDS, ON_THE_WIRE
 
 T = TypeVar("T")
 
+MALFORMED = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError),
+    *(OverflowError, RecursionError),  # 1e999 has no integer, and JSON may be nested deeply
+)
+"""What is raised while a JSON value is read that is not what a program here wrote."""
+
 FREE = {"target"}
 """Members that are JSON objects in the program too."""
 

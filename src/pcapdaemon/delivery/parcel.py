@@ -94,7 +94,7 @@ class Parcel:
     def of_json(cls, found: Mapping[str, Any], savefile: Savefile) -> "Parcel":
         """Restore a parcel from its manifest.
 
-        Raises ValueError, KeyError or TypeError if it is not a result of `as_json`.
+        Raises one of MALFORMED if it is not a result of `as_json`.
         """
         if found["version"] != VERSION:
             raise ValueError(f"unknown version {found['version']!r}")

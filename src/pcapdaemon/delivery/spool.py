@@ -26,6 +26,7 @@ from pcapdaemon.core.errors import ConfigError, SpoolError
 from pcapdaemon.core.policy import Seconds
 from pcapdaemon.core.section import Section
 from pcapdaemon.core.units import Bytes
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.delivery.parcel import began_to_wait
 from pcapdaemon.files import opened_directory, opened_file, require_private
 from pcapdaemon.savefile.savefile import Savefile
@@ -228,7 +229,7 @@ class Spool:
             }
         ):
             try:
-                manifest = _manifest(self._read(f"{name}.json"))
+                manifest = manifest_of(self._read(f"{name}.json"))
                 size = self._size(f"{name}.savefile")
                 wrong = (
                     ""
@@ -237,7 +238,7 @@ class Spool:
                 )
             except FileNotFoundError as error:
                 wrong = f"{Path(error.filename).name} is missing"
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, *MALFORMED) as error:
                 wrong = f"{name}.json can't be read: {error}"
             yield name, wrong or manifest
 
@@ -314,12 +315,13 @@ class Spool:
                 (self.directory / file).unlink(missing_ok=True)
 
 
-def _manifest(text: str) -> dict[str, Any]:
+def manifest_of(text: str) -> dict[str, Any]:
     """Parse the parts of a manifest that a list needs.
 
-    Raises ValueError, KeyError or TypeError.
+    Raises one of MALFORMED.
     """
     manifest = json.loads(text)
+    began_to_wait(manifest)  # raises too
     known = {"ids": list(map(str, manifest["ids"])), "pending": list(map(str, manifest["pending"]))}
     numbers = {"bytes": int(manifest["bytes"]), "since": float(manifest["since"])}
     return {

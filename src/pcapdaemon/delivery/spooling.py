@@ -8,6 +8,7 @@ from typing import Any
 from pcapdaemon.core.errors import SpoolError
 from pcapdaemon.core.events import Publish, SavefileNotSpooled, SavefileSpooled
 from pcapdaemon.core.node_events import SpoolFileRefused
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
 from pcapdaemon.savefile.savefile import Savefile
@@ -150,7 +151,7 @@ class Spooling:
             return (
                 parcel if await run_in_thread(digest, savefile) == parcel.stopped.sha256 else None
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except (OSError, *MALFORMED):
             return None
 
     async def _quarantine(self, name: str, reason: str) -> None:

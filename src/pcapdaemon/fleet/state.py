@@ -18,6 +18,7 @@ from pcapdaemon.core.cloudevents import decode
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.text import printable
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.fleet import reading
 from pcapdaemon.fleet.followed import Followed
 
@@ -199,7 +200,7 @@ class FleetState:
 def _sent_at(body: bytes) -> float | None:
     try:
         return datetime.fromisoformat(json.loads(body)["time"]).timestamp()
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except MALFORMED:
         return None
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pcapdaemon.core.errors import NotConnected
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.sources.base import Message, Source
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.triggers.alert import MAX_ALERTS
@@ -285,7 +286,7 @@ class FileSource(Source):
             if found["file"] != self.address:
                 return None
             return Position(*(int(found[name]) for name in ("device", "inode", "offset")))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, *MALFORMED):
             return None
 
     def _write(self, position: Position | None) -> None:

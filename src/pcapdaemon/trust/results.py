@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
+from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.trust import jws, keys
 from pcapdaemon.trust.signing import Signer
 
@@ -42,7 +43,7 @@ def opening(lines: Sequence[str]) -> Open:
             token = jws.split(str(json.loads(body)[jws.MEMBER]), TYPE)
             line = known[token.key]
             node = json.loads(token.payload)["data"]["node"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except MALFORMED:
             return None
         valid = keys.public_key(line).verifies(token.signature, token.signed)
         own = isinstance(node, str) and fnmatchcase(node, line.split()[-1])
