@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import threading
 import time
