@@ -45,6 +45,11 @@ async def no_audit(_: CapturePlan, __: Message) -> str:
     return ""
 
 
+def nothing_to_say(_: Rights | None) -> Mapping[str, Any]:
+    """Return that a node says nothing of itself."""
+    return {}
+
+
 def no_quota(_: str, __: Rights | None, ___: int) -> str:
     """Return that no quota is used up."""
     return ""
@@ -55,16 +60,17 @@ class Around:
     """The parts, as functions.
 
     `interfaces` returns what can be captured on now, and `places` what a request's `reply_to` may
-    name. `presence` returns what this node says of itself. `identify` finds out who sent a message,
-    `owner_of` whose request an id is, and `quota` which daily quota of a requester is used up.
-    `permit` writes to the audit log that a request is accepted, and returns why it must not be.
+    name. `presence` returns what this node says of itself to a requester with these rights.
+    `identify` finds out who sent a message, `owner_of` whose request an id is, and `quota` which
+    daily quota of a requester is used up. `permit` writes to the audit log that a request is
+    accepted, and returns why it must not be.
     """
 
     interfaces: Callable[[], Mapping[str, Interface]]
     places: Callable[[], frozenset[str]] = frozenset
     addresses: Callable[[], Collection[Ip]] = no_addresses
     find_targets: Callable[[Asked], Awaitable[Found]] = no_targets
-    presence: Callable[[], Mapping[str, Any]] = dict
+    presence: Callable[[Rights | None], Mapping[str, Any]] = nothing_to_say
     identify: Identify = anyone
     owner_of: Callable[[str], str | None] = no_owner
     quota: Callable[[str, Rights | None, int], str] = no_quota

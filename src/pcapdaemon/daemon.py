@@ -154,7 +154,7 @@ class Daemon:
             lambda: self._results.places,
             own_addresses,
             self._targets.find,
-            lambda: self._node.presence(),  # noqa: PLW0108  # it is made later
+            lambda rights: self._node.presence(rights),  # noqa: PLW0108  # it is made later
             self._trust.standing,
             self._history.owner_of,
             self._trust.quota,

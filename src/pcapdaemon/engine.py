@@ -219,7 +219,7 @@ class Engine:
             order = replace(order, id="")  # it must not look like a word about that one
         if await self._is_replayed(standing):
             return intake.replayed(message.source, order.id)
-        presence, elsewhere = self._around.presence(), self._elsewhere(message)
+        presence, elsewhere = self._around.presence(standing.rights), self._elsewhere(message)
         return obey(order, message.source, standing, self.runs, presence, elsewhere)
 
     async def _judged(

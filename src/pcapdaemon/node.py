@@ -15,6 +15,7 @@ from pcapdaemon.core.errors import CaptureRefused
 from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import MAX_SNAPLEN
 from pcapdaemon.core.plan import policy_problems
+from pcapdaemon.core.profile import INTERFACES, Profiles
 from pcapdaemon.core.request import ON_THE_WIRE, validate
 from pcapdaemon.core.requester import Rights, matches
 from pcapdaemon.core.wire import to_wire
@@ -103,7 +104,7 @@ class Node:
                 "format": general.format,
                 "compress": general.compress,
             },
-            "profiles": settings.profiles,
+            "profiles": _usable(settings.profiles, rights),
             "aliases": _visible(settings.aliases, rights),
             "sources": {name: vars(one) for name, one in history.sources.items()},
             "destinations": {
@@ -174,18 +175,22 @@ class Node:
             },
         }
 
-    def presence(self) -> dict[str, Any]:
-        """Return what this node says of itself on a bus, in at most a few kilobytes."""
+    def presence(self, rights: Rights | None = None) -> dict[str, Any]:
+        """Return what this node says of itself on a bus, in at most a few kilobytes.
+
+        Interfaces on which a requester with these rights may not capture are left out.
+        """
         settings = self._settings()
         http = settings.sources.get("http")
         names = (name for _, name in socket.if_nameindex())
-        found = (Interface(name, InterfaceKind.NETWORK) for name in names)
+        found = (one for one in map(_network, names) if may_use(one, rights))
         allowed = (one.name for one in found if may_capture_on(one, settings.general))
+        recorders = (one for one in self._recorders() if may_use(_network(one.interface), rights))
         return {
             "version": __version__,
             "labels": settings.general.labels,
             INTERFACE: list(islice(allowed, MOST_REPORTED)),
-            "recorders": [to_wire(one) for one in islice(self._recorders(), MOST_REPORTED)],
+            "recorders": [to_wire(one) for one in islice(recorders, MOST_REPORTED)],
             "memory": self._budget.limit,
             "used": self._budget.used,
             "url": getattr(http, "public_url", None) or "",
@@ -207,6 +212,21 @@ class Node:
         except CaptureRefused as error:
             return {"valid": False, "instructions": 0, "error": str(error)}
         return {"valid": True, "instructions": number, "error": ""}
+
+
+def _network(name: str) -> Interface:
+    return Interface(name, InterfaceKind.NETWORK)
+
+
+def _usable(profiles: Profiles, rights: Rights | None) -> Profiles:
+    """Return the profiles that name no interface on which a requester may not capture."""
+    return {
+        name: fields
+        for name, fields in profiles.items()
+        if rights is None
+        or not rights.interfaces
+        or all(matches(rights.interfaces, one) for one in fields.get(INTERFACES) or ())
+    }
 
 
 def _visible(aliases: dict[str, list[str]], rights: Rights | None) -> dict[str, list[str]]:

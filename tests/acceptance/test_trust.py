@@ -316,24 +316,34 @@ def test_requesters_see_only_interfaces_that_they_may_use(
     make: Make, wire: Wire, tmp_path: Path
 ) -> None:
     named = {
+        "recorder 1": {"interface": "lo", "memory": "8MiB"},
         "interface 1": {"name": wire.far, "alias": ["both"]},
         "interface 2": {"name": "lo", "alias": ["both", "inner"]},
+        "profile 1": {"name": "inside", "interface": ["lo"]},
+        "profile 2": {"name": "outside", "interface": [wire.far], "packets": 5},
+        "profile 3": {"name": "any", "alias": ["both"]},
     }
     daemon = make(sections(wire, tmp_path, **named)).start()
 
-    def seen(name: str) -> tuple[set[str], dict[str, list[str]]]:
+    def seen(name: str) -> tuple[set[str], dict[str, list[str]], set[str]]:
         found = daemon.api("GET", "/interfaces", **bearer(name)).json()
-        return {one["name"] for one in found}, daemon.api("GET", "/about", **bearer(name)).json()[
-            "aliases"
-        ]
+        about = daemon.api("GET", "/about", **bearer(name)).json()
+        order = {"id": "l", "list": True}
+        listed = daemon.api("POST", "/captures", json=order, **bearer(name)).json()
+        allowed = {one["name"] for one in found}
+        assert set(listed["interface"]) <= allowed
+        assert [one["interface"] for one in listed["recorders"]] == ["lo"] * ("lo" in allowed)
+        return {one["name"] for one in found}, about["aliases"], set(about["profiles"])
 
-    every, names = seen("admin")
+    every, names, profiles = seen("admin")
     assert {"lo", wire.far} <= every
     assert names == {"both": [wire.far, "lo"], "inner": ["lo"]}
-    every, names = seen("narrow")
+    assert profiles == {"inside", "outside", "any"}
+    every, names, profiles = seen("narrow")
     assert wire.far in every
     assert all(name.startswith("rx") for name in every)
     assert names == {"both": [wire.far]}
+    assert profiles == {"outside", "any"}
 
 
 @pytest.mark.parametrize(
