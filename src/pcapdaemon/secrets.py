@@ -127,5 +127,14 @@ def _reason(error: Exception, where: str) -> str:
     if isinstance(error, OSError):
         if "/" not in where and "." not in where:  # perhaps the secret itself
             return f"can't read it: {error.strerror}; give the path of a file"
-        return f"can't read {where}: {error.strerror}"
+        return f"can't read {where}: {error.strerror}{_elsewhere(where)}"
     return f"{where!r} is not text"
+
+
+def _elsewhere(where: str) -> str:
+    if "$CREDENTIALS_DIRECTORY" not in where or "CREDENTIALS_DIRECTORY" in os.environ:
+        return ""
+    return (
+        "; systemd sets CREDENTIALS_DIRECTORY for the service only, as long as it runs:"
+        " /run/credentials/pcapdaemon.service"
+    )

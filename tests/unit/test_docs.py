@@ -38,11 +38,33 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+def passed() -> set[str]:
+    """Return the names of the secrets that the unit passes."""
+    unit = (ROOT / "packaging" / "pcapdaemon.service").read_text()
+    pairs = re.findall(r"^LoadCredential=(.+):(.+)$", unit, re.MULTILINE)
+    # a path that is not absolute may be missing (systemd.exec(5))
+    assert all(file == f"pcapdaemon.{name}" for name, file in pairs)
+    return {name for name, _ in pairs}
+
+
+def test_the_unit_passes_every_secret_that_the_documents_name() -> None:
+    pages = [*PAGES, ROOT / "packaging" / "pcapdaemon.toml"]
+    named = re.findall(
+        r"\$CREDENTIALS_DIRECTORY/([\w.-]*\w)", "".join(p.read_text() for p in pages)
+    )
+    assert set(named) <= passed()
+    listed = re.search(
+        r"The unit passes (.*), as far", (ROOT / "docs/how-to/production.md").read_text()
+    )
+    assert listed
+    assert set(re.findall(r"`(.*?)`", listed[1])) == passed()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_examples_of_messages_and_configurations_are_valid(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("token", "trigger", "kafka", "redis"):
+    for name in passed():
         (tmp_path / name).write_text("a-long-token")
     if "server.pem" in path.read_text():
         certificates(tmp_path)
@@ -62,6 +84,7 @@ def test_the_example_configuration_is_valid_as_it_is_and_with_everything_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_of_it: bool
 ) -> None:
     text = (ROOT / "packaging" / "pcapdaemon.toml").read_text()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for name in re.findall(r'_file = "(.*)"', text):
         (tmp_path / Path(name).name).write_text("a-long-token")
     text = text.replace("/etc/pcapdaemon/", f"{tmp_path}/")
