@@ -50,7 +50,7 @@ def passed() -> set[str]:
 def test_the_unit_passes_every_secret_that_the_documents_name() -> None:
     pages = [*PAGES, ROOT / "packaging" / "pcapdaemon.toml"]
     named = re.findall(
-        r"\$CREDENTIALS_DIRECTORY/([\w.-]*\w)", "".join(p.read_text() for p in pages)
+        r"\$CREDENTIALS_DIRECTORY/([a-z0-9.]*[a-z0-9])", "".join(p.read_text() for p in pages)
     )
     assert set(named) <= passed()
     listed = re.search(
