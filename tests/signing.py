@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 
 from pcapdaemon.trust import jws, keys
 
@@ -27,6 +32,13 @@ class Signer:
     def from_file(cls, path: Path) -> "Signer":
         """Return the key of a file as ssh-keygen writes it."""
         return cls(private=load_ssh_private_key(path.read_bytes(), None))
+
+    def to_file(self, path: Path) -> Path:
+        """Write the key as ssh-keygen does, and return the path."""
+        form = Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+        path.write_bytes(self.private.private_bytes(*form))
+        path.chmod(0o600)
+        return path
 
     def token(self, fields: Mapping[str, Any], **more: str) -> str:
         """Return the fields as a signed message."""

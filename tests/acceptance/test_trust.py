@@ -622,6 +622,33 @@ def test_the_command_line_signs(make: Make, wire: Wire, tmp_path: Path) -> None:
         subprocess.run(["kill", found["SSH_AGENT_PID"]], check=True)
 
 
+def test_who_signs_but_may_not_read_the_record_learns_that_it_runs(
+    trusting: DaemonProcess, wire: Wire, tmp_path: Path
+) -> None:
+    key = ALICE.to_file(tmp_path / "alice")
+    address = f"http://127.0.0.1:{trusting.port}"
+    words = ["--sign", str(key), "-i", wire.far, "--duration", "1", "--node", "any"]
+    one = subprocess.run(
+        [PCAPDAEMON, "request", "--url", address, *words, "--id", "one", "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (one.returncode, json.loads(one.stdout)["state"]) == (0, "running"), one.stderr
+    assert "can't be followed without a token" in one.stderr
+    assert "[[requester]]" in one.stderr
+    two = subprocess.run(
+        [PCAPDAEMON, "request", "--url", address, "--url", address, *words, "--id", "two"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "running" in two.stdout
+    assert "rejected" not in two.stdout
+
+
 def test_a_trigger_may_do_what_its_policy_says(make: Make, wire: Wire, tmp_path: Path) -> None:
     log = tmp_path / "eve.json"
     log.touch()

@@ -44,6 +44,10 @@ class Refused(PcapdaemonError):
         self.problems = problems
 
 
+class NotAllowed(Refused):
+    """The daemon allows neither this user nor the token to do that."""
+
+
 class ApiClient:
     """A client of one daemon's API.
 
@@ -184,7 +188,8 @@ class ApiClient:
                 "check the port: another program may listen there",
             ) from None
         words = f"{refusal.title}: {refusal.detail} (status {response.status_code})"
-        raise Refused(refusal.problems or [words], refusal.hint)
+        kind = NotAllowed if response.status_code in (401, 403) else Refused
+        raise kind(refusal.problems or [words], refusal.hint)
 
 
 def _trusting(file: str) -> ssl.SSLContext:
@@ -263,8 +268,11 @@ def _follow(api: ApiClient, message: dict[str, Any], nodes: Followed) -> None:
         if found["state"] != RequestState.RUNNING:
             nodes.records[api.url] = reading.record({**found, "node": api.url})
             return
-        for record in api.follow(found["id"]):
-            nodes.records[api.url] = record
+        try:
+            for record in api.follow(found["id"]):
+                nodes.records[api.url] = record
+        except NotAllowed:  # a signature allows the request, but not to follow it
+            nodes.records[api.url] = reading.record({**found, "node": api.url})
     except Refused as error:
         nodes.failed(api.url, RequestState.REJECTED, error.problems)
     except PcapdaemonError as error:

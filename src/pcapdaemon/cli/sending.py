@@ -71,7 +71,11 @@ def by_http(
     for api in apis:
         record = api.submit(seal(message))
         if record.get("state") == RequestState.RUNNING and wait:
-            record = watching.follow(api, record["id"])
+            try:
+                record = watching.follow(api, record["id"])
+            except client.NotAllowed as error:  # a signature allows the request, but not this
+                words = f"it runs, but can't be followed without a token: {error}"
+                show.errors.print(words, markup=False)
         show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
         if write:
             records.fetch(api, record, write)

@@ -105,7 +105,8 @@ def _private(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
             raise SigningError(f"{path} has a passphrase", "add it with 'ssh-add'") from None
         return _private(path, getpass.getpass(f"Passphrase of {path}: ").encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SigningError(f"{path}: {error}", "name the file of a private key") from None
+        hint = "name the file of a private key; of a security key, use 'ssh-add' and --sign agent"
+        raise SigningError(f"{path}: {error}", hint) from None
     if not isinstance(found, Ed25519PrivateKey):
         raise SigningError(f"{path}: only Ed25519 keys sign", "run 'ssh-keygen -t ed25519'")
     return found
