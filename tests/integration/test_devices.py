@@ -152,7 +152,7 @@ async def test_the_past_of_a_name_is_not_of_the_device_that_had_it(
         assert at_once.outcome.packets == 0
         await asyncio.to_thread(eventually, lambda: follows(recorder, wire.far))
         later = await during(
-            session(wire, recorder, lookback=30, duration=1), lambda: sends_to(wire)
+            session(wire, recorder, lookback=30, packets=3), lambda: sends_to(wire)
         )
     assert later.outcome.packets == 3
     assert later.outcome.lookback is not None
@@ -176,22 +176,27 @@ def sends_to(wire: Wire) -> None:
 async def test_a_capture_goes_on_after_its_interface_was_down(
     wire: Wire, tmp_path: Path, recorded: bool
 ) -> None:
+    away = 0.0
+
     def traffic() -> None:
+        nonlocal away
         wire.send(3)
         time.sleep(0.3)
+        begun = time.monotonic()
         ip("link", "set", "dev", wire.far, "down")
         time.sleep(0.5)
         ip("link", "set", "dev", wire.far, "up")
+        away = time.monotonic() - begun
         eventually(lambda: can_send(wire.near))
         wire.send(4)
 
     async def capture(recorder: Recorder | None) -> Captured:
-        return await during(session(wire, recorder, duration=2), traffic)
+        return await during(session(wire, recorder, packets=7), traffic)
 
     stopped = await with_recorder(wire, capture) if recorded else await capture(None)
-    assert stopped.outcome.stop_reason is StopReason.DURATION
+    assert stopped.outcome.stop_reason is StopReason.PACKETS
     assert numbers(saved(stopped, tmp_path / "x.pcap")) == [*range(3), *range(4)]
-    assert 0.4 < stopped.outcome.down < 1.5
+    assert 0.4 < stopped.outcome.down < away + 0.5
     assert stopped.outcome.missing == (f"the link was down for {stopped.outcome.down:.1f} s",)
 
 
