@@ -1,7 +1,7 @@
 """Runs benchmarks in a network namespace.
 
-sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|start|buses|delivery|recorder|
-alerts|targets|console|trust|soak]
+sudo .venv/bin/python -m benchmarks [packets|fleet|user|daemon|many|start|buses|delivery|
+recorder|alerts|targets|console|trust|soak]
 """
 
 import os
@@ -16,6 +16,7 @@ from benchmarks import (
     console,
     daemon,
     delivery,
+    many,
     packet_loop,
     recorder,
     soak,
@@ -42,6 +43,7 @@ def main() -> None:
         "fleet",
         "user",
         "daemon",
+        "many",
         "start",
         "buses",
         "delivery",
@@ -59,6 +61,7 @@ def main() -> None:
             "fleet": lambda: packet_loop.sixteen_captures(wire),
             "user": lambda: user.figures(wire, Path(name)),
             "daemon": lambda: daemon.figures(wire, Path(name)),
+            "many": lambda: many.figures(wire, Path(name)),
             "start": lambda: start.figures(Path(name)),
             "buses": lambda: buses.figures(Path(name)),
             "recorder": lambda: recorder.figures(wire, Path(name)),

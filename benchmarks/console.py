@@ -1,6 +1,5 @@
 """How soon the page can be used, what it transfers, and what an open page costs the daemon."""
 
-import os
 import statistics
 import time
 from pathlib import Path
@@ -73,13 +72,6 @@ def _first_view(browser: Browser, origin: str) -> tuple[float, float]:
 
 def _cpu(daemon: DaemonProcess) -> float:
     time.sleep(2)  # what came before ends
-    before, begun = _ticks(daemon), time.monotonic()
+    before, begun = daemon.cpu(), time.monotonic()
     time.sleep(SECONDS)
-    seconds = (_ticks(daemon) - before) / os.sysconf("SC_CLK_TCK")
-    return seconds / (time.monotonic() - begun) * 100
-
-
-def _ticks(daemon: DaemonProcess) -> int:
-    assert daemon.process is not None
-    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return (daemon.cpu() - before) / (time.monotonic() - begun) * 100

@@ -50,7 +50,7 @@ def figures(wire: Wire, directory: Path) -> list[Figure]:
         return [
             Figure("from start to ready", ready, "s", most=1.5),
             *_idle(daemon),
-            *_latency(daemon, server, wire),
+            *_latencies(daemon, server, wire),
             *foreign(daemon, server, FOR_ANOTHER),
         ]
     finally:
@@ -68,39 +68,41 @@ def _idle(daemon: DaemonProcess) -> list[Figure]:
     ]
 
 
-def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Figure]:
-    """Measure how fast a capture starts and ends.
+def _latencies(daemon: DaemonProcess, server: RedisServer, wire: Wire) -> list[Figure]:
+    found = [latency(daemon, server, wire, number) for number in range(ROUNDS)]
+    armed, first, last = zip(*found, strict=True)
+    return [
+        Figure("from PUBLISH to armed, median", statistics.median(armed), "ms"),
+        Figure("from PUBLISH to the first packet, median", statistics.median(first), "ms", most=2),
+        Figure("from the last packet to the file, median", statistics.median(last), "ms"),
+        Figure("from the last packet to the file, maximum", max(last), "ms", most=200),
+    ]
 
-    From PUBLISH to the first packet in the file, and from the last packet to the finished file.
+
+def latency(
+    daemon: DaemonProcess, server: RedisServer, wire: Wire, number: int
+) -> tuple[float, float, float]:
+    """Return how fast a capture starts and ends, in milliseconds.
+
+    From PUBLISH to armed, from PUBLISH to the first packet in the file, and from the last packet to
+    the finished file.
     """
-    client, first, last, armed = server.client(), [], [], []
-    for number in range(ROUNDS):
-        sending = traffic(wire)
-        time.sleep(0.2)
-        message = {"node": "any", "interface": [wire.far], "packets": 500, "id": f"round-{number}"}
+    sending = traffic(wire)
+    time.sleep(0.2)
+    message = {"node": "any", "interface": [wire.far], "packets": 500, "id": f"round-{number}"}
+    with server.client() as client:
+        client.ping()  # it connects only now
         published = time.time()
         client.publish("capture", json.dumps(message))
         time.sleep(0.05)  # who publishes does not run on this host: it must not take its CPU
-        while not (found := list(daemon.captures.glob(f"*round-{number}.pcap"))):
-            time.sleep(0.001)
-        there = time.time()
-        sending.kill()
-        sending.wait()
-        times = [at for at, _, _ in packets(found[0])]
-        first.append(times[0] - published)
-        last.append(there - times[-1])
-        armed.append(daemon.record(f"round-{number}")["captures"][0]["started_at"] - published)
-    return [
-        Figure("from PUBLISH to armed, median", 1000 * statistics.median(armed), "ms"),
-        Figure(
-            "from PUBLISH to the first packet, median",
-            1000 * statistics.median(first),
-            "ms",
-            most=2,
-        ),
-        Figure("from the last packet to the file, median", 1000 * statistics.median(last), "ms"),
-        Figure("from the last packet to the file, maximum", 1000 * max(last), "ms", most=200),
-    ]
+    while not (found := list(daemon.captures.glob(f"*round-{number}.pcap"))):
+        time.sleep(0.001)
+    there = time.time()
+    sending.kill()
+    sending.wait()
+    times = [at for at, _, _ in packets(found[0])]
+    armed = daemon.record(f"round-{number}")["captures"][0]["started_at"]
+    return 1000 * (armed - published), 1000 * (times[0] - published), 1000 * (there - times[-1])
 
 
 def foreign(

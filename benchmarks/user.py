@@ -4,16 +4,15 @@ Everything counts: the request, the copy into memory, the digest, and the write 
 tmpfs. The peer is `tcpdump -w` to tmpfs on the same traffic, as in packet_loop.py.
 """
 
-import json
 import shutil
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.daemon import latency
 from benchmarks.packet_loop import (
     FLEET,
     FLEET_FRAMES,
@@ -24,10 +23,9 @@ from benchmarks.packet_loop import (
     scratch,
     tcpdump_cpu,
     tcpdump_fleet,
-    traffic,
 )
 from benchmarks.report import Figure
-from tests.helpers import Wire, eventually, packets
+from tests.helpers import Wire, eventually
 from tests.servers import DaemonProcess, RedisServer
 
 ROUNDS = 3
@@ -97,11 +95,11 @@ def _done(
     """
     each: dict[str, Any] = {"interface": [wire.far], "packets": frames // len(filters)}
     answers = [daemon.request(**each, timeout=3, bpf=words) for words in filters]
-    before = _cpu(daemon)
+    before = daemon.cpu()
     wire.send(frames, SIZE, rate, FLEET)
     eventually(lambda: len(_files(daemon, "[!.]*.pcap")) == len(filters), 30)
     time.sleep(0.2)  # the last events
-    used = _cpu(daemon) - before
+    used = daemon.cpu() - before
     for file in daemon.captures.iterdir():
         file.unlink()
     records = [daemon.record(answer.json()["id"]) for answer in answers]
@@ -121,26 +119,11 @@ def _from_recorder(wire: Wire, directory: Path) -> list[Figure]:
         with _daemon(wire, directory, redis=section, **{"recorder 1": recorder}) as daemon:
             eventually(lambda: daemon.logged("source connected", source="redis"))
             eventually(lambda: daemon.logged("recorder records"))
-            late = [_latency(daemon, server, wire, number) for number in range(LATE_ROUNDS)]
+            first = [latency(daemon, server, wire, number)[1] for number in range(LATE_ROUNDS)]
     finally:
         server.kill()
-    median = 1000 * statistics.median(late)
+    median = statistics.median(first)
     return [Figure("from PUBLISH to the first packet, recorder, median", median, "ms", most=1)]
-
-
-def _latency(daemon: DaemonProcess, server: RedisServer, wire: Wire, number: int) -> float:
-    sending = traffic(wire)
-    time.sleep(0.2)
-    message = {"node": "any", "interface": [wire.far], "packets": 500, "id": f"r{number}"}
-    with server.client() as client:
-        client.ping()  # it connects only now
-        published = time.time()
-        client.publish("capture", json.dumps(message))
-        time.sleep(0.05)  # who publishes does not run on this host: it must not take its CPU
-    (file,) = eventually(partial(_files, daemon, f"*-r{number}.pcap"))
-    sending.kill()
-    sending.wait()
-    return next(iter(packets(file)))[0] - published
 
 
 @contextmanager
@@ -164,12 +147,3 @@ def _daemon(wire: Wire, directory: Path, **sections: Any) -> Iterator[DaemonProc
         finally:
             daemon.stop()
             shutil.rmtree(captures)
-
-
-def _cpu(daemon: DaemonProcess) -> float:
-    """Return the CPU seconds of all threads of a process, in nanoseconds' resolution.
-
-    The clock of another process is that of clock_getcpuclockid(3).
-    """
-    assert daemon.process
-    return time.clock_gettime(~daemon.process.pid << 3 | 2)
