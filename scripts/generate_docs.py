@@ -155,7 +155,7 @@ COMMANDS = """# The command line
 
 Data goes to stdout, everything else to stderr.
 The status is 0 if all went well, 1 if something failed, and 2 for a mistake on the command line or in the configuration.
-The original's flags work with one dash or two, without the word `run`: see [Coming from the original](../how-to/migrate.md).
+The original's flags work with one dash or two, without the word `run`: see [Migrate from the original](../how-to/migrate.md).
 
 """
 
@@ -211,7 +211,7 @@ def _command(command: typing.Any) -> str:
     words, _, example = (command.help or "").partition("Example: ")
     rows = []
     for one in command.params:
-        if one.name != "help":
+        if one.name != "help" and not getattr(one, "hidden", False):
             names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)).replace(
                 "`" + one.name + "`", one.name.upper()
             )

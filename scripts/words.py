@@ -24,9 +24,7 @@ WORDS = {
     "errors": "The same in an answer of the API: objects with `field` and `message`.",
     "field": "The message's field that a problem is about. Empty: the whole message.",
     "message": "What is wrong, and what to do.",
-    "kind": (
-        "Why a request was rejected: `invalid`, `conflict`, `expired`, `busy` or `unavailable`."
-    ),
+    "kind": ("Why a request was rejected: see [the message](message.md)."),
     "hint": "What to do next.",
     "warnings": "What is odd about the request, but no reason to reject it.",
     "requester": "Who asked, `[[requester]]`. Empty: the node knows no requesters.",

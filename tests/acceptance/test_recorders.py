@@ -121,8 +121,11 @@ def test_a_node_without_a_recorder_captures_and_says_so(daemon: DaemonProcess, w
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"recorder 1": {}}, "[[recorder]] number 1: set one of interface, alias and pods"),
-        ({"recorder 1": {"interface": "a", "alias": "b"}}, "set one of interface, alias and pods"),
+        ({"recorder 1": {}}, "[[recorder]] number 1: set exactly one of interface, alias and pods"),
+        (
+            {"recorder 1": {"interface": "a", "alias": "b"}},
+            "set exactly one of interface, alias and pods",
+        ),
         (
             {"recorder 1": {"alias": "wan"}},
             "[[recorder]] number 1 alias: no [[interface]] has the alias wan",

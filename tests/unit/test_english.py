@@ -43,6 +43,25 @@ def files() -> list[str]:
     return [one for one in listed if Path(one).suffix in KINDS and (ROOT / one).is_file()]
 
 
+CODE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+SENTENCE_ENDS = re.compile(r"""(?<=[a-z)\]`*"'])[.?!] (?=[A-Z\[`"(*])""")
+
+
+def test_each_sentence_of_a_document_has_a_line_of_its_own() -> None:
+    found = []
+    for name in files():
+        text = (ROOT / name).read_text()
+        if not name.endswith(".md") or text.startswith("<!-- written by"):
+            continue
+        prose = CODE.sub(lambda code: "\n" * code[0].count("\n"), text)
+        found += [
+            f"{name}:{number}: {line}"
+            for number, line in enumerate(prose.splitlines(), 1)
+            if not line.lstrip().startswith(("|", "#")) and SENTENCE_ENDS.search(line)
+        ]
+    assert not found, "begin a line for each sentence:\n" + "\n".join(found)
+
+
 @pytest.mark.parametrize(("word", "instead"), INSTEAD.items())
 def test_the_plain_word_is_used(word: str, instead: str) -> None:
     pattern = re.compile(rf"\b({word})\b", re.IGNORECASE)

@@ -226,6 +226,20 @@ def test_no_part_depends_on_itself_through_others() -> None:
     assert there == set(MAY_IMPORT)
 
 
+def test_folders_are_layers_in_the_order_that_the_architecture_names() -> None:
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("## Folders are layers")[2]
+    rows = re.findall(r"^\| (`[^|]*`) \|", table.partition("\n## ")[0], re.MULTILINE)
+    row_of = {
+        name.removesuffix(".py").rstrip("/"): number
+        for number, row in enumerate(rows)
+        for name in re.findall(r"`([^`]+)`", row)
+    }
+    assert row_of.keys() == MAY_IMPORT.keys() - {"__main__"}
+    for part, others in MAY_IMPORT.items():
+        below = {one for one in others if part in row_of and row_of[one] > row_of[part]}
+        assert not below, f"{part} may import what is below it in ARCHITECTURE.md: {below}"
+
+
 def test_no_module_depends_on_itself_through_others() -> None:
     names = {
         f"pcapdaemon.{'.'.join(p.relative_to(SOURCE).with_suffix('').parts)}": p

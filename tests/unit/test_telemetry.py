@@ -66,7 +66,7 @@ def test_a_syslog_that_is_not_there_is_said_and_no_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Telemetry(Syslog(address=str(tmp_path / "none"))).stopped()
-    assert "no syslog" in capsys.readouterr().err
+    assert "can't be sent to syslog" in capsys.readouterr().err
 
 
 def test_nothing_waits_for_a_reader_that_stalls(

@@ -15,7 +15,7 @@ Last = Callable[[int], list[dict[str, Any]] | None]
 
 
 class AuditRoutes:
-    """The route."""
+    """`GET /audit`, for requesters with `audit` in `may`."""
 
     def __init__(self, last: Last, source: HttpSource) -> None:
         self._last, self._source = last, source

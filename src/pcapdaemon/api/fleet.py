@@ -211,9 +211,12 @@ class FleetRoutes:
 
     async def _send(self, message: Mapping[str, Any], bus: str) -> dict[str, Any]:
         if not self._watch.buses:
-            raise HTTPException(503, "no bus of this node has a place for results")
+            raise HTTPException(
+                503, "no bus of this node has a place for results; set results in its section"
+            )
         if bus and bus not in self._watch.buses:
-            raise HTTPException(404, f"the fleet is not on {bus!r}")
+            known = ", ".join(self._watch.buses)
+            raise HTTPException(404, f"the fleet is not on {bus!r}, but on {known}")
         try:
             return await self._watch.request(message, bus)
         except NotConnected as error:

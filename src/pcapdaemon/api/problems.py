@@ -10,8 +10,8 @@ Responses = dict[int | str, dict[str, Any]]
 
 TITLES = {
     400: "The request is invalid",
-    401: "A bearer token is required",
-    403: "Not for this user",
+    401: "Not authenticated",
+    403: "Not allowed",
     404: "Not found",
     405: "The method is not allowed",
     409: "A request with this id is running",

@@ -161,8 +161,11 @@ class SavefileRoutes:
         link = self._links.get(secret)
         if not request.scope.get("head"):  # a program may ask first what it would get
             self._links.pop(secret, None)
-        if link is None or link.until < time.monotonic() or not self._settings().download:
-            raise HTTPException(404, "the link was used, or is older than a minute")
+        if not self._settings().download:
+            raise HTTPException(404, "this node does not allow it: [console] download = false")
+        if link is None or link.until < time.monotonic():
+            words = "the link was used, or is older than a minute; request a new one"
+            raise HTTPException(404, words)
         return respond(await self._savefile(link.request_id, link.name), link.name, None)
 
     async def _read(self, request_id: str, name: str, read: Callable[..., Any], *how: int) -> Any:

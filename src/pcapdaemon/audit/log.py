@@ -265,7 +265,12 @@ class Audit:
     def _report_head(self) -> None:
         if self._file and self._file.chain.number:
             chain = self._file.chain
-            log.info("audit log", file=self._settings.file, seq=chain.number, hash=chain.head)
+            log.info(
+                "hash of the last audit line",
+                file=self._settings.file,
+                seq=chain.number,
+                hash=chain.head,
+            )
 
     async def _send(self, line: bytes) -> None:
         if (bus := self._bus_of(self._settings.bus)) is None:

@@ -87,7 +87,7 @@ class RecorderSettings(Section):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if sum(map(bool, (self.interface, self.alias, self.pods))) != 1:
-            raise ValueError("set one of interface, alias and pods")
+            raise ValueError("set exactly one of interface, alias and pods")
         if self.pods and self.total < self.memory:
             raise ValueError(f"total ({self.total}) must be at least memory ({self.memory})")
         return self

@@ -104,7 +104,7 @@ def keys_revoke(
 
 @app.command("token")
 def keys_token() -> None:
-    """Make a token for the API, and print it and what the configuration has of it.
+    """Make a token for the API, and print it and the hash to put into the configuration.
 
     Example: pcapdaemon keys token
     """

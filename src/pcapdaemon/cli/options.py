@@ -52,7 +52,7 @@ Sign = Annotated[
     typer.Option(
         "--sign",
         envvar="PCAPDAEMON_SIGN",
-        help="Sign with a key of SSH: agent, agent:SHA256:..., or the file of a private key.",
+        help="Sign with an SSH key: agent, agent:SHA256:..., or the file of a private key.",
         show_default=False,
     ),
 ]

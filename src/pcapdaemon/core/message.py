@@ -52,13 +52,13 @@ BEGINNINGS = {
 
 ALERTS = {
     ("receiver", "alerts"): "an alert of Prometheus Alertmanager or Grafana",
-    ("output_fields", "rule"): "an alert of Falco",
-    ("event_type", "flow_id"): "an event of Suricata",
+    ("output_fields", "rule"): "a Falco alert",
+    ("event_type", "flow_id"): "a Suricata event",
     ("specversion", "type"): "a CloudEvent",
     ("type", "topicarn"): "a notification of Amazon SNS",
     ("records",): "an event notification of Amazon S3 or Lambda",
     ("s3bucketname", "s3key"): "a pointer to a message in S3",
-    ("id.orig_h", "uid"): "a log line of Zeek",
+    ("id.orig_h", "uid"): "a Zeek log line",
     ("rule", "agent", "manager"): "an alert of Wazuh",
 }
 """Fields, in lower case, by which well-known messages are recognized."""

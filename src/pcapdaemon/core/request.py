@@ -254,7 +254,7 @@ class CaptureRequest(BaseModel):
     compress: Compression | None = Field(
         None,
         description=(
-            "How the savefile is compressed during delivery. Absent: `[general] compress`."
+            "How the savefile is compressed when its capture ends. Absent: `[general] compress`."
         ),
     )
     payload: Payload | None = Field(
@@ -280,8 +280,8 @@ class CaptureRequest(BaseModel):
     destinations: Names = Field(
         (),
         description=(
-            "Only these destinations get the savefile: `local`, `s3` or `cloudshark`. Absent: all"
-            " that the node has turned on."
+            "Only these destinations get the savefile, such as `local` or `s3`. Absent: all that"
+            " the node has turned on."
         ),
     )
     comment: Text | None = Field(

@@ -127,12 +127,12 @@ class Requester(Rights):
         "", description="The `[[group]]` whose rights count where this requester has none itself."
     )
     keys: Strings = Field(
-        (), description="Public keys of SSH that sign its messages, `ssh-ed25519 AAAA... NAME`."
+        (), description="SSH public keys that sign its messages, `ssh-ed25519 AAAA... NAME`."
     )
     authorities: Strings = Field(
         (),
         description=(
-            "Public keys of certificate authorities of SSH. A key with a certificate from one of"
+            "Public keys of SSH certificate authorities. A key with a certificate from one of"
             " them signs for this requester too."
         ),
     )
@@ -154,7 +154,7 @@ class Requester(Rights):
         (), description="Users of this host, by name or number, on the socket of `[http] socket`."
     )
     certificates: Strings = Field(
-        (), description="Names in certificates of TLS clients, see `[http] tls_clients`."
+        (), description="Names in certificates of TLS clients, see `[http] client_ca_file`."
     )
     subjects: Strings = Field((), description="Globs of the subjects of OIDC tokens, see `[oidc]`.")
 

@@ -202,7 +202,8 @@ def _give_name(directory: int, hidden: str, name: str) -> str:
             return free
         except FileExistsError:
             continue
-    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+    words = f"{name} and {MOST_NAMES - 1} numbered names exist; change [general] filename"
+    raise OSError(errno.EEXIST, words)
 
 
 def _numbered(name: str, number: int) -> str:

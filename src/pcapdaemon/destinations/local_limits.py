@@ -46,7 +46,7 @@ def make_room(directory: int, limits: Limits, size: int) -> None:
     files = sorted(_savefiles(directory), key=lambda one: one.at)
     total = sum(one.size for one in files)
     if _never_fits(directory, limits, total, size):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise _no_room(limits, size)
     removed = 0
     for one in files:
         old = limits.maxage and time.time() - one.at > limits.maxage
@@ -58,7 +58,15 @@ def make_room(directory: int, limits: Limits, size: int) -> None:
     if removed:
         log.info("old savefiles removed", destination="local", files=removed)
     if _is_short(directory, limits, total, size):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise _no_room(limits, size)
+
+
+def _no_room(limits: Limits, size: int) -> OSError:
+    words = (
+        f"no room for {size} bytes within [general] localmaxbytes = {limits.maxbytes} and"
+        f" localminfree = {limits.minfree}"
+    )
+    return OSError(errno.ENOSPC, words)
 
 
 def _never_fits(directory: int, limits: Limits, total: int, size: int) -> bool:

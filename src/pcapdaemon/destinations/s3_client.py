@@ -1,4 +1,4 @@
-"""A client of S3 as the section says."""
+"""An S3 client as the section says."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -110,7 +110,7 @@ class S3Settings(Section):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.upload and not self.bucket:
-            raise ValueError("bucket is missing")
+            raise ValueError("bucket is missing; set it, or upload = false")
         if (self.accessid is None) != (self.accesskey is None):
             raise ValueError("set both accessid and accesskey, or neither for AWS's default chain")
         return self

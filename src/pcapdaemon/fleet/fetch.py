@@ -112,7 +112,8 @@ class Fetcher:
                 async for part in response.aiter_bytes(AT_ONCE):
                     self._left -= len(part)
                     if self._left < 0:
-                        raise NotFetched("the savefiles are more than [console] fetch_most")
+                        most = self._settings.fetch_most
+                        raise NotFetched(f"more than [console] fetch_most = {most} bytes")
                     await run_in_thread(file.write, part)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise NotFetched(f"{url}: {error}") from None

@@ -50,7 +50,7 @@ class Age:
         return b"".join(out)
 
     def flush(self) -> bytes:
-        """Return the end."""
+        """Return the last bytes, after which nothing may be added."""
         head, self._head = self._head, b""
         return head + self._sealed(self._waiting, True)
 

@@ -128,6 +128,7 @@ class SqsSource(Bus):
                 log.warning(
                     "verdicts on messages could not be carried out: they are redelivered",
                     source=self.name,
+                    reason="not within 3 s",
                 )
         for worker in self._workers:
             worker.cancel()

@@ -123,7 +123,9 @@ class PodRecorders:
             self._without = found.without
             if found.without:
                 log.warning(
-                    "pods have no recorder: [[recorder]] total is used up", pods=found.without[:10]
+                    "pods have no recorder: [[recorder]] total is used up",
+                    pods=found.without[:10],
+                    number=len(found.without),
                 )
 
 

@@ -145,7 +145,7 @@ class Telemetry:
         self._listener.start()
         configure(self._handler)
         if problem:
-            log.warning("no syslog", reason=problem)
+            log.warning("lines can't be sent to syslog", reason=problem)
 
 
 def _on_node_event(event: Event) -> None:
@@ -225,7 +225,7 @@ def _on_request_event(event: RequestEvent) -> None:
             }
             log.info("request accepted", id=plan.id, source=source, **accepted)
             for warning in warnings:
-                log.warning("request has a flaw", id=plan.id, flaw=warning)
+                log.warning("request accepted with a warning", id=plan.id, warning=warning)
         case RequestLogged(request_id, source, body):
             log.info("request received", id=request_id, source=source, body=body)
         case RequestJoined(request_id, source, joined):

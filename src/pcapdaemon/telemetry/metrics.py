@@ -65,7 +65,7 @@ SLOW = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 OUTCOMES = (
     *("accepted", "joined", "seen-before", "returned", "dryrun"),
     *(AnswerKind.INVALID, AnswerKind.CONFLICT, AnswerKind.EXPIRED, AnswerKind.BUSY),
-    AnswerKind.UNAVAILABLE,
+    *(AnswerKind.UNTRUSTED, AnswerKind.FORBIDDEN, AnswerKind.UNAVAILABLE),
 )
 """The immediate outcomes of requests."""
 

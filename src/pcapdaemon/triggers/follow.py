@@ -213,7 +213,7 @@ class FileSource(Source):
 
     @property
     def address(self) -> str:
-        """The path."""
+        """The path of the file."""
         return self.settings.file or ""
 
     async def connect(self) -> None:

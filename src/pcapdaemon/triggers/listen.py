@@ -60,7 +60,12 @@ class _Listener(Source):
         """Return the next message that matters."""
         body = await self._queue.get()
         if self._dropped:
-            log.warning("alerts came too fast", source=self.name, dropped=self._dropped)
+            log.warning(
+                "alerts came faster than they were judged, and were dropped",
+                source=self.name,
+                dropped=self._dropped,
+                most_waiting=self._queue.maxsize,
+            )
             self._dropped = 0
         return Message(body, self.name)
 
@@ -76,7 +81,7 @@ class _Listener(Source):
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         if waiting := self._queue.qsize():
-            log.warning("alerts were not judged", source=self.name, dropped=waiting)
+            log.warning("alerts were dropped at the end", source=self.name, dropped=waiting)
 
     @abstractmethod
     async def _listen(self) -> None: ...
@@ -107,8 +112,13 @@ class _Listener(Source):
             while body := await self._next(reader):
                 if self._wanted(body):
                     await self._queue.put(body)
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
-            log.warning("a connection with alerts broke off", source=self.name)
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+            log.warning(
+                "a connection with alerts broke off",
+                source=self.name,
+                reason=str(error),
+                longest=MAX_ALERTS,
+            )
         finally:
             self._clients.discard(task)
             writer.close()
@@ -122,7 +132,7 @@ class SocketSource(_Listener):
 
     @property
     def address(self) -> str:
-        """The path."""
+        """The path of the socket."""
         return self.settings.socket or ""
 
     async def _listen(self) -> None:
@@ -154,7 +164,7 @@ class SyslogSource(_Listener):
 
     @property
     def address(self) -> str:
-        """The URL."""
+        """The URL to listen on, such as udp://0.0.0.0:514."""
         return self.settings.syslog or ""
 
     async def _listen(self) -> None:

@@ -12,7 +12,7 @@ from pcapdaemon.core.paths import LONGEST_PATH
 from pcapdaemon.core.section import Section, one_or_several
 from pcapdaemon.core.units import Time
 from pcapdaemon.secrets import HeaderSecret
-from pcapdaemon.triggers.template import template_problems
+from pcapdaemon.triggers.template import RULES, template_problems
 
 Path = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH)]
 Names = Annotated[
@@ -177,8 +177,8 @@ class TriggerSettings(Section):
     request: dict[str, Any] = Field(
         {},
         description=(
-            "The request: fields of a message. Texts in `node`, `labels`, `addresses`, `interface`,"
-            " `alias`, `comment`, `tags`, `customer` and `alertstr` may contain `{path}`."
+            "The request: fields of a message. Texts in these may contain `{path}`: "
+            f"{', '.join(f'`{name}`' for name in RULES)}."
         ),
     )
 

@@ -79,7 +79,7 @@ def of_results(key_file: str | None, node_keys: Sequence[str]) -> Iterator[str]:
 
 
 def of_oidc(issuer: str) -> Iterator[str]:
-    """Yield that the library for tokens of OpenID Connect is missing, if one is needed."""
+    """Yield that the library for OpenID Connect tokens is missing, if one is needed."""
     if issuer and find_spec("jwt") is None:
         yield "[oidc]: needs the library jwt: run pip install 'pcapdaemon[trust]'"
 

@@ -16,6 +16,7 @@ from pcapdaemon.core.plan import Rejection
 from pcapdaemon.core.policy import Policy
 from pcapdaemon.core.request import MAX_ID, Problem, new_id
 from pcapdaemon.core.requester import UNSIGNED, Requester, Standing, matches
+from pcapdaemon.core.text import printable, shortened
 from pcapdaemon.sources.base import Message
 from pcapdaemon.trust import jws, keys
 from pcapdaemon.trust.requesters import Requesters, is_over
@@ -66,10 +67,11 @@ NOT_LOOKED_AT = (
 
 
 class Untrusted(Exception):
-    """A message is not trusted, for a reason."""
+    """A message is not trusted, for a reason. `detail` says more about it."""
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(WORDS[reason])
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
+        super().__init__(printable(shortened(words)))
         self.reason = reason
 
 
@@ -148,15 +150,15 @@ class Gate:
     def _signed(self, text: object, message: Message, now: float) -> Standing:
         try:
             token = jws.split(text if isinstance(text, str) else "")
-        except jws.Malformed:
-            raise Untrusted(Reason.MALFORMED) from None
+        except jws.Malformed as error:
+            raise Untrusted(Reason.MALFORMED, str(error)) from None
         if token.key in self._trust.revoked:
-            raise Untrusted(Reason.REVOKED)
+            raise Untrusted(Reason.REVOKED, token.key)
         requester, key = self._signer(token, now)
         if not token.certificate:
             self._spend(now)
         if bool(key.application) != (token.algorithm == jws.SECURITY_KEY):
-            raise Untrusted(Reason.MALFORMED)
+            raise Untrusted(Reason.MALFORMED, f"{token.algorithm} is not the algorithm of its key")
         if not key.verifies(token.signature, token.signed):
             raise Untrusted(Reason.BAD_SIGNATURE)
         if is_over(requester, now):
@@ -173,21 +175,23 @@ class Gate:
 
     def _signer(self, token: jws.Token, now: float) -> tuple[Requester, keys.PublicKey]:
         if not token.certificate:
-            return self.requesters.of_key(token.key) or _unknown()
+            return self.requesters.of_key(token.key) or _unknown(token.key)
         try:
             found = keys.certificate(token.certificate)
-        except ValueError:
-            raise Untrusted(Reason.CERTIFICATE) from None
+        except ValueError as error:
+            raise Untrusted(Reason.CERTIFICATE, str(error)) from None
         if found.authority in self._trust.revoked:
-            raise Untrusted(Reason.REVOKED)
-        several = self.requesters.of_authority(found.authority) or _unknown()
+            raise Untrusted(Reason.REVOKED, found.authority)
+        several = self.requesters.of_authority(found.authority) or _unknown(found.authority)
         self._spend(now)
         if found.key.fingerprint != token.key or not found.is_genuine():
-            raise Untrusted(Reason.CERTIFICATE)
+            raise Untrusted(Reason.CERTIFICATE, "it is of another key, or its signature is wrong")
+        refusal = ""
         for one in several:
-            if not found.refusal(one.principals or (one.name,), now):
+            refusal = found.refusal(one.principals or (one.name,), now)
+            if not refusal:
                 return one, found.key
-        raise Untrusted(Reason.CERTIFICATE)
+        raise Untrusted(Reason.CERTIFICATE, refusal)
 
     def _payload(self, payload: bytes, now: float) -> dict[str, Any]:
         """Return what was signed, if it is for this node and this moment."""
@@ -195,9 +199,9 @@ class Gate:
             fields = read(payload)
             issued_at = _MOMENT.validate_python(fields.get("issued_at"))
         except (UnreadableMessage, ValidationError):
-            raise Untrusted(Reason.MALFORMED) from None
+            raise Untrusted(Reason.MALFORMED, "its payload is not a request") from None
         if issued_at is None or not isinstance(fields.get("id"), str) or not fields["id"]:
-            raise Untrusted(Reason.MALFORMED)
+            raise Untrusted(Reason.MALFORMED, "its payload needs id and issued_at")
         if fields.get(AUDIENCE, "") != self._trust.audience:
             raise Untrusted(Reason.AUDIENCE)
         at = issued_at.timestamp()
@@ -210,8 +214,8 @@ class Gate:
         return {name: fields[name] for name in fields if name not in (AUDIENCE, jws.MEMBER)}
 
 
-def _unknown() -> NoReturn:
-    raise Untrusted(Reason.UNKNOWN_KEY)
+def _unknown(fingerprint: str) -> NoReturn:
+    raise Untrusted(Reason.UNKNOWN_KEY, fingerprint)
 
 
 def _unverified(token: object) -> dict[str, Any] | None:

@@ -88,8 +88,10 @@ def _header(text: bytes, kind: str) -> dict[str, str]:
         raise Malformed("its header is not an object of strings")
     if header.keys() - {"cert"} != {"alg", "kid", "typ"}:
         raise Malformed("its header must have alg, kid and typ, and may have cert")
-    if header["typ"] != kind or header["alg"] not in (*ALGORITHMS, SECURITY_KEY):
-        raise Malformed("its type or algorithm is another one")
+    if header["typ"] != kind:
+        raise Malformed(f"its typ is {header['typ']}, not {kind}")
+    if header["alg"] not in (*ALGORITHMS, SECURITY_KEY):
+        raise Malformed(f"its alg is {header['alg']}, not {ALGORITHMS[0]}")
     return header
 
 

@@ -1,4 +1,4 @@
-"""Public keys and certificates of SSH. The functions raise ValueError, with words for people."""
+"""SSH public keys and certificates. The functions raise ValueError, with words for people."""
 
 import base64
 import binascii
@@ -96,8 +96,10 @@ class Certificate:
     def refusal(self, principals: Collection[str], now: float) -> str:
         """Return why it is not valid now for one of these principals, or ""."""
         if not self.valid_after <= now < self.valid_before:
-            return "expired"
-        return "" if self.principals & set(principals) else "principal"
+            return "it has expired, or is not valid yet"
+        if self.principals & set(principals):
+            return ""
+        return f"it is for {', '.join(sorted(self.principals)) or 'nobody'}"
 
 
 def certificate(text: str) -> Certificate:

@@ -1,4 +1,4 @@
-"""Bearer tokens of OpenID Connect, for example of Kubernetes service accounts."""
+"""OpenID Connect bearer tokens, for example those of Kubernetes service accounts."""
 
 import asyncio
 import ssl

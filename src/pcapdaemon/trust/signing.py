@@ -1,4 +1,4 @@
-"""Signs messages with keys of SSH, in files or in ssh-agent. Raises SigningError."""
+"""Signs messages with SSH keys, in files or in ssh-agent. Raises SigningError."""
 
 import base64
 import getpass

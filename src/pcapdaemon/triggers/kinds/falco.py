@@ -1,4 +1,4 @@
-"""Alerts of Falco, from its `http_output` or `file_output` in JSON, or from Falcosidekick.
+"""Falco alerts, from its `http_output` or `file_output` in JSON, or from Falcosidekick.
 
 `output_fields` has only the fields that the rule's output names, so add `%fd.cip %fd.cport %fd.sip
 %fd.sport %fd.l4proto` to it, or use `append_output`. Its names contain dots.
@@ -13,7 +13,7 @@ from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, first_tex
 def alerts(message: Any) -> list[Alert]:
     """Return the alert of a message."""
     if not isinstance(message, dict) or "rule" not in message or "priority" not in message:
-        raise NotAnAlert("has no rule and priority; this is not an alert of Falco")
+        raise NotAnAlert("has no rule and priority; this is not a Falco alert")
     fields = find(message, "output_fields")
     flow = _flow(fields)
     rule, at = first_text(message, "rule"), moment_of(message.get("time"))

@@ -1,4 +1,4 @@
-"""Events of Suricata (EVE). Those that are no alerts are skipped.
+"""Suricata events (EVE). Those that are no alerts are skipped.
 
 The addresses are those of the packet that matched; either end may be the server.
 """
@@ -13,7 +13,7 @@ def alerts(message: Any) -> list[Alert]:
     """Return the alert of an event, or nothing if it is another event."""
     kind = find(message, "event_type")
     if not isinstance(kind, str):
-        raise NotAnAlert("has no event_type; this is not an event of Suricata")
+        raise NotAnAlert("has no event_type; this is not a Suricata event")
     if kind != "alert":
         return []
     flow = ends(

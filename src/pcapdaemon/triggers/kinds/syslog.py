@@ -1,4 +1,4 @@
-"""Messages of syslog: RFC 5424, RFC 3164, and plain lines.
+"""Syslog messages: RFC 5424, RFC 3164, and plain lines.
 
 A trigger's `pattern` finds what is in the text; its named groups become fields.
 """

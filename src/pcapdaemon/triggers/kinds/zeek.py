@@ -1,4 +1,4 @@
-"""Notices of Zeek (notice.log in JSON). Lines of other logs are skipped.
+"""Zeek notices (notice.log in JSON). Lines of other logs are skipped.
 
 A notice about a connection has its ends as `id.orig_h` and so on; others have `src`, `dst` and `p`.
 """
@@ -11,7 +11,7 @@ from pcapdaemon.triggers.alert import Alert, NotAnAlert, digest, ends, first_tex
 def alerts(message: Any) -> list[Alert]:
     """Return the alert of a notice, or nothing if it is a line of another log."""
     if not isinstance(message, dict) or "ts" not in message:
-        raise NotAnAlert("has no ts; this is not a log line of Zeek in JSON")
+        raise NotAnAlert("has no ts; this is not a Zeek log line in JSON")
     note = first_text(message, "note")
     if not note:
         return []
