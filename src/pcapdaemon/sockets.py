@@ -1,12 +1,16 @@
-"""The TCP sockets of this host and their users, from /proc/net (proc_pid_net(5))."""
+"""The TCP sockets of this host and their users, from /proc/self/net (proc_pid_net(5))."""
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 End = tuple[Address, int]
 """An address and a port."""
+
+TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
+"""A unit with ProcSubset=pid has no /proc/net."""
 
 LISTENING, CONNECTED = ("0A",), ("01", "08")
 """Values of the column `st`: TCP_LISTEN; TCP_ESTABLISHED and TCP_CLOSE_WAIT.
@@ -25,8 +29,10 @@ def listeners(port: int) -> Iterator[tuple[Address, int]]:
 def user_of(own: tuple[str, int], other: tuple[str, int]) -> int | None:
     """Return the user whose socket has this address and port, and is connected to the other.
 
-    Returns None if there is none on this host. Blocks for a moment on a host with many sockets.
+    Returns None if there is none on this host. Raises OSError if /proc can't be read. Blocks for a
+    moment on a host with many sockets.
     """
+    os.stat(TABLES[0])
     ends = _end(own), _end(other)
     return next((uid for here, there, uid in _rows(CONNECTED) if (here, there) == ends), None)
 
@@ -42,7 +48,7 @@ def _end(given: tuple[str, int]) -> End:
 
 def _rows(states: tuple[str, ...]) -> Iterator[tuple[End, End, int]]:
     """Yield both ends and the user of each socket that is in one of these states."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in TABLES:
         try:
             lines = Path(table).read_text().splitlines()[1:]
         except OSError:  # no /proc, or no IPv6

@@ -40,6 +40,22 @@ def test_a_savefile_of_the_local_directory(
 
 
 @pytest.mark.parametrize(
+    ("mount", "status", "words"),
+    [("-t proc -o subset=pid proc", 200, ""), ("-t tmpfs none", 403, "can't be found out")],
+)
+def test_a_savefile_is_had_if_its_user_can_be_found_out(
+    make: Make, wire: Wire, mount: str, status: int, words: str
+) -> None:
+    """With ProcSubset=pid, as in the unit, and without /proc."""
+    daemon = make({})
+    script = f'mount {mount} /proc && exec "$@"'
+    daemon.start(wrapper=["unshare", "--mount", "sh", "-c", script, "sh"])
+    answer = daemon.api("GET", captured(daemon, wire))
+    assert answer.status_code == status
+    assert status == 200 or words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
     ("wanted", "status", "part"),
     [
         ("bytes=0-99", 206, slice(0, 100)),

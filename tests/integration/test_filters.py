@@ -5,6 +5,7 @@ import re
 import resource
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -220,6 +221,58 @@ def test_with_names_they_are_looked_up(wire: Wire) -> None:
 @pytest.mark.parametrize("text", [t for t in PRIMITIVES if len(t) <= 256])
 def test_what_needs_no_lookup_is_compiled_without_a_process(text: str) -> None:
     assert is_simple(text) == ("\\" not in text and "-echo" not in text)
+
+
+LOOKUPS = r"""
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+    struct in6_addr address;  /* libpcap reads those with getaddrinfo, too */
+    if (name && inet_pton(AF_INET6, name, &address) != 1) fprintf(stderr, "%s\n", name);
+    return EAI_NONAME;
+}
+struct netent *getnetbyname(const char *name) { fprintf(stderr, "%s\n", name); return 0; }
+int ether_hostton(const char *name, void *address) { fprintf(stderr, "%s\n", name); return -1; }
+"""
+COMPILE = """
+import ctypes, sys
+pcap = ctypes.CDLL("libpcap.so.0.8")
+pcap.pcap_open_dead.restype = ctypes.c_void_p
+handle = ctypes.c_void_p(pcap.pcap_open_dead(1, 65535))
+program = ctypes.create_string_buffer(64)
+for text in sys.stdin.read().splitlines():
+    pcap.pcap_compile(handle, program, text.encode(), 1, 0)
+"""
+
+
+def test_what_is_compiled_without_a_process_is_never_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "lookups.c").write_text(LOOKUPS)
+    library = tmp_path / "lookups.so"
+    command = ["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "lookups.c"]
+    subprocess.run(command, check=True)
+    rng = random.Random(9)
+    parts = "dead be a 1 10 fe80 ff 00 :: : : . - 0x tcp domain".split()
+    words = ["".join(rng.choices(parts, k=rng.randint(1, 8))) for _ in range(20_000)]
+    begins = ("host", "net", "ether host", "gateway", "port", "portrange", "tcp and", "not")
+    texts = [f"{rng.choice(begins)} {word}" for word in words]
+    simple = [text for text in texts if is_simple(text)]
+    assert len(simple) > 500
+
+    def looked_up(texts: list[str]) -> str:
+        run = subprocess.run(
+            [sys.executable, "-c", COMPILE],
+            input="\n".join(texts),
+            env={"LD_PRELOAD": str(library)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stderr
+
+    assert looked_up(["host dead:beef"]) == "dead\n"
+    assert looked_up([*simple, *(t for t in PRIMITIVES if is_simple(t))]) == ""
 
 
 class Unrecorded(Exception):

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from pcapdaemon.core.errors import DeliveryFailed, DeliveryRefused
+from pcapdaemon.core.interface import Interface, InterfaceKind
+from pcapdaemon.core.naming import file_name
+from pcapdaemon.core.policy import Policy
+from pcapdaemon.core.request import validate
 from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from tests.contracts.destinations import facts, savefile
 
@@ -123,10 +127,27 @@ async def test_what_is_too_old_is_removed(tmp_path: Path) -> None:
     assert names(local) == ["last.pcap", "new.pcap"]
 
 
+@pytest.mark.parametrize("form", ["pcap", "pcapng"])
+@pytest.mark.parametrize("compress", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_savefiles_of_every_form_are_removed(
+    tmp_path: Path, form: str, compress: str, encrypted: bool
+) -> None:
+    fields = {"node": "any", "interface": ["eth0"], "format": form, "compress": compress}
+    request, _ = validate(fields)
+    interface = Interface("eth0", InterfaceKind.NETWORK)
+    name = file_name("id", request, Policy(), "web1", 1.0, [interface], encrypted)
+    local = limited(tmp_path / "captures", localmaxage=3600)
+    where = Path((await local.deliver(savefile(), facts(name))).where)
+    os.utime(where, (1000, 1000))
+    await local.deliver(savefile(), facts("last.pcap"))
+    assert names(local) == ["last.pcap"]
+
+
 async def test_without_room_a_delivery_fails_for_now(tmp_path: Path) -> None:
     for limits in ({"localmaxbytes": 1}, {"localminfree": 1 << 60}):
         local = limited(tmp_path / "captures", **limits)
-        with pytest.raises(DeliveryFailed, match="No space left"):
+        with pytest.raises(DeliveryFailed, match=r"no room .* localmaxbytes = .* localminfree = "):
             await local.deliver(savefile(), facts())
         assert names(local) == []
 
@@ -136,6 +157,6 @@ async def test_what_can_never_fit_removes_nothing(tmp_path: Path) -> None:
     local = limited(tmp_path / "captures", localmaxbytes=3 * size)
     await local.deliver(savefile(), facts("old.pcap"))
     for limits in ({"localmaxbytes": size - 1}, {"localminfree": 1 << 60}):
-        with pytest.raises(DeliveryFailed, match="No space left"):
+        with pytest.raises(DeliveryFailed, match=f"no room for {size} bytes"):
             await limited(local.directory, **limits).deliver(savefile(), facts("new.pcap"))
     assert names(local) == ["old.pcap"]

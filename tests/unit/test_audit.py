@@ -292,6 +292,29 @@ def test_a_log_whose_newest_file_is_missing_goes_on_from_the_one_before(path: Pa
     assert not checked(*older, path).broken
 
 
+def test_a_crash_while_a_full_file_is_moved_away_breaks_nothing(path: Path) -> None:
+    file = AuditFile(path, settings(path, maxbytes=100_000))
+    file.append([{"event": "a", "text": "x" * 99_999}])
+    older = path.with_name(f"{path.name}.{file.chain.number:012}")
+    older.hardlink_to(path)  # as after a crash before the old name was removed
+    file.append([{"event": "b"}])
+    assert not checked(older, path).broken
+    assert [json.loads(line)["event"] for line in lines_of(path)] == ["continued", "b"]
+
+
+def test_another_file_of_the_next_name_is_kept(path: Path) -> None:
+    file = AuditFile(path, settings(path, maxbytes=100_000))
+    file.append([{"event": "a", "text": "x" * 99_999}])
+    other = path.with_name(f"{path.name}.{file.chain.number:012}")
+    other.write_text("not ours")
+    with pytest.raises(OSError, match="remove or rename it"):
+        file.append([{"event": "b"}])
+    assert other.read_text() == "not ours"
+    other.unlink()
+    file.append([{"event": "b"}])
+    assert not checked(other, path).broken
+
+
 def test_a_line_that_lacks_only_its_end_counts(path: Path) -> None:
     file = AuditFile(path, settings(path))
     file.append([{"event": "a"}, {"event": "b"}])

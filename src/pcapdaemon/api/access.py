@@ -177,8 +177,12 @@ async def refuse_other_users(request: Request, settings: HttpSettings) -> None:
     peer: Peer = request.scope["state"]["peer"]
     if peer.user is None and (settings.token is not None or peer.names):
         return
-    if await _user_of(request, peer) not in (0, os.geteuid()):
-        words = "only root and the user of the daemon may fetch savefiles without a token"
+    words = "only root and the user of the daemon may fetch savefiles without a token"
+    try:
+        user = await _user_of(request, peer)
+    except OSError as error:
+        user, words = None, f"{words}, and your user can't be found out ({error})"
+    if user not in (0, os.geteuid()):
         raise HTTPException(403, f"{words}; set [http] token_file")
 
 

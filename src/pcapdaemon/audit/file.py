@@ -1,9 +1,10 @@
 """The files of an audit log. Everything here blocks."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,10 @@ class AuditFile:
     def _in_another(self, several: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Move the file away, and begin another one that says so."""
         older = self.path.with_name(f"{self.path.name}.{self.chain.number:012}")
-        os.link(self.path, older)  # fails if there is one of this name
+        with suppress(FileExistsError):
+            os.link(self.path, older)
+        if not self.path.samefile(older):  # it is, if a crash came before the next line
+            raise FileExistsError(errno.EEXIST, "remove or rename it", str(older))
         self.path.unlink()
         files = self._older()
         dropped = files[: max(0, len(files) - self.settings.maxfiles)]

@@ -1,6 +1,7 @@
 """What is known of a capture filter before it is compiled. Pure."""
 
 import re
+from ipaddress import IPv6Address
 
 LONGEST_SIMPLE = 256
 DEEPEST_SIMPLE = 16
@@ -16,10 +17,12 @@ PRIMITIVES = frozenset(
 )
 """Words of pcap-filter(7) that libpcap's parser knows itself, so it never looks them up."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9_.:\-]+|[()!&|=<>+*/%^\[\]]|\s+")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+(-[0-9]+)?")
-_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){1,3}|(?=.*:)[0-9a-fA-F:]+(\.[0-9]+){0,3}")
-
+_WORD = re.compile(r"[A-Za-z0-9_.:\-]+")
+_TOKEN = re.compile(rf"{_WORD.pattern}|[()!&|=<>+*/%^\[\]]|\s+")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|-?[0-9]+(:[0-9]+)?|[-:]")
+_RANGE = re.compile(r"[0-9]+-[0-9]+")
+_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){1,3}")
+_MAC = re.compile(r"[0-9a-fA-F]{1,2}([:.-])[0-9a-fA-F]{1,2}(?:\1[0-9a-fA-F]{1,2}){4}")
 
 _END = r"(?:src|dst) (?:host [0-9a-f.:]{2,45}|port [0-9]{1,5})"
 _SIDE = rf"\({_END}(?: and {_END}){{0,3}}\)"
@@ -32,7 +35,7 @@ _FLOW = re.compile(rf"{_WHOLE} or \(vlan and \((?P=whole) or \(vlan and (?P=whol
 def _word_for(flow: re.Match[str]) -> str:
     """Return a short filter in place of a flow's, unless it names a host."""
     hosts = re.findall(r"host ([0-9a-f.:]+)", flow[0])
-    return "tcp" if all(map(_ADDRESS.fullmatch, hosts)) else flow[0]
+    return "tcp" if all(map(_is_address, hosts)) else flow[0]
 
 
 def is_simple(expression: str) -> bool:
@@ -44,9 +47,8 @@ def is_simple(expression: str) -> bool:
     if len(expression) > LONGEST_SIMPLE or _depth(expression) > DEEPEST_SIMPLE:
         return False
     tokens = _TOKEN.findall(expression)
-    return "".join(tokens) == expression and all(
-        _is_known(token) for token in tokens if token[0].isalnum()
-    )
+    words = [token for token in tokens if _WORD.match(token)]
+    return "".join(tokens) == expression and all(map(_is_known, words, ("", *words)))
 
 
 def without(expression: str, excluded: str) -> str:
@@ -80,8 +82,20 @@ def is_balanced(expression: str) -> bool:
     return depth == 0
 
 
-def _is_known(word: str) -> bool:
-    return bool(word in PRIMITIVES or _NUMBER.fullmatch(word) or _ADDRESS.fullmatch(word))
+def _is_known(word: str, before: str) -> bool:
+    if before == "portrange" and _RANGE.fullmatch(word):  # elsewhere it is a name
+        return True
+    return word in PRIMITIVES or bool(_NUMBER.fullmatch(word)) or _is_address(word)
+
+
+def _is_address(word: str) -> bool:
+    if _IPV4.fullmatch(word) or _MAC.fullmatch(word):
+        return True
+    # libpcap takes "dead:beef" for the name "dead", and looks it up before it sees the colon
+    try:
+        return bool(IPv6Address(word))
+    except ValueError:
+        return False
 
 
 def _depth(expression: str) -> int:

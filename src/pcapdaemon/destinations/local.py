@@ -111,12 +111,11 @@ class LocalDirectory(Destination):
                 make_room(directory, self._limits, savefile.size)
                 return str(self.directory / _store(directory, savefile, name))
         except OSError as error:
-            number = error.errno or 0
+            number, words = error.errno or 0, error.strerror or str(error)
         # raised outside of `except`: else it would refer to the first error, whose frames hold the
         # savefile's memory
-        raise (DeliveryRefused if number in _NEVER else DeliveryFailed)(
-            f"{self.directory}: {os.strerror(number)}"
-        )
+        kind = DeliveryRefused if number in _NEVER else DeliveryFailed
+        raise kind(f"{self.directory}: {words}")
 
     def _try(self) -> str:
         try:

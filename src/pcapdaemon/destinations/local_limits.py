@@ -13,8 +13,8 @@ import structlog
 MODE = 0o640
 """The mode of savefiles. Files with another mode or of another user are never removed."""
 
-FORMS, PACKED = (".pcap", ".pcapng"), ("", ".gz", ".zst")
-SUFFIXES = tuple(form + packed for form in FORMS for packed in PACKED)
+FORMS, PACKED, ENCRYPTED = (".pcap", ".pcapng"), ("", ".gz", ".zst"), ("", ".age")
+SUFFIXES = tuple(form + packed + end for form in FORMS for packed in PACKED for end in ENCRYPTED)
 
 log = structlog.get_logger()
 
