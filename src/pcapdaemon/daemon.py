@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -56,6 +57,7 @@ from pcapdaemon.sources.http import HttpSettings, HttpSource
 from pcapdaemon.sources.pump import close
 from pcapdaemon.targets.recorded import PodRecorders, Wanted, wanted
 from pcapdaemon.targets.targets import Targets
+from pcapdaemon.tasks import keep_up
 from pcapdaemon.telemetry.log import Telemetry
 from pcapdaemon.telemetry.metrics import Metrics
 from pcapdaemon.threads import run_in_thread
@@ -173,14 +175,14 @@ class Daemon:
         self._trust.restore(self._history.requests.values())
         await self._apply(self._settings)
         work = (
-            self._records.keep(),
-            systemd.feed_watchdog(),
-            self._reload_when_asked(),
-            self._delivery.resume(left),
-            self._delivery.keep_watch(),
-            self._pod_recorders.keep(),
+            self._records.keep,
+            systemd.feed_watchdog,
+            self._reload_when_asked,
+            partial(self._delivery.resume, iter(left)),
+            self._delivery.keep_watch,
+            self._pod_recorders.keep,
         )
-        helpers = [asyncio.create_task(one) for one in work]
+        helpers = [asyncio.create_task(keep_up(one)) for one in work]
         self._announce(self._settings, self)
         addresses = [source.address for source in self._receiving.sources.values()]
         self._telemetry.started(

@@ -7,14 +7,13 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from pcapdaemon.capture.merged import AnySession, sessions_of, try_out
 from pcapdaemon.capture.session import Armed, Origins
-from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.errors import Busy, CaptureRefused, NotASavefile
 from pcapdaemon.core.events import (
     CaptureFailed,
     CaptureProgressed,
@@ -24,14 +23,13 @@ from pcapdaemon.core.events import (
     Publish,
     RequestFinished,
 )
-from pcapdaemon.core.failure import rejection
+from pcapdaemon.core.failure import busy, failed, rejection
 from pcapdaemon.core.outcome import Counts
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.wire import to_wire
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.parcel import Parcel
-from pcapdaemon.delivery.spool import digest
 from pcapdaemon.destinations.base import SavefileInfo
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.savefile.packing import Captured
@@ -39,9 +37,6 @@ from pcapdaemon.savefile.savefile import Savefile
 from pcapdaemon.settings import Settings
 from pcapdaemon.threads import run_in_thread
 from pcapdaemon.uptime import uptime
-
-if TYPE_CHECKING:
-    from pcapdaemon.decode.reading import Packet
 
 ANSWER_WITHIN = 2.0
 """Seconds after which a request is accepted even if no capture has begun yet.
@@ -60,9 +55,6 @@ PROGRESS_EVERY = 1.0
 
 MOST_JOINED = 32
 """Most requests that one capture serves besides its own. Further ones begin another."""
-
-PACKETS_AT_ONCE = 500
-"""Packets whose metadata is logged before other tasks run in the event loop."""
 
 log = structlog.get_logger()
 
@@ -225,13 +217,16 @@ class Runs:
 
     async def try_out(self, plan: CapturePlan) -> Rejection | None:
         """Begin the captures of a plan and end them at once; return why they fail, or None."""
-        sessions = self._sessions(plan)
+        try:
+            sessions = self._sessions(plan)
+        except Busy as error:
+            return busy(plan, error)
         self._active.update(sessions)
         try:
             errors = await asyncio.gather(*(try_out(session) for session in sessions))
         finally:
             self._active.difference_update(sessions)
-        failures = [_failure(s, e) for s, e in zip(sessions, errors, strict=True) if e]
+        failures = [failed(plan.id, s.name, e) for s, e in zip(sessions, errors, strict=True) if e]
         return rejection(plan, failures) if failures else None
 
     async def begin(
@@ -242,7 +237,10 @@ class Runs:
         Returns why, if all captures failed. Otherwise returns None, and the caller must call
         `follow`.
         """
-        sessions = self._sessions(replace(plan, arrived_at=received_at or None))
+        try:
+            sessions = self._sessions(replace(plan, arrived_at=received_at or None))
+        except Busy as error:
+            return busy(plan, error)
         tasks = {session: asyncio.create_task(self._run(session)) for session in sessions}
         run = Run(plan, tasks, source, received_at, {plan.id})
         self._runs[plan.id] = run
@@ -291,13 +289,9 @@ class Runs:
         try:
             return await session.run()
         except (CaptureRefused, Busy) as error:
-            return _failure(session, error)
+            return failed(session.plan.id, session.name, error)
         except Exception as error:
-            log.exception(
-                "a capture failed in an unforeseen way", id=session.plan.id, interface=session.name
-            )
-            words = f"internal error: {type(error).__name__}: {error}"
-            return CaptureFailed(session.plan.id, session.name, words)
+            return _unforeseen(session, error)
         finally:
             self._active.discard(session)
             self._rest_later()
@@ -313,8 +307,11 @@ class Runs:
             raise
         if isinstance(result, CaptureFailed):
             self._publish(result)
-        else:
+            return
+        try:
             await self._stopped(run, session, result)
+        except Exception as error:  # a bug; the other captures of the request go on
+            self._publish(_unforeseen(session, error))
 
     def _started(self, request_id: str, interface: str, armed: "asyncio.Future[Armed]") -> None:
         if not armed.cancelled():
@@ -344,22 +341,23 @@ class Runs:
         )
         origin = (plan.limits, ids, run.source, run.received_at)
         parcel = Parcel(info, event, *origin, savefile, requester=plan.requester)
-        if plan.sha256:
-            parcel.seal(await run_in_thread(digest, savefile))
         packets = savefile.reader() if plan.packet_debug and not plan.encrypt_to else None
-        await self.delivery.take(parcel)
+        await self.delivery.take(parcel, plan.sha256)
         await self.delivery.deliver(parcel)
         if packets:
             with packets:
                 await self._log_packets(plan.id, interface, packets)
 
     async def _log_packets(self, request_id: str, interface: str, savefile: Savefile) -> None:
-        from pcapdaemon.decode.reading import packets  # noqa: PLC0415  # few nodes log packets
+        from pcapdaemon.decode.lines import lines_of  # noqa: PLC0415  # few nodes log packets
 
-        found = packets(savefile)
-        while lines := tuple(map(_packet_line, islice(found, PACKETS_AT_ONCE))):
-            self._publish(PacketsLogged(request_id, interface, lines))
-            await asyncio.sleep(0.01)  # let other tasks run, and the log catch up
+        found = lines_of(savefile)
+        try:
+            while lines := await run_in_thread(next, found, ()):
+                self._publish(PacketsLogged(request_id, interface, lines))
+                await asyncio.sleep(0.01)  # let the log catch up
+        except (OSError, NotASavefile) as error:  # it was delivered, and left the spool
+            log.warning("packets are not logged", id=request_id, reason=str(error))
 
     def _rest_later(self) -> None:
         if self._rest:
@@ -381,9 +379,16 @@ def _extended(sessions: Iterable[AnySession], plan: CapturePlan) -> bool:
     return all(session.extend(plan.limits) for session in sessions)
 
 
-def _failure(session: AnySession, error: CaptureRefused | Busy) -> CaptureFailed:
-    kind = error.kind if isinstance(error, CaptureRefused) else "busy"
-    return CaptureFailed(session.plan.id, session.name, str(error), error.hint, kind)
+def _unforeseen(session: AnySession, error: Exception) -> CaptureFailed:
+    """Log an error that is a bug, and return the failure of its capture."""
+    log.error(
+        "a capture failed in an unforeseen way",
+        id=session.plan.id,
+        interface=session.name,
+        exc_info=error,
+    )
+    words = f"internal error: {type(error).__name__}: {error}"
+    return CaptureFailed(session.plan.id, session.name, words)
 
 
 def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
@@ -393,8 +398,3 @@ def _named(plan: CapturePlan, part: InterfacePlan, captured: Captured) -> str:
     """
     compressed = captured.outcome.content or plan.compress == "none"
     return part.file_name if compressed else part.file_name.rpartition(".")[0]
-
-
-def _packet_line(packet: "Packet") -> str:
-    seconds, ns = divmod(packet.ns, 1_000_000_000)
-    return f"{seconds}.{ns // 1000:06} captured {len(packet.data)} length {packet.length}"

@@ -6,8 +6,13 @@ or a disk that hangs can't be interrupted, only abandoned.
 
 import _thread
 import asyncio
+import errno
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+
+TRY_FOR, TRY_EVERY = 10.0, 0.05
+"""Seconds for which a thread that can't be started is tried: others end meanwhile."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -16,18 +21,31 @@ R = TypeVar("R")
 async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run `work` in a new daemon thread and wait for its result.
 
-    Cancelling stops the wait, not the work.
+    Cancelling stops the wait, not the work. Raises OSError if the system has no room for another
+    thread within TRY_FOR seconds.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
     job = (loop, done, work, args, kwargs)
-    # threading.Thread would wait until the thread runs, which delays every capture
-    _thread.start_new_thread(_run, job)
     try:
+        await _start(job)
         return await done
     finally:
         # an exception refers to this frame: a cycle with it would keep memory from being freed
         del done, job
+
+
+async def _start(job: Any) -> None:
+    until = time.monotonic() + TRY_FOR
+    while True:
+        try:
+            # threading.Thread would wait until the thread runs, which delays every capture
+            _thread.start_new_thread(_run, job)
+            return
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise OSError(errno.EAGAIN, "the system has no room for another thread") from None
+        await asyncio.sleep(TRY_EVERY)
 
 
 class InTurn:

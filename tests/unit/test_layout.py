@@ -14,10 +14,21 @@ SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NATIVE = sorted((SOURCE / "native").glob("*.p[yx][xd]"))
 
-SMALL = {"core", "threads", "secrets", "plugins", "files", "filewatch", "sockets", "uptime"}
+SMALL = {
+    "core",
+    "tasks",
+    "threads",
+    "secrets",
+    "plugins",
+    "files",
+    "filewatch",
+    "sockets",
+    "uptime",
+}
 MAY_IMPORT = {
     "core": set(),
     "threads": set(),
+    "tasks": set(),
     "systemd": set(),
     "files": set(),
     "sockets": set(),

@@ -6,9 +6,11 @@ They are used like one session.
 import asyncio
 from dataclasses import replace
 
+import structlog
+
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.session import Armed, Origins, Session
-from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.errors import Busy, CaptureRefused, refused_by_system
 from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Counts, Outcome
 from pcapdaemon.core.plan import CapturePlan
@@ -18,6 +20,8 @@ from pcapdaemon.native.merge import SharedLimits
 from pcapdaemon.savefile import annotation
 from pcapdaemon.savefile.packing import Captured, Taken, pack
 from pcapdaemon.threads import run_in_thread
+
+log = structlog.get_logger()
 
 ENDS_ALL = {StopReason.PACKETS, StopReason.BYTES, StopReason.MEMORY, StopReason.IDLE}
 """Limits that all captures reach together. A duration ends each capture by itself."""
@@ -65,7 +69,10 @@ class MergedSession:
             self.armed.cancel()
         taken = [one for one in found if isinstance(one, Taken)]
         failures = [one for one in found if isinstance(one, BaseException)]
-        if not taken or any(not isinstance(one, (CaptureRefused, Busy)) for one in failures):
+        for one in failures:
+            if not isinstance(one, (CaptureRefused, Busy)):
+                log.error("a capture failed in an unforeseen way", id=self.plan.id, exc_info=one)
+        if not taken:
             raise failures[0]
         return await run_in_thread(pack, self.plan, self._in_their_places(found), self._budget.pool)
 
@@ -132,10 +139,13 @@ AnySession = Session | MergedSession
 def sessions_of(
     plan: CapturePlan, budget: MemoryBudget, settings: CaptureSettings, origins: Origins
 ) -> list[AnySession]:
-    """Return what runs a plan: one session for each interface, or one for all."""
-    if plan.merge:
-        return [MergedSession(plan, budget, settings, origins)]
-    return [Session(plan, part, budget, settings, origins) for part in plan.captures]
+    """Return what runs a plan: one session for each interface, or one for all. Raises Busy."""
+    try:
+        if plan.merge:
+            return [MergedSession(plan, budget, settings, origins)]
+        return [Session(plan, part, budget, settings, origins) for part in plan.captures]
+    except OSError as error:
+        raise Busy(str(refused_by_system(error))) from error
 
 
 async def try_out(session: AnySession) -> CaptureRefused | Busy | None:

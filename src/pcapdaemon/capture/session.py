@@ -10,7 +10,7 @@ from pcapdaemon.capture.recorder import RecordedSource, Recorder
 from pcapdaemon.capture.replay import ReplaySource
 from pcapdaemon.capture.source import PacketSource, SourceOptions
 from pcapdaemon.capture.target import Aim
-from pcapdaemon.core.errors import Busy, CaptureRefused
+from pcapdaemon.core.errors import Busy, CaptureRefused, refused_by_system
 from pcapdaemon.core.limits import CaptureLimits, StopReason
 from pcapdaemon.core.outcome import Counts, Lookback, Outcome, Place
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan
@@ -120,6 +120,8 @@ class Session:
         """Capture like `run`, but do not make a savefile yet."""
         try:
             return await run_in_thread(self._run)
+        except OSError as error:
+            raise refused_by_system(error) from error
         finally:
             self.armed.cancel()
 

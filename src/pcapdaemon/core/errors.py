@@ -12,6 +12,7 @@ SpoolError         the spool can't keep a savefile: it is delivered from memory
 NotASavefile       the bytes are no pcap or pcapng file, or are damaged: the reader refuses them
 """
 
+import errno
 from collections.abc import Sequence
 
 
@@ -43,7 +44,7 @@ class CaptureRefused(PcapdaemonError):
 
 
 class Busy(PcapdaemonError):
-    """All captures or all memory are in use."""
+    """All captures or all memory are in use, or the system is short of something."""
 
 
 class NotConnected(PcapdaemonError):
@@ -75,6 +76,17 @@ class SpoolError(PcapdaemonError):
 
 class NotASavefile(PcapdaemonError):
     """The bytes are no pcap or pcapng file; the message says what is wrong, for people."""
+
+
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+
+
+def refused_by_system(error: OSError) -> CaptureRefused | Busy:
+    """Return the exception for an error of the system while a capture begins."""
+    words = error.strerror or str(error)
+    if error.errno in SHORTAGES:
+        return Busy(f"the system has no room for it: {words}")
+    return CaptureRefused(f"{error.filename}: {words}" if error.filename else words)
 
 
 HINTS = {

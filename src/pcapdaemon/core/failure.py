@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.events import CaptureFailed
 from pcapdaemon.core.plan import CapturePlan, Rejection
 from pcapdaemon.core.request import ON_THE_WIRE, Problem
@@ -16,6 +17,17 @@ FAILURES = {
     "busy": AnswerKind.BUSY,
 }
 """The kind of an Answer for each kind of CaptureFailed."""
+
+
+def failed(request_id: str, interface: str, error: CaptureRefused | Busy) -> CaptureFailed:
+    """Return the event of a capture that was refused."""
+    kind = error.kind if isinstance(error, CaptureRefused) else "busy"
+    return CaptureFailed(request_id, interface, str(error), error.hint, kind)
+
+
+def busy(plan: CapturePlan, error: Busy) -> Rejection:
+    """Return why none of a plan's captures could even be made."""
+    return Rejection(plan.id, (Problem("", str(error)),), AnswerKind.BUSY)
 
 
 def rejection(plan: CapturePlan, failures: Sequence[CaptureFailed]) -> Rejection:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import stamina
@@ -15,8 +15,10 @@ from pcapdaemon.core.events import DeliveryDelayed, Publish, SavefileDelivered, 
 from pcapdaemon.core.node_events import SavefileLeftSpool
 from pcapdaemon.core.outcome import Receipt
 from pcapdaemon.core.request import CaptureRequest, Problem
+from pcapdaemon.delivery.journey import Journey
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.settings import DeliverySettings
+from pcapdaemon.delivery.spool import digest
 from pcapdaemon.delivery.spooling import Spooling
 from pcapdaemon.destinations.base import Destination
 from pcapdaemon.savefile.savefile import Savefile
@@ -36,24 +38,6 @@ ENDED = "the daemon stopped before it was delivered"
 log = structlog.get_logger()
 
 
-@dataclass(eq=False)
-class _Journey:
-    """The delivery of a parcel.
-
-    `tasks` has one task per destination. `failed` and `refused` say why an attempt failed
-    temporarily or permanently. `at_rest` is set when no destination is pending, or the savefile
-    waits in the spool.
-    """
-
-    parcel: Parcel
-    begun: float = field(default_factory=time.monotonic)
-    tasks: "dict[str, asyncio.Task[None]]" = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    spooled: bool = False
-    at_rest: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Delivery:
     """Delivers savefiles to destinations. A new configuration also applies to those in progress.
 
@@ -71,7 +55,7 @@ class Delivery:
     ) -> None:
         self._destinations, self._settings, self._spooling = dict(destinations), settings, spooling
         self._publish, self._pressed = publish, pressed
-        self._journeys: dict[Parcel, _Journey] = {}
+        self._journeys: dict[Parcel, Journey] = {}
         self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
         self._ending = False
         self._resumed = asyncio.Event()
@@ -100,7 +84,7 @@ class Delivery:
             found += destination.objections(request)
         return found
 
-    async def take(self, parcel: Parcel) -> None:
+    async def take(self, parcel: Parcel, with_digest: bool = False) -> None:
         """Take the savefile of a capture that just ended, and publish that it ended.
 
         With an eager spool, it is written there first, so that a crash does not lose it. The caller
@@ -111,8 +95,15 @@ class Delivery:
         # all of them, if a reload has turned off those that were chosen; not if a policy chose them
         parcel.pending = there or ([] if parcel.requester else list(self._destinations))
         parcel.stopped = replace(parcel.stopped, pending=tuple(parcel.pending))
-        if self._spooling and self._spooling.eager:
-            await self._spooling.store(parcel)
+        try:
+            if with_digest:
+                parcel.seal(await run_in_thread(digest, parcel.savefile))
+            if self._spooling and self._spooling.eager:
+                await self._spooling.store(parcel)
+        except asyncio.CancelledError:  # the capture ended too late for `close` to see it
+            self._publish(parcel.stopped)
+            self._report_fate(parcel)
+            raise
         self._publish(parcel.stopped)
 
     async def deliver(self, parcel: Parcel) -> None:
@@ -208,18 +199,18 @@ class Delivery:
                 await self._lose_all(journey, ENDED)
         self._journeys.clear()
 
-    def _begin(self, parcel: Parcel) -> _Journey:
-        journey = self._journeys[parcel] = _Journey(parcel)
+    def _begin(self, parcel: Parcel) -> Journey:
+        journey = self._journeys[parcel] = Journey(parcel)
         self._try_all(journey)
         return journey
 
-    def _try_all(self, journey: _Journey) -> None:
+    def _try_all(self, journey: Journey) -> None:
         journey.refused.clear()
         journey.tasks = {
             name: asyncio.create_task(self._to(name, journey)) for name in journey.parcel.pending
         }
 
-    async def _to(self, name: str, journey: _Journey) -> None:
+    async def _to(self, name: str, journey: Journey) -> None:
         """Deliver to one destination, and retry until it has the savefile or refuses it."""
         begun = time.monotonic()
         try:
@@ -234,7 +225,7 @@ class Delivery:
         else:
             await self._delivered(name, journey, receipt, time.monotonic() - begun)
 
-    async def _try(self, name: str, journey: _Journey) -> Receipt:
+    async def _try(self, name: str, journey: Journey) -> Receipt:
         longest = LONGEST_WAIT if self._spooling else LONGEST_WAIT_IN_MEMORY
         async for attempt in stamina.retry_context(
             on=_retry_after,
@@ -279,7 +270,7 @@ class Delivery:
         return self._slots[name][1]
 
     async def _delivered(
-        self, name: str, journey: _Journey, receipt: Receipt, seconds: float
+        self, name: str, journey: Journey, receipt: Receipt, seconds: float
     ) -> None:
         parcel = journey.parcel
         parcel.pending.remove(name)
@@ -292,7 +283,7 @@ class Delivery:
         )
         await self._settle(journey)
 
-    async def _refused(self, name: str, journey: _Journey) -> None:
+    async def _refused(self, name: str, journey: Journey) -> None:
         """Keep what a destination refused in the spool, without automatic retries.
 
         Without a spool, it is lost.
@@ -301,16 +292,15 @@ class Delivery:
         if not await self._hand_over(
             journey, f"{reason}; kept for 'pcapdaemon spool retry'", publish=True
         ):
-            self._lose(journey, name, journey.refused[name])
+            self._lose(journey.parcel, name, journey.refused[name])
             await self._settle(journey)
 
-    def _lose(self, journey: _Journey, name: str, reason: str) -> None:
-        parcel = journey.parcel
+    def _lose(self, parcel: Parcel, name: str, reason: str) -> None:
         parcel.pending.remove(name)
         info, packets = parcel.info, parcel.stopped.outcome.packets
         self._publish(SavefileLost(info.id, info.interface, name, reason, info.file_name, packets))
 
-    async def _settle(self, journey: _Journey) -> None:
+    async def _settle(self, journey: Journey) -> None:
         """Record that a destination is done; after the last one, end the delivery."""
         parcel, spooling = journey.parcel, self._spooling
         if parcel.pending:
@@ -326,7 +316,7 @@ class Delivery:
             self._publish(SavefileLeftSpool(parcel.ids, parcel.info.interface))
         journey.at_rest.set()
 
-    async def _see_to(self, journey: _Journey) -> None:
+    async def _see_to(self, journey: Journey) -> None:
         """Move a savefile from memory to the spool if it is time, or lose it at the deadline."""
         waited = time.monotonic() - journey.begun
         failing = bool(journey.failed.keys() & set(journey.parcel.pending))
@@ -344,14 +334,17 @@ class Delivery:
                 journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)"
             )
 
-    async def _hand_over(self, journey: _Journey, reason: str, publish: bool = False) -> bool:
+    async def _hand_over(self, journey: Journey, reason: str, publish: bool = False) -> bool:
         """Make the spool's copy the only one, and publish that the first time.
 
         Returns False if there is none.
         """
         parcel, spooling = journey.parcel, self._spooling
-        if not spooling or not (parcel.spool_name or await spooling.store(parcel, self.drop)):
+        if not spooling:
             return False
+        async with journey.storing:
+            if not parcel.spool_name and not await spooling.store(parcel, self.drop):
+                return False
         if parcel not in self._journeys:  # it was delivered in the meantime
             await spooling.remove(parcel)
             return True
@@ -363,26 +356,29 @@ class Delivery:
         journey.at_rest.set()
         return True
 
-    async def _lose_all(self, journey: _Journey, reason: str) -> None:
+    async def _lose_all(self, journey: Journey, reason: str) -> None:
         await self._cancel(journey)
         for name in list(journey.parcel.pending):
             words = journey.refused.get(name) or journey.failed.get(name)
-            self._lose(journey, name, f"{reason}: {words}" if words else reason)
+            self._lose(journey.parcel, name, f"{reason}: {words}" if words else reason)
         await self._settle(journey)
 
-    def _abandon(self, journey: _Journey) -> None:
+    def _abandon(self, journey: Journey) -> None:
         """Publish the fate of a savefile whose delivery was cancelled: in the spool, or lost."""
         if self._journeys.pop(journey.parcel, None) is None or journey.at_rest.is_set():
             return
         for task in journey.tasks.values():
             task.cancel()
-        if journey.parcel.spool_name and self._spooling:
-            self._spooling.spooled(journey.parcel, "the daemon stopped")
-            return
-        for name in list(journey.parcel.pending):
-            self._lose(journey, name, ENDED)
+        self._report_fate(journey.parcel)
 
-    async def _cancel(self, journey: _Journey) -> None:
+    def _report_fate(self, parcel: Parcel) -> None:
+        if parcel.spool_name and self._spooling:
+            self._spooling.spooled(parcel, "the daemon stopped")
+            return
+        for name in list(parcel.pending):
+            self._lose(parcel, name, ENDED)
+
+    async def _cancel(self, journey: Journey) -> None:
         tasks = [task for task in journey.tasks.values() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from pcapdaemon.core.wire import MALFORMED
 from pcapdaemon.delivery.parcel import Parcel
 from pcapdaemon.delivery.spool import Spool, digest
 from pcapdaemon.savefile.savefile import Savefile
-from pcapdaemon.threads import run_in_thread
+from pcapdaemon.threads import look_at, run_in_thread
 
 LOOK_EVERY = 0.5
 """Seconds between two checks for new orders from the command line and for overdue savefiles."""
@@ -83,19 +84,26 @@ class Spooling:
             await self._make_room(parcel.size, drop)
             parcel.spool_name = await self._put(parcel)
             return True
-        except SpoolError as error:
+        except (SpoolError, OSError) as error:  # OSError: there is no room for a thread
             self.not_spooled(parcel, str(error))
             return False
 
     async def note(self, parcel: Parcel) -> None:
         """Record the progress of a parcel's delivery, if it is in the spool."""
-        if parcel.spool_name:
-            await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
+        await self._work(self.spool.note, parcel, parcel.as_json())
 
     async def remove(self, parcel: Parcel) -> None:
         """Remove a savefile that is delivered or lost."""
+        await self._work(self.spool.remove, parcel)
+
+    async def _work(self, work: Callable[..., None], parcel: Parcel, *args: Any) -> None:
+        """Change what the spool has of a parcel, if it has it.
+
+        If there is no room for a thread, a crash can cause a second delivery.
+        """
         if parcel.spool_name:
-            await run_in_thread(self.spool.remove, parcel.spool_name)
+            with suppress(OSError):
+                await run_in_thread(work, parcel.spool_name, *args)
 
     def release(self, parcel: Parcel) -> bool:
         """Make the spool's copy the only one; return False if that copy is gone."""
@@ -161,4 +169,5 @@ class Spooling:
 
 def _take_back(spool: Spool, written: "asyncio.Future[str]") -> None:
     if not written.cancelled() and written.exception() is None:
-        spool.remove(written.result())
+        removing = asyncio.ensure_future(run_in_thread(spool.remove, written.result()))
+        removing.add_done_callback(look_at)

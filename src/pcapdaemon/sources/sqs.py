@@ -23,6 +23,7 @@ from pcapdaemon.sources.base import Bus, Message
 from pcapdaemon.sources.sqs_client import make_client, reason_of
 from pcapdaemon.sources.sqs_envelopes import unwrap
 from pcapdaemon.sources.sqs_settings import SqsSettings
+from pcapdaemon.tasks import keep_up
 from pcapdaemon.threads import look_at, run_in_thread
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class SqsSource(Bus):
         await run_in_thread(self._connect)
         if not self._workers:
             self._workers = [
-                asyncio.create_task(self._carry_out()),
-                asyncio.create_task(self._keep_invisible()),
+                asyncio.create_task(keep_up(self._carry_out)),
+                asyncio.create_task(keep_up(self._keep_invisible)),
             ]
 
     async def receive(self) -> Message:
