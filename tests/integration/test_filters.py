@@ -250,7 +250,7 @@ for text in sys.stdin.read().splitlines():
 def test_what_is_compiled_without_a_process_is_never_looked_up(tmp_path: Path) -> None:
     (tmp_path / "lookups.c").write_text(LOOKUPS)
     library = tmp_path / "lookups.so"
-    command = ["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "lookups.c"]
+    command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "lookups.c")]
     subprocess.run(command, check=True)
     rng = random.Random(9)
     parts = "dead be a 1 10 fe80 ff 00 :: : : . - 0x tcp domain".split()

@@ -586,6 +586,64 @@ async def test_what_is_delivered_while_it_is_written_to_the_spool_does_not_stay_
     await desk.close()
 
 
+async def test_a_savefile_is_stored_once_though_several_destinations_want_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, put, stored = threading.Event(), Spool.put, []
+
+    def slow(*args: Any) -> str:
+        gate.wait(5)
+        stored.append(put(*args))
+        return str(stored[-1])
+
+    monkeypatch.setattr(Spool, "put", slow)
+    wrong = [MemoryDestination(), MemoryDestination()]
+    for one in wrong:
+        one.errors = [DeliveryRefused("wrong key")]
+    desk = await Desk(*wrong, spool=tmp_path, eager=False).begin()
+    desk.pressed = True
+    task = asyncio.create_task(desk.deliver(sent := parcel()))
+    await desk.until(lambda: not any(one.errors for one in wrong))
+    await asyncio.sleep(0.03)
+    gate.set()
+    await task
+    assert (files(tmp_path), len(stored)) == ([".json", ".savefile"], 1)
+    desk.delivery.retry()
+    await desk.until(lambda: not sent.pending and files(tmp_path) == [])
+    await desk.close()
+
+
+async def test_a_full_disk_is_reported_once_and_not_tried_without_end(tmp_path: Path) -> None:
+    desk = await Desk(Down(), spool=tmp_path / "spool").begin()
+    desk.delivery.end_soon()
+    (tmp_path / "spool" / ".lock").unlink()
+    (tmp_path / "spool").rmdir()
+    task = asyncio.create_task(desk.deliver(parcel()))
+    await desk.until(lambda: len(desk.reported(DeliveryDelayed)) > 10)
+    assert len(desk.reported(SavefileNotSpooled)) == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await desk.close()
+
+
+@pytest.mark.parametrize("spooled", [True, False])
+async def test_a_capture_whose_end_is_still_written_at_the_end_of_the_daemon_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spooled: bool
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(Spool, "put", lambda *_: gate.wait(5) and "")
+    monkeypatch.setattr(module, "digest", lambda _: str(gate.wait(5)))
+    desk = await Desk(MemoryDestination(), spool=tmp_path if spooled else None).begin()
+    task = asyncio.create_task(desk.delivery.take(parcel(), with_digest=not spooled))
+    await asyncio.sleep(0.03)
+    assert not desk.events
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [type(event) for event in desk.events] == [CaptureStopped, SavefileLost]
+    gate.set()
+    await desk.close()
+
+
 async def test_a_spool_that_hangs_holds_up_nothing_and_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

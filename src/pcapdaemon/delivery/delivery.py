@@ -33,6 +33,9 @@ LONGEST_TRY = 3600.0
 LOOK_EVERY = 0.5
 """Seconds between two checks whether a savefile must leave memory."""
 
+STORE_AGAIN = 5.0
+"""Seconds after which the spool is tried again for a savefile that it could not keep."""
+
 ENDED = "the daemon stopped before it was delivered"
 
 log = structlog.get_logger()
@@ -322,13 +325,15 @@ class Delivery:
         failing = bool(journey.failed.keys() & set(journey.parcel.pending))
         too_long = waited > self._settings.deadline
         grace_is_over = failing and (self._ending or waited > self._settings.memory_grace)
-        if too_long or grace_is_over or self._pressed():
+        must_leave = too_long or grace_is_over or self._pressed()
+        if must_leave and time.monotonic() >= journey.store_after:
             why = (
                 "; ".join(f"{name}: {words}" for name, words in journey.failed.items())
                 or "the memory for captures is running low"
             )
             if await self._hand_over(journey, why):
                 return
+            journey.store_after = time.monotonic() + STORE_AGAIN
         if too_long:
             await self._lose_all(
                 journey, f"not delivered within {self._settings.deadline} s ([delivery] deadline)"

@@ -14,6 +14,7 @@ class Journey:
     `tasks` has one task per destination. `failed` and `refused` say why an attempt failed
     temporarily or permanently. `at_rest` is set when no destination is pending, or the savefile
     waits in the spool. `storing` is held while it is written there: several tasks may want that.
+    `store_after` is when that may be tried again.
     """
 
     parcel: Parcel
@@ -24,3 +25,4 @@ class Journey:
     spooled: bool = False
     at_rest: asyncio.Event = field(default_factory=asyncio.Event)
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    store_after: float = 0.0

@@ -28,8 +28,8 @@ class Parcel:
     """A savefile to deliver.
 
     `ids` are the requests that it belongs to; `info.id` is the first. `pending` are the
-    destinations that do not have it yet. `spool_name` is its name in the spool, or empty.
-    `requester` is who asked, or empty. Times are
+    destinations that do not have it yet. `spool_name` is its name in the spool, or empty, and
+    `not_spooled` is why it could not be stored there. `requester` is who asked, or empty. Times are
     seconds since the epoch, except `began`: the uptime from which it waits.
     """
 
@@ -45,6 +45,7 @@ class Parcel:
     since: float = field(default_factory=time.time)
     began: float = field(default_factory=uptime)
     spool_name: str = ""
+    not_spooled: str = ""
     requester: str = ""
 
     @property

@@ -123,7 +123,13 @@ class Spooling:
         )
 
     def not_spooled(self, parcel: Parcel, reason: str) -> None:
-        """Publish that a parcel is not in the spool, and is lost if the process ends."""
+        """Publish that a parcel is not in the spool, once for each reason.
+
+        It is lost if the process ends.
+        """
+        if reason == parcel.not_spooled:
+            return
+        parcel.not_spooled = reason
         info = parcel.info
         self._publish(SavefileNotSpooled(info.id, info.interface, info.file_name, reason))
 

@@ -1,0 +1,66 @@
+"""Work in threads, and tasks that go on, in a system that is short of threads."""
+
+import _thread
+import asyncio
+import errno
+from typing import Any
+
+import pytest
+
+from pcapdaemon import tasks, threads
+from pcapdaemon.tasks import keep_up
+from pcapdaemon.threads import run_in_thread
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "TRY_EVERY", 0.001)
+    monkeypatch.setattr(tasks, "AGAIN_AFTER", 0.001)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the system refuse this many threads."""
+    start, left = _thread.start_new_thread, [None] * times
+
+    def refusing(*args: Any) -> int:
+        if left:
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        return start(*args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", refusing)
+
+
+async def test_a_thread_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, 5)
+    assert await run_in_thread(divmod, 7, 2) == (3, 1)
+
+
+async def test_without_any_thread_it_is_an_error_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "TRY_FOR", 0.01)
+    refuse(monkeypatch, 1_000_000)
+    with pytest.raises(OSError, match="no room for another thread") as caught:
+        await run_in_thread(divmod, 7, 2)
+    assert caught.value.errno == errno.EAGAIN
+
+
+async def test_background_work_begins_again_after_an_error() -> None:
+    turns = []
+
+    async def work() -> None:
+        turns.append(1)
+        if len(turns) < 3:
+            raise OSError("a turn failed")
+
+    await keep_up(work)
+    assert len(turns) == 3
+
+
+async def test_background_work_ends_when_it_is_cancelled() -> None:
+    task = asyncio.create_task(keep_up(asyncio.Event().wait))  # type: ignore[arg-type]  # never ends
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
