@@ -48,6 +48,18 @@ async def _start(job: Any) -> None:
         await asyncio.sleep(TRY_EVERY)
 
 
+class Few:
+    """Runs work in threads, `most` at a time. Further callers wait."""
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` when it is its turn, and wait for its result."""
+        async with self._free:
+            return await run_in_thread(work, *args, **kwargs)
+
+
 class InTurn:
     """Runs work in threads, one at a time for each key.
 

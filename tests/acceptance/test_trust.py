@@ -754,3 +754,19 @@ def test_streams_end_when_rights_change(trusting: DaemonProcess) -> None:
         for _ in lines:
             pass  # it ends
     assert trusting.logged("configuration reloaded")
+
+
+def test_packets_end_when_rights_change(trusting: DaemonProcess, wire: Wire) -> None:
+    address = f"http://127.0.0.1:{trusting.port}/stream"
+    message = {"node": "any", "interface": [wire.far], "timeout": 60, "duration": 60, "id": "s"}
+    headers = bearer("admin")["headers"]
+    with httpx2.stream("POST", address, json=message, headers=headers, timeout=60) as packets:
+        parts = packets.iter_bytes()
+        next(parts)
+        text = trusting.config.read_text().replace('"fetch-all", ', "")
+        trusting.config.write_text(text)
+        trusting.signal(signal.SIGHUP)
+        for _ in parts:
+            pass  # it ends
+    record = trusting.api("GET", "/captures/s", **bearer("admin")).json()
+    assert record["captures"][0]["stop_reason"] == "stopped"

@@ -1,6 +1,7 @@
 """What the console knows of the fleet: bounded, whoever sends, and only what changed is sent on."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -88,6 +89,36 @@ def test_strangers_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fleet.ignored
     fleet.on_result(result("list", "b", version="x" * (1 << 20)), NOW, 0)
     assert fleet.ignored == before + 1
+
+
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("accepted", {"interface": ["e"], "bpf": "x"}),
+    ("accepted", {"interface": ["e"], "warnings": ["x"]}),
+    ("failed", {"interface": "e", "reason": "x"}),
+    ("spooled", {"interface": "e", "pending": ["x"], "reason": "x"}),
+    ("rejected", {"problems": [{"field": "x", "message": "x"}]}),
+    ("finished", {"captures": [{"interface": "e", "state": "failed", "reason": "x"}]}),
+    ("progress", {"interface": "x", "packets": 1, "bytes": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "data"), KINDS)
+def test_what_strangers_send_stays_within_the_bound(
+    monkeypatch: pytest.MonkeyPatch, kind: str, data: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(state, "MOST_BYTES", 4_000_000)
+    fleet = FleetState()
+    tracemalloc.start()
+    for n in range(150):
+        long = json.dumps(data).replace("x", f"{n}" + "x" * 100_000)
+        for node in ("a", "b"):
+            fleet.on_result(result(kind, node, f"r{n}", **json.loads(long)), NOW, 0)
+            small = result("progress", node, f"r{n}", interface="e", packets=1, bytes=1)
+            fleet.on_result(small, NOW, 0)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert fleet.requests
+    assert held < 3 * 4_000_000
 
 
 @given(

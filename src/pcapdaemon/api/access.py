@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 
@@ -14,8 +15,13 @@ from pcapdaemon.core.node_events import SavefileFetched
 from pcapdaemon.core.requester import HTTP, LOCAL, Requester, Right, Rights, matches, may
 from pcapdaemon.sockets import user_of
 from pcapdaemon.sources.http import HttpSettings
-from pcapdaemon.threads import run_in_thread
+from pcapdaemon.threads import Few
 from pcapdaemon.trust.requesters import Requesters, is_over
+
+R = TypeVar("R")
+
+MOST_LOOKUPS = 16
+"""Most users of this host that are looked up at the same time, each in a thread."""
 
 NOTHING = Rights.model_construct(may=())
 
@@ -65,7 +71,7 @@ class Door:
         subject_of: Subject | None = None,
     ) -> None:
         self._settings, self._requesters, self._node = settings, requesters, node
-        self._subject_of = subject_of
+        self._subject_of, self._threads = subject_of, Few(MOST_LOOKUPS)
 
     @property
     def nobody(self) -> Caller:
@@ -123,7 +129,7 @@ class Door:
         if not self._requesters:
             trusted = self._settings.token is None or user in (0, os.geteuid())
             return LOCAL if trusted else None
-        found = self._requesters.of_user(await run_in_thread(names_of, user))
+        found = self._requesters.of_user(await self._threads.run(names_of, user))
         return found.name if found else LOCAL
 
 
@@ -190,7 +196,13 @@ async def _user_of(request: Request, peer: Peer) -> int | None:
     if peer.user is not None:
         return peer.user
     client, server = request.scope["client"], request.scope["server"]
-    return await run_in_thread(user_of, tuple(client), tuple(server))
+    return await in_thread(request, user_of, tuple(client), tuple(server))
+
+
+async def in_thread(request: Request, work: Callable[..., R], *args: Any) -> R:
+    """Run work for a request in one of the API's few threads, and wait for its result."""
+    threads: Few = request.scope["threads"]
+    return await threads.run(work, *args)
 
 
 def refuse_narrow(request: Request) -> Caller:

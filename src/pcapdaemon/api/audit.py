@@ -5,10 +5,9 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
 
-from pcapdaemon.api.access import refuse_other_users, refuse_without
+from pcapdaemon.api.access import in_thread, refuse_other_users, refuse_without
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.sources.http import HttpSource
-from pcapdaemon.threads import run_in_thread
 
 Last = Callable[[int], list[dict[str, Any]] | None]
 """Returns the last lines, or None without an audit log. Blocks."""
@@ -35,7 +34,7 @@ class AuditRoutes:
         """Return the last lines of the audit log, oldest first."""
         refuse_without(request, "audit", None)
         await refuse_other_users(request, self._source.settings)
-        found = await run_in_thread(self._last, limit)
+        found = await in_thread(request, self._last, limit)
         if found is None:
             raise HTTPException(404, "this node has no audit log: set [audit] file")
         return found

@@ -17,6 +17,9 @@ REQUEST_WITHIN = 10.0
 """Most seconds from the first byte of a request, or from the connection, to its last byte."""
 
 
+STALLED_AFTER = 60.0
+"""Seconds without a byte taken after which a client is gone. Savefiles and their memory wait."""
+
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -44,6 +47,7 @@ class Connection(H11Protocol):
     """The connections from which a request is missing, the oldest first."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _stalling: asyncio.TimerHandle | None = None
 
     # uvicorn, too, takes less than asyncio's protocol says
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -65,10 +69,34 @@ class Connection(H11Protocol):
         else:
             self._relax()
 
+    def pause_writing(self) -> None:
+        """Begin to wait until the client takes bytes of a response."""
+        super().pause_writing()
+        self._watch_bytes()
+
+    def resume_writing(self) -> None:
+        """Note that the client takes bytes."""
+        self._forget_bytes()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._relax()
+        self._forget_bytes()
         super().connection_lost(exc)
+
+    def _watch_bytes(self, left: int = -1) -> None:
+        """Abort the connection if as many bytes are `left` as before."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting == left:
+            self.transport.abort()
+            return
+        self._stalling = self.loop.call_later(STALLED_AFTER, self._watch_bytes, waiting)
+
+    def _forget_bytes(self) -> None:
+        if self._stalling is not None:
+            self._stalling.cancel()
+            self._stalling = None
 
     def _expect(self) -> None:
         if self._deadline is None:

@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from pcapdaemon.api.access import caller_of, refuse_narrow
+from pcapdaemon.api.access import caller_of, in_thread, refuse_narrow
 from pcapdaemon.api.bodies import read_json
 from pcapdaemon.api.problems import Responses
 from pcapdaemon.core.wire import to_wire
@@ -71,7 +71,7 @@ class NodeRoutes:
 
         A requester sees those that its `interfaces` allow.
         """
-        return await run_in_thread(self._node.interfaces, caller_of(request).rights)
+        return await in_thread(request, self._node.interfaces, caller_of(request).rights)
 
     async def recorded(self, interface: str) -> dict[str, Any]:
         """Return how many packets, and bytes on the wire, a second a recorder has over time."""

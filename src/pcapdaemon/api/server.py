@@ -20,6 +20,7 @@ from pcapdaemon.core.events import Publish
 from pcapdaemon.core.network import is_loopback
 from pcapdaemon.core.node_events import TokenRefused
 from pcapdaemon.sources.http import HttpSettings
+from pcapdaemon.threads import Few
 from pcapdaemon.trust.requesters import Requesters
 
 Scope = MutableMapping[str, Any]
@@ -33,6 +34,10 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 """Headers of every response, unless it has its own: records and packets belong in no cache."""
+
+
+MOST_THREADS = 16
+"""Most threads that answer requests at the same time: any client could make them without end."""
 
 
 class Guard:
@@ -65,6 +70,7 @@ class Guard:
     async def _refusal(self, scope: Scope) -> Response | None:
         """Return why a request is refused, or None. The scope then says who sent it."""
         server, headers, path = self._server, dict(scope["headers"]), scope["path"]
+        scope["threads"] = server.threads
         name = _host_name(headers.get(b"host", b""))
         if self._is_rebound(name):
             return problem(
@@ -166,6 +172,7 @@ class ApiServer:
         self.app: Asgi = _not_yet
         self.is_open: Callable[[str], bool] = lambda path: False
         self.door = Door(settings, Requesters((), ()))
+        self.threads = Few(MOST_THREADS)
         self._socket = address.bind()
         self.port: int = self._socket.getsockname()[1] if isinstance(address, Tcp) else 0
         self._config = _config(Guard(self), address)

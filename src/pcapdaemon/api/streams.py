@@ -66,7 +66,8 @@ class StreamRoutes:
         """Start a capture on one interface, and return its packets as they come, as a pcap file.
 
         With `lookback`, it begins with what the recorder has. It ends with the limits of the
-        request, or when the client is gone. No savefile is kept or delivered.
+        request, when the client is gone, or when callers or their rights change. No savefile is
+        kept or delivered.
         """
         refuse_all_but_json(request)
         if not self._settings().download:
@@ -98,6 +99,7 @@ class StreamRoutes:
     async def _pieces(self, request_id: str, reading: int) -> AsyncIterator[bytes]:
         reader, file = asyncio.StreamReader(), os.fdopen(reading, "rb", 0)
         opened: Any = file
+        closing = asyncio.create_task(self._cancel_at_closing(request_id))
         try:
             opened, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(reader), file
@@ -105,8 +107,13 @@ class StreamRoutes:
             while piece := await reader.read(AT_ONCE):
                 yield piece
         finally:  # also when the client is gone
+            closing.cancel()
             self._engine.cancel(request_id, "http")
             opened.close()
+
+    async def _cancel_at_closing(self, request_id: str) -> None:
+        await self._closing.wait()
+        self._engine.cancel(request_id, "http")
 
 
 def _of_one_interface(body: bytes) -> bytes:

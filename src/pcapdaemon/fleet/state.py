@@ -70,7 +70,7 @@ class NodeSeen:
 
 @dataclass(slots=True)
 class RequestSeen:
-    """A request and what its nodes reported. `sizes` are the bytes of what each reported last."""
+    """A request and what its nodes reported. `sizes` are the bytes of what is kept of each."""
 
     id: str
     seen_at: float
@@ -178,17 +178,20 @@ class FleetState:
         name = str(data["id"])
         request = self.requests.setdefault(name, RequestSeen(name, now))
         self.requests.move_to_end(name)
+        node, records = str(data["node"]), request.followed.records
+        before = len(records.get(node, {}).get("captures", ()))
         request.followed.on_result(kind, data, tick)
         request.changed = self.change
         for word in ABOUT_REQUEST:
             if word in data and word not in request.about:
                 with suppress(ValidationError):
                     request.about.update(reading.about({word: data[word]}))
-        node = str(data["node"])
-        captures = request.followed.records.get(node, {}).get("captures", ())
-        size += OF_RECORD + OF_CAPTURE * len(captures)
-        self._size += size - request.sizes.get(node, 0)
-        request.sizes[node] = size
+        more = max(0, len(records.get(node, {}).get("captures", ())) - before)
+        # a record keeps texts of several results, but only numbers of a progress
+        grown = OF_CAPTURE * more + (size if kind != "progress" or more else 0)
+        grown += 0 if node in request.sizes else OF_RECORD
+        self._size += grown
+        request.sizes[node] = request.sizes.get(node, 0) + grown
 
     def _trim(self) -> None:
         while len(self.nodes) > MOST_NODES or self._of_nodes > MOST_BYTES:
