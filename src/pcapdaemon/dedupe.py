@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -42,11 +42,12 @@ log = structlog.get_logger()
 class Known:
     """A request that was accepted or, while `answer` is None, is being decided.
 
-    `at` is an uptime.
+    `at` is an uptime. `kept` says that it must survive a restart.
     """
 
     at: float
     answer: Answer | None = None
+    kept: bool = False
     decided: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -62,7 +63,7 @@ class Dedupe:
         self._path = directory / name if directory else None
         self._now = now
         self._known: OrderedDict[str, Known] = OrderedDict()
-        self._lock = threading.Lock()
+        self._writing, self._lock = asyncio.Lock(), threading.Lock()
         self._lines = 0
         if self._path:
             self._load(self._path)
@@ -121,11 +122,13 @@ class Dedupe:
         if self._path is None or known is None or known.answer is None:
             return
         try:
-            async with asyncio.timeout(WRITE_WITHIN):
-                await run_in_thread(
-                    self._write, self._path, _line(key, known), list(self._current())
-                )
+            # one after the other, so that no older list of all of them replaces a newer one
+            async with asyncio.timeout(WRITE_WITHIN), self._writing:
+                known.kept, rewrite = True, self._lines > 2 * MOST
+                found = self._kept() if rewrite else [(key, known)]
+                await run_in_thread(self._write, self._path, found, rewrite)
         except (OSError, TimeoutError) as error:
+            known.kept = True  # when the file is written again
             log.warning(
                 "an accepted request may be captured again after a restart",
                 file=str(self._path),
@@ -139,25 +142,20 @@ class Dedupe:
             for key in list(islice(decided, too_many)):
                 del self._known[key]
 
-    def _current(self) -> Iterator[str]:
-        return (
-            (_line(key, known) for key, known in self._known.items() if known.answer)
-            if self._lines > 2 * MOST
-            else iter(())
-        )
+    def _kept(self) -> list[tuple[str, Known]]:
+        return [(key, known) for key, known in self._known.items() if known.kept]
 
-    def _write(self, path: Path, line: str, all_lines: list[str]) -> None:
-        with self._lock:
-            if all_lines:
-                _replace(path, "".join(all_lines))
-                self._lines = len(all_lines)
-                return
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
-            self._lines += 1
+    def _write(self, path: Path, found: list[tuple[str, Known]], rewrite: bool) -> None:
+        text = "".join(_line(key, known) for key, known in found)
+        target = path.with_suffix(".new") if rewrite else path
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if rewrite else os.O_APPEND)
+        with self._lock:  # of a writer whose caller no longer waits
+            lines, self._lines = self._lines, 3 * MOST  # if it fails, the next one rewrites it
+            with os.fdopen(os.open(target, flags, 0o600), "w") as file:
+                file.write(text)
+            if rewrite:
+                target.replace(path)
+            self._lines = len(found) if rewrite else lines + 1
 
     def _load(self, path: Path) -> None:
         try:
@@ -182,7 +180,7 @@ class Dedupe:
                     AnswerKind.ACCEPTED,
                     interfaces=tuple(map(str, entry["interfaces"])),
                 )
-                self._known[str(entry["key"])] = Known(self._uptime_of(entry), answer)
+                self._known[str(entry["key"])] = Known(self._uptime_of(entry), answer, True)
 
     def _uptime_of(self, entry: Mapping[str, float]) -> float:
         """Return when an entry was written, as an uptime.
@@ -208,14 +206,6 @@ def can_remember(directory: Path | None) -> bool:
     except OSError:
         return False
     return os.access(directory, os.R_OK | os.W_OK | os.X_OK)
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    new.replace(path)
 
 
 def _line(key: str, known: Known) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from pcapdaemon.around import Addressee, Around
 from pcapdaemon.core import intake
-from pcapdaemon.core.admission import Rates, Tally, age_of
+from pcapdaemon.core.admission import Obeyed, Rates, Refusal, Tally, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.cloudevents import is_result
 from pcapdaemon.core.events import Publish, RequestCancelled, logged, sent_by
@@ -58,6 +58,7 @@ class Engine:
         self.runs, self.skipped = runs, 0
         self._publish, self._around, self._draining = publish, around, False
         self._dedupe, self._rates = Dedupe(statedir), Rates()
+        self._obeyed = Obeyed(time.time())
         self._reported_clocks: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._untrusted = Tally(UNTRUSTED_A_MINUTE)
@@ -210,15 +211,15 @@ class Engine:
         if isinstance(judged, Judged) and message.stream:
             judged = intake.streamed(judged, message.stream, message.exclude)
         if isinstance(judged, Order):
-            self._conclude(message, await self._obey(message, judged, standing))
+            self._conclude(message, self._obey(message, judged, standing))
         else:
             await self._judged(message, envelope, judged, standing)
 
-    async def _obey(self, message: Message, order: Order, standing: Standing) -> Conclusion:
+    def _obey(self, message: Message, order: Order, standing: Standing) -> Conclusion:
         if self.owner_of(order.id) not in (None, standing.requester):
             order = replace(order, id="")  # it must not look like a word about that one
-        if await self._is_replayed(standing):
-            return intake.replayed(message.source, order.id)
+        if refusal := self._not_obeyed(standing):
+            return intake.not_obeyed(message.source, order.id, refusal)
         presence, elsewhere = self._around.presence(standing.rights), self._elsewhere(message)
         return obey(order, message.source, standing, self.runs, presence, elsewhere)
 
@@ -239,8 +240,8 @@ class Engine:
         elif isinstance(judged.plan, Rejection):
             plan, request = judged.plan, judged.request
             self._conclude(message, intake.rejected(message.source, plan, judged.warnings, request))
-        elif dry and await self._is_replayed(standing):
-            self._conclude(message, intake.replayed(message.source, judged.id))
+        elif dry and (refusal := self._not_obeyed(standing)):
+            self._conclude(message, intake.not_obeyed(message.source, judged.id, refusal))
         elif dry:
             self._conclude(
                 message,
@@ -249,16 +250,10 @@ class Engine:
         else:
             await self._take_once(message, envelope, judged, judged.plan, standing.rights)
 
-    async def _is_replayed(self, standing: Standing) -> bool:
-        """Return whether a signed message, which starts no capture, was obeyed before."""
-        key = f"signed {standing.fields.get('id')} of {standing.requester}"
-        within = self._settings.general.dedupe
-        if not standing.is_signed:
-            return False
-        if await self._dedupe.claim(key, within) is not None:
-            return True
-        await self._dedupe.decide(key, Answer("", AnswerKind.ACCEPTED), keep=False)
-        return False
+    def _not_obeyed(self, standing: Standing) -> Refusal | None:
+        """Return why a message that starts no capture must not be obeyed, or None."""
+        within = self._settings.general.maxage + self._settings.trust.skew
+        return self._obeyed.refusal(standing, time.monotonic(), within)
 
     def _not_identified(self, message: Message, refused: Rejection) -> Conclusion:
         if message.returnable and refused.kind is AnswerKind.BUSY:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.errors import NotConnected
 from pcapdaemon.core.events import Event
 from pcapdaemon.core.node_events import SourceDisconnected
@@ -330,6 +331,33 @@ async def test_groups_of_nodes_that_are_gone_are_pruned_and_others_are_not(
             assert await prune(settings, 1.5, dry_run=False)
         names = {group["name"] for group in client.xinfo_groups("requests")}
     assert names == {b"pcapdaemon-alive", b"somebody-elses"}
+    server.kill()
+
+
+async def test_an_entry_that_is_settled_while_another_is_acknowledged_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RedisServer(tmp_path).start()
+    source = source_of(f"redis://127.0.0.1:{server.port}", RedisStreamSource)
+    await source.connect()
+    with server.client() as client:
+        for number in range(2):
+            client.xadd("requests", {"request": f'{{"id": "{number}"}}'})
+        one, two = await source.receive(), await source.receive()
+        xack = source.client.xack
+
+        async def slow(*args: Any) -> Any:
+            assert two.settle
+            two.settle(Verdict.DONE)
+            source._pending_from = b"0"  # as a reconnect or a BUSY does
+            return await xack(*args)
+
+        monkeypatch.setattr(source.client, "xack", slow)
+        assert one.settle
+        one.settle(Verdict.DONE)
+        client.xadd("requests", {"request": '{"id": "last"}'})
+        assert (await source.receive()).body == b'{"id": "last"}'
+    await source.close()
     server.kill()
 
 

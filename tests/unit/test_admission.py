@@ -3,7 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdaemon.core.admission import CLOCK_OFF, MOST_CUSTOMERS, Age, Rates, age_of
+from pcapdaemon.core.admission import (
+    CLOCK_OFF,
+    MOST_CUSTOMERS,
+    MOST_OBEYED,
+    Age,
+    Obeyed,
+    Rates,
+    age_of,
+)
+from pcapdaemon.core.requester import Standing
 
 NOW = 1_800_000_000.0
 
@@ -70,3 +79,37 @@ def test_customers_are_bounded() -> None:
     for number in range(2 * MOST_CUSTOMERS):
         rates.refusal(str(number), 5, 5, NOW)
     assert len(rates._buckets) <= MOST_CUSTOMERS
+
+
+def signed(name: str, requester: str = "alice", at: float = NOW) -> Standing:
+    return Standing({"id": name}, requester, key="SHA256:x", issued_at=at)
+
+
+def test_an_order_is_obeyed_once_while_its_signature_is_valid() -> None:
+    obeyed = Obeyed(NOW - 5)
+    assert obeyed.refusal(signed("a"), 0, 65) is None
+    refused = obeyed.refusal(signed("a"), 64, 65)
+    assert refused
+    assert refused.kind == "conflict"
+    assert obeyed.refusal(signed("a", "bob"), 1, 65) is None, "ids belong to their requester"
+    assert obeyed.refusal(signed("a"), 66, 65) is None
+
+
+def test_an_order_of_before_the_start_is_not_obeyed() -> None:
+    refused = Obeyed(NOW).refusal(signed("a", at=NOW - 1), 0, 65)
+    assert refused
+    assert refused.kind == "untrusted"
+
+
+def test_what_is_not_signed_is_obeyed_each_time() -> None:
+    obeyed = Obeyed(NOW)
+    assert [obeyed.refusal(Standing({"id": "a"}), 0, 65) for _ in range(2)] == [None, None]
+
+
+def test_no_requester_drives_out_what_is_known_of_another() -> None:
+    obeyed = Obeyed(NOW)
+    assert obeyed.refusal(signed("a"), 0, 65) is None
+    found = [obeyed.refusal(signed(f"{n}", "bob"), 1, 65) for n in range(MOST_OBEYED + 5)]
+    assert [one.kind for one in found if one] == ["busy"] * 5
+    assert obeyed.refusal(signed("a"), 2, 65)
+    assert obeyed.refusal(signed("0", "bob"), 2, 65)

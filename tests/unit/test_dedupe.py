@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import resource
 from pathlib import Path
 
 import pytest
+import structlog
 
 from pcapdaemon import dedupe
 from pcapdaemon.core.answers import Answer, AnswerKind
@@ -97,6 +99,48 @@ async def test_a_line_after_a_torn_one_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / ACCEPTED).write_text('{"key": "torn", "at": 1')
     await accept(Dedupe(tmp_path), "k")
     assert await Dedupe(tmp_path).claim("k", 60) == ANSWER
+
+
+async def test_what_is_not_to_be_kept_yet_is_not_kept_when_the_file_is_written_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ACCEPTED).write_text('{"key": "torn", "at": 1')
+    known = Dedupe(tmp_path)
+    assert await known.claim("later", 60) is None
+    await known.decide("later", ANSWER, keep=False)
+    await accept(known, "k")
+    again = Dedupe(tmp_path)
+    assert await again.claim("k", 60) == ANSWER
+    assert await again.claim("later", 60) is None
+
+
+async def test_a_line_that_the_disk_had_room_for_in_part_spoils_no_other(tmp_path: Path) -> None:
+    known = Dedupe(tmp_path)
+    await accept(known, "first")
+    size = (tmp_path / ACCEPTED).stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+    try:
+        with structlog.testing.capture_logs():  # what captures output writes to a file, too
+            await accept(known, "partial")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / ACCEPTED).stat().st_size == size + 10
+    await accept(known, "last")
+    again = Dedupe(tmp_path)
+    for key in ("first", "partial", "last"):
+        assert await again.claim(key, 60) == ANSWER, key
+
+
+async def test_many_at_once_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "MOST", 50)
+    known = Dedupe(tmp_path)
+    for start in range(0, 300, 50):
+        keys = [f"k{number}" for number in range(start, start + 50)]
+        await asyncio.gather(*(accept(known, key) for key in keys))
+        again = Dedupe(tmp_path)
+        for key in keys:
+            assert await again.claim(key, 60) == ANSWER
 
 
 async def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from pcapdaemon.core.answers import AnswerKind
+from pcapdaemon.core.requester import Standing
+
 CLOCK_OFF = 300.0
 """Seconds by which two clocks may differ before the log reports it."""
 
@@ -31,6 +34,14 @@ def age_of(sent_at: float | None, issued_at: float | None, now: float) -> Age:
     apart = issued_at - sent_at if sent_at is not None and issued_at is not None else 0.0
     off = ahead if ahead > CLOCK_OFF else apart if abs(apart) > CLOCK_OFF else 0.0
     return Age(max(0.0, now - min(times, default=now)), off)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a message is not obeyed."""
+
+    kind: AnswerKind
+    words: str
 
 
 @dataclass(slots=True)
@@ -111,6 +122,47 @@ class Rates:
             if bucket:
                 bucket.left -= 1
         return ""
+
+
+MOST_OBEYED = 1000
+"""Most orders and dry runs of a requester that are remembered while their signatures are valid.
+
+Further ones are refused: if older ones were forgotten instead, they could be sent again.
+"""
+
+
+@dataclass
+class Obeyed:
+    """Signed messages that start no capture. They are only remembered until this process ends.
+
+    `began` is when it began to remember them, in seconds since the epoch.
+    """
+
+    began: float
+    _known: dict[str, "OrderedDict[str, float]"] = field(default_factory=dict)
+
+    def refusal(self, standing: Standing, now: float, within: float) -> Refusal | None:
+        """Note a message, or return why it must not be obeyed. What is not signed passes.
+
+        `now` is in seconds of a steady clock, and `within` is for how long a signature is valid.
+        """
+        if not standing.is_signed:
+            return None
+        if standing.issued_at < self.began:
+            words = "it was signed before this node started; sign it again"
+            return Refusal(AnswerKind.UNTRUSTED, words)
+        known = self._known.setdefault(standing.requester, OrderedDict())
+        while known and now - next(iter(known.values())) > within:
+            known.popitem(last=False)
+        name = str(standing.fields.get("id"))
+        if name in known:
+            words = "it was obeyed before, and a signed message is obeyed once; sign it again"
+            return Refusal(AnswerKind.CONFLICT, words)
+        if len(known) >= MOST_OBEYED:
+            words = f"more than {MOST_OBEYED} orders of {standing.requester} within {within:g} s"
+            return Refusal(AnswerKind.BUSY, words)
+        known[name] = now
+        return None
 
 
 def _bucket_of(buckets: "OrderedDict[str, _Bucket]", name: str, rate: int, now: float) -> _Bucket:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from pcapdaemon.core.admission import CLOCK_OFF, age_of
+from pcapdaemon.core.admission import CLOCK_OFF, Refusal, age_of
 from pcapdaemon.core.answers import Answer, AnswerKind, Verdict
 from pcapdaemon.core.bounds import answerable, changes, within_rights
 from pcapdaemon.core.choice import Surroundings
@@ -338,10 +338,9 @@ def cancelled(source: str, order: Order) -> Conclusion:
     return Conclusion(Verdict.DONE, answer, (RequestCancelled(order.cancel, source),))
 
 
-def replayed(source: str, request_id: str) -> Conclusion:
-    """Conclude that a signed message was obeyed before."""
-    words = "it was obeyed before, and a signed message is obeyed once; sign it again"
-    refused = Rejection(request_id or new_id(), (Problem("id", words),), AnswerKind.CONFLICT)
+def not_obeyed(source: str, request_id: str, refusal: Refusal) -> Conclusion:
+    """Conclude that a signed message must not be obeyed, or not again."""
+    refused = Rejection(request_id or new_id(), (Problem("id", refusal.words),), refusal.kind)
     return replace(rejected(source, refused), verdict=Verdict.DONE)
 
 

@@ -170,7 +170,8 @@ class Standing:
     """Who sent a message, and what it says.
 
     `requester` is empty, and `rights` is None, if this node knows no requesters: everything is
-    allowed then. `key` is the fingerprint of the key that signed. `fields` are those that count.
+    allowed then. `key` is the fingerprint of the key that signed at `issued_at`, in seconds since
+    the epoch. `fields` are those that count.
     """
 
     fields: dict[str, Any]
@@ -178,6 +179,7 @@ class Standing:
     rights: Rights | None = None
     key: str = ""
     warnings: tuple[str, ...] = ()
+    issued_at: float = 0.0
 
     @property
     def is_signed(self) -> bool:

@@ -199,7 +199,8 @@ class RedisStreamSource(RedisBus):
             self._failures = 0
 
     def _take_in(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> None:
-        if entry_id in self._held:  # read again after a reconnect, while the engine has it
+        # read again after a reconnect, while the engine has it, or has settled it just now
+        if entry_id in self._held or entry_id in self._acks:
             return
         if not fields:  # trimmed while it was pending
             self._acks.append(entry_id)

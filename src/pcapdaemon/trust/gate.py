@@ -163,8 +163,8 @@ class Gate:
             raise Untrusted(Reason.BAD_SIGNATURE)
         if is_over(requester, now):
             raise Untrusted(Reason.EXPIRED)
-        fields = self._payload(token.payload, now)
-        return Standing(fields, requester.name, requester, token.key)
+        fields, issued_at = self._payload(token.payload, now)
+        return Standing(fields, requester.name, requester, token.key, issued_at=issued_at)
 
     def _spend(self, now: float) -> None:
         if not 0 <= now - self._second < 1:
@@ -193,8 +193,8 @@ class Gate:
                 return one, found.key
         raise Untrusted(Reason.CERTIFICATE, refusal)
 
-    def _payload(self, payload: bytes, now: float) -> dict[str, Any]:
-        """Return what was signed, if it is for this node and this moment."""
+    def _payload(self, payload: bytes, now: float) -> tuple[dict[str, Any], float]:
+        """Return what was signed and when, if it is for this node and this moment."""
         try:
             fields = read(payload)
             issued_at = _MOMENT.validate_python(fields.get("issued_at"))
@@ -211,7 +211,7 @@ class Gate:
             raise Untrusted(Reason.EXPIRED)
         if at < self._started_at:
             raise Untrusted(Reason.BEFORE_START)
-        return {name: fields[name] for name in fields if name not in (AUDIENCE, jws.MEMBER)}
+        return {name: fields[name] for name in fields if name not in (AUDIENCE, jws.MEMBER)}, at
 
 
 def _unknown(fingerprint: str) -> NoReturn:
