@@ -8,13 +8,11 @@ import socket
 import subprocess
 import threading
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pcapdaemon.cli.recorders import copy_savefile
 from tests.acceptance.conftest import Make
 from tests.contracts.sources import Shared
 from tests.helpers import Wire, eventually, numbers, tshark
@@ -630,17 +628,3 @@ def test_closed_streams_end_in_words(stream: str) -> None:
     result = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     assert result.returncode == (2 if stream == ">&-" else 0)
-
-
-def test_who_answers_in_place_of_the_daemon_gets_no_file_copied(tmp_path: Path) -> None:
-    secret = tmp_path / "shadow"
-    secret.write_text("root:secret")
-    with pytest.raises(SystemExit):
-        copy_savefile(secret, "0" * 64, str(tmp_path / "copy"))
-    assert not (tmp_path / "copy").exists()
-    copy_savefile(secret, sha256(secret.read_bytes()).hexdigest(), str(tmp_path / "copy"))
-    assert (tmp_path / "copy").read_text() == "root:secret"
-    link = tmp_path / "link"
-    link.symlink_to(secret)
-    with pytest.raises(OSError, match="symbolic"):
-        copy_savefile(link, "0" * 64, str(tmp_path / "copy2"))

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from pcapdaemon.cli import address
 from pcapdaemon.cli.holder import local_addresses, refuse_strangers
 from pcapdaemon.core.answers import Verdict
 from pcapdaemon.core.cloudevents import decode
@@ -59,10 +60,9 @@ class ApiClient:
     def __init__(
         self, url: str, token_file: Path | None = None, socket: str = "", trusted: str = ""
     ) -> None:
-        self.url = self._url = url
-        self._token_file, token = token_file, token_file.read_text().strip() if token_file else ""
-        if not token.isascii():
-            raise PcapdaemonError("the token must be ASCII, because an HTTP header carries it")
+        self.url = self._url = address.checked(url)
+        self._token_file = token_file
+        token = address.token_in(token_file) if token_file else ""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         direct = bool(local_addresses(urlsplit(url).hostname or ""))  # through no proxy
         transport = httpx2.HTTPTransport(uds=socket) if socket else None
@@ -100,7 +100,7 @@ class ApiClient:
 
     def stop(self, request_id: str) -> None:
         """Have the captures of a request ended and delivered."""
-        self._call(reading.record, "DELETE", f"/captures/{quote(request_id, safe='')}")
+        self._call(reading.record, "DELETE", f"/captures/{_quoted(request_id)}")
 
     def recorders(self) -> list[dict[str, Any]]:
         """Return the state of the daemon's recorders."""
@@ -108,7 +108,7 @@ class ApiClient:
 
     def record(self, request_id: str) -> dict[str, Any]:
         """Return the record of a request."""
-        return self._call(reading.record, "GET", f"/captures/{quote(request_id, safe='')}")
+        return self._call(reading.record, "GET", f"/captures/{_quoted(request_id)}")
 
     def records(self, search: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the records that are looked for, newest first."""
@@ -143,7 +143,7 @@ class ApiClient:
     def alert(self, name: str, body: bytes) -> list[dict[str, Any]]:
         """Pass a message with alerts to a trigger, and return what became of each."""
         kind = {"Content-Type": "application/octet-stream"}
-        path = f"/triggers/{quote(name, safe='')}"
+        path = f"/triggers/{_quoted(name)}"
         return self._call(reading.alerts, "POST", path, content=body, headers=kind)
 
     def fetch(self, request_id: str, name: str, to: IO[bytes]) -> None:
@@ -171,11 +171,11 @@ class ApiClient:
         self._guard()
         try:
             response = self._http.request(method, path, **more)
-        except httpx2.TransportError as error:
-            raise PcapdaemonError(
-                f"{self._url}: {error}",
-                "check that a daemon runs there, or start one with 'pcapdaemon run'",
-            ) from None
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            tls = isinstance(error.__cause__ or error.__context__, ssl.SSLError)
+            hint = "check whether the port speaks TLS: https:// or http://"
+            usual = "check that a daemon runs there, or start one with 'pcapdaemon run'"
+            raise PcapdaemonError(f"{self._url}: {error}", hint if tls else usual) from None
         try:
             body: Any = response.json()
             if response.is_success:
@@ -189,7 +189,15 @@ class ApiClient:
             ) from None
         words = f"{refusal.title}: {refusal.detail} (status {response.status_code})"
         kind = NotAllowed if response.status_code in (401, 403) else Refused
-        raise kind(refusal.problems or [words], refusal.hint)
+        hint = self._about_token() if response.status_code == httpx2.codes.UNAUTHORIZED else ""
+        raise kind(refusal.problems or [words], refusal.hint or hint)
+
+    def _about_token(self) -> str:
+        if self._token_file:
+            return (
+                f"{self._token_file} has another token than the daemon, or the signature is wrong"
+            )
+        return "pass the file with the token by --token-file, or by [http] token_file in --config"
 
 
 def _trusting(file: str) -> ssl.SSLContext:
@@ -202,27 +210,25 @@ def _trusting(file: str) -> ssl.SSLContext:
     return context
 
 
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogateescape")
+
+
 def _path_of(request_id: str, name: str) -> str:
-    return f"/captures/{quote(request_id, safe='')}/files/{quote(name, safe='')}"
+    return f"/captures/{_quoted(request_id)}/files/{_quoted(name)}"
 
 
 def api_of(values: Mapping[str, Any], url: str, token_file: Path | None) -> ApiClient:
     """Return a client of the API at `url` or, if that is empty, at the configuration's `[http]`.
 
-    The default is http://127.0.0.1:8723.
+    The default is http://127.0.0.1:8723. Raises ConfigError.
     """
-    http = values.get("http", {})
-    host, port = http.get("host", "127.0.0.1"), http.get("port", 8723)
-    file = token_file or (
-        Path(os.path.expandvars(http["token_file"])) if "token_file" in http else None
-    )
-    socket = "" if url or token_file else str(http.get("socket", ""))
+    http = address.of_section(values)
+    file = token_file or (Path(http.token_file) if http.token_file else None)
+    socket = "" if url or token_file else http.socket or ""
     if socket and os.access(socket, os.W_OK):  # the kernel vouches for this user there
         return ApiClient("http://localhost", None, socket)
-    trusted = "" if url else str(http.get("certificate_file", ""))
-    scheme = "https" if trusted else "http"
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    return ApiClient(url or address, file, trusted=trusted)
+    return ApiClient(url or http.url, file, trusted="" if url else http.certificate_file or "")
 
 
 Show = Callable[[Followed], None]
@@ -367,12 +373,17 @@ def _interrupted() -> Iterator[asyncio.Event]:
     """Yield an event that Ctrl-C sets; a second Ctrl-C ends the program."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
 
+    signals = (signal.SIGINT, signal.SIGTERM)
+
     def first() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        for one in signals:
+            loop.remove_signal_handler(one)
         event.set()
 
-    loop.add_signal_handler(signal.SIGINT, first)
+    for one in signals:
+        loop.add_signal_handler(one, first)
     try:
         yield event
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for one in signals:
+            loop.remove_signal_handler(one)

@@ -5,6 +5,7 @@ the configuration or on the command line.
 """
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ def main() -> None:
     ]
     commands += [str(group.name) for group in app.registered_groups]
     closed = _reopen_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an id may have characters that a locale lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     with _mistakes_in_words():
         sys.argv[1:] = legacy.translate(sys.argv[1:], commands)
         if closed and sys.argv[1:2] != ["run"]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pcapdaemon.cli.failing import fail
+from pcapdaemon.cli.records import refuse_unwritable
 
 Files = Annotated[list[Path], typer.Argument(help="pcap and pcapng files, also compressed.")]
 Write = Annotated[Path, typer.Option("-w", "--write", help="The pcapng file to write.")]
@@ -27,6 +28,7 @@ def merge(files: Files, write: Write) -> None:
         fail(1, missing)
     if write.exists() and not write.is_file():
         fail(2, [f"{write}: is no file"], "name a file with -w")
+    refuse_unwritable(str(write))
     _write(files, write)
 
 
@@ -52,7 +54,7 @@ def _write(files: list[Path], target: Path) -> None:
         except NotASavefile as error:
             fail(1, [f"a file can't be read: {error}"], "pass pcap or pcapng files")
         made.flush()
-        os.chmod(made.name, 0o666 & ~_umask())
+        os.chmod(made.name, 0o640 & ~_umask())
         os.replace(made.name, target)
         for words in damaged:
             print(f"warning: {words}", file=sys.stderr)

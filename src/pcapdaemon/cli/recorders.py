@@ -4,9 +4,7 @@ They are `pcapdaemon recorders` and `pcapdaemon capture --lookback`.
 """
 
 import contextlib
-import hashlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +16,11 @@ from rich.live import Live
 from rich.text import Text
 
 from pcapdaemon import tables
-from pcapdaemon.cli import client, show, watching
+from pcapdaemon.cli import client, records, show, watching
 from pcapdaemon.cli.failing import fail
-from pcapdaemon.cli.show import errors
 from pcapdaemon.core.record import RequestState
 from pcapdaemon.core.request import ON_THE_WIRE
 from pcapdaemon.core.units import size_in_words
-from pcapdaemon.files import opened_file
 
 REFRESH_EVERY = 1.0
 """Seconds between two updates on a terminal."""
@@ -55,7 +51,7 @@ def capture(
 ) -> None:
     """Have the daemon capture, with packets from before now.
 
-    The savefile goes to all destinations of the daemon, and is copied to `write`.
+    The savefile goes to all destinations of the daemon, and is fetched from it to `write`.
     """
     api, *more = _apis(config_file, urls, token_file)
     if more:
@@ -64,41 +60,15 @@ def capture(
             ["--url: must be given only once, because one daemon captures"],
             "use 'pcapdaemon request' to ask several daemons",
         )
-    digest = {"sha256": True} if write is not None else {}
-    record = api.submit({**message, **digest, "node": "any"})
+    if write is not None:
+        records.refuse_unwritable(write)
+    record = api.submit({**message, "node": "any"})
     if record.get("state") == RequestState.RUNNING:
         record = watching.follow(api, record["id"])
+    show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
+    show.fail_if_lost(record["captures"])
     if write is not None:
-        _copy(record, write)
-    show.record(record, as_json and write != "-", sys.stderr if write == "-" else sys.stdout)
-
-
-def _copy(record: dict[str, Any], write: str) -> None:
-    captures = [one for one in record.get("captures", []) if one["packets"]]
-    places = [one["delivered"].get("local", {}).get("where") for one in captures]
-    if len(places) != 1 or places[0] is None or not Path(places[0]).exists():
-        why = (
-            "no packets were captured"
-            if not captures
-            else "the daemon keeps no savefile on this host that could be copied"
-        )
-        several = "several savefiles can't be copied to one file"
-        errors.print(f"warning: -w {write}: {why if len(captures) < 2 else several}", markup=False)
-        return
-    copy_savefile(Path(places[0]), captures[0]["sha256"], write)
-
-
-def copy_savefile(source: Path, sha256: str, write: str) -> None:
-    """Copy a savefile to a file, or to stdout for `-`, if it has this digest.
-
-    Whoever answers in place of the daemon can't know the digest of a file that only root may read.
-    """
-    with opened_file(source) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            fail(1, [f"{source}: is not the savefile that was captured"])
-        file.seek(0)
-        with open(1 if write == "-" else write, "wb", closefd=write != "-") as copy:
-            shutil.copyfileobj(file, copy)
+        records.fetch(api, record, write)
 
 
 def _apis(

@@ -111,12 +111,26 @@ def fetch(api: "ApiClient", record: dict[str, Any], write: str | None) -> list[P
     return written
 
 
+def refuse_unwritable(write: str) -> None:
+    """Fail if a savefile can't be written to this file, before it is captured."""
+    target = Path(write)
+    if write == "-" or (target.exists() and not target.is_dir() and os.access(target, os.W_OK)):
+        return
+    if target.is_dir():
+        fail(2, [f"-w {write}: is a directory"], "name a file with -w")
+    if not os.access(target.parent, os.W_OK):
+        missing = not target.parent.is_dir()
+        words = "no such directory" if missing else "this user may not write to it"
+        fail(2, [f"-w {write}: {target.parent}: {words}"], "name another file with -w")
+
+
 def _fetch(api: "ApiClient", request_id: str, name: str, target: Path) -> None:
     """Write a savefile to a file, which is replaced only when all of it is there."""
     if target.exists() and not target.is_file():  # a device or a pipe
         with target.open("wb") as file:
             api.fetch(request_id, name, file)
         return
+    refuse_unwritable(str(target))
     place = target.resolve()
     with NamedTemporaryFile(dir=place.parent, prefix=".pcapdaemon-", delete=False) as part:
         try:

@@ -1,6 +1,7 @@
 """The command `pcapdaemon request`: its options, and the message made from them."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,6 +170,9 @@ def request(
     from pcapdaemon.cli import client, sending
     from pcapdaemon.cli.sign import sealing
 
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # `timeout` ends a request like Ctrl-C
     seal = sealing(sign, config_file) if sign else client.as_it_is
     order = {"cancel": cancel} if cancel else {"list": True} if list_ else {}
     body = {
@@ -214,8 +218,10 @@ def _message_file(name: str | None) -> dict[str, Any]:
         return {}
     try:
         body = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text())
-    except (OSError, ValueError) as error:
-        fail(2, [f"{name}: {error}"])
+    except OSError as error:
+        fail(2, [f"{name}: {error.strerror}"])
+    except ValueError as error:
+        fail(2, [f"{name}: is not JSON: {error}"])
     if not isinstance(body, dict):
         fail(2, [f"{name}: must be a JSON object"])
     return body

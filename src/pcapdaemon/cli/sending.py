@@ -61,6 +61,8 @@ def by_http(
     `write` is where the savefile is written that one of them has in the end.
     """
     apis = [client.api_of(values, one, token_file) for one in (urls or [""])]
+    if write:
+        records.refuse_unwritable(write)
     needs_no_node = {"node", "nodere", "cancel", "list"} & body.keys()
     message = body if needs_no_node else {"node": "any", **body}
     if len(apis) > 1 and wait:

@@ -324,4 +324,5 @@ def _past(capture: dict[str, Any]) -> list[str]:
 
 def wide(to: Any) -> Console:
     """Return a console that leaves the wrapping of long lines to the terminal."""
-    return Console(file=to, highlight=False, markup=False, width=LONGEST_LINE)
+    # without a height, rich takes a dumb terminal for one of 80 columns
+    return Console(file=to, highlight=False, markup=False, width=LONGEST_LINE, height=25)
