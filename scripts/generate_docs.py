@@ -155,6 +155,7 @@ COMMANDS = """# The command line
 
 Data goes to stdout, everything else to stderr.
 The status is 0 if all went well, 1 if something failed, and 2 for a mistake on the command line or in the configuration.
+It is 3 if `capture` captured no packet, or if a request is for another node, and 130 after Ctrl-C.
 The original's flags work with one dash or two, without the word `run`: see [Migrate from the original](../how-to/migrate.md).
 
 """

@@ -7,10 +7,10 @@ The module of a source or destination describes and checks its own section. It i
 is turned on.
 """
 
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -180,7 +180,8 @@ class _Reader:
             self.warnings += [f"{self.origin}: {words}" for words in one.flaws()]
         self._results(settings)
         self._profiles(settings)
-        self._callbacks(settings)
+        self._twice("profile", settings.profile)
+        self._twice("callback", settings.callback)
         self._triggers(settings)
         self._exclude(settings.general.exclude or "")
         self._requesters(settings)
@@ -194,7 +195,7 @@ class _Reader:
                 " set [general] statedir"
             )
             self.warnings.append(f"{self.origin}: {words}")
-        if not settings.sources:
+        if not settings.sources and not self.problems:
             keys = " or ".join(
                 dict.fromkeys(
                     f"[{p.section}] {p.switch} = true" for p in sources.TABLE.values() if p.section
@@ -225,9 +226,6 @@ class _Reader:
     def _profiles(self, settings: Settings) -> None:
         for n, profile in enumerate(settings.profile, 1):
             label = f"{self.origin}: [[profile]] number {n}"
-            name = getattr(profile, "name", "")  # missing if it is invalid, which is reported
-            if name and name in [getattr(one, "name", "") for one in settings.profile[: n - 1]]:
-                self.problems.append(f"{label}: there is another profile {name}")
             fields = {"node": "any", **fields_of(profile)}
             if not fields.keys() & {INTERFACES, ALIASES}:
                 fields[INTERFACES] = ("any",)  # a request says which
@@ -240,10 +238,10 @@ class _Reader:
                 if name not in settings.destinations
             ]
 
-    def _callbacks(self, settings: Settings) -> None:
-        names = [getattr(one, "name", "") for one in settings.callback]
+    def _twice(self, kind: str, given: Sequence[Any]) -> None:
+        names = [getattr(one, "name", "") for one in given]  # missing if it is invalid
         self.problems += [
-            f"{self.origin}: [[callback]] number {n}: there is another callback {name}"
+            f"{self.origin}: [[{kind}]] number {n}: there is another {kind} {name}"
             for n, name in enumerate(names, 1)
             if name and name in names[: n - 1]
         ]
@@ -323,8 +321,11 @@ class _Reader:
     def _switch(self, section: str, key: str, values: Mapping[str, Any]) -> bool:
         value = values.get(key, False)
         if not isinstance(value, bool):
-            self.problems.append(f"{self.origin}: [{section}] {key}: must be true or false")
+            words = f"must be true or false, not {value!r}"
+            self.problems.append(f"{self.origin}: [{section}] {key}: {words}")
         if values and key not in values and section != "general":
+            near = dict.fromkeys(get_close_matches(key, values))
+            self._warn_unknown(f"[{section}]", near, {key})
             self.warnings.append(f"{self.origin}: [{section}] is not turned on; set {key} = true")
         return value is True
 
@@ -360,7 +361,7 @@ class _Reader:
 
     def _warn_unknown(self, label: str, values: Mapping[str, Any], known: set[str]) -> None:
         for name in values.keys() - known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = get_close_matches(name, known, 1)
             if label:
                 meant = f"; did you mean {near[0]}?" if near else ""
                 self.warnings.append(f"{self.origin}: {label}: unknown key {name}{meant}")

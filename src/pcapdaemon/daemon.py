@@ -185,9 +185,8 @@ class Daemon:
         helpers = [asyncio.create_task(keep_up(one)) for one in work]
         self._announce(self._settings, self)
         addresses = [source.address for source in self._receiving.sources.values()]
-        self._telemetry.started(
-            addresses, list(self._settings.destinations), self._settings.warnings
-        )
+        warnings = (*self._settings.warnings, *self._settings.shortcomings())
+        self._telemetry.started(addresses, list(self._settings.destinations), warnings)
         systemd.notify("READY=1")
         await self._stopping.wait()
         systemd.notify("STOPPING=1")

@@ -23,6 +23,7 @@ from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.filewatch import Files
 from pcapdaemon.native.interfaces import HostInterfaces
+from pcapdaemon.privileges import can_capture
 from pcapdaemon.results.callback_settings import CallbackSettings
 from pcapdaemon.results.settings import ResultsSettings
 from pcapdaemon.targets.settings import TargetSettings
@@ -101,6 +102,17 @@ class Settings:
     def recorders(self) -> dict[str, RecorderSettings]:
         """The recorder of each interface that has one."""
         return {name: one for one in self.recorder for name in self.recorders_of(one)}
+
+    @property
+    def needs_devices(self) -> bool:
+        """Whether it captures on more than replayed files."""
+        return not self.interfaces or not all(one.replay for one in self.interfaces)
+
+    def shortcomings(self) -> list[str]:
+        """Return what this process lacks for it, as warnings."""
+        if not self.needs_devices or can_capture():
+            return []
+        return ["CAP_NET_RAW is missing: nothing can be captured on interfaces"]
 
     @property
     def recorders_of_pods(self) -> list[RecorderSettings]:

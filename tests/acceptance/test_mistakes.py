@@ -154,3 +154,84 @@ def test_a_request_that_is_terminated_ends_its_capture(daemon: DaemonProcess, wi
     asking.terminate()
     asking.communicate(timeout=30)
     assert daemon.record("t")["captures"][0]["stop_reason"] == "stopped"
+
+
+def checked(make: Make, sections: dict[str, dict[str, object]], *words: object) -> str:
+    """Return what `check` says of a configuration."""
+    return command("check", "--config", make(sections).config, *words).stdout
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"general": {"memory": "100TiB"}}, "WRONG memory: 100 TiB"),
+        ({"recorder 1": {"interface": "lo", "memory": "100TiB"}}, "WRONG memory: 100 TiB"),
+        ({"general": {"maxpacket": 5}}, "warn  configuration: "),
+        ({"interface 1": {"name": "x", "replay": "/bin/true"}}, "WRONG replay x: /bin/true: "),
+        ({"audit": {"file": "/tmp"}}, "WRONG audit: /tmp: Is a directory"),
+        ({"audit": {"file": "/nonexistent/x"}}, "WRONG audit: /nonexistent/x: No such file"),
+        (
+            {"http": {"host": "192.0.2.77", "token": "correct-horse"}},
+            "hint: set [http] host to an address of this host",
+        ),
+        ({"spool": {"dir": "/nonexistent/deep/spool"}}, "WRONG spool: /nonexistent/deep/spool"),
+        (
+            {"general": {"statedir": "/nonexistent/deep/state"}},
+            "WRONG state: /nonexistent/deep/state",
+        ),
+    ],
+)
+def test_check_finds_what_a_daemon_would_find(
+    make: Make, sections: dict[str, dict[str, object]], line: str
+) -> None:
+    assert line in checked(make, sections)
+    assert not Path("/nonexistent").exists()
+
+
+def test_check_makes_no_directory_of_another_user(make: Make, tmp_path: Path) -> None:
+    spool, state = tmp_path / "spool", tmp_path / "state"
+    said = checked(make, {"spool": {"dir": str(spool)}, "general": {"statedir": str(state)}})
+    assert f"ok    spool: {spool} will be made" in said
+    assert f"ok    state: {state} will be made" in said
+    assert not spool.exists()
+    assert not state.exists()
+
+
+def test_check_says_what_is_odd_about_a_request(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{"node": "other", "interface": ["lo"], "packetz": 5}')
+    said = checked(make, {}, "--request", tmp_path / "r.json")
+    assert "unknown field packetz; did you mean packets?" in said
+    assert "is for other nodes than" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[http]\nlisen = true", "unknown key lisen; did you mean listen?"),
+        ('[http]\nlisten = "true"', "[http] listen: must be true or false, not 'true'"),
+    ],
+)
+def test_a_switch_that_is_mistyped_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "c.toml").write_text(f"{text}\n[general]\nwritelocal = true\n")
+    result = command("check", "--config", tmp_path / "c.toml")
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
+def test_a_daemon_that_may_not_capture_warns(make: Make) -> None:
+    daemon = make({})
+    daemon.start(wrapper=["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"])
+    assert [line for line in daemon.log() if "CAP_NET_RAW is missing" in str(line)]
+
+
+def test_a_file_that_is_no_savefile_is_named(tmp_path: Path) -> None:
+    result = command("merge", "/bin/true", "-w", tmp_path / "m.pcapng")
+    assert result.returncode == 1
+    assert "true: it begins with 7f 45 4c 46" in result.stderr
+
+
+def test_results_of_a_capture_to_stdout_may_be_json(wire: Wire) -> None:
+    words = ["capture", "-i", wire.far, "--duration", "1", "-w", "-", "--json"]
+    run = subprocess.run([PCAPDAEMON, *words], capture_output=True, check=False)
+    assert b'"stop_reason": "duration"' in run.stderr
+    assert len(run.stdout) == 24, "the header of a pcap file"

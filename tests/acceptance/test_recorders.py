@@ -163,7 +163,7 @@ def test_check_says_what_a_recorder_takes_and_what_it_lacks(make: Make, wire: Wi
         f"ok    recorder {wire.far}: records the last 10 s in at most 67108864 bytes, in addition"
         " to [general] memory" in found.stdout
     )
-    assert re.search(r"ok    recorder nope0: .*; it begins when that changes", found.stdout)
+    assert re.search(r"warn  recorder nope0: .*; it begins when that changes", found.stdout)
     assert re.search(rf"WRONG recorder {wire.near}: .*banana", found.stdout)
 
 

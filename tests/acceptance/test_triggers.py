@@ -535,7 +535,7 @@ def test_the_command_passes_alerts_and_tries_them_out(
     wrong = command("trigger", "none", file, *url)
     assert (wrong.returncode, "no trigger 'none'" in wrong.stderr) == (1, True)
     other = command("trigger", "ids", *url, stdin='{"a": 1}')
-    assert (other.returncode, "not an event of Suricata" in other.stderr) == (1, True)
+    assert (other.returncode, "not a Suricata event" in other.stderr) == (1, True)
     wire.send(3)
     recorded(daemon, 3)
     name = daemon.request(interface=[wire.far], lookback=10, duration=1, wait=True, id="all").json()

@@ -95,6 +95,15 @@ def test_a_line_that_a_crash_cut_breaks_nothing(path: Path) -> None:
     assert (found.lines, found.broken, found.cut) == (3, "", ["audit.jsonl, line 3"])
 
 
+@pytest.mark.parametrize("junk", [b"garbage\n", b"\n", b"\x7fELF\0\n", b"garbage", b'{"a":1}\n'])
+def test_what_no_crash_leaves_is_reported(path: Path, junk: bytes) -> None:
+    file = AuditFile(path, settings(path))
+    file.append([{"event": "a"}, {"event": "b"}])
+    file.close()
+    path.write_bytes(path.read_bytes() + junk)
+    assert "line 3: is no line of an audit log" in checked(path).broken
+
+
 def test_a_full_file_is_moved_away_and_the_chain_goes_on(path: Path) -> None:
     file = AuditFile(path, settings(path, maxbytes=100_000, maxfiles=2))
     for _ in range(5):

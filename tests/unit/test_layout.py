@@ -14,21 +14,13 @@ SOURCE = ROOT / "src" / "pcapdaemon"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NATIVE = sorted((SOURCE / "native").glob("*.p[yx][xd]"))
 
-SMALL = {
-    "core",
-    "tasks",
-    "threads",
-    "secrets",
-    "plugins",
-    "files",
-    "filewatch",
-    "sockets",
-    "uptime",
-}
+SMALL = {"core", "privileges", "tasks", "threads", "secrets", "plugins", "files", "filewatch"}
+SMALL |= {"sockets", "uptime"}
 MAY_IMPORT = {
     "core": set(),
     "threads": set(),
     "tasks": set(),
+    "privileges": set(),
     "systemd": set(),
     "files": set(),
     "sockets": set(),

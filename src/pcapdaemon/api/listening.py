@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pcapdaemon.core.errors import ConfigError
 from pcapdaemon.filewatch import Identity, identity
-from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.sources.http import HttpSettings, address_family, why_not_listening
 
 BACKLOG = 1024
 
@@ -33,7 +33,7 @@ class Tcp:
         except OSError as error:
             raise ConfigError(
                 [f"[http]: can't listen on {self.host} port {self.port}: {error.strerror}"],
-                "another daemon may be running; choose another port with [http] port",
+                why_not_listening(error),
             ) from None
         # Connections inherit it. asyncio only sets it where the socket names its protocol, and
         # without it each further response on a connection waits 40 ms for the client's ACK.

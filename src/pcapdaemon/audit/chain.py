@@ -9,6 +9,9 @@ from typing import Any
 LONGEST_LINE = 1 << 20
 """Most bytes of a line that are read."""
 
+BEGIN = b'{"seq":'
+"""How each line begins."""
+
 
 def digest(line: bytes) -> str:
     """Return the hash of a line, without its end."""
@@ -58,6 +61,9 @@ def verify(files: Iterable[tuple[str, Iterable[bytes]]]) -> Verified:
                 found.cut.append(cut)
                 cut = ""
             facts = _facts(line)
+            if facts is None and not _may_be_cut(line):
+                found.broken = f"{where}: is no line of an audit log"
+                return found
             if facts is None and not line.endswith(b"\n"):
                 found.cut.append(where)
                 continue
@@ -76,6 +82,12 @@ def verify(files: Iterable[tuple[str, Iterable[bytes]]]) -> Verified:
         if cut:
             found.cut.append(cut)
     return found
+
+
+def _may_be_cut(line: bytes) -> bool:
+    """Return whether a crash while a line was written can have left this of it."""
+    begin = line.rstrip(b"\n")[: len(BEGIN)]
+    return bool(begin) and BEGIN.startswith(begin)
 
 
 def end_of(lines: Iterable[bytes]) -> Chain | None:

@@ -35,7 +35,7 @@ def audit_verify(
 
     _refuse_missing(files)
     found = verify((str(file), _lines(file)) for file in files)
-    problem = found.broken
+    problem = found.broken or ("" if found.lines else "there is no line of an audit log")
     if not problem and head and head != found.chain.head:
         problem = f"the last line has the hash {found.chain.head}, not {head}"
     if json_:

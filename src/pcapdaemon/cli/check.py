@@ -1,35 +1,44 @@
 """Checks everything that a daemon with this configuration needs, and reports all problems."""
 
 import asyncio
+import difflib
 import json
+import os
 import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 from pcapdaemon import __version__, destinations, sources
+from pcapdaemon.around import Addressee
 from pcapdaemon.capture.merged import try_out
 from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
 from pcapdaemon.core.choice import Surroundings
-from pcapdaemon.core.errors import CaptureRefused, ConfigError, NotConnected
+from pcapdaemon.core.errors import CaptureRefused, NotASavefile, NotConnected
 from pcapdaemon.core.filters import without
 from pcapdaemon.core.interface import TargetKind
 from pcapdaemon.core.message import UnreadableMessage, read
 from pcapdaemon.core.plan import CapturePlan, InterfacePlan, Rejection, make_plan
 from pcapdaemon.core.profile import applied
-from pcapdaemon.core.request import new_id, validate
+from pcapdaemon.core.request import FIELDS, new_id, unknown_fields, validate
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found, Refused
-from pcapdaemon.delivery.spool import Spool, SpoolSettings
+from pcapdaemon.core.units import size_in_words
+from pcapdaemon.decode.reading import packets
+from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.files import require_private
 from pcapdaemon.native.library import library
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
+from pcapdaemon.native.rtnetlink import own_addresses
+from pcapdaemon.privileges import can_capture
 from pcapdaemon.results.router import WEBHOOK
 from pcapdaemon.settings import (
     Settings,
@@ -39,7 +48,7 @@ from pcapdaemon.settings import (
     state_directory,
 )
 from pcapdaemon.sources.base import Bus, Source
-from pcapdaemon.sources.http import HttpSettings, address_family
+from pcapdaemon.sources.http import HttpSettings, address_family, why_not_listening
 from pcapdaemon.targets.targets import Targets
 from pcapdaemon.triggers.alerts import section_of, source_of
 from pcapdaemon.triggers.settings import BUSES
@@ -50,17 +59,19 @@ CONNECT_WITHIN = 8.0
 CHECKED_WAYS = ("file", *BUSES)
 """Where alerts come from, if trying it can't disturb a daemon that runs."""
 
-_CAP_NET_RAW = 13
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: its subject, whether it is good, and a message for people."""
+    """The result of one check: its subject, whether it is good, and a message for people.
+
+    One that is good may still warn.
+    """
 
     subject: str
     good: bool
     words: str
     hint: str = ""
+    warns: bool = False
 
 
 async def found(settings: Settings, request: Path | None) -> list[Finding]:
@@ -75,14 +86,16 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     CONNECT_WITHIN seconds.
     """
     for warning in settings.warnings:
-        yield Finding("configuration", True, f"warning: {warning}")
+        yield Finding("configuration", True, warning, warns=True)
     yield Finding("program", True, f"pcapdaemon {__version__}, {library()}")
-    for finding in (*_interfaces(settings), *_open_before_requests(settings)):
+    for finding in (_memory(settings), *_interfaces(settings), *_open_before_requests(settings)):
         yield finding
     if directory := state_directory(settings.general):
         yield _state(directory)
     if settings.spool.dir:
         yield _spool(settings.spool)
+    if settings.audit.file:
+        yield _audit(Path(settings.audit.file))
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
@@ -105,8 +118,21 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
             yield finding
 
 
+def _memory(settings: Settings) -> Finding:
+    wanted = settings.general.memory
+    for one in settings.recorder:
+        wanted += one.total if one.pods else one.memory * len(settings.recorders_of(one))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    words = (
+        f"{size_in_words(wanted)} for captures and recorders, of {size_in_words(there)} of this"
+        " machine"
+    )
+    hint = "lower [general] memory, or the memory of a [[recorder]]"
+    return Finding("memory", wanted < there, words, "" if wanted < there else hint)
+
+
 def _interfaces(settings: Settings) -> Iterator[Finding]:
-    if not settings.interfaces or any(not one.replay for one in settings.interfaces):
+    if settings.needs_devices:
         yield _permission()
     for interface in settings.interfaces:
         if interface.replay:
@@ -133,24 +159,43 @@ def _ready(settings: Settings) -> Finding:
 
 def _state(directory: Path) -> Finding:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            return Finding("state", True, f"{directory} can be written to")
+        return Finding("state", True, _tried(directory))
     except OSError as error:
         words = f"{directory}: {error.strerror}: a restart would forget accepted requests"
         return Finding("state", False, words, "set [general] statedir to a writable directory")
 
 
 def _spool(settings: SpoolSettings) -> Finding:
+    directory = Path(settings.dir or "").absolute()
     try:
-        directory = Spool(settings, lock=False).directory
-        with tempfile.TemporaryFile(dir=directory):
-            return Finding("spool", True, f"{directory} can be written to")
-    except ConfigError as error:
-        return Finding("spool", False, str(error))
+        if directory.exists():
+            require_private(directory)
+        return Finding("spool", True, _tried(directory))
     except OSError as error:
         words = f"{settings.dir}: {error.strerror}: savefiles could wait in memory only"
         return Finding("spool", False, words, "set [spool] dir to a writable directory")
+
+
+def _tried(directory: Path) -> str:
+    """Return that a directory can be written to, or made. Raises OSError.
+
+    It is not made here: the daemon may run as another user.
+    """
+    there = directory.exists()
+    with tempfile.TemporaryFile(dir=directory if there else directory.parent):
+        return f"{directory} can be written to" if there else f"{directory} will be made"
+
+
+def _audit(file: Path) -> Finding:
+    hint = "set [audit] file to a file in a writable directory"
+    try:
+        if file.exists():
+            file.open("ab").close()
+        else:
+            tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        return Finding("audit", False, f"{file}: {error.strerror}", hint)
+    return Finding("audit", True, f"{file} can be written to")
 
 
 def _recorder(name: str, settings: RecorderSettings, exclude: str) -> Finding:
@@ -175,6 +220,7 @@ def _recorder(name: str, settings: RecorderSettings, exclude: str) -> Finding:
             waits,
             f"{error}{'; it begins when that changes' if waits else ''}",
             error.hint,
+            warns=waits,
         )
     finally:
         capture.close()
@@ -182,21 +228,19 @@ def _recorder(name: str, settings: RecorderSettings, exclude: str) -> Finding:
 
 
 def _replay(name: str, file: str) -> Finding:
+    hint = "set [[interface]] replay to a readable pcap or pcapng file"
     try:
-        Path(file).open("rb").close()
+        with Path(file).open("rb") as opened:
+            next(packets(opened), None)
     except OSError as error:
-        hint = "set [[interface]] replay to a readable file"
         return Finding(f"replay {name}", False, f"{file}: {error.strerror}", hint)
+    except NotASavefile as error:
+        return Finding(f"replay {name}", False, f"{file}: {error}", hint)
     return Finding(f"replay {name}", True, f"{file} can be read")
 
 
 def _permission() -> Finding:
-    effective = next(
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("CapEff")
-    )
-    if int(effective.split()[1], 16) >> _CAP_NET_RAW & 1:
+    if can_capture():
         return Finding("permission", True, "this process has CAP_NET_RAW")
     refusal = CaptureRefused("CAP_NET_RAW is missing: nothing can be captured", "permission")
     return Finding("permission", False, str(refusal), refusal.hint)
@@ -218,7 +262,7 @@ def _api(settings: HttpSettings, source: Source) -> Finding:
             "source http",
             False,
             f"{source.address}: {error.strerror}",
-            "choose another port with [http] port",
+            why_not_listening(error),
         )
     return Finding("source http", True, f"{source.address} is free")
 
@@ -288,10 +332,23 @@ async def _request(settings: Settings, path: Path) -> list[Finding]:
     plan = make_plan(request.id or new_id(), request, problems, settings.general, around)
     if isinstance(plan, Rejection):
         return [Finding("request", False, f"{path}: {problem}") for problem in plan.problems]
-    found = [
+    found = [*_remarks(settings, path, dict(fields))]
+    found += [
         Finding("request", False, f"{path}: {name}: {reason}") for name, reason in plan.unavailable
     ]
     return found + [await _filter(settings, plan, part) for part in plan.captures]
+
+
+def _remarks(settings: Settings, path: Path, fields: dict[str, Any]) -> Iterator[Finding]:
+    for name in unknown_fields(fields):
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        yield Finding("request", True, f"{path}: unknown field {name}{meant}", warns=True)
+    addressee = Addressee(own_addresses)
+    addressee.node, addressee.labels = node_name(settings), settings.general.labels
+    if not addressee.means(fields):
+        words = f"{path}: is for other nodes than {addressee.node}, which would skip it"
+        yield Finding("request", True, words, warns=True)
 
 
 async def _targets(settings: Settings, asked: Asked | None) -> Found:

@@ -165,7 +165,7 @@ def capture(
     results = asyncio.run(
         once.capture({**message, "node": "any"}, settings, write, watching.progress())
     )
-    show.results(results, json_ and write != "-", sys.stderr if write == "-" else sys.stdout)
+    show.results(results, json_, sys.stderr if write == "-" else sys.stdout)
     show.fail_if_lost(results)
 
 
@@ -317,4 +317,4 @@ def _mistakes_in_words() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        fail(1, [f"{error.filename}: {error.strerror}" if error.filename else str(error)])
+        fail(1, [f"{error.filename or 'the output'}: {error.strerror or error}"])

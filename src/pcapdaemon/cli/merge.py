@@ -52,7 +52,7 @@ def _write(files: list[Path], target: Path) -> None:
             for piece in merged(parts, "\n".join(map(str, files)), damaged):
                 made.write(piece)
         except NotASavefile as error:
-            fail(1, [f"a file can't be read: {error}"], "pass pcap or pcapng files")
+            fail(1, [str(error)], "pass pcap or pcapng files")
         made.flush()
         os.chmod(made.name, 0o640 & ~_umask())
         os.replace(made.name, target)

@@ -115,7 +115,7 @@ def _moment(at: float) -> str:
 def results(captures: list[dict[str, Any]], as_json: bool, to: Any) -> None:
     """Print captures as a table or JSON."""
     if as_json:
-        print(json.dumps(captures))
+        print(json.dumps(captures), file=to)
         return
     rows = table("interface", "state", "packets", "size", "dropped", "stop reason", "where")
     for one in captures:
@@ -149,9 +149,8 @@ def findings(found: Sequence[Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps([to_wire(finding) for finding in found]))
     for finding in [] if as_json else found:
-        print(
-            f"{'ok   ' if finding.good else 'WRONG'} {finding.subject}: {printable(finding.words)}"
-        )
+        word = ("warn " if finding.warns else "ok   ") if finding.good else "WRONG"
+        print(f"{word} {finding.subject}: {printable(finding.words)}")
         if finding.hint:
             print(f"      hint: {finding.hint}")
     if not all(finding.good for finding in found):

@@ -71,9 +71,9 @@ def _spool(config_file: Path | None) -> "Spool":
             [
                 f"[spool] dir: {settings.dir}: no such directory"
                 if settings.dir
-                else "[spool] dir is not set"
+                else f"{config_file or 'no --config'}: [spool] dir is not set"
             ],
-            "pass the daemon's configuration with --config",
+            "pass the daemon's configuration with --config; a daemon without a spool has none",
         )
     return Spool(settings, lock=False)
 

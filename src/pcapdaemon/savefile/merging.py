@@ -70,7 +70,7 @@ def _of(number: int, part: Part, damaged: list[str]) -> Iterator[tuple[int, int,
             yield packet.ns, number, packet
     except NotASavefile as error:
         if not read:
-            raise
+            raise NotASavefile(f"{part.label}: {error}") from None
         damaged.append(f"{part.label}: {error}")
 
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 
@@ -23,6 +24,15 @@ WAITING = 1024
 def address_family(host: str) -> socket.AddressFamily:
     """Return the family of the socket that listens on an address."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def why_not_listening(error: OSError) -> str:
+    """Return what to do if a socket can't be bound."""
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need CAP_NET_BIND_SERVICE; choose another with [http] port"
+    if error.errno == errno.EADDRINUSE:
+        return "another daemon may be running; choose another port with [http] port"
+    return "set [http] host to an address of this host"
 
 
 class HttpSettings(Section):
