@@ -98,6 +98,7 @@ class Engine:
     def _skip(self, message: Message, fields: dict[str, Any], *why: Problem) -> None:
         self.skipped += 1
         if message.answer or message.settle:
+            why = why or (Problem("", f"the request is for another node than {self.node}"),)
             answer = Answer(str(fields.get("id") or ""), AnswerKind.ELSEWHERE, why)
             self._conclude(message, Conclusion(self._elsewhere(message), answer))
 

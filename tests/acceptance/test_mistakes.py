@@ -235,3 +235,19 @@ def test_results_of_a_capture_to_stdout_may_be_json(wire: Wire) -> None:
     run = subprocess.run([PCAPDAEMON, *words], capture_output=True, check=False)
     assert b'"stop_reason": "duration"' in run.stderr
     assert len(run.stdout) == 24, "the header of a pcap file"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "--since", "1h"], "must be a time in RFC 3339"),
+        (["capture", "-r", "-"], "standard input can't be played"),
+        (["spool", "list"], "no --config: [spool] dir is not set"),
+        (["request", "--message", "/nonexistent"], "error: /nonexistent: No such file"),
+        (["request", "--message", "/dev/null"], "/dev/null: is not JSON"),
+    ],
+)
+def test_what_is_mistaken_is_named(words: list[str], said: str) -> None:
+    result = command(*words)
+    assert result.returncode == 2
+    assert said in result.stderr

@@ -1,6 +1,7 @@
 """What people read at a terminal, and what the command line believes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,23 @@ def test_a_request_for_another_node_has_a_status_of_its_own(
     daemon: DaemonProcess, wire: Wire
 ) -> None:
     shown = command("request", *api(daemon), "-i", wire.far, "--node", "another")
-    assert (shown.returncode, shown.stdout) == (3, "elsewhere: the request is for another node\n")
+    name = daemon.api("GET", "/readyz").json()["node"]
+    words = f"elsewhere: the request is for another node than {name}\n"
+    assert (shown.returncode, shown.stdout) == (3, words)
+
+
+def test_recorders_on_a_narrow_terminal_lose_nothing(make: Make, wire: Wire) -> None:
+    daemon = make({"recorder 1": {"interface": wire.far, "seconds": 3600}}).start()
+    eventually(lambda: daemon.logged("recorder records", interface=wire.far))
+    wire.send(1234)
+    line = f"stty cols 40; exec timeout 2.5 {PCAPDAEMON} recorders {' '.join(api(daemon))}"
+    seen = subprocess.run(
+        ["script", "-qec", line, "/dev/null"], capture_output=True, text=True, check=False
+    )
+    (size,) = re.findall(r"(\d+\.\d+) KiB", command("recorders", *api(daemon)).stdout)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.stdout)
+    assert size in shown
+    assert "KiB" in shown
 
 
 def test_recorders_fit_into_80_columns(make: Make, wire: Wire) -> None:

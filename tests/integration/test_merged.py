@@ -1,6 +1,7 @@
 """Several interfaces in one savefile, in time order and with common limits."""
 
 import asyncio
+import errno
 import re
 import socket
 import struct
@@ -17,12 +18,12 @@ import pytest
 from pcapdaemon.capture.live import CaptureSettings
 from pcapdaemon.capture.merged import MergedSession
 from pcapdaemon.capture.recorder import Recorder
-from pcapdaemon.capture.session import Origins
+from pcapdaemon.capture.session import Origins, Session
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.native.blocks import BlockPool
 from pcapdaemon.native.memory import MemoryBudget
 from pcapdaemon.native.merge import join, merge
-from pcapdaemon.savefile.packing import Captured
+from pcapdaemon.savefile.packing import Captured, Taken
 from tests.helpers import Wire, bring_up, captured, eventually, plan_for, saved, tshark
 from tests.integration.test_pcapng import capinfos, comment
 from tests.integration.test_recorder import has_recorded, recording
@@ -170,6 +171,24 @@ async def test_an_interface_that_is_gone_is_named_and_the_other_goes_on(
     path = saved(stopped, tmp_path / "x")
     assert [row[0] for row in tshark(path, "frame.interface_name")] == [names[1]] * 5
     assert (comment(path)["complete"], comment(path)["missing"]) == (False, [stopped.outcome.error])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), OSError(errno.EMFILE, "short")])
+async def test_a_fault_on_one_interface_keeps_the_packets_of_the_others(
+    wires: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    names = [wire.far for wire in wires]
+    run_one = Session._run
+
+    def broken(session: Session) -> Taken:
+        if session.name == names[0]:
+            raise error
+        return run_one(session)
+
+    monkeypatch.setattr(Session, "_run", broken)
+    stopped = await run(merged(*names, packets=5, bpf="not ip6"), lambda: wires[1].send(5))
+    assert stopped.outcome.packets == 5
+    assert str(error.args[-1]) in stopped.outcome.error
 
 
 async def test_a_stop_ends_both_and_keeps_what_is_there(wires: tuple[Wire, Wire]) -> None:

@@ -3,13 +3,14 @@
 import _thread
 import asyncio
 import errno
+import threading
 from typing import Any
 
 import pytest
 
 from pcapdaemon import tasks, threads
 from pcapdaemon.tasks import keep_up
-from pcapdaemon.threads import run_in_thread
+from pcapdaemon.threads import Few, run_in_thread
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,21 @@ async def test_without_any_thread_it_is_an_error_of_the_system(
     with pytest.raises(OSError, match="no room for another thread") as caught:
         await run_in_thread(divmod, 7, 2)
     assert caught.value.errno == errno.EAGAIN
+
+
+async def test_few_threads_work_at_the_same_time() -> None:
+    few, now, most = Few(3), [0], [0]
+    gate = threading.Barrier(3, timeout=5)
+
+    def work() -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        gate.wait()
+        now[0] -= 1
+        gate.wait()
+
+    await asyncio.gather(*(few.run(work) for _ in range(12)))
+    assert most == [3]
 
 
 async def test_background_work_begins_again_after_an_error() -> None:

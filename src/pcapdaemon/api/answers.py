@@ -31,8 +31,8 @@ def response_to(answer: Answer) -> Response:
         body = {"id": answer.id, "state": RequestState.RUNNING, **names, "href": href, **joined}
         return JSONResponse(body, 202, {"Location": href})
     if answer.kind is AnswerKind.ELSEWHERE:
-        why = [one.message for one in answer.problems] or ["the request is for another node"]
-        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": "; ".join(why)})
+        why = "; ".join(one.message for one in answer.problems)
+        return JSONResponse({"id": answer.id, "state": answer.kind, "detail": why})
     if answer.kind not in STATUS:  # a dry run, a list, or a cancelled request
         return JSONResponse({"id": answer.id, "state": answer.kind, **names, **answer.details})
     detail = "; ".join(str(one) for one in answer.problems)

@@ -121,6 +121,8 @@ def contradiction(read: str | None, paced: bool, lookback: int | None, twice: An
     """Return what is wrong with the combination of these options, or ""."""
     if twice:
         return "give the capture filter as --bpf or as the last words, not both"
+    if read == "-":
+        return "--read -: standard input can't be played; name a file"
     if read and lookback:
         return "--lookback can't be used with --read, because a file has no recorder"
     return "--paced requires --read FILE" if paced and not read else ""

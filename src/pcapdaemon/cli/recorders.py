@@ -99,18 +99,22 @@ def _show_live(look: Callable[[], list[dict[str, Any]]], seconds: float) -> None
     console = Console(highlight=False, markup=False)
     with (
         contextlib.suppress(KeyboardInterrupt),
-        Live(_recorders(found, {}), console=console, auto_refresh=False) as live,
+        Live(_recorders(found, {}, folds=True), console=console, auto_refresh=False) as live,
     ):
         while True:
             time.sleep(seconds)
             before, found = {(one["node"], one["interface"]): one for one in found}, look()
-            live.update(_recorders(found, before), refresh=True)
+            live.update(_recorders(found, before, folds=True), refresh=True)
 
 
-def _recorders(found: list[dict[str, Any]], before: dict[tuple[str, str], dict[str, Any]]) -> Group:
+def _recorders(
+    found: list[dict[str, Any]],
+    before: dict[tuple[str, str], dict[str, Any]],
+    folds: bool = False,
+) -> Group:
     """Return a table of at most 80 columns, and below it what does not fit into that."""
     columns = "interface covered memory packets /s CPU% dropped captures".split()
-    rows = show.table(*columns, gap=1)
+    rows = show.table(*columns, gap=1, folds=folds)
     for one in found:
         rows.add_row(
             _name(one),

@@ -37,7 +37,10 @@ def list_(
     Example: pcapdaemon list --cause alertmanager --since 2026-01-31T12:00:00Z
     """
     from pcapdaemon.cli import show
+    from pcapdaemon.core.fields import problem_of_moment
 
+    if since and (wrong := problem_of_moment(since)):
+        fail(2, [f"--since {since}: {wrong}"])
     search = {"cause": cause, "customer": customer, "tag": tag, "since": since, "limit": limit}
     found = _api(config_file, url, token_file).records(
         {name: value for name, value in search.items() if value is not None}

@@ -270,11 +270,14 @@ def spool(found: Any, as_json: bool) -> None:
     wide(sys.stdout).print(rows)
 
 
-def table(*columns: str, gap: int = 2) -> Table:
-    """Return a table with long lines. A terminal wraps them, so that a path can be copied whole."""
+def table(*columns: str, gap: int = 2, folds: bool = False) -> Table:
+    """Return a table with long lines. A terminal wraps them, so that a path can be copied whole.
+
+    With `folds`, what does not fit into a column goes on below, for what is redrawn.
+    """
     made = Table(box=None, header_style="", padding=(0, gap, 0, 0), pad_edge=False)
     for column in columns:
-        made.add_column(column, no_wrap=True, overflow="ignore")
+        made.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ignore")
     return made
 
 

@@ -3,7 +3,14 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from pcapdaemon.core.addressing import MOST_ADDRESSES, network_of
 from pcapdaemon.core.message import json_type
@@ -65,6 +72,15 @@ def _text_of_a_time(value: object) -> object:
     if not _RFC_3339.fullmatch(value):
         raise ValueError("must be a time in RFC 3339, for example 2026-01-31T12:00:00Z")
     return value
+
+
+def problem_of_moment(text: str) -> str:
+    """Return what is wrong with a time, or ""."""
+    try:
+        TypeAdapter(Moment).validate_python(text)
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return ""
 
 
 Moment = Annotated[
