@@ -42,12 +42,13 @@ log = structlog.get_logger()
 class Known:
     """A request that was accepted or, while `answer` is None, is being decided.
 
-    `at` is an uptime. `kept` says that it must survive a restart.
+    `at` is an uptime. `kept` says that it must survive a restart, and `written` that it will.
     """
 
     at: float
     answer: Answer | None = None
     kept: bool = False
+    written: bool = False
     decided: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -63,7 +64,7 @@ class Dedupe:
         self._path = directory / name if directory else None
         self._now = now
         self._known: OrderedDict[str, Known] = OrderedDict()
-        self._writing, self._lock = asyncio.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._lines = 0
         if self._path:
             self._load(self._path)
@@ -121,14 +122,11 @@ class Dedupe:
         known = self._known.get(key)
         if self._path is None or known is None or known.answer is None:
             return
+        known.kept = True
         try:
-            # one after the other, so that no older list of all of them replaces a newer one
-            async with asyncio.timeout(WRITE_WITHIN), self._writing:
-                known.kept, rewrite = True, self._lines > 2 * MOST
-                found = self._kept() if rewrite else [(key, known)]
-                await run_in_thread(self._write, self._path, found, rewrite)
+            async with asyncio.timeout(WRITE_WITHIN):
+                await run_in_thread(self._write, self._path, key, known)
         except (OSError, TimeoutError) as error:
-            known.kept = True  # when the file is written again
             log.warning(
                 "an accepted request may be captured again after a restart",
                 file=str(self._path),
@@ -142,20 +140,25 @@ class Dedupe:
             for key in list(islice(decided, too_many)):
                 del self._known[key]
 
-    def _kept(self) -> list[tuple[str, Known]]:
-        return [(key, known) for key, known in self._known.items() if known.kept]
-
-    def _write(self, path: Path, found: list[tuple[str, Known]], rewrite: bool) -> None:
-        text = "".join(_line(key, known) for key, known in found)
-        target = path.with_suffix(".new") if rewrite else path
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if rewrite else os.O_APPEND)
-        with self._lock:  # of a writer whose caller no longer waits
-            lines, self._lines = self._lines, 3 * MOST  # if it fails, the next one rewrites it
-            with os.fdopen(os.open(target, flags, 0o600), "w") as file:
-                file.write(text)
-            if rewrite:
-                target.replace(path)
+    def _write(self, path: Path, key: str, known: Known) -> None:
+        with self._lock:
+            if known.written:  # with all of them, by another thread
+                return
+            rewrite = self._lines > 2 * MOST
+            found = self._kept() if rewrite else [(key, known)]
+            lines, self._lines = self._lines, 3 * MOST  # if it fails, the next one writes them all
+            _put(path, "".join(_line(key, known) for key, known in found), rewrite)
             self._lines = len(found) if rewrite else lines + 1
+            for _, one in found:
+                one.written = True
+
+    def _kept(self) -> list[tuple[str, Known]]:
+        while True:
+            try:
+                known = list(self._known.items())
+            except RuntimeError:  # the loop has changed it meanwhile
+                continue
+            return [one for one in known if one[1].kept]
 
     def _load(self, path: Path) -> None:
         try:
@@ -180,7 +183,7 @@ class Dedupe:
                     AnswerKind.ACCEPTED,
                     interfaces=tuple(map(str, entry["interfaces"])),
                 )
-                self._known[str(entry["key"])] = Known(self._uptime_of(entry), answer, True)
+                self._known[str(entry["key"])] = Known(self._uptime_of(entry), answer, True, True)
 
     def _uptime_of(self, entry: Mapping[str, float]) -> float:
         """Return when an entry was written, as an uptime.
@@ -192,6 +195,20 @@ class Dedupe:
         if entry.get("uptime", math.inf) <= now:
             return float(entry["uptime"])
         return now - max(0.0, time.time() - entry["at"])
+
+
+def _put(path: Path, text: str, rewrite: bool) -> None:
+    target = path.with_suffix(".new") if rewrite else path
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if rewrite else os.O_APPEND)
+    descriptor = os.open(target, flags, 0o600)
+    try:
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
+    if rewrite:
+        target.replace(path)
 
 
 def can_remember(directory: Path | None) -> bool:

@@ -249,6 +249,9 @@ def test_ten_thousand_requests_that_could_be_one(make: Make, tmp_path: Path, wir
     with server.client() as client, client.pipeline(transaction=False) as pipe:
         for number in range(10_000):
             pipe.publish("capture", json.dumps({**body, "id": f"r{number}"}))
+            if number == 3:  # the others can join these only when they run
+                pipe.execute()
+                eventually(lambda: len(daemon.logged("capture started")) == 4)
         pipe.execute()
     eventually(lambda: metric(daemon, 'requests_total{outcome="busy",source="redis"}') > 9000, 120)
     assert metric(daemon, 'requests_total{outcome="joined",source="redis"}') == 4 * 32
