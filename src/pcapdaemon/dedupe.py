@@ -55,7 +55,7 @@ class Known:
 class Dedupe:
     """Remembers requests by key, in memory and, unless `directory` is None, in a file there.
 
-    All methods except `_write` run in the event loop.
+    All methods except `_write` and `_kept` run in the event loop.
     """
 
     def __init__(

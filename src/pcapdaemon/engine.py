@@ -87,7 +87,8 @@ class Engine:
             self._conclude(message, intake.rejected(message.source, rejection))
             return
         if is_result(fields):  # a place for results that requests come from too
-            answer = Answer("", AnswerKind.ELSEWHERE)
+            why = (Problem("", "it is a result, not a request"),)
+            answer = Answer("", AnswerKind.ELSEWHERE, why)
             self._conclude(message, Conclusion(Verdict.DONE, answer))
             return
         if self._addressee.means(fields):

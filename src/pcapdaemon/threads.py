@@ -6,13 +6,12 @@ or a disk that hangs can't be interrupted, only abandoned.
 
 import _thread
 import asyncio
-import errno
-import time
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-TRY_FOR, TRY_EVERY = 10.0, 0.05
-"""Seconds for which a thread that can't be started is tried: others end meanwhile."""
+TRY_EVERY = 0.05
+"""Seconds after which a thread that could not be started is tried again: others end meanwhile."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,8 +20,8 @@ R = TypeVar("R")
 async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run `work` in a new daemon thread and wait for its result.
 
-    Cancelling stops the wait, not the work. Raises OSError if the system has no room for another
-    thread within TRY_FOR seconds.
+    Cancelling stops the wait, not the work. If the system has no room for another thread, it waits
+    until there is: what was captured must not be lost.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
@@ -36,16 +35,23 @@ async def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 
 
 async def _start(job: Any) -> None:
-    until = time.monotonic() + TRY_FOR
     while True:
         try:
             # threading.Thread would wait until the thread runs, which delays every capture
             _thread.start_new_thread(_run, job)
             return
         except RuntimeError:
-            if time.monotonic() > until:
-                raise OSError(errno.EAGAIN, "the system has no room for another thread") from None
-        await asyncio.sleep(TRY_EVERY)
+            await asyncio.sleep(TRY_EVERY)
+
+
+def started(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """Start a daemon thread that goes on, and return it; None if the system has no room for it."""
+    made = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        made.start()
+    except RuntimeError:
+        return None
+    return made
 
 
 class Few:

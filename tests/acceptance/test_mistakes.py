@@ -72,6 +72,12 @@ def test_who_needs_a_token_learns_how_to_pass_it(make: Make, tmp_path: Path) -> 
     assert "wrong has another token than the daemon" in refused.stderr
 
 
+def test_a_port_that_speaks_no_tls_is_named(daemon: DaemonProcess) -> None:
+    result = command("list", "--url", f"https://127.0.0.1:{daemon.port}")
+    assert result.returncode == 1
+    assert "check whether the port speaks TLS" in result.stderr
+
+
 def test_odd_ids_are_found_and_shown_in_every_locale(daemon: DaemonProcess, wire: Wire) -> None:
     daemon.request(wait=True, interface=[wire.far], id="ü\u202e\ufffd1", duration=1)
     url = f"http://127.0.0.1:{daemon.port}"
@@ -174,11 +180,9 @@ def checked(make: Make, sections: dict[str, dict[str, object]], *words: object) 
             {"http": {"host": "192.0.2.77", "token": "correct-horse"}},
             "hint: set [http] host to an address of this host",
         ),
-        ({"spool": {"dir": "/nonexistent/deep/spool"}}, "WRONG spool: /nonexistent/deep/spool"),
-        (
-            {"general": {"statedir": "/nonexistent/deep/state"}},
-            "WRONG state: /nonexistent/deep/state",
-        ),
+        ({"spool": {"dir": "/nonexistent/deep"}}, "ok    spool: /nonexistent/deep will be made"),
+        ({"general": {"statedir": "/nonexistent/x"}}, "ok    state: /nonexistent/x will be made"),
+        ({"spool": {"dir": "/dev/null/x"}}, "WRONG spool: /dev/null/x: Not a directory"),
     ],
 )
 def test_check_finds_what_a_daemon_would_find(

@@ -95,6 +95,17 @@ def test_a_line_that_a_crash_cut_breaks_nothing(path: Path) -> None:
     assert (found.lines, found.broken, found.cut) == (3, "", ["audit.jsonl, line 3"])
 
 
+@pytest.mark.parametrize("rest", [b'{"se', b"\0" * 500, b'{"seq":3,"ev\0\0\0'])
+def test_what_a_crash_may_leave_is_no_break(path: Path, rest: bytes) -> None:
+    file = AuditFile(path, settings(path))
+    file.append([{"event": "a"}, {"event": "b"}])
+    file.close()
+    path.write_bytes(path.read_bytes() + rest)
+    AuditFile(path, settings(path)).append([{"event": "c"}])
+    found = checked(path)
+    assert (found.lines, found.broken, found.cut) == (3, "", ["audit.jsonl, line 3"])
+
+
 @pytest.mark.parametrize("junk", [b"garbage\n", b"\n", b"\x7fELF\0\n", b"garbage", b'{"a":1}\n'])
 def test_what_no_crash_leaves_is_reported(path: Path, junk: bytes) -> None:
     file = AuditFile(path, settings(path))

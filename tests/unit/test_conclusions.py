@@ -25,6 +25,7 @@ from pcapdaemon.core.interface import Interface, InterfaceKind
 from pcapdaemon.core.limits import StopReason
 from pcapdaemon.core.node_events import ClocksDiffer
 from pcapdaemon.core.outcome import Outcome
+from pcapdaemon.core.request import Problem
 from pcapdaemon.delivery.delivery import Delivery
 from pcapdaemon.delivery.settings import DeliverySettings
 from pcapdaemon.engine import Engine
@@ -41,6 +42,7 @@ TAKEN, DONE, BAD, ELSEWHERE, BUSY = (
     Verdict.BUSY,
 )
 GOOD = {"node": "any", "interface": ["e0"]}
+FOR_ANOTHER = Problem("", "the request is for another node than here")
 BASE: dict[str, dict[str, Any]] = {
     "http": {"listen": True},
     "general": {"writelocal": True, "localdir": "/tmp", "maxcaptures": 2},
@@ -140,7 +142,7 @@ async def test_what_is_too_old_by_the_brokers_time_is_done_even_if_it_is_for_ano
     old = time.time() - 100
     assert await desk.tell({**GOOD, "node": "there"}, sent_at=old) == (
         [DONE],
-        [Answer("", AnswerKind.ELSEWHERE)],
+        [Answer("", AnswerKind.ELSEWHERE, (FOR_ANOTHER,))],
     )
     verdicts, answers = await desk.tell(GOOD, sent_at=old)
     assert (verdicts, answers[0].kind) == ([DONE], "expired")

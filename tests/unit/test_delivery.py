@@ -630,8 +630,13 @@ async def test_a_full_disk_is_reported_once_and_not_tried_without_end(tmp_path: 
 async def test_a_capture_whose_end_is_still_written_at_the_end_of_the_daemon_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spooled: bool
 ) -> None:
-    gate = threading.Event()
-    monkeypatch.setattr(Spool, "put", lambda *_: gate.wait(5) and "")
+    gate, write = threading.Event(), Spool._write
+
+    def slow(*args: Any) -> None:
+        gate.wait(5)
+        write(*args)
+
+    monkeypatch.setattr(Spool, "_write", slow)
     monkeypatch.setattr(module, "digest", lambda _: str(gate.wait(5)))
     desk = await Desk(MemoryDestination(), spool=tmp_path if spooled else None).begin()
     task = asyncio.create_task(desk.delivery.take(parcel(), with_digest=not spooled))
@@ -641,6 +646,8 @@ async def test_a_capture_whose_end_is_still_written_at_the_end_of_the_daemon_is_
     await asyncio.gather(task, return_exceptions=True)
     assert [type(event) for event in desk.events] == [CaptureStopped, SavefileLost]
     gate.set()
+    await asyncio.sleep(0.05)
+    await desk.until(lambda: files(tmp_path) == [])
     await desk.close()
 
 

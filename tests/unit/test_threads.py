@@ -2,7 +2,6 @@
 
 import _thread
 import asyncio
-import errno
 import threading
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from pcapdaemon import tasks, threads
 from pcapdaemon.tasks import keep_up
-from pcapdaemon.threads import Few, run_in_thread
+from pcapdaemon.threads import Few, run_in_thread, started
 
 
 @pytest.fixture(autouse=True)
@@ -33,33 +32,37 @@ def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 
 
 async def test_a_thread_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(monkeypatch, 5)
+    refuse(monkeypatch, 200)
     assert await run_in_thread(divmod, 7, 2) == (3, 1)
 
 
-async def test_without_any_thread_it_is_an_error_of_the_system(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(threads, "TRY_FOR", 0.01)
-    refuse(monkeypatch, 1_000_000)
-    with pytest.raises(OSError, match="no room for another thread") as caught:
-        await run_in_thread(divmod, 7, 2)
-    assert caught.value.errno == errno.EAGAIN
+def test_what_goes_on_in_a_thread_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_all(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done = threading.Event()
+    monkeypatch.setattr(threading.Thread, "start", refuse_all)
+    assert started(done.set, "none") is None
+    monkeypatch.undo()
+    thread = started(done.set, "some")
+    assert thread
+    thread.join(5)
+    assert done.is_set()
 
 
 async def test_few_threads_work_at_the_same_time() -> None:
-    few, now, most = Few(3), [0], [0]
+    few, working, most = Few(3), set[int](), []
     gate = threading.Barrier(3, timeout=5)
 
-    def work() -> None:
-        now[0] += 1
-        most[0] = max(most[0], now[0])
+    def work(number: int) -> None:
+        working.add(number)
         gate.wait()
-        now[0] -= 1
+        most.append(len(working))
         gate.wait()
+        working.discard(number)
 
-    await asyncio.gather(*(few.run(work) for _ in range(12)))
-    assert most == [3]
+    await asyncio.gather(*(few.run(work, number) for number in range(12)))
+    assert set(most) == {3}
 
 
 async def test_background_work_begins_again_after_an_error() -> None:

@@ -1,8 +1,10 @@
 """One connection to the API: a client must send a whole request in time."""
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from typing import Any, ClassVar
 
 import h11
@@ -31,6 +33,15 @@ def _peer_of(transport: asyncio.Transport) -> Peer:
         _, user, _ = _CREDENTIALS.unpack(found)
         return Peer(user)
     return Peer(None, _names_in(transport.get_extra_info("peercert") or {}))
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Return how many bytes the kernel has for the other end: SIOCOUTQ, see tcp(7)."""
+    sock = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+    except (OSError, AttributeError):
+        return 0
 
 
 def _names_in(certificate: dict[str, Any]) -> tuple[str, ...]:
@@ -85,9 +96,9 @@ class Connection(H11Protocol):
         self._forget_bytes()
         super().connection_lost(exc)
 
-    def _watch_bytes(self, left: int = -1) -> None:
-        """Abort the connection if as many bytes are `left` as before."""
-        waiting = self.transport.get_write_buffer_size()
+    def _watch_bytes(self, left: tuple[int, int] = (-1, -1)) -> None:
+        """Abort the connection if as many bytes are `left` as before, here and in the kernel."""
+        waiting = self.transport.get_write_buffer_size(), _unsent(self.transport)
         if waiting == left:
             self.transport.abort()
             return

@@ -86,8 +86,9 @@ def verify(files: Iterable[tuple[str, Iterable[bytes]]]) -> Verified:
 
 def _may_be_cut(line: bytes) -> bool:
     """Return whether a crash while a line was written can have left this of it."""
-    begin = line.rstrip(b"\n")[: len(BEGIN)]
-    return bool(begin) and BEGIN.startswith(begin)
+    text = line.rstrip(b"\n")
+    begin = text.rstrip(b"\0")[: len(BEGIN)]  # some file systems leave zeros
+    return bool(text) and BEGIN.startswith(begin)
 
 
 def end_of(lines: Iterable[bytes]) -> Chain | None:

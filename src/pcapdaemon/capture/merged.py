@@ -128,9 +128,15 @@ class MergedSession:
         return [
             one
             if isinstance(one, Taken)
-            else Taken(part, replace(nothing, error=str(one)), some.header, Blocks())
+            else Taken(part, replace(nothing, error=_words(one)), some.header, Blocks())
             for part, one in zip(self.plan.captures, found, strict=True)
         ]
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, (CaptureRefused, Busy)):
+        return str(error)
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 AnySession = Session | MergedSession

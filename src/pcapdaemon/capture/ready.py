@@ -13,6 +13,7 @@ from pcapdaemon.capture.live import CaptureSettings, Spare
 from pcapdaemon.core.errors import Busy, CaptureRefused
 from pcapdaemon.core.interface import Interface
 from pcapdaemon.native.memory import MemoryBudget
+from pcapdaemon.threads import started
 
 log = structlog.get_logger()
 
@@ -55,10 +56,8 @@ class Ready(Mapping[str, Interface]):
         with self._changed:
             self._wanted, self._settings = tuple(names), settings
             if names and self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="pcapdaemon-ready", daemon=True
-                )
-                self._thread.start()
+                # without room for a thread, each capture opens its interface itself
+                self._thread = started(self._work, "pcapdaemon-ready")
             self._changed.notify()
 
     def take(self, name: str, settings: CaptureSettings) -> Spare | None:

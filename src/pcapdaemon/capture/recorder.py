@@ -28,6 +28,7 @@ from pcapdaemon.native.recorded import RecordedCapture
 from pcapdaemon.native.recording import Recording
 from pcapdaemon.native.rtnetlink import find_link
 from pcapdaemon.savefile.packing import NO_ROOM
+from pcapdaemon.threads import started
 
 SECOND = 1_000_000_000
 TRY_EVERY, TRY_REFUSED_EVERY = 0.5, 5.0
@@ -120,10 +121,9 @@ class Recorder:
 
     def start(self) -> None:
         """Begin to record as soon as the interface is present."""
-        self._thread = threading.Thread(
-            target=self._work, name=f"pcapdaemon-recorder-{self.interface}", daemon=True
-        )
-        self._thread.start()
+        self._thread = started(self._work, f"pcapdaemon-recorder-{self.interface}")
+        if self._thread is None:
+            self._changed("the system has no room for its thread; reload the configuration")
 
     def close(self) -> None:
         """Stop recording. Captures that read from it end, as if the interface had gone.

@@ -181,9 +181,9 @@ def _tried(directory: Path) -> str:
 
     It is not made here: the daemon may run as another user.
     """
-    there = directory.exists()
-    with tempfile.TemporaryFile(dir=directory if there else directory.parent):
-        return f"{directory} can be written to" if there else f"{directory} will be made"
+    place = next(one for one in (directory, *directory.parents) if one.exists())
+    with tempfile.TemporaryFile(dir=place):
+        return f"{directory} {'can be written to' if place == directory else 'will be made'}"
 
 
 def _audit(file: Path) -> Finding:

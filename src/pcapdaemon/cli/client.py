@@ -172,7 +172,7 @@ class ApiClient:
         try:
             response = self._http.request(method, path, **more)
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
-            tls = isinstance(error.__cause__ or error.__context__, ssl.SSLError)
+            tls = any(isinstance(one, ssl.SSLError) for one in _causes(error))
             hint = "check whether the port speaks TLS: https:// or http://"
             usual = "check that a daemon runs there, or start one with 'pcapdaemon run'"
             raise PcapdaemonError(f"{self._url}: {error}", hint if tls else usual) from None
@@ -198,6 +198,12 @@ class ApiClient:
                 f"{self._token_file} has another token than the daemon, or the signature is wrong"
             )
         return "pass the file with the token by --token-file, or by [http] token_file in --config"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _trusting(file: str) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ the configuration or on the command line.
 """
 
 import asyncio
+import errno
 import io
 import os
 import sys
@@ -317,4 +318,6 @@ def _mistakes_in_words() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        fail(1, [f"{error.filename or 'the output'}: {error.strerror or error}"])
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        where = error.filename or ("the output" if full else "")
+        fail(1, [": ".join(filter(None, (where, error.strerror or str(error))))])

@@ -65,10 +65,12 @@ def capture(
     record = api.submit({**message, "node": "any"})
     if record.get("state") == RequestState.RUNNING:
         record = watching.follow(api, record["id"])
-    show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
+    try:
+        if write is not None and any(one["file_name"] for one in record.get("captures", ())):
+            records.fetch(api, record, write)
+    finally:
+        show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
     show.fail_if_lost(record["captures"])
-    if write is not None:
-        records.fetch(api, record, write)
 
 
 def _apis(

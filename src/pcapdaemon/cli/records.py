@@ -116,15 +116,16 @@ def fetch(api: "ApiClient", record: dict[str, Any], write: str | None) -> list[P
 
 def refuse_unwritable(write: str) -> None:
     """Fail if a savefile can't be written to this file, before it is captured."""
-    target = Path(write)
-    if write == "-" or (target.exists() and not target.is_dir() and os.access(target, os.W_OK)):
+    target = Path(write).resolve()
+    if write == "-":
         return
     if target.is_dir():
         fail(2, [f"-w {write}: is a directory"], "name a file with -w")
-    if not os.access(target.parent, os.W_OK):
-        missing = not target.parent.is_dir()
-        words = "no such directory" if missing else "this user may not write to it"
-        fail(2, [f"-w {write}: {target.parent}: {words}"], "name another file with -w")
+    # a file is replaced, but a device or a pipe is written to
+    place = target if target.exists() and not target.is_file() else target.parent
+    if not os.access(place, os.W_OK):
+        words = "this user may not write to it" if place.exists() else "no such directory"
+        fail(2, [f"-w {write}: {place}: {words}"], "name another file with -w")
 
 
 def _fetch(api: "ApiClient", request_id: str, name: str, target: Path) -> None:

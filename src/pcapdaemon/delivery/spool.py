@@ -98,7 +98,7 @@ class Spool:
         self._changing = threading.Lock()
         self._lock_file = -1
         try:
-            self.directory.mkdir(mode=0o700, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_private(self.directory)
             if lock:
                 self._lock_file = os.open(

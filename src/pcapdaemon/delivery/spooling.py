@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -84,26 +83,19 @@ class Spooling:
             await self._make_room(parcel.size, drop)
             parcel.spool_name = await self._put(parcel)
             return True
-        except (SpoolError, OSError) as error:  # OSError: there is no room for a thread
+        except SpoolError as error:
             self.not_spooled(parcel, str(error))
             return False
 
     async def note(self, parcel: Parcel) -> None:
         """Record the progress of a parcel's delivery, if it is in the spool."""
-        await self._work(self.spool.note, parcel, parcel.as_json())
+        if parcel.spool_name:
+            await run_in_thread(self.spool.note, parcel.spool_name, parcel.as_json())
 
     async def remove(self, parcel: Parcel) -> None:
         """Remove a savefile that is delivered or lost."""
-        await self._work(self.spool.remove, parcel)
-
-    async def _work(self, work: Callable[..., None], parcel: Parcel, *args: Any) -> None:
-        """Change what the spool has of a parcel, if it has it.
-
-        If there is no room for a thread, a crash can cause a second delivery.
-        """
         if parcel.spool_name:
-            with suppress(OSError):
-                await run_in_thread(work, parcel.spool_name, *args)
+            await run_in_thread(self.spool.remove, parcel.spool_name)
 
     def release(self, parcel: Parcel) -> bool:
         """Make the spool's copy the only one; return False if that copy is gone."""
@@ -149,9 +141,11 @@ class Spooling:
         try:
             async with asyncio.timeout(STORE_WITHIN):
                 return await asyncio.shield(writing)
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             writing.add_done_callback(partial(_take_back, self.spool))
             reader.close()  # stops the thread, and frees its memory
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise SpoolError(
                 f"{self.spool.directory}: the disk did not respond within {STORE_WITHIN:.0f} s"
             ) from None

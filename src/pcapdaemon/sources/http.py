@@ -32,7 +32,8 @@ def why_not_listening(error: OSError) -> str:
         return "ports below 1024 need CAP_NET_BIND_SERVICE; choose another with [http] port"
     if error.errno == errno.EADDRINUSE:
         return "another daemon may be running; choose another port with [http] port"
-    return "set [http] host to an address of this host"
+    wrong_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    return "set [http] host to an address of this host" if wrong_host else ""
 
 
 class HttpSettings(Section):
