@@ -387,9 +387,10 @@ def _of_recorders(settings: Settings) -> tuple[int, str]:
 
 
 def _destinations(settings: Settings) -> dict[str, Destination]:
-    return {
-        name: destinations.load(name)(section) for name, section in settings.destinations.items()
-    }
+    made = {n: destinations.load(n)(section) for n, section in settings.destinations.items()}
+    for one in made.values():
+        one.prepare()
+    return made
 
 
 async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:

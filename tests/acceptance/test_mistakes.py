@@ -193,8 +193,17 @@ def test_check_finds_what_a_daemon_would_find(
 
 
 def test_check_makes_no_directory_of_another_user(make: Make, tmp_path: Path) -> None:
-    spool, state = tmp_path / "spool", tmp_path / "state"
-    said = checked(make, {"spool": {"dir": str(spool)}, "general": {"statedir": str(state)}})
+    spool, state, captures = tmp_path / "spool", tmp_path / "deep" / "state", tmp_path / "deep"
+    general: dict[str, object] = {"statedir": str(state), "localdir": str(captures)}
+    said = checked(make, {"spool": {"dir": str(spool)}, "general": general})
+    assert f"ok    destination local: {captures} will be made" in said
+    assert not captures.exists()
+    (wrong,) = [
+        line
+        for line in checked(make, {"general": {"localdir": str(captures / "x")}}).splitlines()
+        if line.startswith("WRONG")
+    ]
+    assert wrong == f"WRONG destination local: {captures / 'x'}: No such file or directory"
     assert f"ok    spool: {spool} will be made" in said
     assert f"ok    state: {state} will be made" in said
     assert not spool.exists()

@@ -91,6 +91,7 @@ class LocalHarness(Harness):
         self.destination = LocalDirectory(
             LocalSettings(writelocal=True, localdir=str(self.directory))
         )
+        self.destination.prepare()
 
     def contents(self, name: str) -> list[bytes]:
         stem = name.rpartition(".")[0]

@@ -404,6 +404,7 @@ async def test_a_write_that_fails_holds_no_memory(wire: Wire, tmp_path: Path) ->
     stopped = await captured(session_for(wire.far, budget, packets=100), lambda: wire.send(100))
     assert stopped.savefile
     local = LocalDirectory(LocalSettings(writelocal=True, localdir=str(tmp_path / "full")))
+    local.prepare()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", local.directory], check=True)
     gc.disable()
     try:

@@ -18,9 +18,15 @@ from pcapdaemon.destinations.local import LocalDirectory, LocalSettings
 from tests.contracts.destinations import facts, savefile
 
 
+def made(settings: LocalSettings) -> LocalDirectory:
+    local = LocalDirectory(settings)
+    local.prepare()
+    return local
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> LocalDirectory:
-    return LocalDirectory(LocalSettings(writelocal=True, localdir=str(tmp_path / "captures")))
+    return made(LocalSettings(writelocal=True, localdir=str(tmp_path / "captures")))
 
 
 async def test_local_file_has_its_mode_whatever_the_umask(local: LocalDirectory) -> None:
@@ -98,7 +104,7 @@ async def test_the_same_one_under_its_second_name_is_found(local: LocalDirectory
 
 
 def limited(directory: Path, **limits: int) -> LocalDirectory:
-    return LocalDirectory(LocalSettings(writelocal=True, localdir=str(directory), **limits))
+    return made(LocalSettings(writelocal=True, localdir=str(directory), **limits))
 
 
 def names(local: LocalDirectory) -> list[str]:

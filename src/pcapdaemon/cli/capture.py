@@ -242,9 +242,10 @@ def _names(message: Mapping[str, Any], settings: Settings) -> set[str]:
 
 
 def _configured(settings: Settings) -> dict[str, Destination]:
-    return {
-        name: destinations.load(name)(section) for name, section in settings.destinations.items()
-    }
+    made = {n: destinations.load(n)(section) for n, section in settings.destinations.items()}
+    for one in made.values():
+        one.prepare()
+    return made
 
 
 async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found, Refused
 from pcapdaemon.core.units import size_in_words
 from pcapdaemon.decode.reading import packets
 from pcapdaemon.delivery.spool import SpoolSettings
+from pcapdaemon.destinations.base import Destination
 from pcapdaemon.files import require_private
 from pcapdaemon.native.library import library
 from pcapdaemon.native.live import LiveCapture
@@ -106,16 +108,30 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     async for finding in _results(settings):
         yield finding
     for name, section in settings.destinations.items():
-        destination = destinations.load(name)(section)
-        problem = await destination.check()
-        yield Finding(
-            f"destination {name}",
-            not problem,
-            problem or f"{destination.address} can be written to",
-        )
+        made = destinations.load(name)(section)
+        yield await _destination(name, made, state_directory(settings.general))
     if request:
         for finding in await _request(settings, request):
             yield finding
+
+
+async def _destination(name: str, destination: Destination, state: Path | None) -> Finding:
+    words = _to_be_made(getattr(destination, "directory", None), state)
+    problem = "" if words else await destination.check()
+    words = words or f"{destination.address} can be written to"
+    return Finding(f"destination {name}", not problem, problem or words)
+
+
+def _to_be_made(directory: Path | None, state: Path | None) -> str:
+    """Return that a directory is missing and the daemon makes it, or ""."""
+    if directory is None or directory.exists():
+        return ""
+    first = (state, *state.parents) if state else ()  # the daemon makes them first
+    if not directory.parent.exists() and directory.parent not in first:
+        return ""
+    with suppress(OSError):
+        return _tried(directory)
+    return ""
 
 
 def _memory(settings: Settings) -> Finding:

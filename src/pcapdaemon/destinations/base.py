@@ -50,6 +50,9 @@ class Destination(ABC):
     @abstractmethod
     def __init__(self, settings: Any) -> None: ...
 
+    def prepare(self) -> None:  # noqa: B027  # few destinations need it
+        """Make what is missing, before the first delivery. `check` does not call it. Blocks."""
+
     @abstractmethod
     async def deliver(self, savefile: Savefile, info: SavefileInfo) -> Receipt: ...
 

@@ -81,7 +81,10 @@ class LocalDirectory(Destination):
     def __init__(self, settings: LocalSettings) -> None:
         self.directory, self._limits = Path(settings.localdir).absolute(), settings.limits
         self._writing = InTurn()
-        with contextlib.suppress(OSError):  # `check` and each delivery report it
+
+    def prepare(self) -> None:
+        """Make the directory."""
+        with contextlib.suppress(OSError):  # each delivery reports it
             self.directory.mkdir(mode=0o750, exist_ok=True)
 
     @property
