@@ -159,7 +159,8 @@ def test_a_request_that_is_terminated_ends_its_capture(daemon: DaemonProcess, wi
     eventually(lambda: daemon.logged("capture started", id="t"))
     asking.terminate()
     asking.communicate(timeout=30)
-    assert daemon.record("t")["captures"][0]["stop_reason"] == "stopped"
+    (stopped,) = eventually(lambda: daemon.logged("capture stopped", id="t"))
+    assert stopped["stop_reason"] == "stopped"
 
 
 def checked(make: Make, sections: dict[str, dict[str, object]], *words: object) -> str:

@@ -5,11 +5,8 @@ import difflib
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,8 @@ from pcapdaemon.capture.ready import MOST_OF_BUDGET
 from pcapdaemon.capture.recorder import RecorderSettings
 from pcapdaemon.capture.session import Session
 from pcapdaemon.capture.source import PACKET_BUFFER_TIMEOUT_MS
+from pcapdaemon.cli.directories import audit_finding, spool_finding, state_finding, to_be_made
+from pcapdaemon.cli.finding import Finding
 from pcapdaemon.core.choice import Surroundings
 from pcapdaemon.core.errors import CaptureRefused, NotASavefile, NotConnected
 from pcapdaemon.core.filters import without
@@ -33,9 +32,7 @@ from pcapdaemon.core.request import FIELDS, new_id, unknown_fields, validate
 from pcapdaemon.core.target import NOTHING_FOUND, Asked, Found, Refused
 from pcapdaemon.core.units import size_in_words
 from pcapdaemon.decode.reading import packets
-from pcapdaemon.delivery.spool import SpoolSettings
 from pcapdaemon.destinations.base import Destination
-from pcapdaemon.files import require_private
 from pcapdaemon.native.library import library
 from pcapdaemon.native.live import LiveCapture
 from pcapdaemon.native.memory import BLOCK_SIZE, SMALLEST_KERNEL_BUFFER, MemoryBudget
@@ -62,20 +59,6 @@ CHECKED_WAYS = ("file", *BUSES)
 """Where alerts come from, if trying it can't disturb a daemon that runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check: its subject, whether it is good, and a message for people.
-
-    One that is good may still warn.
-    """
-
-    subject: str
-    good: bool
-    words: str
-    hint: str = ""
-    warns: bool = False
-
-
 async def found(settings: Settings, request: Path | None) -> list[Finding]:
     """Return the results of all checks."""
     return [finding async for finding in check(settings, request)]
@@ -93,11 +76,11 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
     for finding in (_memory(settings), *_interfaces(settings), *_open_before_requests(settings)):
         yield finding
     if directory := state_directory(settings.general):
-        yield _state(directory)
+        yield state_finding(directory)
     if settings.spool.dir:
-        yield _spool(settings.spool)
+        yield spool_finding(settings.spool)
     if settings.audit.file:
-        yield _audit(Path(settings.audit.file))
+        yield audit_finding(Path(settings.audit.file))
     for name, section in settings.sources.items():
         source = sources.load(name)(section, node_name(settings))
         yield _api(section, source) if isinstance(section, HttpSettings) else await _source(source)
@@ -116,22 +99,10 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
 
 
 async def _destination(name: str, destination: Destination, state: Path | None) -> Finding:
-    words = _to_be_made(getattr(destination, "directory", None), state)
+    words = to_be_made(getattr(destination, "directory", None), state)
     problem = "" if words else await destination.check()
     words = words or f"{destination.address} can be written to"
     return Finding(f"destination {name}", not problem, problem or words)
-
-
-def _to_be_made(directory: Path | None, state: Path | None) -> str:
-    """Return that a directory is missing and the daemon makes it, or ""."""
-    if directory is None or directory.exists():
-        return ""
-    first = (state, *state.parents) if state else ()  # the daemon makes them first
-    if not directory.parent.exists() and directory.parent not in first:
-        return ""
-    with suppress(OSError):
-        return _tried(directory)
-    return ""
 
 
 def _memory(settings: Settings) -> Finding:
@@ -171,47 +142,6 @@ def _ready(settings: Settings) -> Finding:
     enough = size <= settings.general.memory // MOST_OF_BUDGET
     hint = "raise [general] memory, lower [capture] buffer, or set ready = false for some"
     return Finding("ready", enough, f"{words} of [general] memory", "" if enough else hint)
-
-
-def _state(directory: Path) -> Finding:
-    try:
-        return Finding("state", True, _tried(directory))
-    except OSError as error:
-        words = f"{directory}: {error.strerror}: a restart would forget accepted requests"
-        return Finding("state", False, words, "set [general] statedir to a writable directory")
-
-
-def _spool(settings: SpoolSettings) -> Finding:
-    directory = Path(settings.dir or "").absolute()
-    try:
-        if directory.exists():
-            require_private(directory)
-        return Finding("spool", True, _tried(directory))
-    except OSError as error:
-        words = f"{settings.dir}: {error.strerror}: savefiles could wait in memory only"
-        return Finding("spool", False, words, "set [spool] dir to a writable directory")
-
-
-def _tried(directory: Path) -> str:
-    """Return that a directory can be written to, or made. Raises OSError.
-
-    It is not made here: the daemon may run as another user.
-    """
-    place = next(one for one in (directory, *directory.parents) if one.exists())
-    with tempfile.TemporaryFile(dir=place):
-        return f"{directory} {'can be written to' if place == directory else 'will be made'}"
-
-
-def _audit(file: Path) -> Finding:
-    hint = "set [audit] file to a file in a writable directory"
-    try:
-        if file.exists():
-            file.open("ab").close()
-        else:
-            tempfile.TemporaryFile(dir=file.parent).close()
-    except OSError as error:
-        return Finding("audit", False, f"{file}: {error.strerror}", hint)
-    return Finding("audit", True, f"{file} can be written to")
 
 
 def _recorder(name: str, settings: RecorderSettings, exclude: str) -> Finding:

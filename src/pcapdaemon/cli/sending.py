@@ -3,13 +3,16 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pcapdaemon import config, sources, tables
 from pcapdaemon.cli import client, records, show, watching
 from pcapdaemon.cli.failing import fail
+from pcapdaemon.core.errors import PcapdaemonError
 from pcapdaemon.core.record import RequestState
+from pcapdaemon.core.request import new_id
 
 
 def values_of(config_file: Path | None) -> tuple[dict[str, Any], str]:
@@ -71,6 +74,19 @@ def by_http(
         show.nodes(found, as_json)
         return
     for api in apis:
+        record = _sent(api, message, wait, seal)
+        show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
+        if write:
+            records.fetch(api, record, write)
+
+
+def _sent(
+    api: client.ApiClient, message: dict[str, Any], wait: bool, seal: client.Seal
+) -> dict[str, Any]:
+    """Send a message, and return its record, with `wait` when it is finished."""
+    order = {"cancel", "list"} & message.keys()
+    message = message if order else {**message, "id": message.get("id") or new_id()}
+    try:
         record = api.submit(seal(message))
         if record.get("state") == RequestState.RUNNING and wait:
             try:
@@ -78,6 +94,8 @@ def by_http(
             except client.NotAllowed as error:  # a signature allows the request, but not this
                 words = f"it runs, but can't be followed without a token: {error}"
                 show.errors.print(words, markup=False)
-        show.record(record, as_json, sys.stderr if write == "-" else sys.stdout)
-        if write:
-            records.fetch(api, record, write)
+    except KeyboardInterrupt:  # the daemon may have accepted it, though no answer came yet
+        with suppress(PcapdaemonError):
+            api.stop(str(message.get("id")))
+        raise
+    return record
