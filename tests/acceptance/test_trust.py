@@ -743,14 +743,20 @@ def test_whoever_reaches_the_port_from_elsewhere_is_not_local(
     assert daemon.api("GET", "/captures", **bearer("admin")).status_code == 200
 
 
+def take_right(daemon: DaemonProcess, right: str) -> None:
+    """Reload the configuration without this right."""
+    text = daemon.config.read_text()
+    assert f'"{right}", ' in text
+    daemon.config.write_text(text.replace(f'"{right}", ', ""))
+    daemon.signal(signal.SIGHUP)
+
+
 def test_streams_end_when_rights_change(trusting: DaemonProcess) -> None:
     address = f"http://127.0.0.1:{trusting.port}/events"
     with httpx2.stream("GET", address, headers=bearer("admin")["headers"], timeout=60) as events:
         lines = events.iter_lines()
         next(lines)
-        text = trusting.config.read_text().replace('"list-all", ', "")
-        trusting.config.write_text(text)
-        trusting.signal(signal.SIGHUP)
+        take_right(trusting, "list-all")
         for _ in lines:
             pass  # it ends
     assert trusting.logged("configuration reloaded")
@@ -763,9 +769,7 @@ def test_packets_end_when_rights_change(trusting: DaemonProcess, wire: Wire) -> 
     with httpx2.stream("POST", address, json=message, headers=headers, timeout=60) as packets:
         parts = packets.iter_bytes()
         next(parts)
-        text = trusting.config.read_text().replace('"fetch-all", ', "")
-        trusting.config.write_text(text)
-        trusting.signal(signal.SIGHUP)
+        take_right(trusting, "fetch-all")
         for _ in parts:
             pass  # it ends
     record = trusting.api("GET", "/captures/s", **bearer("admin")).json()

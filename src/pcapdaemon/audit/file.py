@@ -27,7 +27,7 @@ class AuditFile:
 
     @property
     def chain(self) -> Chain:
-        """The end of the chain."""
+        """The number and hash of the last line; of none before the first `append`."""
         return self._chain or Chain()
 
     def append(self, several: Sequence[Mapping[str, Any]]) -> list[bytes]:

@@ -192,7 +192,7 @@ class Recorder:
         return Coverage((trigger - begin - away) / SECOND, "; ".join(reasons))
 
     def status(self) -> RecorderStatus:
-        """Return its state."""
+        """Return what the API and `pcapdaemon recorders` show of it."""
         recording, settings = self._recording, self.settings
         size, dropped_until = recording.kept()
         packets, _, dropped, by_interface, missed, cpu = recording.counters

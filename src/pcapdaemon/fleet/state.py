@@ -62,7 +62,7 @@ class NodeSeen:
     size: int = 0
 
     def as_json(self, now: float) -> dict[str, Any]:
-        """Return it for the API."""
+        """Return its last answer to `list`, and whether it was heard of lately."""
         alive = now - self.seen_at < SILENT_AFTER
         state = {"node": self.name, "seen_at": self.seen_at, "alive": alive, "clock": self.clock}
         return {**self.presence, **state}

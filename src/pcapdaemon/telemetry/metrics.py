@@ -215,7 +215,7 @@ class Metrics:
         self._registry.register(_RecorderLevels(levels.recorders))
 
     def on_event(self, event: Event) -> None:
-        """Count an event."""
+        """Count an event; those that no metric is about are ignored."""
         match event:
             case CaptureEvent():
                 self._on_capture_event(event)
