@@ -161,10 +161,20 @@ class DaemonProcess:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        """Return the log lines of an event with these fields."""
+        """Return the log lines of an event with these fields, which are written so far.
+
+        A thread writes them, so a line may follow the answer that it is about.
+        """
         return [
             line for line in self.log() if line["event"] == event and fields.items() <= line.items()
         ]
+
+    def reported(self, event: str, number: int, **fields: Any) -> list[dict[str, Any]]:
+        """Wait until an event with these fields is logged so often, and no more; return it."""
+        eventually(lambda: len(self.logged(event, **fields)) >= number)
+        lines = self.logged(event, **fields)
+        assert len(lines) == number, lines
+        return lines
 
     def api(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """Call its API."""

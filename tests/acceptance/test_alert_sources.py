@@ -123,7 +123,7 @@ def test_an_alert_of_alertmanager_is_one_capture_until_it_is_resolved(
     (capture,) = daemon.record(name)["captures"]
     assert (capture["stop_reason"], capture["lookback"]["packets"]) == ("stopped", 20)
     assert numbers(daemon.captures / capture["file_name"]) == [*range(20), *range(5)]
-    assert len(daemon.logged("request accepted")) == 1
+    daemon.reported("request accepted", 1)
     cause = daemon.record(name)["cause"]
     assert (cause["system"], cause["title"]) == ("alertmanager", "too many retransmissions")
     found = daemon.api("GET", "/captures", params={"cause": "retransmissions"}).json()
@@ -193,11 +193,11 @@ def test_a_trap_of_each_version_starts_a_capture(
     for _ in range(2):
         subprocess.run(send, check=True, capture_output=True)
     eventually(lambda: len(daemon.logged("alert judged", trigger="snmp")) == 2)
-    (accepted,) = daemon.logged("request accepted")
+    (accepted,) = daemon.reported("request accepted", 1)
     assert "host 127.0.0.1" in accepted["bpf"]
     record = daemon.record(accepted["id"])
     assert record["tags"] == "trap:iso.3.6.1.6.3.1.1.5.3"
     other = ["snmptrap", "-m", "", "-v2c", "-c", "wrong", address, "", "1.3.6.1.6.3.1.1.5.4"]
     subprocess.run(other, check=True, capture_output=True)
     eventually(lambda: daemon.logged("request finished"))
-    assert len(daemon.logged("alert judged")) == 2, "a trap with a wrong community starts nothing"
+    daemon.reported("alert judged", 2)  # a trap with a wrong community starts nothing

@@ -61,7 +61,9 @@ def test_term_in_the_middle_of_a_capture_delivers_it_and_ends_with_0(
     wire.send(100)
     assert daemon.stop() == 0
     assert numbers(wait_for_file(daemon.captures, "*cut.pcap")) == list(range(100))
-    assert daemon.logged("capture stopped", id="cut", stop_reason="shutdown", packets=100)
+    eventually(
+        lambda: daemon.logged("capture stopped", id="cut", stop_reason="shutdown", packets=100)
+    )
 
 
 def test_second_signal_ends_at_once(make: Make, wire: Wire) -> None:
@@ -83,9 +85,8 @@ def test_what_cannot_be_delivered_before_the_end_is_named(make: Make, wire: Wire
     eventually(lambda: running(daemon, "lost"))
     wire.send(10)
     assert daemon.stop() == 0
-    lost = daemon.logged("savefile lost", id="lost")
-    assert lost
-    assert (lost[0]["packets"], lost[0]["destination"]) == (10, "local")
+    (lost,) = daemon.reported("savefile lost", 1, id="lost")
+    assert (lost["packets"], lost["destination"]) == (10, "local")
 
 
 def test_directory_that_is_gone_for_a_while_is_retried_until_it_is_back(
@@ -523,7 +524,7 @@ def test_messages_of_strangers_reach_the_log_escaped_and_never_end_it(
     raw = daemon.log_path.read_bytes()
     assert b"\x1b" not in raw
     assert b"\x9b" not in raw.replace("\u009b".encode(), b"\x9b")
-    assert len(daemon.logged("request rejected")) == 6
+    daemon.reported("request rejected", 6)
     redis.kill()
 
 

@@ -235,7 +235,7 @@ def test_a_switch_that_is_mistyped_is_named(tmp_path: Path, text: str, words: st
 def test_a_daemon_that_may_not_capture_warns(make: Make) -> None:
     daemon = make({})
     daemon.start(wrapper=["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"])
-    assert [line for line in daemon.log() if "CAP_NET_RAW is missing" in str(line)]
+    eventually(lambda: [line for line in daemon.log() if "CAP_NET_RAW is missing" in str(line)])
 
 
 def test_a_file_that_is_no_savefile_is_named(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_an_alert_that_comes_late_still_gets_what_caused_it(make: Make, wire: Wi
     assert (past["asked"], past["packets"], past["reason"]) == (5, 50, "the recorder began later")
     assert 0.3 < past["covered"] < 5
     assert reported["first_packet_at"] < reported["trigger"] < time.time()
-    stopped = daemon.logged("capture stopped")[0]
+    (stopped,) = daemon.reported("capture stopped", 1)
     assert stopped["lookback"] == past
     metrics = daemon.api("GET", "/metrics").text
     for name, value in (
@@ -178,13 +178,13 @@ def test_an_alias_gives_each_of_its_interfaces_a_recorder_and_one_may_come_later
     daemon = make(tables).start()
     eventually(lambda: [one["recording"] for one in recorders(daemon)] == [True, False])
     assert "No such device" in recorders(daemon)[1]["reason"]
-    assert daemon.logged("recorder does not record", interface="later0")
+    eventually(lambda: daemon.logged("recorder does not record", interface="later0"))
     subprocess.run(
         ["ip", "link", "add", "later0", "type", "veth", "peer", "name", "later1"], check=True
     )
     subprocess.run(["ip", "link", "set", "later0", "up"], check=True)
     eventually(lambda: recorders(daemon)[1]["recording"])
-    assert daemon.logged("recorder records", interface="later0")
+    eventually(lambda: daemon.logged("recorder records", interface="later0"))
     subprocess.run(["ip", "link", "del", "later0"], check=True)
     eventually(lambda: not recorders(daemon)[1]["recording"])
     assert daemon.stop() == 0
@@ -303,7 +303,7 @@ def test_a_compressed_pcapng_that_begins_before_its_request(make: Make, wire: Wi
     assert [row[0] for row in tshark(path, "frame.number")] == [str(n) for n in range(1, 21)]
     assert reported["content"]["compression"] == "zstd"
     assert reported["sha256"] != reported["content"]["sha256"]
-    assert len(daemon.logged("packet", id="x")) == 20
+    daemon.reported("packet", 20, id="x")
     plain = daemon.request(
         wait=True, interface=[wire.far], lookback=5, timeout=1, format="pcap", compress="none"
     ).json()

@@ -61,7 +61,7 @@ def test_kept_while_the_destination_is_away_and_delivered_when_it_is_back(
     assert numbers(wait_for_file(daemon.captures, "*late.pcap")) == list(range(1000))
     eventually(lambda: not stored(tmp_path))
     assert daemon.record("late")["captures"][0]["state"] == "delivered"
-    assert daemon.logged("savefile left the spool", id="late")
+    eventually(lambda: daemon.logged("savefile left the spool", id="late"))
     assert daemon.stop() == 0
 
 
@@ -79,7 +79,7 @@ def test_killed_with_a_savefile_in_memory_loses_none(
     for name in ("one", "two"):
         assert numbers(wait_for_file(daemon.captures, f"*{name}.pcap")) == list(range(10))
     eventually(lambda: not stored(tmp_path))
-    assert len(daemon.logged("delivery resumed from the spool")) == 2
+    daemon.reported("delivery resumed from the spool", 2)
     eventually(lambda: daemon.record("one")["captures"][0]["state"] == "delivered")
     assert daemon.record("one")["captures"][0]["packets"] == 10
     assert daemon.stop() == 0
@@ -118,7 +118,7 @@ def test_the_end_of_the_daemon_leaves_it_in_the_spool_and_does_not_wait(
     assert daemon.stop() == 0
     assert time.monotonic() - begun < 10, "not [general] draintime"
     assert len(stored(tmp_path)) == 1
-    assert daemon.logged("savefile waits in the spool", id="term")
+    eventually(lambda: daemon.logged("savefile waits in the spool", id="term"))
     assert not daemon.logged("savefile lost")
     daemon.captures.mkdir()
     daemon.start()

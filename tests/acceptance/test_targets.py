@@ -70,7 +70,7 @@ def test_a_pod_is_captured_by_name_in_both_directions(
     )
     assert set(described.stdout.split("\n")) - {""} == {"pod shop/web-1, the end on the host"}
     assert b'"target": {"pod": "shop/web-1"' in the_file(capture).read_bytes()
-    assert target in [line.get("target") for line in daemon.log() if line.get("id") == name]
+    eventually(lambda: daemon.logged("capture stopped", id=name, target=target))
 
 
 def test_the_node_is_chosen_by_the_pod(daemon: DaemonProcess, cluster: Cluster) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def test_sent_ten_times_it_is_one_capture_also_after_a_restart(
     daemon.stop()
     daemon.start()
     assert post(daemon, alert)[0]["outcome"] == "cooldown"
-    assert len(daemon.logged("request accepted")) == 1
+    daemon.reported("request accepted", 1)
     assert post(daemon, suricata(flow_id=78))[0]["outcome"] == "sent"
 
 
@@ -143,12 +144,14 @@ def test_a_storm_is_bounded_and_the_node_still_answers(
 ) -> None:
     daemon = made(rate=5, request={"duration": 1})
     outcomes = [post(daemon, suricata(flow_id=n))[0]["outcome"] for n in range(200)]
-    assert outcomes.count("sent") in (5, 6)
+    assert 5 <= outcomes.count("sent") < 10
     assert outcomes.count("rate") == 200 - outcomes.count("sent")
     assert daemon.request(interface=[wire.far], id="by-hand", duration=1).status_code == 202
     text = daemon.api("GET", "/metrics").text
     assert f'alerts_total{{outcome="rate",trigger="ids"}} {outcomes.count("rate")}.0' in text
-    assert len(daemon.logged("alert without a capture")) < 100
+    said = partial(daemon.logged, "alert without a capture")
+    eventually(lambda: len(said()) >= 60)
+    assert len(said()) < 120, "60 a minute, and the rest is counted"
 
 
 def test_a_thousand_different_alerts_at_once_leave_a_node_that_answers(
@@ -407,7 +410,7 @@ def test_a_followed_file_gives_each_alert_once_over_rotations_and_restarts(
     log.write_text(json.dumps(suricata(flow_id=7)) + "\n")
     daemon.start()
     eventually(lambda: ids(daemon) == {2, 3, 4, 5, 6, 7})
-    assert len(daemon.logged("request accepted")) == 6, "none is there twice"
+    daemon.reported("request accepted", 6)  # none is there twice
 
 
 def ids(daemon: DaemonProcess) -> set[int]:
@@ -459,7 +462,7 @@ def test_syslog(make: Make, wire: Wire, protocol: str) -> None:
         subprocess.run([*words, *more, "-p", "kern.info", f"x {text}"], check=True)
         name = f"fw-10.99.0.{len(more)}"
         eventually(lambda name=name: daemon.logged("request accepted", id=name))  # type: ignore[misc]
-    (accepted, *_) = daemon.logged("request accepted")
+    accepted = daemon.logged("request accepted")[0]  # at least two are there
     assert "src host 10.99.0.1 and src port 7000 and dst host 10.99.0.9" in accepted["bpf"]
 
 

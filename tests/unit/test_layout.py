@@ -317,3 +317,31 @@ def test_deallocators_use_no_module_of_python(path: Path) -> None:
     for body in re.findall(pattern, path.read_text()):
         code = re.sub(r"#.*", "", body)
         assert not re.search(r"\b(?:os|time|logging)\.", code), body
+
+
+AT_ONCE = re.compile(r"(assert|\) =) (len\()?\w+\.log(ged)?\(")
+
+
+@pytest.mark.parametrize(
+    ("line", "races"),
+    [
+        ('assert daemon.logged("x")', True),
+        ('assert len(daemon.logged("x")) == 1', True),
+        ('(one,) = daemon.logged("x")', True),
+        ('assert not daemon.logged("x")', False),
+        ('assert eventually(lambda: daemon.logged("x"))', False),
+    ],
+)
+def test_at_once_means_what_may_not_be_written_yet(line: str, races: bool) -> None:
+    assert bool(AT_ONCE.search(line)) == races
+
+
+def test_tests_wait_for_log_lines() -> None:
+    """A thread writes the log, so what a test expects there may come a moment later."""
+    racing = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted((ROOT / "tests").glob("*/test_*.py"))
+        for line in path.read_text().splitlines()
+        if AT_ONCE.search(line) and path.name != "test_layout.py"
+    ]
+    assert not racing, "use DaemonProcess.reported, or eventually"
