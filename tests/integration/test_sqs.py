@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -300,3 +301,48 @@ async def test_a_result_that_is_too_long_is_refused_and_not_retried(shared: Shar
         await source.tell("unsendable", b"x" * (2 << 20))
     await source.tell("unsendable", b"{}")
     await source.close()
+
+
+async def test_a_reader_that_leaves_hides_nothing_from_the_next(shared: Shared) -> None:
+    moto, url = shared.moto, shared.moto.queue("answers")
+    settings = source_of(moto, queue="unused", visibility=600).settings
+    source = SqsSource.of_answers(settings, "here", "answers")
+    await source.connect()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await source.receive()
+    await close(source)
+    for _ in range(20):
+        moto.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    found: list[Any] = []
+    async with asyncio.timeout(30):
+        while len(found) < 20:
+            found += await asyncio.to_thread(received, moto, url)
+    counts = {one["Attributes"]["ApproximateReceiveCount"] for one in found}
+    assert counts == {"1"}, "no poll is left that takes any"
+
+
+async def test_what_was_received_and_not_taken_is_returned(shared: Shared) -> None:
+    moto, url = shared.moto, shared.moto.queue("untaken")
+    source = source_of(moto, queue="untaken", visibility=600)
+    for body in ("one", "two", "three"):
+        moto.sqs.send_message(QueueUrl=url, MessageBody=body)
+    await source.connect()
+    first = await source.receive()
+    assert first.settle
+    first.settle(Verdict.DONE)
+    await close(source)
+    async with asyncio.timeout(30):
+        bodies = {first.body.decode()}
+        while len(bodies) < 3:
+            bodies |= {one["Body"] for one in await asyncio.to_thread(received, moto, url)}
+    assert bodies == {"one", "two", "three"}
+
+
+def received(moto: MotoServer, url: str) -> list[Any]:
+    """Return what another reader receives within a second."""
+    names: Any = ["ApproximateReceiveCount"]
+    answer = moto.sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageSystemAttributeNames=names
+    )
+    return list(answer.get("Messages", []))

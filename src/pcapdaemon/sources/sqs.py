@@ -34,6 +34,8 @@ BATCH = 10
 
 LONGEST_PAUSE, LONGEST_HELD = 5, 12 * 3600  # seconds; SQS hides no message for longer
 
+SHORT_POLL = 1  # second
+
 Name = Annotated[str, Field(min_length=1)]
 UNSENDABLE = ("InvalidMessageContents", "InvalidParameterValue", "MessageTooLong")
 """Error codes for a message that SQS will never take: too long, or with forbidden characters."""
@@ -79,7 +81,8 @@ class SqsSource(Bus):
     def of_answers(cls, settings: SqsSettings, node: str, place: str) -> Self:
         """Return a source that receives the results of one queue; others may read it too."""
         where = {"url": place, "queue": None} if "://" in place else {"url": None, "queue": place}
-        return cls(settings.model_copy(update={**where, "shared": True, "waitseconds": 1}), node)
+        mode = {"shared": True, "waitseconds": SHORT_POLL}
+        return cls(settings.model_copy(update={**where, **mode}), node)
 
     async def connect(self) -> None:
         """Find the queue, and check that it can be read."""
@@ -120,7 +123,15 @@ class SqsSource(Bus):
         return await run_in_thread(self._check, place)
 
     async def close(self) -> None:
-        """Carry out the pending verdicts, within seconds; a poll that waits is left behind."""
+        """Return what nobody took to the queue, and carry out the pending verdicts, within seconds.
+
+        A short poll is awaited, because it may hide a message from the next reader. A longer one
+        is left behind.
+        """
+        for message in self._buffer:
+            if message.settle:
+                message.settle(Verdict.BUSY)
+        self._buffer.clear()
         if self._workers:
             try:
                 async with asyncio.timeout(3):
@@ -134,7 +145,10 @@ class SqsSource(Bus):
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self._workers, self._client, self._polling = [], None, None
+        polling, self._polling = self._polling, None
+        self._workers, self._client = [], None
+        if polling and self.settings.waitseconds <= SHORT_POLL:
+            await asyncio.wait([polling], timeout=3)
 
     @property
     def _queue_name(self) -> str:
