@@ -106,7 +106,7 @@ class Daemon:
         self._recorders = Recorders(self._publish)
         self._spool = Spool(settings.spool) if settings.spool.dir else None
         self._delivery = Delivery(
-            _destinations(settings),
+            destinations.prepared(settings.destinations),
             self._publish,
             settings.delivery,
             Spooling(self._spool, self._publish) if self._spool else None,
@@ -230,7 +230,7 @@ class Daemon:
             if sources.TABLE[name].section in renewed
             and (secrets_only or settings.sources.get(name) == old.get(name))
         }
-        made_destinations = _destinations(settings)
+        made_destinations = destinations.prepared(settings.destinations)
         node = node_name(settings)
         same = {n for n in running if settings.sources.get(n) == old.get(n)} | again
         unchanged = same if node == self._engine.node else set()
@@ -384,13 +384,6 @@ class Daemon:
 
 def _of_recorders(settings: Settings) -> tuple[int, str]:
     return settings.capture.buffer, settings.general.exclude or ""
-
-
-def _destinations(settings: Settings) -> dict[str, Destination]:
-    made = {n: destinations.load(n)(section) for n, section in settings.destinations.items()}
-    for one in made.values():
-        one.prepare()
-    return made
 
 
 async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:

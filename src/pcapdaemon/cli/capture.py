@@ -157,7 +157,7 @@ async def capture(
         return await _capture(
             json.dumps(message).encode(),
             settings,
-            {"file": file} if file else _configured(settings),
+            {"file": file} if file else destinations.prepared(settings.destinations),
             show,
             1 if streamed else 0,
         )
@@ -239,13 +239,6 @@ def _names(message: Mapping[str, Any], settings: Settings) -> set[str]:
         return {one.name for one in look_up(asked, settings.targets).interfaces}
     aliased = (settings.aliases.get(alias, ()) for alias in message.get("alias", ()))
     return {*message.get("interface", ()), *chain.from_iterable(aliased)}
-
-
-def _configured(settings: Settings) -> dict[str, Destination]:
-    made = {n: destinations.load(n)(section) for n, section in settings.destinations.items()}
-    for one in made.values():
-        one.prepare()
-    return made
 
 
 async def _watch(history: History, engine: Engine, request_id: str, show: Show) -> None:

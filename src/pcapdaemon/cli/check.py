@@ -99,7 +99,7 @@ async def check(settings: Settings, request: Path | None) -> AsyncIterator[Findi
 
 
 async def _destination(name: str, destination: Destination, state: Path | None) -> Finding:
-    words = to_be_made(getattr(destination, "directory", None), state)
+    words = to_be_made(destination.directory, state)
     problem = "" if words else await destination.check()
     words = words or f"{destination.address} can be written to"
     return Finding(f"destination {name}", not problem, problem or words)

@@ -15,7 +15,7 @@ from pcapdaemon.files import require_private
 def state_finding(directory: Path) -> Finding:
     """Check the directory of `[general] statedir`."""
     try:
-        return Finding("state", True, tried(directory))
+        return Finding("state", True, _tried(directory))
     except OSError as error:
         words = f"{directory}: {error.strerror}: a restart would forget accepted requests"
         return Finding("state", False, words, "set [general] statedir to a writable directory")
@@ -27,13 +27,13 @@ def spool_finding(settings: SpoolSettings) -> Finding:
     try:
         if directory.exists():
             require_private(directory)
-        return Finding("spool", True, tried(directory))
+        return Finding("spool", True, _tried(directory))
     except OSError as error:
         words = f"{settings.dir}: {error.strerror}: savefiles could wait in memory only"
         return Finding("spool", False, words, "set [spool] dir to a writable directory")
 
 
-def tried(directory: Path) -> str:
+def _tried(directory: Path) -> str:
     """Return that a directory can be written to, or made. Raises OSError."""
     place = next(one for one in (directory, *directory.parents) if one.exists())
     with tempfile.TemporaryFile(dir=place):
@@ -61,5 +61,5 @@ def to_be_made(directory: Path | None, state: Path | None) -> str:
     if not directory.parent.exists() and directory.parent not in first:
         return ""
     with suppress(OSError):
-        return tried(directory)
+        return _tried(directory)
     return ""

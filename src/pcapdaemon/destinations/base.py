@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pcapdaemon.core.outcome import Receipt
@@ -46,6 +47,9 @@ class Destination(ABC):
     Settings: ClassVar[type[Section]]
     HEEDED: ClassVar[tuple[str, ...]] = ()
     """Fields of a request that this destination uses: equal requests differ in none of them."""
+
+    directory: Path | None = None
+    """The directory that `prepare` makes, if it stores savefiles in one."""
 
     @abstractmethod
     def __init__(self, settings: Any) -> None: ...

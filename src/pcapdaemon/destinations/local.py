@@ -78,6 +78,8 @@ class LocalDirectory(Destination):
     name = "local"
     Settings = LocalSettings
 
+    directory: Path
+
     def __init__(self, settings: LocalSettings) -> None:
         self.directory, self._limits = Path(settings.localdir).absolute(), settings.limits
         self._writing = InTurn()

@@ -128,6 +128,9 @@ class SqsSource(Bus):
         A short poll is awaited, because it may hide a message from the next reader. A longer one
         is left behind.
         """
+        polling, self._polling = self._polling, None
+        if polling and self.settings.waitseconds <= SHORT_POLL:
+            await asyncio.wait([polling], timeout=3)
         for message in self._buffer:
             if message.settle:
                 message.settle(Verdict.BUSY)
@@ -145,10 +148,7 @@ class SqsSource(Bus):
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        polling, self._polling = self._polling, None
         self._workers, self._client = [], None
-        if polling and self.settings.waitseconds <= SHORT_POLL:
-            await asyncio.wait([polling], timeout=3)
 
     @property
     def _queue_name(self) -> str:
